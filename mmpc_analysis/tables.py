@@ -217,7 +217,7 @@ EFFECTS = Table(
 class TableError(ValueError):
     "A table that does not keep its declaration."
 
-# %% ../nbs/00_tables.ipynb #cea3c97d
+# %% ../nbs/00_tables.ipynb #036164ea
 def empty(
     table: Table,  # The declaration
 ) -> pd.DataFrame:  # No rows, the declared columns and dtypes
@@ -226,8 +226,9 @@ def empty(
 
 
 _PANDAS = {"str": "str", "float": "float64", "int": "int64", "bool": "bool"}
+_KINDS = {"str": "text", "float": "a number", "int": "a whole number", "bool": "true or false"}
 
-# %% ../nbs/00_tables.ipynb #ce91c423
+# %% ../nbs/00_tables.ipynb #8b6894de
 def _cast(
     values: pd.Series,  # (n,) One column as it came
     column: Column,  # Its declaration
@@ -236,7 +237,7 @@ def _cast(
     "One column in its declared dtype, or an error that names the first bad row."
     missing = values.isna().to_numpy()
     if column.required and missing.any():
-        _refuse(table, column, values, missing, f"a {column.dtype}", "fill it or leave the row out")
+        _refuse(table, column, values, missing, _KINDS[column.dtype], "fill it or leave the row out")
     if column.dtype == "str":
         bad = ~missing & ~values.map(lambda v: isinstance(v, str)).to_numpy(dtype=bool)
         if bad.any():
@@ -246,7 +247,7 @@ def _cast(
     allowed = {"float": True, "int": numbers % 1 == 0, "bool": numbers.isin([0.0, 1.0])}[column.dtype]
     bad = ~missing & (numbers.isna() | ~pd.Series(allowed, index=values.index)).to_numpy()
     if bad.any():
-        _refuse(table, column, values, bad, f"a {column.dtype}", "mend the value")
+        _refuse(table, column, values, bad, _KINDS[column.dtype], "mend the value")
     if column.dtype == "float":
         return numbers
     if missing.any():
