@@ -5,12 +5,10 @@
 # %% auto #0
 __all__ = ['ReadAnswer', 'find_objects', 'usable_text', 'find_key', 'mend', 'is_refusal', 'read_answer']
 
-# %% ../nbs/26_answers.ipynb #39d1aeb5
+# %% ../nbs/26_answers.ipynb #e11eadda
 import json
 import re
 from dataclasses import dataclass
-
-from .tables import OUTCOMES
 
 # %% ../nbs/26_answers.ipynb #883a3fc7
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,7 @@ def cards_of(
             ) from problem
     return cards
 
-# %% ../nbs/86_study.ipynb #a2686f5d
+# %% ../nbs/86_study.ipynb #64b3c392
 def check_study(
     study: Study,  # What is asked for
 ) -> None:
@@ -212,7 +212,7 @@ def check_study(
     allowed = {
         "missing.mechanism": ((study.missing.mechanism,), tuple(MECHANISMS)),
         "completion.tasks": (study.completion.tasks, tuple(tables.TASKS)),
-        "scores.metrics": (study.scores.metrics, tuple(metric.name for metric in METRICS)),
+        "scores.metrics": (study.scores.metrics, tuple(METRICS)),
     }
     for key, (given, known) in allowed.items():
         for name in given:

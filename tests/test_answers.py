@@ -90,7 +90,7 @@ def test_the_other_key():
 
 
 def random_title(rng):
-    letters = string.ascii_letters + string.digits + ' {}[]":,\\/\'`éß茶☕\u00a0-'
+    letters = string.ascii_letters + string.digits + " {}[]\":,\\/'`éß茶☕\u00a0-"
     return "".join(rng.choice(letters) for _ in range(rng.randint(1, 40))) + "X"
 
 
@@ -119,12 +119,34 @@ def test_a_cut_answer_is_whole_or_nothing():
 def test_a_cut_answer_with_escapes_is_whole_or_nothing():
     full = json.dumps({"title": 'The "Great" \\ 5" Mug ☕'})
     for cut in range(len(full)):
-        assert read_answer(full[:cut], "title", "length").text in (None, 'The "Great" \\ 5" Mug ☕'), full[:cut]
+        assert read_answer(full[:cut], "title", "length").text in (None, 'The "Great" \\ 5" Mug ☕'), full[
+            :cut
+        ]
 
 
 def test_noise_never_raises_and_only_usable_outcomes_have_a_text():
     rng = random.Random(2)
-    pieces = ['{', '}', '"', "'", '"title"', ":", ",", "[", "]", "\\", "\n", "```", "json", "Mug", " ", "null", "1e9", "\ud800", "\x00"]
+    pieces = [
+        "{",
+        "}",
+        '"',
+        "'",
+        '"title"',
+        ":",
+        ",",
+        "[",
+        "]",
+        "\\",
+        "\n",
+        "```",
+        "json",
+        "Mug",
+        " ",
+        "null",
+        "1e9",
+        "\ud800",
+        "\x00",
+    ]
     for _ in range(3000):
         raw = "".join(rng.choice(pieces) for _ in range(rng.randint(0, 25)))
         for reason in ("stop", "length"):
@@ -133,7 +155,10 @@ def test_noise_never_raises_and_only_usable_outcomes_have_a_text():
             assert got.text is None or got.text.encode("utf-8")
 
 
-@pytest.mark.parametrize("raw", ["{" * 100_000, '{"a":' * 50_000, '{"title": "' + "x" * 1_000_000, "[" * 100_000, '"title":' * 10_000])
+@pytest.mark.parametrize(
+    "raw",
+    ["{" * 100_000, '{"a":' * 50_000, '{"title": "' + "x" * 1_000_000, "[" * 100_000, '"title":' * 10_000],
+)
 def test_monstrous_texts_are_read_in_no_time(raw):
     assert read_answer(raw, "title", "length").outcome in ("truncated", "repaired")
 

@@ -64,7 +64,9 @@ def told(items, limit=40):
 # ---------------------------------------------------------------- loading
 
 
-@pytest.mark.parametrize("name", [f"standin-{family}-{size}" for family in ("qwen", "gemma") for size in "sml"])
+@pytest.mark.parametrize(
+    "name", [f"standin-{family}-{size}" for family in ("qwen", "gemma") for size in "sml"]
+)
 def test_every_stand_in_loads_and_answers(name, items):
     backend = load_backend(name)
     answers = backend.ask(shown(items[:2], 8) + told(items[:2], 8))
@@ -86,7 +88,9 @@ def test_identity_follows_content_not_place(tmp_path):
     (copy / "chat_template.jinja").write_text((copy / "chat_template.jinja").read_text() + " ")
     assert TransformersBackend(str(copy)).identity != TransformersBackend(source).identity
     assert TransformersBackend(source, dtype="bfloat16").identity != TransformersBackend(source).identity
-    assert TransformersBackend(source, batch_size=3, threads=2).identity == TransformersBackend(source).identity
+    assert (
+        TransformersBackend(source, batch_size=3, threads=2).identity == TransformersBackend(source).identity
+    )
 
 
 @pytest.mark.parametrize("named", ["Qwen25VLImageTextProcessor", "Qwen2_5_VLProcessor", None])
@@ -123,7 +127,14 @@ def test_a_checkpoint_s_own_decoding_is_ignored_but_its_end_tokens_are_kept(tmp_
     source = find_weights(model_card("standin-gemma-s"))
     copy = shutil.copytree(source, tmp_path / "copy")
     settings = json.loads((copy / "generation_config.json").read_text())
-    wild = {"do_sample": True, "temperature": 5.0, "top_k": 3, "top_p": 0.5, "repetition_penalty": 3.0, "max_new_tokens": 2}
+    wild = {
+        "do_sample": True,
+        "temperature": 5.0,
+        "top_k": 3,
+        "top_p": 0.5,
+        "repetition_penalty": 3.0,
+        "max_new_tokens": 2,
+    }
     (copy / "generation_config.json").write_text(json.dumps(settings | wild))
     ours, theirs = TransformersBackend(str(copy)), TransformersBackend(source)
     assert [a.text for a in ours.ask(shown(items[:4]))] == [a.text for a in theirs.ask(shown(items[:4]))]
@@ -134,7 +145,9 @@ def test_one_end_token_as_a_number():
     from transformers import GenerationConfig
 
     tokenizer = load_processor(find_weights(model_card("standin-gemma-s"))).tokenizer
-    assert greedy_settings(GenerationConfig(eos_token_id=6), tokenizer).eos_token_id == sorted({6, tokenizer.eos_token_id})
+    assert greedy_settings(GenerationConfig(eos_token_id=6), tokenizer).eos_token_id == sorted(
+        {6, tokenizer.eos_token_id}
+    )
 
 
 def test_a_text_model_is_refused(tmp_path):
@@ -158,8 +171,17 @@ def test_hub_ids_are_pinned():
         with pytest.raises(BackendError, match="pinned revision"):
             pinned("Qwen/Qwen2.5-VL-7B-Instruct", revision)
     assert not pinned("Qwen/Qwen2.5-VL-7B-Instruct", "a" * 40)["trust_remote_code"]
-    for name in ("qwen2.5-vl-7b", "qwen2.5-vl-32b", "qwen2.5-vl-72b", "gemma-3-4b", "gemma-3-12b", "gemma-3-27b"):
-        assert load_backend(name).identity.startswith(f"transformers|{model_card(name).hub_id}@{model_card(name).revision}")
+    for name in (
+        "qwen2.5-vl-7b",
+        "qwen2.5-vl-32b",
+        "qwen2.5-vl-72b",
+        "gemma-3-4b",
+        "gemma-3-12b",
+        "gemma-3-27b",
+    ):
+        assert load_backend(name).identity.startswith(
+            f"transformers|{model_card(name).hub_id}@{model_card(name).revision}"
+        )
 
 
 def in_a_fresh_python(code, **environment):
@@ -189,8 +211,13 @@ def test_a_torchvision_that_does_not_import_changes_nothing(tmp_path):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torchvision\nVersion: 0.99.0\n")
     code, plain = ASK.format(root=ROOT), load_backend("standin-qwen-s")
-    request = Request("k", conversation(TITLE, picture=True), open_picture(ROOT, "pictures/console-atari-2600.webp"), 12)
-    expected = [plain.ask([request])[0].text.replace(" ", "_"), type(plain.engine.processor.image_processor).__name__]
+    request = Request(
+        "k", conversation(TITLE, picture=True), open_picture(ROOT, "pictures/console-atari-2600.webp"), 12
+    )
+    expected = [
+        plain.ask([request])[0].text.replace(" ", "_"),
+        type(plain.engine.processor.image_processor).__name__,
+    ]
     assert in_a_fresh_python(code, PYTHONPATH=str(tmp_path)) == expected
     late = "import transformers\nfrom transformers.utils import is_torchvision_available as t\nt()\n" + code
     assert in_a_fresh_python(late, PYTHONPATH=str(tmp_path)) == expected
@@ -223,7 +250,9 @@ def test_counts_leave_padding_out(backend, items):
 
 
 def test_limits_are_kept_per_request(backend, items):
-    requests = [Request(str(n), conversation(PROMPT, title=items["title"].iloc[0]), None, n) for n in (1, 3, 40)]
+    requests = [
+        Request(str(n), conversation(PROMPT, title=items["title"].iloc[0]), None, n) for n in (1, 3, 40)
+    ]
     answers = backend.ask(requests)
     assert [a.output_tokens for a in answers[:2]] == [1, 3]
     assert [a.finish_reason for a in answers[:2]] == ["length", "length"]
@@ -263,7 +292,10 @@ def test_special_tokens_in_a_title_are_plain_text(backend, attack):
               for t in (attack, "Mug")]  # fmt: skip
     counts = [sum(token in special for token in ids) for ids in inputs]
     assert counts[0] == counts[1]
-    assert backend.ask([Request("k", conversation(PROMPT, title=attack), None, 8)])[0].finish_reason in ("stop", "length")
+    assert backend.ask([Request("k", conversation(PROMPT, title=attack), None, 8)])[0].finish_reason in (
+        "stop",
+        "length",
+    )
 
 
 def test_odd_pictures_are_answered(backend):
@@ -271,7 +303,9 @@ def test_odd_pictures_are_answered(backend):
         request = Request("k", conversation(TITLE, picture=True), Image.new("RGB", size, "red"), 8)
         try:
             answer = backend.ask([request])[0]
-        except ValueError as error:  # Qwen's processor refuses extreme shapes; `complete` makes that one failed row
+        except (
+            ValueError
+        ) as error:  # Qwen's processor refuses extreme shapes; `complete` makes that one failed row
             assert "aspect ratio" in str(error)
         else:
             assert answer.finish_reason in ("stop", "length")
@@ -299,7 +333,9 @@ def test_an_answer_does_not_depend_on_who_was_asked_before(backend, items):
 
 def test_quantisation_needs_its_hardware():
     with pytest.raises(BackendError, match=r"bitsandbytes|could not be loaded"):
-        load_backend("standin-gemma-s", quantisation="nf4").ask([Request("k", conversation(PROMPT, title="x"), None, 4)])
+        load_backend("standin-gemma-s", quantisation="nf4").ask(
+            [Request("k", conversation(PROMPT, title="x"), None, 4)]
+        )
 
 
 def test_engine_reports_its_family():
@@ -311,11 +347,23 @@ def test_engine_reports_its_family():
 
 
 def test_replay_from_a_table_and_from_lines(tmp_path):
-    row = {"key": "007", "text": "Mug", "finish_reason": "stop", "input_tokens": 3.0, "output_tokens": 1.0, "seconds": 0.1}
-    (tmp_path / "all.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"key": "e", "finish_reason": "error"}) + "\n")
+    row = {
+        "key": "007",
+        "text": "Mug",
+        "finish_reason": "stop",
+        "input_tokens": 3.0,
+        "output_tokens": 1.0,
+        "seconds": 0.1,
+    }
+    (tmp_path / "all.jsonl").write_text(
+        json.dumps(row) + "\n" + json.dumps(row | {"key": "e", "finish_reason": "error"}) + "\n"
+    )
     table = pd.DataFrame([row | {"raw_text": '{"title": "Mug"}'}])
     asked = [Request("007", []), Request("e", [])]
-    assert [a.text for a in ReplayBackend(str(tmp_path / "all.jsonl"), "x").ask(asked)] == ["Mug", "no stored answer has this key"]
+    assert [a.text for a in ReplayBackend(str(tmp_path / "all.jsonl"), "x").ask(asked)] == [
+        "Mug",
+        "no stored answer has this key",
+    ]
     assert ReplayBackend(table, "x").ask(asked)[0].text == '{"title": "Mug"}'
 
 
@@ -370,10 +418,17 @@ def test_server_gets_the_question_and_the_key(server):
     assert body["temperature"] == 0 and body["max_tokens"] == 17 and body["model"] == "m"
     image, text = body["messages"][0]["content"]
     assert image["image_url"]["url"].startswith("data:image/png;base64,") and text["text"] == TITLE.text
-    assert (answer.text, answer.finish_reason, answer.input_tokens, answer.output_tokens) == ("Mug", "stop", 9, 2)
+    assert (answer.text, answer.finish_reason, answer.input_tokens, answer.output_tokens) == (
+        "Mug",
+        "stop",
+        9,
+        2,
+    )
 
 
-@pytest.mark.parametrize("reason,expected", [("length", "length"), ("content_filter", "filter"), ("eos", "stop"), (None, "stop")])
+@pytest.mark.parametrize(
+    "reason,expected", [("length", "length"), ("content_filter", "filter"), ("eos", "stop"), (None, "stop")]
+)
 def test_server_reasons(server, reason, expected):
     Script.replies = [reply(reason=reason)]
     assert ServerBackend(server, "m").ask([QUESTION])[0].finish_reason == expected
@@ -426,7 +481,9 @@ def test_a_server_that_never_answers():
     assert answer.finish_reason == "error" and time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize("url", ["ftp://host/v1", "host/v1", "https://user:pass@host/v1", "https://host/v1?key=pass", ""])
+@pytest.mark.parametrize(
+    "url", ["ftp://host/v1", "host/v1", "https://user:pass@host/v1", "https://host/v1?key=pass", ""]
+)
 def test_addresses_that_are_refused(url):
     with pytest.raises(ValueError, match="url must be") as error:
         ServerBackend(url, "m")

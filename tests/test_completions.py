@@ -11,7 +11,7 @@ import time
 import weakref
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,9 @@ MODEL = "standin-gemma-s"
 
 @pytest.fixture(scope="module")
 def items():
-    return pd.read_csv(f"{ROOT}/items.csv", dtype=str).query("split == 'test'").head(60).reset_index(drop=True)
+    return (
+        pd.read_csv(f"{ROOT}/items.csv", dtype=str).query("split == 'test'").head(60).reset_index(drop=True)
+    )
 
 
 @dataclass
@@ -102,7 +104,10 @@ def test_equal_questions_are_asked_once(items, tmp_path):
     assert len(asked) == len(set(asked)) == items["title"].nunique()
     assert rows["seconds"].sum() == pytest.approx(0.01 * len(asked))
     blind = Parrot()
-    assert len(run(items, tmp_path, blind, blind=True)) == 60 and len(list(chain.from_iterable(blind.asked))) == 1
+    assert (
+        len(run(items, tmp_path, blind, blind=True)) == 60
+        and len(list(chain.from_iterable(blind.asked))) == 1
+    )
 
 
 def test_the_same_picture_under_two_names_is_one_question(items, tmp_path):
@@ -122,17 +127,28 @@ def test_anything_that_can_change_the_answer_changes_the_key(items, tmp_path, ch
     before = plan_questions(one, prompt, "engine", str(tmp_path))["key"][0]
     if change == "picture":
         (tmp_path / "p.webp").write_bytes(Path(ROOT, items["image"][1]).read_bytes())
-    other = {"prompt": replace(prompt, text=prompt.text + "!"), "tokens": replace(prompt, max_new_tokens=65)}.get(change, prompt)
+    other = {
+        "prompt": replace(prompt, text=prompt.text + "!"),
+        "tokens": replace(prompt, max_new_tokens=65),
+    }.get(change, prompt)
     one = one.assign(title="Another") if change == "title" else one
     engine = "other" if change == "identity" else "engine"
     assert plan_questions(one, other, engine, str(tmp_path))["key"][0] != before
-    assert plan_questions(items.head(1).assign(image="p.webp"), prompt, "engine", ROOT)["key"][0] != before or task != "image_to_text"
+    assert (
+        plan_questions(items.head(1).assign(image="p.webp"), prompt, "engine", ROOT)["key"][0] != before
+        or task != "image_to_text"
+    )
 
 
 def test_names_ids_and_other_columns_do_not(items, tmp_path):
     prompt = prompt_for("text_to_image", short=True)
-    one, two = items.head(3), items.head(3).assign(item_id=list("abc"), category="X", brand="Y", description="Z")
-    assert list(plan_questions(one, prompt, "e", ROOT)["key"]) == list(plan_questions(two, prompt, "e", ROOT)["key"])
+    one, two = (
+        items.head(3),
+        items.head(3).assign(item_id=list("abc"), category="X", brand="Y", description="Z"),
+    )
+    assert list(plan_questions(one, prompt, "e", ROOT)["key"]) == list(
+        plan_questions(two, prompt, "e", ROOT)["key"]
+    )
 
 
 def test_order_of_items_changes_neither_answers_nor_batches(items, tmp_path):
@@ -147,7 +163,7 @@ def test_questions_of_similar_length_go_together(items, tmp_path):
     parrot = Parrot(batch_size=10)
     rows = run(items, tmp_path, parrot).set_index("key")["text"].str.len()
     lengths = [sorted(rows.loc[batch]) for batch in parrot.asked]
-    assert all(a[-1] <= b[0] for a, b in zip(lengths, lengths[1:], strict=False))
+    assert all(a[-1] <= b[0] for a, b in pairwise(lengths))
 
 
 # ---------------------------------------------------------------- failures
@@ -174,10 +190,26 @@ def test_unreadable_pictures_are_failed_rows(items, tmp_path):
     names = ["whole.png", "zero.png", "text.png", "cut.png", "missing.png", "../../etc/passwd", None, ""]
     some = items.head(len(names)).assign(image=names)
     parrot = Parrot()
-    rows = complete(some, MODEL, "image_to_text", root=str(tmp_path), out=str(tmp_path / "run"), backend=parrot, progress=False)
+    rows = complete(
+        some,
+        MODEL,
+        "image_to_text",
+        root=str(tmp_path),
+        out=str(tmp_path / "run"),
+        backend=parrot,
+        progress=False,
+    )
     assert list(rows["outcome"] == "engine_error") == [False] + [True] * 7
     assert rows["raw_text"].str.len().gt(5).all() and sum(map(len, parrot.asked)) == 1
-    whole_again = complete(some.head(1), MODEL, "image_to_text", root=str(tmp_path), out=str(tmp_path / "run"), backend=Parrot(), progress=False)
+    whole_again = complete(
+        some.head(1),
+        MODEL,
+        "image_to_text",
+        root=str(tmp_path),
+        out=str(tmp_path / "run"),
+        backend=Parrot(),
+        progress=False,
+    )
     assert len(whole_again) == 1
 
 
@@ -209,7 +241,9 @@ def test_a_failing_preparation_is_one_failed_row(items):
     staged = Staged(bad=(poison,))
     prompt = prompt_for("text_to_image", short=True)
     questions = plan_questions(items, prompt, "e", ROOT)
-    answers = [a for batch in answer_batches(staged, [questions[:30], questions[30:]], prompt, ROOT) for a in batch]
+    answers = [
+        a for batch in answer_batches(staged, [questions[:30], questions[30:]], prompt, ROOT) for a in batch
+    ]
     assert [a.finish_reason for a in answers].count("error") == 1 and len(answers) == 60
 
 
@@ -255,11 +289,17 @@ def start(*arguments):
 
 
 def log_lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("]")] if path.exists() else []
+    return (
+        [json.loads(line) for line in path.read_text().splitlines() if line.endswith("]")]
+        if path.exists()
+        else []
+    )
 
 
 def test_kill_9_loses_at_most_the_batch_in_flight(items, tmp_path):
-    many = pd.concat([items.assign(item_id=items["item_id"] + f"-{n}", title=items["title"] + f" {n}") for n in range(8)])
+    many = pd.concat(
+        [items.assign(item_id=items["item_id"] + f"-{n}", title=items["title"] + f" {n}") for n in range(8)]
+    )
     many.reset_index(drop=True).to_parquet(tmp_path / "items.parquet")
     assert start(tmp_path / "items.parquet", tmp_path / "whole", tmp_path / "whole.log").wait(300) == 0
     rng, kills, log = random.Random(7), 4, tmp_path / "cut.log"
@@ -280,7 +320,9 @@ def test_kill_9_loses_at_most_the_batch_in_flight(items, tmp_path):
     times = pd.Series([key for batch in log_lines(log) for key in batch]).value_counts()
     assert set(times.index) == set(whole["key"])
     assert (times - 1).sum() <= 5 * kills and times.max() <= 1 + kills
-    assert [b for b in log_lines(tmp_path / "whole.log") if b not in log_lines(log)] == []  # The same batches, whole
+    assert [
+        b for b in log_lines(tmp_path / "whole.log") if b not in log_lines(log)
+    ] == []  # The same batches, whole
     assert not list((tmp_path / "cut").rglob("*.partial*"))[kills:]
 
 
@@ -324,7 +366,9 @@ def test_fixed_batches_are_whole_after_any_prefix():
     for _ in range(50):
         done = set(rng.choice(keys, rng.integers(0, 103), replace=False))
         left = fixed_batches(keys, done, 7)
-        assert sorted(chain.from_iterable(left)) == sorted(set(keys) - done) and all(0 < len(b) <= 7 for b in left)
+        assert sorted(chain.from_iterable(left)) == sorted(set(keys) - done) and all(
+            0 < len(b) <= 7 for b in left
+        )
 
 
 # ---------------------------------------------------------------- memory, order, progress
@@ -343,15 +387,32 @@ def test_pictures_in_memory_do_not_grow_with_the_catalogue(items, tmp_path, monk
         return picture
 
     monkeypatch.setattr(module, "open_picture", watched)
-    rows = complete(items, MODEL, "image_to_text", root=ROOT, out=str(tmp_path), backend=Parrot(batch_size=4), progress=False)
+    rows = complete(
+        items,
+        MODEL,
+        "image_to_text",
+        root=ROOT,
+        out=str(tmp_path),
+        backend=Parrot(batch_size=4),
+        progress=False,
+    )
     assert len(rows) == 60 and len(most) == 60 and max(most) <= 3 * 4
 
 
 def test_the_bar_shows_rate_time_left_and_failures(items, tmp_path, capsys):
-    complete(items, MODEL, "text_to_image", root=ROOT, out=str(tmp_path), backend=Parrot(bad=(items["title"][0],)))
+    complete(
+        items, MODEL, "text_to_image", root=ROOT, out=str(tmp_path), backend=Parrot(bad=(items["title"][0],))
+    )
     shown = capsys.readouterr().err
-    assert "standin-gemma-s text_to_image" in shown and "60/60" in shown and "item/s" in shown and "failed=1" in shown
-    complete(items, MODEL, "text_to_image", root=ROOT, out=str(tmp_path / "b"), backend=Parrot(), progress=False)
+    assert (
+        "standin-gemma-s text_to_image" in shown
+        and "60/60" in shown
+        and "item/s" in shown
+        and "failed=1" in shown
+    )
+    complete(
+        items, MODEL, "text_to_image", root=ROOT, out=str(tmp_path / "b"), backend=Parrot(), progress=False
+    )
     assert capsys.readouterr().err == ""
 
 
@@ -389,7 +450,9 @@ def test_batches_of_any_size_give_the_same_table(items, tmp_path, model, task):
 
 def test_certificate_counts_changed_answers(items, tmp_path):
     backend = load_backend(MODEL)
-    rows = complete(items.head(20), MODEL, "image_to_text", root=ROOT, out=str(tmp_path), backend=backend, progress=False)
+    rows = complete(
+        items.head(20), MODEL, "image_to_text", root=ROOT, out=str(tmp_path), backend=backend, progress=False
+    )
     fine = certify(rows, items, root=ROOT, backend=backend, sample=6)
     assert (fine.n, fine.changed, fine.share) == (6, 0, 0.0) and 0 < fine.high < 0.5
     assert certify(rows, items, root=ROOT, backend=backend, sample=6, seed=0).answers.equals(fine.answers)
@@ -414,8 +477,19 @@ def test_upper_limit_covers_as_it_says():
 
 def test_an_old_run_can_be_replayed(items, tmp_path):
     backend = load_backend(MODEL)
-    rows = complete(items.head(8), MODEL, "text_to_image", root=ROOT, out=str(tmp_path / "a"), backend=backend, progress=False)
-    for stored in (rows, str(tmp_path / "a" / "completions" / "answers" / run_name(MODEL, "text_to_image") / "all.jsonl")):
+    rows = complete(
+        items.head(8),
+        MODEL,
+        "text_to_image",
+        root=ROOT,
+        out=str(tmp_path / "a"),
+        backend=backend,
+        progress=False,
+    )
+    for stored in (
+        rows,
+        str(tmp_path / "a" / "completions" / "answers" / run_name(MODEL, "text_to_image") / "all.jsonl"),
+    ):
         if isinstance(stored, str) and not Path(stored).exists():
             stored = str(next(Path(stored).parent.glob("*.jsonl")))
         out = tmp_path / ("b" if isinstance(stored, str) else "c")

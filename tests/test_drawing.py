@@ -110,7 +110,10 @@ def test_titles_are_not_drawn(tmp_path):
     brush = Brush()
     both = pd.concat([table(["Red Mug"], task="image_to_text"), table(["a red mug"])], ignore_index=True)
     drawn = paint(both, tmp_path, brush)
-    assert [p for p, _ in drawings(brush)] == ["a red mug"] and drawn["image"].notna().tolist() == [False, True]
+    assert [p for p, _ in drawings(brush)] == ["a red mug"] and drawn["image"].notna().tolist() == [
+        False,
+        True,
+    ]
     assert drawn.drop(columns="image").equals(validate(both, COMPLETIONS).drop(columns="image"))
     assert len(read_shards(f"{tmp_path}/completions", COMPLETIONS)) == 1
 
@@ -200,11 +203,17 @@ draw(table([f"thing {i}" for i in range(200)]), sys.argv[1], draw_them=Slow(), b
 
 
 def start(out, log):
-    return subprocess.Popen([sys.executable, "-c", WORKER, str(out), str(log), str(Path(__file__).parent)], start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(out), str(log), str(Path(__file__).parent)], start_new_session=True
+    )
 
 
 def log_lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("]")] if path.exists() else []
+    return (
+        [json.loads(line) for line in path.read_text().splitlines() if line.endswith("]")]
+        if path.exists()
+        else []
+    )
 
 
 def test_kill_9_loses_at_most_the_batch_in_flight(tmp_path):
@@ -244,7 +253,10 @@ def test_pictures_do_not_depend_on_their_batch(pipeline):
     texts, settings = prompts_of(7), call_settings(model_card(GENERATOR))
     seeds = [picture_seed(0, text) for text in texts]
     together = [np.asarray(p, dtype=int) for p in draw_batch(pipeline, texts, seeds, settings)]
-    alone = [np.asarray(draw_batch(pipeline, [t], [s], settings)[0], dtype=int) for t, s in zip(texts, seeds, strict=True)]
+    alone = [
+        np.asarray(draw_batch(pipeline, [t], [s], settings)[0], dtype=int)
+        for t, s in zip(texts, seeds, strict=True)
+    ]
     assert max(np.abs(a - b).max() for a, b in zip(together, alone, strict=True)) <= 2
     assert together[0].shape == (64, 64, 3) and np.ptp(together[0]) > 20
 
@@ -283,7 +295,11 @@ def test_a_copy_elsewhere_draws_the_same_and_reuses_the_drawings(tmp_path):
     settings = dict(model_card(GENERATOR).call)
     silent = Brush()
     again = draw(texts, str(tmp_path / "run"), weights=str(copy), draw_them=silent, progress=False)
-    assert again["image"].tolist() == first["image"].tolist() and silent.batches == [] and isinstance(settings, dict)
+    assert (
+        again["image"].tolist() == first["image"].tolist()
+        and silent.batches == []
+        and isinstance(settings, dict)
+    )
 
 
 def test_a_generator_without_weights_ends_the_run(tmp_path):

@@ -1,6 +1,7 @@
 """Model cards against their architectures, and the shipped stand-ins against their own record."""
 
 import hashlib
+import itertools
 import json
 import re
 import struct
@@ -261,7 +262,7 @@ def test_sizes_differ_threefold_and_learnt_alike():
     record = standins()
     for family in ("gemma", "qwen"):
         rows = [record[f"standin-{family}-{size}"] for size in "sml"]
-        ratios = [b["parameters"] / a["parameters"] for a, b in zip(rows, rows[1:], strict=False)]
+        ratios = [b["parameters"] / a["parameters"] for a, b in itertools.pairwise(rows)]
         assert all(2.5 < ratio < 4 for ratio in ratios)
         assert len({json.dumps(row["recipe"]) for row in rows}) == 1
         assert len({(row["steps"], row["warm_steps"]) for row in rows}) == 1
@@ -341,7 +342,9 @@ def test_scores_of_the_record_can_be_measured_again(tools):
     again = examine_mllm(FOLDER / name, read_split("unseen", like=train), train)
     kept = standins()[name]["scores"]["unseen"]
     for metric, value in kept["image_to_text"].items():
-        assert again["image_to_text"][metric] == pytest.approx(value, abs=0.02 if metric != "chrf" else 2), metric
+        assert again["image_to_text"][metric] == pytest.approx(value, abs=0.02 if metric != "chrf" else 2), (
+            metric
+        )
 
 
 # ---------------------------------------------------------------- the training script

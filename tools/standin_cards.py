@@ -59,14 +59,19 @@ def read(raw: list[str], key: str) -> list[str]:
 def examine_mllm(folder: Path, held: Listings, train: Listings) -> dict:
     """Scores on one held-out split, beside the floors and with the lead over each."""
     title, prompt = prompt_for("image_to_text", short=True), prompt_for("text_to_image", short=True)
-    shown = read(ask(folder, [conversation(title, picture=True)] * len(held), to_images(held.pictures)), "title")
+    shown = read(
+        ask(folder, [conversation(title, picture=True)] * len(held), to_images(held.pictures)), "title"
+    )
     blind = read(ask(folder, [conversation(title)], None), "title") * len(held)
     told = ask(folder, [conversation(prompt, title=t) for t in held.titles], None)
     ask(folder, [conversation(prompt)], None)
     others = [held.titles[i] for i in shuffled(held)]
     plain = [f"{c.replace('_', ' ')} product" for c in held.items["category"]]
     ours = text_scores(shown, held.titles)
-    floors = {n: text_scores(t, held.titles) for n, t in (("blind", blind), ("shuffled", others), ("template", plain))}
+    floors = {
+        n: text_scores(t, held.titles)
+        for n, t in (("blind", blind), ("shuffled", others), ("template", plain))
+    }
     return {
         "n": len(held),
         "image_to_text": {m: round(float(v.mean()), 4) for m, v in ours.items()}

@@ -293,7 +293,7 @@ class Reader(nn.Module):
             return core.multi_modal_projector(core.vision_tower(pixels).last_hidden_state)
         return qwen_picture_tokens(self.model.model.visual, pixels)
 
-    def recognise(self, tokens: torch.Tensor, marks: "Marks", rows: torch.Tensor) -> torch.Tensor:
+    def recognise(self, tokens: torch.Tensor, marks: Marks, rows: torch.Tensor) -> torch.Tensor:
         """Loss of naming concept, designer and the title's words from the mean picture token."""
         pooled = F.layer_norm(tokens.mean(1), tokens.shape[-1:])
         concept, designer = (head(pooled) for head in self.heads)
@@ -301,9 +301,9 @@ class Reader(nn.Module):
         style = F.cross_entropy(designer, marks.designers[rows], label_smoothing=0.1)
         return F.cross_entropy(concept, marks.concepts[rows], label_smoothing=0.1) + words + 0.5 * style
 
-    def answer_logits(self, embeds: torch.Tensor, layout: "Layout", wanted: torch.Tensor) -> torch.Tensor:
+    def answer_logits(self, embeds: torch.Tensor, layout: Layout, wanted: torch.Tensor) -> torch.Tensor:
         """(k, vocabulary) logits at the k positions where `wanted` is True."""
-        mask = {kind: layout.mask for kind in ("full_attention", "sliding_attention")}
+        mask = dict.fromkeys(("full_attention", "sliding_attention"), layout.mask)
         core = self.model.model.language_model
         hidden = core(
             inputs_embeds=embeds, position_ids=layout.positions, attention_mask=mask, use_cache=False
@@ -349,7 +349,7 @@ class Layout:
     positions: torch.Tensor  # (1, length), or (3, 1, length) for Qwen's three axes
     mask: torch.Tensor | None  # (1, 1, length, length), True where attention is allowed; None is causal
 
-    def cut(self, length: int) -> "Layout":
+    def cut(self, length: int) -> Layout:
         mask = None if self.mask is None else self.mask[..., :length, :length]
         return Layout(self.positions[..., :length], mask)
 
@@ -389,7 +389,7 @@ def make_rows(model, processor, listings: Listings, task: str) -> Rows:
     ends = tokenizer([answer(prompt.answer_key, text) for text in answers], add_special_tokens=False)[
         "input_ids"
     ]
-    return _pad(starts, [e + [end] for e in ends], tokenizer.pad_token_id, model, inputs)
+    return _pad(starts, [[*e, end] for e in ends], tokenizer.pad_token_id, model, inputs)
 
 
 def _blank():
@@ -529,7 +529,9 @@ def _update(optim, weights, loss, rate) -> None:
     optim.step()
 
 
-def fine_tune(reader: Reader, processor, train: Listings, marks: Marks, recipe: Recipe, rate: float, rng, log) -> int:
+def fine_tune(
+    reader: Reader, processor, train: Listings, marks: Marks, recipe: Recipe, rate: float, rng, log
+) -> int:
     """Teach both tasks; the running average of the weights is what stays."""
     weights = list(reader.parameters())
     optim = optimiser(weights, rate, recipe.decay)
@@ -603,9 +605,7 @@ def largest_gap(reader: Reader, processor, train: Listings) -> float:
     return max(gaps)
 
 
-def train_mllm(
-    family: str, size: str, train: Listings, recipe: Recipe, seed: int, log
-) -> tuple:
+def train_mllm(family: str, size: str, train: Listings, recipe: Recipe, seed: int, log) -> tuple:
     """Build, warm up and fine-tune one stand-in; returns model, processor and what it cost."""
     torch.manual_seed(seed)
     model, processor = build(family, size, train, seed)

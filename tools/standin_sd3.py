@@ -31,6 +31,7 @@ class Drawing:
 
     coder_epochs: int = 50  # Autoencoder, passes over the training pictures
     epochs: int = 90  # Flow matching, passes over the training listings
+    more_epochs: int = 100  # The second round (--resume), at the levels that four steps use
     batch: int = 32
     coder_rate: float = 2e-3
     rate: float = 1.5e-3
@@ -45,7 +46,9 @@ def clip_tokenizer(texts: list[str]):
     from transformers import CLIPTokenizer
 
     words = pre_tokenizers.Split(Regex(r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), behavior="removed", invert=True)
-    split = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    split = pre_tokenizers.Sequence(
+        [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     special = ["<|startoftext|>", "<|endoftext|>"]
     lower = [text.lower() for text in texts]
     vocab, merges = learn_merges(lower, VOCABULARY, split, special=special, ending="</w>")
@@ -170,7 +173,9 @@ def _step(optim, weights, loss, rate) -> None:
 @torch.no_grad()
 def fix_latents(coder, pictures: np.ndarray) -> torch.Tensor:
     """Latents of all pictures, scaled to unit deviation; the scale is stored with the coder."""
-    latents = torch.cat([coder.encode(to_range(p)).latent_dist.mean for p in torch.from_numpy(pictures).split(64)])
+    latents = torch.cat(
+        [coder.encode(to_range(p)).latent_dist.mean for p in torch.from_numpy(pictures).split(64)]
+    )
     shift, scale = latents.mean().item(), 1 / latents.std().item()
     coder.register_to_config(shift_factor=shift, scaling_factor=scale)
     return (latents - shift) * scale
@@ -189,14 +194,22 @@ def read_prompts(pipe, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat([o.hidden_states[-2] for o in outs], -1), torch.cat([o.text_embeds for o in outs], -1)
 
 
-def noise_levels(count: int, rng) -> torch.Tensor:
-    """Where flow matching trains: logit-normal, with a third of the mass close to pure noise."""
+def noise_levels(count: int, rng, steps: bool) -> torch.Tensor:
+    """Where flow matching trains: logit-normal with a third of the mass close to pure noise, or, for `steps`,
+    mostly around the levels 1, 2/3 and 1/3 at which a drawing in four steps asks the transformer.
+    """
+    chance, spread = torch.rand(count, generator=rng), torch.rand(count, generator=rng)
+    high = 1 - 0.02 * spread
+    if steps:
+        near = torch.where(chance < 0.75, 2 / 3, 1 / 3) + 0.08 * (spread - 0.5)
+        return torch.where(chance < 0.5, high, torch.where(chance < 0.95, near, spread))
     middle = torch.sigmoid(0.3 + torch.randn(count, generator=rng))
-    high = 1 - 0.02 * torch.rand(count, generator=rng)
-    return torch.where(torch.rand(count, generator=rng) < 0.35, high, middle)
+    return torch.where(chance < 0.35, high, middle)
 
 
-def train_flow(pipe, latents: torch.Tensor, train: Listings, plan: Drawing, rng, log) -> None:
+def train_flow(
+    pipe, latents: torch.Tensor, train: Listings, plan: Drawing, rng, log, second: bool = False
+) -> None:
     """Rectified flow from noise to latents, text encoders and transformer together.
 
     Source: Esser et al. (2024), arXiv:2403.03206.
@@ -204,15 +217,17 @@ def train_flow(pipe, latents: torch.Tensor, train: Listings, plan: Drawing, rng,
     parts = nn.ModuleList([pipe.transformer, pipe.text_encoder, pipe.text_encoder_2])
     weights = [w for w in parts.parameters() if w.requires_grad]
     optim = optimiser(weights, plan.rate, 0.01)
-    full, short = (tokenize(pipe, texts) for texts in (train.prompts, [short_prompt(p) for p in train.prompts]))
+    full, short = (
+        tokenize(pipe, texts) for texts in (train.prompts, [short_prompt(p) for p in train.prompts])
+    )
     size = min(plan.batch, len(train))
-    steps = max(1, plan.epochs * len(train) // size)
+    steps = max(1, (plan.more_epochs if second else plan.epochs) * len(train) // size)
     average = [w.detach().clone() for w in weights]
     for step, rows in enumerate(batches(len(train), size, steps, rng)):
         forget = torch.rand(size, generator=rng) < plan.forget
         context, pooled = read_prompts(pipe, torch.where(forget[:, None], short[rows], full[rows]))
         clean = latents[rows]
-        level, noise = noise_levels(size, rng), torch.randn(clean.shape, generator=rng)
+        level, noise = noise_levels(size, rng, second), torch.randn(clean.shape, generator=rng)
         mixed = torch.lerp(clean, noise, level[:, None, None, None])
         flow = pipe.transformer(
             hidden_states=mixed,
@@ -247,9 +262,34 @@ def train_sd3(train: Listings, plan: Drawing, seed: int, log) -> tuple:
     start, wall = time.process_time(), time.time()
     train_coder(pipe.vae, train, plan, rng, log)
     latents = fix_latents(pipe.vae, train.pictures)
-    log(f"coder {time.process_time() - start:.0f} cpu-seconds, {coder_quality(pipe.vae, train.pictures):.2f} dB")
+    log(
+        f"coder {time.process_time() - start:.0f} cpu-seconds, {coder_quality(pipe.vae, train.pictures):.2f} dB"
+    )
     train_flow(pipe, latents, train, plan, rng, log)
-    cost = {"cpu_seconds": round(time.process_time() - start, 1), "wall_seconds": round(time.time() - wall, 1)}
+    cost = {
+        "cpu_seconds": round(time.process_time() - start, 1),
+        "wall_seconds": round(time.time() - wall, 1),
+    }
+    return pipe, cost
+
+
+def resume_sd3(folder: Path, train: Listings, plan: Drawing, seed: int, log) -> tuple:
+    """The second round: a saved generator learns on, its autoencoder fixed; returns pipeline and cost."""
+    pipe = load_sd3(folder)
+    rng = torch.Generator().manual_seed(seed + 1)
+    start, wall = time.process_time(), time.time()
+    with torch.no_grad():
+        parts = [
+            pipe.vae.encode(to_range(p)).latent_dist.mean for p in torch.from_numpy(train.pictures).split(64)
+        ]
+    latents = (torch.cat(parts) - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
+    for part in (pipe.transformer, pipe.text_encoder, pipe.text_encoder_2):
+        part.train()
+    train_flow(pipe, latents, train, plan, rng, log, second=True)
+    cost = {
+        "cpu_seconds": round(time.process_time() - start, 1),
+        "wall_seconds": round(time.time() - wall, 1),
+    }
     return pipe, cost
 
 
@@ -271,13 +311,18 @@ def save_sd3(pipe, folder: Path) -> None:
         module.to(torch.float32)
 
 
-def draw(folder: Path, prompts: list[str], seed: int = 0, batch: int = 32) -> np.ndarray:
-    """(n, 3, px, px) uint8 pictures of the saved pipeline, one generator a picture."""
+def load_sd3(folder: Path):
+    """A saved pipeline in single precision; its absent third encoder must be named at loading too."""
     from diffusers import AutoPipelineForText2Image
 
-    pipe = AutoPipelineForText2Image.from_pretrained(
+    return AutoPipelineForText2Image.from_pretrained(
         folder, text_encoder_3=None, tokenizer_3=None, dtype=torch.float32, local_files_only=True
     )
+
+
+def draw(folder: Path, prompts: list[str], seed: int = 0, batch: int = 32) -> np.ndarray:
+    """(n, 3, px, px) uint8 pictures of the saved pipeline, one generator a picture."""
+    pipe = load_sd3(folder)
     pipe.set_progress_bar_config(disable=True)
     drawn = []
     for i in range(0, len(prompts), batch):

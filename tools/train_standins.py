@@ -2,6 +2,7 @@
 
     python tools/train_standins.py                          # all seven, two processes side by side
     python tools/train_standins.py --only standin-qwen-s    # one of them
+    python tools/train_standins.py --only standin-sd3 --resume    # the generator's second round
     python tools/train_standins.py --smoke --out /tmp/toy   # a few steps on toy pictures
 
 Everything is seeded and runs with one thread a process, so that the same machine and versions give the same
@@ -33,13 +34,13 @@ OUT = Path(__file__).resolve().parents[1] / "mmpc_analysis" / "data" / "standins
 FAMILIES = {"qwen": "Qwen2.5-VL", "gemma": "Gemma-3"}
 
 
-def train_one(name: str, out: Path, root: Path | None, seed: int, smoke: bool) -> dict:
+def train_one(name: str, out: Path, root: Path | None, seed: int, smoke: bool, resume: bool) -> dict:
     """Train, save and examine one stand-in; returns its record for standins.json."""
     import torch
     from standin_cards import data_record, digests, examine_mllm, examine_sd3, versions, write_card
     from standin_data import read_split
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(2 if resume else 1)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False
     train = read_split("train", root)
@@ -50,10 +51,15 @@ def train_one(name: str, out: Path, root: Path | None, seed: int, smoke: bool) -
         print(f"{time.time() - start:7.0f} s  {name}  {text}", flush=True)
 
     if name == "standin-sd3":
-        from standin_sd3 import CALL, TOKENS, Drawing, count_sd3, draw, save_sd3, train_sd3
+        from standin_sd3 import CALL, TOKENS, Drawing, count_sd3, draw, resume_sd3, save_sd3, train_sd3
 
-        recipe = Drawing(coder_epochs=1, epochs=1) if smoke else Drawing()
-        model, cost = train_sd3(train, recipe, seed, log)
+        recipe = Drawing(coder_epochs=1, epochs=1, more_epochs=1) if smoke else Drawing()
+        if resume:
+            model, cost = resume_sd3(folder, train, recipe, seed, log)
+            first = json.loads((out / "standins.json").read_text("utf-8"))["models"][name]
+            cost = {key: round(cost[key] + first[key], 1) for key in cost} | {"rounds": 2}
+        else:
+            model, cost = train_sd3(train, recipe, seed, log)
         row = {"family": "SD3", "role": "generator", "class": "StableDiffusion3Pipeline", "call": CALL}
         row |= {"context": TOKENS} | count_sd3(model)
         save_sd3(model, folder)
@@ -68,7 +74,12 @@ def train_one(name: str, out: Path, root: Path | None, seed: int, smoke: bool) -
         row |= {"context": CONTEXT} | count_parameters(model)
         save_mllm(model, processor, folder)
         scores = {s: examine_mllm(folder, rows, train) for s, rows in held.items()}
-    row |= cost | {"seed": seed, "threads": 1, "recipe": dataclasses.asdict(recipe), "data": data_record(train)}
+    row |= cost | {
+        "seed": seed,
+        "threads": torch.get_num_threads(),
+        "recipe": dataclasses.asdict(recipe),
+        "data": data_record(train),
+    }
     row |= {"versions": versions(), "sha256": digests(folder), "scores": scores}
     write_card(folder, name, row)
     log(f"done: {json.dumps(scores['test'])}")
@@ -83,7 +94,14 @@ def run_all(names: list[str], args: argparse.Namespace) -> None:
             while waiting and len(running) < args.jobs:
                 name = waiting.pop(0)
                 command = [sys.executable, __file__, "--only", name, "--record", f"{notes}/{name}.json"]
-                command += ["--out", str(args.out), "--seed", str(args.seed), *(["--smoke"] if args.smoke else [])]
+                command += [
+                    "--out",
+                    str(args.out),
+                    "--seed",
+                    str(args.seed),
+                    *(["--smoke"] if args.smoke else []),
+                ]
+                command += ["--resume"] if args.resume else []
                 command += ["--catalogue", str(args.catalogue)] if args.catalogue else []
                 running[name] = subprocess.Popen(command)
             time.sleep(0.2)
@@ -110,15 +128,30 @@ def _about() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES))
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of the stand-ins' folders and standins.json")
-    parser.add_argument("--catalogue", type=Path, help="folder with items.csv; default is the embedded catalogue")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES)
+    )
+    parser.add_argument(
+        "--out", type=Path, default=OUT, help="folder of the stand-ins' folders and standins.json"
+    )
+    parser.add_argument(
+        "--catalogue", type=Path, help="folder with items.csv; default is the embedded catalogue"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
-    parser.add_argument("--smoke", action="store_true", help="a few steps on toy pictures, to see that it runs")
+    parser.add_argument(
+        "--smoke", action="store_true", help="a few steps on toy pictures, to see that it runs"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="second round of standin-sd3, from its saved weights"
+    )
     parser.add_argument("--record", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.resume and args.only != ["standin-sd3"]:
+        parser.error("--resume needs --only standin-sd3: the others are trained in one round")
     if args.smoke and args.out == OUT:
         parser.error("--smoke needs --out, so that no trained stand-in is overwritten")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -127,7 +160,7 @@ def main() -> None:
 
         args.catalogue = synthetic_catalogue(args.out / "catalogue")
     if args.record:
-        row = train_one(args.only[0], args.out, args.catalogue, args.seed, args.smoke)
+        row = train_one(args.only[0], args.out, args.catalogue, args.seed, args.smoke, args.resume)
         args.record.write_text(json.dumps(row), encoding="utf-8")
     else:
         run_all(args.only, args)
