@@ -15,16 +15,15 @@ def requirements(name: str) -> list[str]:
     return config.get(name, "").split()
 
 
-extras = {
-    name: requirements(f"{name}_requirements")
-    for name in ("demo", "explore", "server", "dev")
-}
+extras = {name: requirements(f"{name}_requirements") for name in ("demo", "explore", "server", "dev")}
 
 setup(
     name=config["lib_name"],
     version=config["version"],
     description=config["description"],
-    long_description=(here / "README.md").read_text(encoding="utf-8") if (here / "README.md").exists() else "",
+    long_description=(here / "README.md").read_text(encoding="utf-8")
+    if (here / "README.md").exists()
+    else "",
     long_description_content_type="text/markdown",
     keywords=config["keywords"],
     author=config["author"],

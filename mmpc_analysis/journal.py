@@ -12,30 +12,57 @@ from uuid import uuid4
 from .tables import write_text
 
 # %% auto #0
-__all__ = ['store_lines', 'stored_lines', 'compact_lines', 'fixed_batches']
+__all__ = ['store_lines', 'write_soon', 'stored_lines', 'compact_lines', 'fixed_batches']
 
-# %% ../nbs/27_journal.ipynb #80364ea3
+# %% ../nbs/27_journal.ipynb #da95e441
 def store_lines(
     folder: str,  # Folder of one task's lines, local or fsspec
     rows: list[dict],  # Rows of one batch, each with its `key`
-    name: str | None = None,  # File name; None for one that no other has
+    name: str | None = None,  # File name; None for a batch, which gets one that no other has
 ) -> None:
-    "Write a batch of rows as JSON lines."
-    if rows:
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        write_text(posixpath.join(folder, f"{name or uuid4().hex}.jsonl"), text)
+    "Write rows as JSON lines."
+    if not rows:
+        return
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    write = write_text if name else write_soon
+    write(posixpath.join(folder, f"{name or uuid4().hex}.jsonl"), text)
 
-# %% ../nbs/27_journal.ipynb #7053e2e5
+# %% ../nbs/27_journal.ipynb #b90b3448
+def write_soon(
+    path: str,  # Local path or fsspec address; folders are made
+    text: str,  # Whole content
+) -> None:
+    "Write a file so that other processes see it whole or not at all, without waiting for the disk."
+    from fsspec.core import url_to_fs
+
+    fs, name = url_to_fs(path)
+    fs.makedirs(posixpath.dirname(name), exist_ok=True)
+    fs.pipe_file(f"{name}.partial", text.encode("utf-8"))
+    fs.mv(f"{name}.partial", name)
+
+# %% ../nbs/27_journal.ipynb #9298286a
 def stored_lines(
     folder: str,  # Folder of one task's lines, local or fsspec
 ) -> tuple[dict[str, dict], list[str]]:  # Key to row, and the files they are in
-    "Every stored row of a task."
+    "Every stored row of a task; what a power cut has spoilt is passed over."
     from fsspec.core import url_to_fs
 
     fs, path = url_to_fs(folder)
     files = sorted(fs.glob(posixpath.join(path, "*.jsonl"))) if fs.exists(path) else []
-    lines = [json.loads(line) for file in files for line in fs.cat_file(file).decode("utf-8").splitlines()]
-    return {line["key"]: line for line in lines}, files
+    lines = [line for file in files for line in fs.cat_file(file).splitlines()]
+    rows = [row for row in map(_parsed, lines) if row]
+    return {row["key"]: row for row in rows}, files
+
+
+def _parsed(
+    line: bytes,  # One line of a file
+) -> dict | None:  # The row, None where it is not whole
+    "A line as a row."
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "key" in row else None
 
 # %% ../nbs/27_journal.ipynb #3be22c5d
 def compact_lines(

@@ -258,7 +258,7 @@ def _share(
         else ">99.9%"
     )
 
-# %% ../nbs/84_report.ipynb #fec1c5c7
+# %% ../nbs/84_report.ipynb #a2afa36a
 def score_table(
     averages: pd.DataFrame,  # Averages table
     task: str,  # image_to_text or text_to_image
@@ -269,7 +269,7 @@ def score_table(
     "Means with intervals, models down and metrics across."
     rows = figures.rows_of(averages, task=task, category=category)
     order, first = figures.ordered(rows), rows.drop_duplicates("model").set_index("model")
-    frame = pd.DataFrame({"Model": [_name(m) for m in order]})
+    frame = {"Model": [_name(m) for m in order]}
     frame["Parameters"] = [
         f"{p / 1e9:.3g} B" if p >= 1e9 else f"{p / 1e6:.2g} M" if p > 0 else "\u2013"
         for p in first["parameters"][order]
@@ -287,7 +287,8 @@ def score_table(
         frame[head] = [_cell(part.loc[m], spread) if m in part.index else "\u2013" for m in order]
     kinds = ["" if f not in ("floor", "ceiling") else f for f in first["family"][order]]
     kinds = [f"{k} first-floor" if k and not any(kinds[:i]) else k for i, k in enumerate(kinds)]
-    return table_html(frame, caption, numbers=tuple(frame.columns[1:]), classes=kinds)
+    cells = pd.DataFrame(frame, dtype=object)
+    return table_html(cells, caption, numbers=tuple(cells.columns[1:]), classes=kinds)
 
 
 def _cell(
@@ -302,7 +303,7 @@ def _cell(
     )
     return Safe(f"{number(row['estimate'], spread)}<small>{bounds}</small>")
 
-# %% ../nbs/84_report.ipynb #ea61763d
+# %% ../nbs/84_report.ipynb #c07d8893
 def _with_numbers(
     figure: Safe,  # A figure element
     table: Safe,  # Its numbers
@@ -327,11 +328,12 @@ def category_table(
     cells = {(r["category"], r["model"]): _cell(r, spread) for _, r in rows.iterrows()}
     frame = pd.DataFrame(
         {"Category": [readable(c) for c in down]}
-        | {m: [cells.get((c, m), "\u2013") for c in down] for m in order}
+        | {m: [cells.get((c, m), "\u2013") for c in down] for m in order},
+        dtype=object,
     )
     return table_html(frame, f"{readable(metric).capitalize()} by category", numbers=tuple(order))
 
-# %% ../nbs/84_report.ipynb #3be165e9
+# %% ../nbs/84_report.ipynb #bb3b733a
 def _effect_table(
     effects: pd.DataFrame,  # Effects table of scale_effect
     task: str,  # image_to_text or text_to_image
@@ -358,7 +360,9 @@ def _effect_table(
                "Where lower is better, a negative value favours larger models.")  # fmt: skip
     return (
         table_html(
-            pd.DataFrame(lines), caption, numbers=("Estimate", "Items", "p over models", "p, adjusted")
+            pd.DataFrame(lines, dtype=object),
+            caption,
+            numbers=("Estimate", "Items", "p over models", "p, adjusted"),
         )
         if lines
         else Safe("")
@@ -443,7 +447,7 @@ def example_card(
     return markup('<article class="card"><h5>{category}<span>{metric} {value}</span></h5><div class="pictures">{pictures}</div>{words}</article>',
                   category=readable(row["category"]), metric=readable(metric), value=number(row["value"]), pictures=joined(pictures), words=words)  # fmt: skip
 
-# %% ../nbs/84_report.ipynb #065c0935
+# %% ../nbs/84_report.ipynb #0e970d82
 def failed_answers(
     run: Run,  # The run
     shown: int = 8,  # Rows in full
@@ -463,20 +467,15 @@ def failed_answers(
         "Task": few["task"].map(_TASKS),
         "Outcome": few["outcome"].map(readable),
     }
-    frame = (
-        pd.DataFrame(cells)
-        .map(escaped)
-        .assign(
-            Answer=[
-                markup('<div class="long"><code>{t}</code></div>', t=escaped(t, 160)) for t in few["raw_text"]
-            ]
-        )
+    raw = [markup('<div class="long"><code>{t}</code></div>', t=escaped(t, 160)) for t in few["raw_text"]]
+    frame = pd.DataFrame(
+        {name: list(values) for name, values in cells.items()} | {"Answer": raw}, dtype=object
     )
     return joined(
         [said, table_html(frame, f"{len(few)} of {len(failed):,} failed answers, one per model and outcome")]
     )
 
-# %% ../nbs/84_report.ipynb #0d12cd2b
+# %% ../nbs/84_report.ipynb #c316e734
 def set_aside_rows(
     run: Run,  # The run; its manifest's set_aside holds records with row, item_id, column, reason and remedy
     shown: int = 20,  # Rows in full
@@ -492,7 +491,7 @@ def set_aside_rows(
     records = [r if isinstance(r, dict) else {"reason": str(r)} for r in records[:shown]]
     if not records:
         return said
-    frame = pd.DataFrame(records).rename(columns=lambda c: readable(c).capitalize()).map(escaped)
+    frame = pd.DataFrame(records).rename(columns=lambda c: readable(c).capitalize())
     return joined(
         [said, table_html(frame, "Rows of the catalogue that were set aside, with reason and remedy")]
     )
@@ -630,7 +629,7 @@ def _examples_section(
             )
     return section("examples", "Best and worst completions", *pieces)
 
-# %% ../nbs/84_report.ipynb #7bd4b24a
+# %% ../nbs/84_report.ipynb #75af3078
 _FLOORS = Safe("""<p>A score means little until one knows what is to be had for nothing. These rows are scored like any model.</p><dl class="facts">
 <dt>template</dt><dd>A title or picture made from the category alone.</dd>
 <dt>shuffled</dt><dd>The true title or picture of another product of the same category.</dd>
@@ -662,7 +661,8 @@ def _outcomes_section(
             ]
         ]
         frame = pd.DataFrame(
-            {"Model": [_name(m) for m in rows["model"]], "Usable": [_share(c) for c in rows["coverage"]]}
+            {"Model": [_name(m) for m in rows["model"]], "Usable": [_share(c) for c in rows["coverage"]]},
+            dtype=object,
         )
         frame = frame.assign(
             **{readable(o).capitalize(): [f"{n:,}" for n in rows[o]] for o in tables.OUTCOMES}

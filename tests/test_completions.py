@@ -496,3 +496,17 @@ def test_an_old_run_can_be_replayed(items, tmp_path):
         again = complete(items.head(8), MODEL, "text_to_image", root=ROOT, out=str(out), progress=False,
                          backend=ReplayBackend(stored, backend.identity))  # fmt: skip
         pd.testing.assert_frame_equal(timeless(again), timeless(rows))
+
+
+def test_what_a_power_cut_spoils_is_done_again(items, tmp_path):
+    first = run(items, tmp_path, Parrot())
+    folder = tmp_path / "completions" / "answers" / run_name(MODEL, "text_to_image")
+    whole = (folder / "all.jsonl").read_bytes()
+    (folder / "all.jsonl").write_bytes(whole[:-40])
+    (folder / "empty.jsonl").write_bytes(b"")
+    (folder / "zeros.jsonl").write_bytes(b"\x00" * 100)
+    parrot = Parrot()
+    assert (
+        timeless(run(items, tmp_path, parrot)).equals(timeless(first))
+        and len(list(chain.from_iterable(parrot.asked))) == 1
+    )

@@ -31,7 +31,7 @@ class Drawing:
 
     coder_epochs: int = 50  # Autoencoder, passes over the training pictures
     epochs: int = 90  # Flow matching, passes over the training listings
-    more_epochs: int = 100  # The second round (--resume), at the levels that four steps use
+    more_epochs: int = 60  # The second round (--resume), at the levels that four steps use
     batch: int = 32
     coder_rate: float = 2e-3
     rate: float = 1.5e-3

@@ -40,7 +40,7 @@ def train_one(name: str, out: Path, root: Path | None, seed: int, smoke: bool, r
     from standin_cards import data_record, digests, examine_mllm, examine_sd3, versions, write_card
     from standin_data import read_split
 
-    torch.set_num_threads(2 if resume else 1)
+    torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False
     train = read_split("train", root)
