@@ -43,7 +43,7 @@ def escaped(
     more = f" \u2026 ({len(text):,} characters)" if len(text) > longest else ""
     return Safe(f'<bdi dir="auto">{html.escape(text[:longest])}</bdi>{more}')
 
-# %% ../nbs/83_pages.ipynb #dca184a0
+# %% ../nbs/83_pages.ipynb #505c88b9
 def markup(
     template: str,  # HTML of our own with {names}
     **values: object,  # What goes into them; numbers and our own Safe pieces as they are
@@ -52,7 +52,7 @@ def markup(
     plain = {k: v if isinstance(v, (Safe, int, float)) else escaped(v) for k, v in values.items()}
     return Safe(template.format(**plain))
 
-
+# %% ../nbs/83_pages.ipynb #a6e5ede3
 def joined(
     pieces: list,  # Safe pieces; others are escaped
     between: str = "\n",  # What stands between them
@@ -120,14 +120,14 @@ def align_words(
         parts += [("added", word) for word in b[k:m]] if kind != "equal" else []
     return parts
 
-# %% ../nbs/83_pages.ipynb #8cabcc83
+# %% ../nbs/83_pages.ipynb #f721969f
 _SIGNS = {
     "match": '<span class="match">{word}</span>',
     "missing": '<del>\u2212<span class="hidden">missing: </span>{word}</del>',
     "added": '<ins>+<span class="hidden">added: </span>{word}</ins>',
 }
 
-
+# %% ../nbs/83_pages.ipynb #a5cb9a34
 def aligned_html(
     true: str | None,  # True title
     written: str | None,  # Written title, None where there is none

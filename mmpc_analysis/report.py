@@ -49,7 +49,7 @@ class Run:
     effects: pd.DataFrame  # Correlations with scale
     manifest: dict  # Versions, seeds, revisions, fingerprints
 
-# %% ../nbs/84_report.ipynb #4f829831
+# %% ../nbs/84_report.ipynb #ba27d9fa
 def read_run(
     folder: str,  # Folder of the run
     root: str
@@ -65,15 +65,29 @@ def read_run(
             f"{folder!r} has no averages; run the scoring stage first, or name the folder of a run"
         )
     manifest = tables.read_manifest(folder)
+    manifest["set_aside"] = _set_aside(folder)
     root = root or manifest.get("root") or str(files("mmpc_analysis") / "data" / "catalogue")
     return Run(folder=str(folder), root=root, manifest=manifest, **found)
 
-# %% ../nbs/84_report.ipynb #1332ab5a
+# %% ../nbs/84_report.ipynb #331fd9a4
+def _set_aside(
+    folder: str,  # Folder of the run
+) -> list[dict]:  # Row, item_id, column, reason, remedy, kept; empty where nothing was set aside
+    "What the run's catalogue could not use, as the run wrote it down."
+    from fsspec.core import url_to_fs
+
+    fs, path = url_to_fs(f"{folder}/set_aside.csv")
+    if not fs.exists(path):
+        return []
+    with fs.open(path, "r", encoding="utf-8") as file:
+        return pd.read_csv(file, dtype=str, keep_default_na=False).to_dict("records")
+
+# %% ../nbs/84_report.ipynb #2569cc01
 _TASKS = {"image_to_text": "Titles from pictures", "text_to_image": "Pictures from titles"}
 _ORDER = ("word", "pixel", "patch", "semantic", "distribution")
 _PREFERRED = ("token_f1", "minilm_cosine", "ssim", "effnet_patch_cosine", "effnet_cosine")
 
-
+# %% ../nbs/84_report.ipynb #abb6d92d
 def headline_metrics(
     averages: pd.DataFrame,  # Averages table
     task: str,  # image_to_text or text_to_image
@@ -83,7 +97,7 @@ def headline_metrics(
     keys = rows.assign(place=rows["level"].map(_ORDER.index), second=~rows["metric"].isin(_PREFERRED))
     return keys.sort_values(["place", "second", "metric"]).drop_duplicates("level")["metric"].tolist()
 
-
+# %% ../nbs/84_report.ipynb #5fe95550
 def lower_is_better(
     metric: str,  # Name of a metric
 ) -> bool:  # False for a metric without a card
@@ -92,7 +106,7 @@ def lower_is_better(
 
     return metric in METRICS and METRICS[metric].better == "lower"
 
-# %% ../nbs/84_report.ipynb #52612212
+# %% ../nbs/84_report.ipynb #71d45952
 def _span(
     row: pd.Series,  # A row of the averages
     spread: float = 1.0,  # Largest magnitude, which sets the decimals
@@ -103,7 +117,7 @@ def _span(
     )
     return number(row["estimate"], spread) + bounds
 
-
+# %% ../nbs/84_report.ipynb #eca19486
 def _versus(
     first: pd.Series,  # A row of the averages
     second: pd.Series,  # Another of the same metric
@@ -119,7 +133,7 @@ def _versus(
     ]
     return "above" if low > other_high else "below" if high < other_low else "open"
 
-# %% ../nbs/84_report.ipynb #253c7abd
+# %% ../nbs/84_report.ipynb #c41cf127
 _FLOOR_WORDS = {
     "above": "It is better than every floor: the best of them, {floor}, reaches {score}, and the intervals are apart.",
     "open": "Whether that is more than knowing nothing is open: the floor {floor} reaches {score}, and the intervals overlap.",
@@ -132,7 +146,7 @@ _SECOND_WORDS = {
     "unknown": "The second is {model}, {score}.",
 }
 
-
+# %% ../nbs/84_report.ipynb #27fb181e
 def best_sentence(
     averages: pd.DataFrame,  # Averages table
     task: str,  # image_to_text or text_to_image
@@ -192,14 +206,14 @@ def scale_sentence(
     return markup(text, metric=readable(metric), models=in_words(int(row["models"])), said=said, score=_span(row),
                   n=int(row["n"]), p=f"{p_value:.2g}")  # fmt: skip
 
-# %% ../nbs/84_report.ipynb #c5927a19
+# %% ../nbs/84_report.ipynb #69fb50f8
 def _proper(
     run: Run,  # The run
 ) -> pd.DataFrame:  # Answers of models that saw their item
     "Completions without the blind runs."
     return run.completions[~run.completions["blind"].astype(bool)]
 
-
+# %% ../nbs/84_report.ipynb #7e3f1337
 def what_was_run(
     run: Run,  # The run
 ) -> Safe:  # Two sentences
@@ -218,7 +232,7 @@ def what_was_run(
               f"in {in_words(categories)} categor{'ies' if categories != 1 else 'y'}.")  # fmt: skip
     return escaped(f"{first} {second}", 1000)
 
-
+# %% ../nbs/84_report.ipynb #15e8ce68
 def notices(
     run: Run,  # The run
 ) -> list[str]:  # Sentences, none for real models and real data
@@ -235,7 +249,7 @@ def notices(
         f"Simulated: {name}. Nothing about real shoppers follows from it." for name in map(str, simulated)
     ]
 
-# %% ../nbs/84_report.ipynb #5b3b8e23
+# %% ../nbs/84_report.ipynb #b0ac9360
 def _name(
     model: str,  # Model, floor or ceiling
 ) -> Safe:  # Its name with its colour
@@ -243,7 +257,7 @@ def _name(
     dot = Safe(f'<span class="swatch" style="background:{figures.colour_of(model)}"></span>')
     return markup("{dot}{model}", dot=dot, model=model)
 
-
+# %% ../nbs/84_report.ipynb #ea49f46d
 def _share(
     value: float,  # In [0, 1], NaN where unknown
 ) -> str:  # Percent
@@ -258,7 +272,7 @@ def _share(
         else ">99.9%"
     )
 
-# %% ../nbs/84_report.ipynb #a2afa36a
+# %% ../nbs/84_report.ipynb #963d2d6d
 def score_table(
     averages: pd.DataFrame,  # Averages table
     task: str,  # image_to_text or text_to_image
@@ -290,7 +304,7 @@ def score_table(
     cells = pd.DataFrame(frame, dtype=object)
     return table_html(cells, caption, numbers=tuple(cells.columns[1:]), classes=kinds)
 
-
+# %% ../nbs/84_report.ipynb #d5bb822b
 def _cell(
     row: pd.Series,  # A row of the averages
     spread: float,  # Largest magnitude of its column
@@ -303,7 +317,7 @@ def _cell(
     )
     return Safe(f"{number(row['estimate'], spread)}<small>{bounds}</small>")
 
-# %% ../nbs/84_report.ipynb #c07d8893
+# %% ../nbs/84_report.ipynb #dacd0a1c
 def _with_numbers(
     figure: Safe,  # A figure element
     table: Safe,  # Its numbers
@@ -315,7 +329,7 @@ def _with_numbers(
         table=table,
     )
 
-
+# %% ../nbs/84_report.ipynb #2398c3e3
 def category_table(
     averages: pd.DataFrame,  # Averages table
     task: str,  # image_to_text or text_to_image
@@ -399,7 +413,7 @@ def pick_examples(
     worst = rows[~rows["item_id"].isin(best["item_id"])].iloc[::-1].drop_duplicates("category").head(count)
     return {"best": best, "worst": worst}
 
-# %% ../nbs/84_report.ipynb #b9ad79d4
+# %% ../nbs/84_report.ipynb #eac550f0
 def _picture(
     root: str,  # Folder
     image: str | None,  # Path inside it
@@ -414,7 +428,7 @@ def _picture(
     except PictureError:
         return None
 
-
+# %% ../nbs/84_report.ipynb #4da6ba0f
 def example_card(
     run: Run,  # The run
     row: pd.Series,  # A row of pick_examples
@@ -496,7 +510,7 @@ def set_aside_rows(
         [said, table_html(frame, "Rows of the catalogue that were set aside, with reason and remedy")]
     )
 
-# %% ../nbs/84_report.ipynb #aa3af9dc
+# %% ../nbs/84_report.ipynb #84662774
 def flat(
     value: object,  # A manifest or a part of it
     name: str = "",  # Name of the part
@@ -509,7 +523,7 @@ def flat(
         value = ", ".join(str(v) for v in value)
     return {name: str(value)}
 
-
+# %% ../nbs/84_report.ipynb #2ab6cb69
 def provenance(
     run: Run,  # The run
 ) -> Safe:  # A list of names and values, and the fingerprints of the tables read
@@ -521,7 +535,7 @@ def provenance(
     pairs = [markup("<dt>{k}</dt><dd><code>{v}</code></dd>", k=readable(k), v=v) for k, v in facts.items()]
     return markup('<dl class="facts">{pairs}</dl>', pairs=joined(pairs, ""))
 
-# %% ../nbs/84_report.ipynb #bb803de3
+# %% ../nbs/84_report.ipynb #110326b1
 def section(
     name: str,  # Identifier
     title: str,  # Heading
@@ -531,7 +545,7 @@ def section(
     return markup('<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>{body}</section>',
                   name=Safe(name), title=Safe(title), body=joined(list(pieces)))  # fmt: skip
 
-
+# %% ../nbs/84_report.ipynb #7556e27d
 def _scores_section(
     run: Run,  # The run
 ) -> Safe:  # Headline tables, level contrast, every metric
@@ -552,7 +566,7 @@ def _scores_section(
         pieces += [markup("<h3>{t}</h3>", t=_TASKS[task]), table, _with_numbers(figure, full)]
     return section("scores", "Scores", *pieces)
 
-# %% ../nbs/84_report.ipynb #8caca57c
+# %% ../nbs/84_report.ipynb #21906081
 def _by_metric(
     run: Run,  # The run
     make: Callable[[str, str], Safe],  # From task and metric to a piece
@@ -564,7 +578,7 @@ def _by_metric(
         pieces += [make(task, metric) for metric in headline_metrics(run.averages, task)]
     return pieces
 
-
+# %% ../nbs/84_report.ipynb #1204721d
 def _category_piece(
     run: Run,  # The run
     task: str,  # image_to_text or text_to_image
@@ -577,7 +591,7 @@ def _category_piece(
         figure_html(figure, f"heat-{task}-{metric}", words), category_table(run.averages, task, metric)
     )
 
-
+# %% ../nbs/84_report.ipynb #dc3ee492
 def _scale_piece(
     run: Run,  # The run
     task: str,  # image_to_text or text_to_image
@@ -629,7 +643,7 @@ def _examples_section(
             )
     return section("examples", "Best and worst completions", *pieces)
 
-# %% ../nbs/84_report.ipynb #75af3078
+# %% ../nbs/84_report.ipynb #3d951422
 _FLOORS = Safe("""<p>A score means little until one knows what is to be had for nothing. These rows are scored like any model.</p><dl class="facts">
 <dt>template</dt><dd>A title or picture made from the category alone.</dd>
 <dt>shuffled</dt><dd>The true title or picture of another product of the same category.</dd>
@@ -641,7 +655,7 @@ _READING = Safe("""<ul><li>An interval says how far a mean would move with other
 <li>Levels are not comparable with each other: 0.6 of a cosine is not more than 0.4 of a word overlap. Hold each against its own floors.</li>
 <li>Many numbers stand on this page; the most striking of many is partly luck. Adjusted p-values account for it, the eye does not.</li></ul>""")
 
-
+# %% ../nbs/84_report.ipynb #038bde66
 def _outcomes_section(
     run: Run,  # The run
 ) -> Safe:  # Bars and their numbers per task
@@ -676,13 +690,13 @@ def _outcomes_section(
         ]
     return section("outcomes", "Outcomes and coverage", *pieces)
 
-# %% ../nbs/84_report.ipynb #c9f13d77
+# %% ../nbs/84_report.ipynb #771437bb
 def report_sections(
     run: Run,  # The run
     examples: int = 4,  # Best and worst answers shown per task
 ) -> dict[str, Safe]:  # Short name for the navigation to section
     "Every section of the report, in order."
-    best = [markup("<h3>{t}</h3>", t=_TASKS[t]) + joined(['<ul class="findings">'], "") for t in ()]
+    best = []
     for task in [t for t in _TASKS if t in set(run.averages["task"])]:
         metrics = headline_metrics(run.averages, task)
         lines = [best_sentence(run.averages, task, m) for m in metrics] + [

@@ -22,10 +22,10 @@ __all__ = ['STANDINS', 'STAGES', 'CatalogueChoice', 'MissingChoice', 'Completion
            'study_from', 'read_study', 'study_toml', 'cards_of', 'check_study', 'chosen_ids', 'hidden_of', 'completed',
            'drawn', 'scored', 'analysed', 'provenance', 'Run', 'run_study']
 
-# %% ../nbs/86_study.ipynb #bb34bae9
+# %% ../nbs/86_study.ipynb #7a2dd25a
 STANDINS = tuple(f"standin-{family}-{size}" for family in ("qwen", "gemma") for size in "sml")
 
-
+# %% ../nbs/86_study.ipynb #7017ef0c
 @dataclass(frozen=True, slots=True)
 class CatalogueChoice:
     "Which items the study is about."
@@ -35,7 +35,7 @@ class CatalogueChoice:
     limit: int = 0  # At most this many of them, by a fixed hash; 0 for all
     columns: dict = field(default_factory=dict)  # Our column name to the file's own
 
-# %% ../nbs/86_study.ipynb #e1a7abdd
+# %% ../nbs/86_study.ipynb #b4178598
 @dataclass(frozen=True, slots=True)
 class MissingChoice:
     "What is hidden from them."
@@ -43,7 +43,7 @@ class MissingChoice:
     mechanism: str = "completely_at_random"  # Or `by_category`, or `by_popularity`
     rates: tuple[float, ...] = (0.2, 0.5, 0.8, 1.0)  # Shares hidden; nested, so the largest holds the others
 
-
+# %% ../nbs/86_study.ipynb #5d43c015
 @dataclass(frozen=True, slots=True)
 class CompletionChoice:
     "Which models complete it."
@@ -56,7 +56,7 @@ class CompletionChoice:
     quantisation: str = ""  # `nf4` for 4 bits on a GPU, empty for the card's precision
     own: dict = field(default_factory=dict)  # Name to source, family, parameters of models without a card
 
-# %% ../nbs/86_study.ipynb #26c38e66
+# %% ../nbs/86_study.ipynb #d513e5cd
 @dataclass(frozen=True, slots=True)
 class DrawingChoice:
     "How image prompts become pictures."
@@ -65,7 +65,7 @@ class DrawingChoice:
     steps: int = 4  # Denoising steps
     batch_size: int = 32  # Pictures drawn together
 
-
+# %% ../nbs/86_study.ipynb #fc726675
 @dataclass(frozen=True, slots=True)
 class ScoreChoice:
     "How answers are scored and averaged."
@@ -87,14 +87,14 @@ class Study:
     drawing: DrawingChoice = DrawingChoice()  # How pictures are drawn
     scores: ScoreChoice = ScoreChoice()  # How it is scored
 
-# %% ../nbs/86_study.ipynb #9b7f774c
+# %% ../nbs/86_study.ipynb #91bce4d1
 def study_from(
     given: dict,  # Parsed TOML: keys and sections
 ) -> Study:  # With the defaults for whatever is not given
     "A study from plain values."
     return _filled(Study, given, "the study")
 
-
+# %% ../nbs/86_study.ipynb #4c353413
 def read_study(
     path: str | Path,  # TOML file
 ) -> Study:  # The declared study
@@ -152,7 +152,7 @@ def _like(
         raise ValueError(f"{where} must be of type {type(default).__name__}, got {value!r}")
     return value
 
-# %% ../nbs/86_study.ipynb #81a92ef7
+# %% ../nbs/86_study.ipynb #f2bcc560
 def study_toml(
     study: Study,  # Any study
 ) -> str:  # TOML text that `read_study` reads back to an equal study
@@ -168,7 +168,7 @@ def study_toml(
             lines.append(f"{key} = {_inline(value)}")
     return "\n".join(lines) + "\n"
 
-
+# %% ../nbs/86_study.ipynb #fb6dee27
 def _inline(
     value: object,  # A value of a section
 ) -> str:  # The same as TOML on one line
@@ -198,7 +198,7 @@ def cards_of(
             ) from problem
     return cards
 
-# %% ../nbs/86_study.ipynb #64b3c392
+# %% ../nbs/86_study.ipynb #2904f001
 def check_study(
     study: Study,  # What is asked for
 ) -> None:
@@ -207,6 +207,7 @@ def check_study(
     Raises: `ValueError` naming the key and what it may be.
     """
     from mmpc_analysis.missing import MECHANISMS
+    from mmpc_analysis.models import model_card
     from mmpc_analysis.scores import METRICS
 
     allowed = {
@@ -222,6 +223,11 @@ def check_study(
     if outside:
         raise ValueError(f"missing.rates must lie in (0, 1], got {outside[0]!r}")
     cards_of(study)
+    generator = model_card(study.drawing.generator)
+    if generator.role != "generator":
+        raise ValueError(
+            f"drawing.generator must be a model that draws, got {generator.name!r}, which answers; see mmpc models"
+        )
 
 # %% ../nbs/86_study.ipynb #8f1510c0
 def _kept(
@@ -306,7 +312,7 @@ def completed(
                 parts.append(complete(items, card, task, backend=backend, progress=progress, **asked))
     return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
 
-# %% ../nbs/86_study.ipynb #f9c2901e
+# %% ../nbs/86_study.ipynb #96a16a0d
 def drawn(
     study: Study,  # Generator, steps, seed
     completions: pd.DataFrame,  # (k, columns) Completions of every model and task
@@ -333,7 +339,7 @@ def drawn(
     tables.write_manifest(folder, tables.COMPLETIONS)
     return both
 
-
+# %% ../nbs/86_study.ipynb #0974b2c0
 def _forget(
     folder: str,  # Folder of a table
     names: set[str],  # Shards that belong to this study
@@ -390,7 +396,7 @@ def analysed(
     effects = _kept(out, tables.EFFECTS, inputs, lambda: scale_effect(scores, **how))
     return averages, effects
 
-# %% ../nbs/86_study.ipynb #138e339f
+# %% ../nbs/86_study.ipynb #13658883
 def provenance(
     study: Study,  # The study that was run
     catalogue,  # The loaded `Catalogue`
@@ -406,7 +412,7 @@ def provenance(
     return {
         "study": asdict(study),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "mmpc run study.toml",
+        "run_again": "mmpc run study.toml",
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": _versions(),
@@ -417,14 +423,19 @@ def provenance(
             "items": len(catalogue.items),
             "set_aside": len(catalogue.set_aside),
         },
-        "models": _model_facts(study),
+        "root": catalogue.root if study.catalogue.source != "embedded" else None,
+        "simulated": ["purchases, which decide what is popular"]
+        if study.missing.mechanism == "by_popularity"
+        else [],
+        "generator": study.drawing.generator if "text_to_image" in study.completion.tasks else "",
+        "models": _model_facts(study, completions),
         "prompts": sorted(completions["prompt_id"].unique()) if len(completions) else [],
         "tables": {k: {f: m[f] for f in ("rows", "fingerprint")} for k, m in made.items() if m},
         "left_out": made["scores"].get("notes", {}),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
 
-# %% ../nbs/86_study.ipynb #f265ae99
+# %% ../nbs/86_study.ipynb #bcb42c13
 def _versions() -> dict[str, str]:  # Package name to version
     "Versions of what a number may depend on."
     from importlib.metadata import PackageNotFoundError, version
@@ -439,7 +450,7 @@ def _versions() -> dict[str, str]:  # Package name to version
             found[name] = "not installed"
     return found
 
-
+# %% ../nbs/86_study.ipynb #2774db20
 def _git_state() -> str:  # Commit of this package's checkout, with + where it was changed; empty outside one
     "The state of the code, where it runs from a checkout."
     import subprocess
@@ -456,20 +467,23 @@ def _git_state() -> str:  # Commit of this package's checkout, with + where it w
     inside = ask("ls-files", Path(__file__).name)
     return ask("rev-parse", "HEAD") + ("+" if ask("status", "--porcelain") else "") if inside else ""
 
-# %% ../nbs/86_study.ipynb #81980acb
+# %% ../nbs/86_study.ipynb #29efc797
 def _model_facts(
     study: Study,  # Its models and generator
-) -> dict[str, dict]:  # Model name to weights, precision, family, parameters, embedded
+    completions: pd.DataFrame,  # (k, columns) Their answers so far
+) -> dict[str, dict]:  # Model name to weights, family, parameters, embedded, and stored and used precision
     "Which weights answered and drew."
     from mmpc_analysis.models import model_card, weights_id
 
     cards = cards_of(study)
+    used = completions.groupby("model")["quantisation"].first().to_dict()
     if "text_to_image" in study.completion.tasks:
         cards[study.drawing.generator] = model_card(study.drawing.generator)
     return {
         name: {
             "weights": weights_id(card),
-            "precision": study.completion.quantisation or card.precision,
+            "stored_precision": card.precision,
+            "used_precision": used.get(name),
             "family": card.family,
             "parameters": card.parameters,
             "embedded": card.embedded,
@@ -477,10 +491,10 @@ def _model_facts(
         for name, card in cards.items()
     }
 
-# %% ../nbs/86_study.ipynb #025ea7ad
+# %% ../nbs/86_study.ipynb #56e997e1
 STAGES = ("catalogue", "completions", "drawing", "scores", "analysis", "report")
 
-
+# %% ../nbs/86_study.ipynb #f0f06d28
 @dataclass(frozen=True, slots=True)
 class Run:
     "A run on disk."

@@ -8,7 +8,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import threading
 from functools import partial
 from pathlib import Path
@@ -65,28 +64,6 @@ def address(site):
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    "Headless Chromium; where CI promises one, its absence is a failure."
-    names = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-    path = os.environ.get("CHROMIUM") or next(names, "/usr/bin/chromium")
-    missing = None
-    if not Path(path).exists():
-        missing = f"no browser at {path}: install chromium, or name one in the variable CHROMIUM"
-    elif importlib.util.find_spec("playwright") is None:
-        missing = "no playwright: pip install playwright"
-    if missing and os.environ.get("CI"):
-        pytest.fail(missing)
-    if missing:
-        pytest.skip(missing)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 class Watch:

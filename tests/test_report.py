@@ -1,0 +1,124 @@
+"""The report of a run on a hostile shop of one's own: escaped, complete, offline, and readable on a phone."""
+
+import html
+import json
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mmpc_analysis.report import read_run
+from mmpc_analysis.study import CatalogueChoice, CompletionChoice, ScoreChoice, Study, run_study
+
+ATTACKS = [
+    "<script>document.title='owned'</script>",
+    '"><img src=x onerror="document.title=\'owned\'">',
+    "</script><script>document.title='owned'</script>",
+    "\u202etxet desrever\u202c kite",
+    "kite " * 2000,
+    "{{7*7}} ${7*7} %s {title}",
+    "Ünïcödé 風箏 🪁",
+    "Plain red kite",
+]
+CATEGORY = "Toys <b>& Games</b>"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    "A folder of pictures with a titles file, every title hostile, one row without anything, run to its report."
+    shop, out = tmp_path_factory.mktemp("shop"), tmp_path_factory.mktemp("run")
+    for place in range(len(ATTACKS)):
+        Image.new("RGB", (90, 60), (200, 20 * place, 40)).save(shop / f"p{place}.png")
+    rows = [(f"p{place}", title, f"p{place}.png", CATEGORY) for place, title in enumerate(ATTACKS)]
+    rows.append(("p9", None, None, "<i>nothing</i>"))
+    pd.DataFrame(rows, columns=["item_id", "title", "image", "category"]).to_csv(
+        shop / "titles.csv", index=False
+    )
+    study = Study(
+        name="hostile",
+        catalogue=CatalogueChoice(source=str(shop), split=""),
+        completion=CompletionChoice(models=("standin-gemma-s", "standin-qwen-s"), batch_size=8),
+        scores=ScoreChoice(metrics=("token_f1", "chrf", "ssim", "mse"), draws=50),
+    )
+    run_study(study, str(out), progress=False, say=lambda line: None)
+    return shop, out, (out / "report.html").read_text(encoding="utf-8"), study
+
+
+def test_titles_are_text_and_never_markup(run):
+    page = run[2]
+    for attack in ATTACKS[:3]:
+        assert attack not in page
+    assert any(html.escape(attack) in page for attack in ATTACKS[:3])  # shown, as text
+    assert html.escape(CATEGORY) in page
+    assert CATEGORY not in page and "<i>nothing</i>" not in page
+
+
+def test_what_was_set_aside_is_counted_and_explained(run):
+    _, out, page, _ = run
+    aside = pd.read_csv(out / "set_aside.csv")
+    assert len(aside) >= 1
+    assert f"{len(aside)} row{'s' if len(aside) != 1 else ''} of the catalogue were set aside" in re.sub(
+        "<[^>]+>", "", page
+    )
+    reason = str(aside["reason"].iloc[0])
+    assert re.sub("[<>&'\"]", "", reason)[:20] in re.sub("[<>&'\"]", "", page)
+
+
+def test_the_true_pictures_are_the_shops_own(run):
+    shop, out, page, _ = run
+    assert read_run(str(out)).root == str(shop)
+    assert page.count("Real picture:") > 0
+    assert "data:image" in page
+
+
+def test_the_manifest_says_what_was_used(run):
+    manifest = json.loads((run[1] / "manifest.json").read_text())
+    assert manifest["root"] == str(run[0]) and manifest["generator"] == "standin-sd3"
+    assert manifest["models"]["standin-gemma-s"]["used_precision"] == "float32"
+    assert manifest["models"]["standin-gemma-s"]["stored_precision"] == "float16"
+    assert manifest["simulated"] == []
+
+
+def test_every_stand_in_is_named_as_one(run):
+    words = re.sub("<[^>]+>", "", run[2])
+    for name in ("standin-gemma-s", "standin-qwen-s", "standin-sd3"):
+        assert name in words.split("prove nothing about the real models")[0]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_opens_from_the_disk_quietly_and_fits(run, browser, width, scheme):
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    said, asked = [], []
+    page.on(
+        "console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None
+    )
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("dialog", lambda dialog: said.append(dialog.message))
+    page.goto((run[1] / "report.html").as_uri())
+    page.wait_for_selector(".main-svg")
+    for section in page.query_selector_all("main section"):
+        section.scroll_into_view_if_needed()
+    page.wait_for_timeout(300)
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert page.title() != "owned"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0 && i.alt)")
+    page.close()
+
+
+def test_a_model_that_cannot_draw_is_refused_before_any_is_asked(run, tmp_path):
+    study = replace(run[3], drawing=replace(run[3].drawing, generator="standin-gemma-s"))
+    with pytest.raises(ValueError, match="generator must be a model that draws"):
+        run_study(study, str(tmp_path), progress=False, say=lambda line: None)
+    with pytest.raises(ValueError, match="did you mean 'standin-sd3'"):
+        run_study(replace(study, drawing=replace(study.drawing, generator="standin-sd")), str(tmp_path))
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="has no averages"):
+        read_run(str(tmp_path))
