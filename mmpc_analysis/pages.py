@@ -61,26 +61,36 @@ def joined(
     return Safe(between.join(escaped(piece) for piece in pieces))
 
 # %% ../nbs/83_pages.ipynb #01794f64
+def _row_html(
+    cells: tuple,  # Cells of one row
+    side: list[str],  # Attribute of each column that sets it flush right, or nothing
+    kind: str = "",  # Class of the row, from our own code
+) -> str:  # A row whose first cell is its head
+    "One row of a table."
+    first, *rest = [escaped(value) for value in cells]
+    body = "".join(f"<td{s}>{value}</td>" for s, value in zip(side[1:], rest, strict=True))
+    name = f' class="{kind}"' if kind else ""
+    return f'<tr{name}><th scope="row">{first}</th>{body}</tr>'
+
+# %% ../nbs/83_pages.ipynb #83a1b2c3
 def table_html(
-    frame: pd.DataFrame,  # Cells: Safe pieces, text or numbers
+    columns: pd.DataFrame | dict[str, list],  # Head to cells: Safe pieces, text or numbers
     caption: str,  # What the table shows
     numbers: tuple[str, ...] = (),  # Columns set flush right
     classes: list[str] | None = None,  # (n,) Class of each row
 ) -> Safe:  # A table in a box that scrolls sideways
     "A table with caption, column heads and row heads."
-    side = {c: ' class="number"' if c in numbers else "" for c in frame.columns}
-    head = "".join(f'<th scope="col"{side[c]}>{escaped(c)}</th>' for c in frame.columns)
-    rows = []
-    for place, row in enumerate(frame.itertuples(index=False, name=None)):
-        first, *rest = [escaped(value) for value in row]
-        cells = "".join(f"<td{side[c]}>{v}</td>" for c, v in zip(frame.columns[1:], rest, strict=True))
-        kind = f' class="{classes[place]}"' if classes and classes[place] else ""
-        rows.append(f'<tr{kind}><th scope="row">{first}</th>{cells}</tr>')
+    frame = pd.DataFrame(columns, dtype=object) if isinstance(columns, dict) else columns
+    side = [' class="number"' if c in numbers else "" for c in frame.columns]
+    head = "".join(f'<th scope="col"{s}>{escaped(c)}</th>' for s, c in zip(side, frame.columns, strict=True))
+    cells = frame.itertuples(index=False, name=None)
+    kinds = classes or [""] * len(frame)
+    rows = "".join(_row_html(row, side, kind) for row, kind in zip(cells, kinds, strict=True))
     name = html.escape(re.sub("<[^>]+>", "", str(caption)))[:120]
     return Safe(
         f'<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table>'
         f"<caption><span>{escaped(caption)}</span></caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 # %% ../nbs/83_pages.ipynb #9fbe5eed
@@ -166,6 +176,35 @@ def figure_html(
     )  # fmt: skip
 
 # %% ../nbs/83_pages.ipynb #c3e79fee
+def _scripts(
+    body: Safe,  # What the page shows
+) -> list[str]:  # plotly.js and our own script, nothing where there is no figure
+    "The scripts that a page needs."
+    from importlib.resources import files
+
+    from plotly.offline import get_plotlyjs
+
+    if 'class="plot"' not in body:
+        return []
+    own = files("mmpc_analysis") / "data" / "report" / "report.js"
+    return [get_plotlyjs(), own.read_text(encoding="utf-8")]
+
+# %% ../nbs/83_pages.ipynb #83e5f6a7
+def _policy(
+    scripts: list[str],  # Scripts that may run
+) -> str:  # Content of the Content-Security-Policy
+    """What a browser may load and run.
+
+    Source: Content Security Policy Level 3, https://www.w3.org/TR/CSP3/.
+    """
+    sums = [b64encode(sha256(script.encode()).digest()).decode() for script in scripts]
+    hashes = " ".join(f"'sha256-{s}'" for s in sums) or "'none'"
+    return (
+        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {hashes}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+# %% ../nbs/83_pages.ipynb #83f6a7b8
 def page(
     title: str,  # Title of the page
     body: Safe,  # Header, main and footer
@@ -173,20 +212,11 @@ def page(
     "One self-contained HTML document."
     from importlib.resources import files
 
-    from plotly.offline import get_plotlyjs
-
-    own = files("mmpc_analysis") / "data" / "report"
-    style = (own / "report.css").read_text(encoding="utf-8")
-    scripts = (
-        [get_plotlyjs(), (own / "report.js").read_text(encoding="utf-8")] if 'class="plot"' in body else []
-    )
-    hashes = (
-        " ".join(f"'sha256-{b64encode(sha256(s.encode()).digest()).decode()}'" for s in scripts) or "'none'"
-    )
-    policy = f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {hashes}"
+    style = (files("mmpc_analysis") / "data" / "report" / "report.css").read_text(encoding="utf-8")
+    scripts = _scripts(body)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}; base-uri 'none'; form-action 'none'\">\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(readable(title))}</title>\n<style>{style}</style>\n</head>\n<body>\n{body}\n"
         + "".join(f"<script>{script}</script>\n" for script in scripts)

@@ -29,17 +29,9 @@ LONGEST_CELL, MEDIAN_CELL, PAGE = 40, 12, 360  # Exported lines; blank lines and
 WORDS, KILOBYTES = 3, 400  # Words of prose per exported line; size of a stored notebook
 # (rule, notebook) -> why the rule does not hold there
 _DECLARED = "a declared table is a list of columns; its prose is the meaning column"
-_OWED = "owed: to be split into smaller cells or pages, with more prose"
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("median", "00_tables.ipynb"): _DECLARED,
     ("prose", "00_tables.ipynb"): _DECLARED,
-    ("prose", "80_figures.ipynb"): _OWED,
-    ("median", "83_pages.ipynb"): _OWED,
-    ("median", "84_report.ipynb"): _OWED,
-    ("size", "84_report.ipynb"): _OWED,
-    ("prose", "84_report.ipynb"): _OWED,
-    ("size", "86_study.ipynb"): _OWED,
-    ("prose", "86_study.ipynb"): _OWED,
     ("prose", "90_command_line.ipynb"): "its prose is the help text of the commands",
 }
 

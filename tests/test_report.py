@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mmpc_analysis.report import read_run
-from mmpc_analysis.study import CatalogueChoice, CompletionChoice, ScoreChoice, Study, run_study
+from mmpc_analysis.declaration import CatalogueChoice, CompletionChoice, ScoreChoice, Study
+from mmpc_analysis.findings import read_run
+from mmpc_analysis.study import run_study
 
 ATTACKS = [
     "<script>document.title='owned'</script>",

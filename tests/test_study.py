@@ -10,18 +10,17 @@ import pandas as pd
 import pytest
 
 from mmpc_analysis import tables
-from mmpc_analysis.study import (
-    STAGES,
+from mmpc_analysis.declaration import (
     CatalogueChoice,
     CompletionChoice,
     MissingChoice,
     ScoreChoice,
     Study,
     read_study,
-    run_study,
     study_from,
     study_toml,
 )
+from mmpc_analysis.study import STAGES, run_study
 
 SMALL = Study(
     name="small",
