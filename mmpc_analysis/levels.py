@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['level_contrast', 'level_words']
 
-# %% ../nbs/68_levels.ipynb #3acec0dc
+# %% ../nbs/68_levels.ipynb #0eb142d2
 import numpy as np
 import pandas as pd
 
-from .averages import METRICS, resample_sums
-from .tables import EFFECTS, SCORES, empty, hash_key, validate
+from .averages import METRICS, check_draws, item_rng, resample_sums
+from .tables import EFFECTS, SCORES, empty, validate
 
 # %% ../nbs/68_levels.ipynb #aeb09949
 _KEYS = ["task", "category", "metric", "level", "item_id"]
@@ -54,7 +54,7 @@ def _sums(
     items = np.bincount(at, minlength=len(series))
     return [gain.sum(0), room.sum(0), items, *resample_sums(gain, room, draws, rng)]
 
-# %% ../nbs/68_levels.ipynb #b4c34301
+# %% ../nbs/68_levels.ipynb #f306d042
 def _shares(
     gain: np.ndarray,  # (..., series) Sums of gains
     room: np.ndarray,  # (..., series) Sums of rooms
@@ -62,7 +62,7 @@ def _shares(
     "Gains as shares of what there was to gain."
     return np.divide(gain, room, out=np.full(np.shape(gain), np.nan), where=np.abs(room) > 1e-12)
 
-
+# %% ../nbs/68_levels.ipynb #de8a788d
 def _rows(
     sums: list[np.ndarray],  # As `_sums` gives them
     series: pd.MultiIndex,  # (series,) Model and metric
@@ -77,34 +77,46 @@ def _rows(
         mine = series.get_level_values("model") == model
         found = {}
         for name in dict.fromkeys(lv for lv, m in zip(of_level, mine, strict=True) if m):
-            chosen = mine & (np.array(of_level) == name)
+            chosen = np.flatnonzero(mine & (np.array(of_level) == name))
             found[name] = each[chosen].mean(), drawn[:, chosen].mean(1), int(items[chosen].max())
-            for k in np.flatnonzero(chosen) if chosen.sum() > 1 else []:
-                label = {"term": "share", "metric": series[k][1], "level": name, "model": model}
-                rows.append(label | _interval(each[k], drawn[:, k], int(items[k]), level))
-        rows += [
-            {"term": "share", "metric": "", "level": name, "model": model} | _interval(*found[name], level)
-            for name in found
-        ]
+            singly = {series[k][1]: (each[k], drawn[:, k], int(items[k])) for k in chosen if len(chosen) > 1}
+            rows += [
+                _labelled("share", model, name, metric, values, level) for metric, values in singly.items()
+            ]
+        rows += [_labelled("share", model, name, "", values, level) for name, values in found.items()]
         rows += _leads(found, model, level)
     return rows
 
-# %% ../nbs/68_levels.ipynb #98e205e3
+# %% ../nbs/68_levels.ipynb #5d1806f0
+def _labelled(
+    term: str,  # What is estimated
+    model: str,  # Name of the model
+    name: str,  # Level
+    metric: str,  # Metric, empty for the mean of the level's metrics
+    values: tuple,  # Estimate, drawn estimates and items
+    level: float,  # Coverage of the interval
+) -> dict:  # One row
+    "An estimate with its interval and what it is about."
+    return {"term": term, "model": model, "level": name, "metric": metric} | _interval(*values, level)
+
+# %% ../nbs/68_levels.ipynb #9f7ee938
 def _leads(
     found: dict[str, tuple],  # Level to share, drawn shares and items
     model: str,  # Name of the model
     level: float,  # Coverage of the interval
 ) -> list[dict]:  # One row per other level
     "How far the semantic level is ahead of each other one."
-    rows = []
-    for other in found:
-        if "semantic" in found and other != "semantic":
-            (a, drawn_a, n), (b, drawn_b, m) = found["semantic"], found[other]
-            label = {"term": f"semantic over {other}", "metric": "", "level": other, "model": model}
-            rows.append(label | _interval(a - b, drawn_a - drawn_b, min(n, m), level))
-    return rows
+    if "semantic" not in found:
+        return []
+    first, drawn, n = found["semantic"]
+    leads = {
+        other: (first - v, drawn - d, min(n, m)) for other, (v, d, m) in found.items() if other != "semantic"
+    }
+    return [
+        _labelled(f"semantic over {other}", model, other, "", lead, level) for other, lead in leads.items()
+    ]
 
-
+# %% ../nbs/68_levels.ipynb #87a2f1f6
 def _interval(
     estimate: float,  # As observed
     drawn: np.ndarray,  # (draws,) As drawn
@@ -118,7 +130,27 @@ def _interval(
     )
     return {"estimate": float(estimate), "low": float(low), "high": float(high), "n": n}
 
-# %% ../nbs/68_levels.ipynb #9d18db24
+# %% ../nbs/68_levels.ipynb #cf0fc62d
+def _of_task(
+    terms: pd.DataFrame,  # (m, columns) Terms of one task
+    draws: int,  # Number of draws
+    seed: int,  # Seed of the draws
+    level: float,  # Coverage of the intervals
+) -> list[dict]:  # Rows of each category, and of all together
+    "Shares and leads in one task."
+    pairs = sorted(
+        set(zip(terms["model"], terms["metric"], strict=True)),
+        key=lambda p: (p[0], list(METRICS).index(p[1])),
+    )
+    series, pooled, rows = pd.MultiIndex.from_tuples(pairs, names=["model", "metric"]), None, []
+    for category, some in terms.groupby("category"):
+        rng = item_rng(seed, "levels", terms["task"].iloc[0], category)
+        sums = _sums(some, series, draws, rng)
+        pooled = sums if pooled is None else [a + b for a, b in zip(pooled, sums, strict=True)]
+        rows += [row | {"category": category} for row in _rows(sums, series, level)]
+    return rows + [row | {"category": "all"} for row in _rows(pooled, series, level)]
+
+# %% ../nbs/68_levels.ipynb #a3a0fd1e
 def level_contrast(
     scores: pd.DataFrame,  # (n, columns) Scores, floors and ceiling among them
     floor: str = "shuffled",  # Model that stands for nothing known: shuffled, template, or a blind one
@@ -130,23 +162,13 @@ def level_contrast(
 
     Source: Efron & Tibshirani (1993), An Introduction to the Bootstrap, doi:10.1201/9780429246593.
     """
-    if not 0 < level < 1 or draws < 1:
-        raise ValueError(f"level must be in (0, 1) and draws positive, got {level} and {draws}")
+    check_draws(draws, level)
     terms = _terms(_headline(validate(scores, SCORES), floor), floor)
-    rows = []
-    for task, part in terms.groupby("task"):
-        order = {name: i for i, name in enumerate(METRICS)}
-        pairs = part[["model", "metric"]].drop_duplicates()
-        pairs = pairs.sort_values(
-            ["model", "metric"], key=lambda c: c.map(order) if c.name == "metric" else c
-        )
-        series, pooled = pd.MultiIndex.from_frame(pairs), None
-        for category, some in part.groupby("category"):
-            rng = np.random.default_rng(int(hash_key(seed, "levels", task, category), 16))
-            sums = _sums(some, series, draws, rng)
-            pooled = sums if pooled is None else [a + b for a, b in zip(pooled, sums, strict=True)]
-            rows += [{"task": task, "category": category} | row for row in _rows(sums, series, level)]
-        rows += [{"task": task, "category": "all"} | row for row in _rows(pooled, series, level)]
+    rows = [
+        row | {"task": task}
+        for task, part in terms.groupby("task")
+        for row in _of_task(part, draws, seed, level)
+    ]
     if not rows:
         return empty(EFFECTS)
     family = terms.drop_duplicates("model").set_index("model")["family"]
@@ -154,7 +176,7 @@ def level_contrast(
     effects["method"] = f"share from {floor} to oracle, {draws} draws of items, percentile {level:g}"
     return validate(effects.assign(family=effects["model"].map(family)), EFFECTS)
 
-# %% ../nbs/68_levels.ipynb #e486af1a
+# %% ../nbs/68_levels.ipynb #e4979be8
 def level_words(
     effects: pd.DataFrame,  # Effects as `level_contrast` gives them
     task: str,  # `image_to_text` or `text_to_image`
@@ -174,7 +196,7 @@ def level_words(
     for other, group in leads.groupby("level", sort=False):
         ahead, behind = (group["low"] > 0).sum(), (group["high"] < 0).sum()
         told.append(
-            f"The share is larger in meaning than at the {other} level for {ahead} of {len(group)} models, smaller for "
-            f"{behind}, and not told apart for {len(group) - ahead - behind}."
+            f"Of {len(group)} model{'s' * (len(group) != 1)}, {ahead} recover more in meaning than at the {other} level, "
+            f"{behind} less, and {len(group) - ahead - behind} cannot be told apart."
         )
     return " ".join(told)
