@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['PIXEL_SIZE', 'MULTISCALE_SIZE', 'square', 'read_pictures', 'mse', 'psnr', 'ssim', 'ms_ssim', 'patch_cosine',
-           'pooled_cosine', 'encoder_cosines', 'effnet_features', 'effnet_patch_cosine', 'effnet_cosine',
-           'ENCODER_SIZE', 'effnet_file']
+           'pooled_cosine', 'encoder_cosines', 'effnet_features', 'effnet_patch_cosine', 'effnet_cosine', 'Perceptual',
+           'load_lpips', 'lpips', 'ENCODER_SIZE', 'effnet_file']
 
 # %% ../nbs/42_image_metrics.ipynb #3a73a239
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +21,10 @@ from mmpc_analysis.picture_encoders import (
     effnet_file,  # noqa: F401
     encode,
     load_effnet,
+    one_by_one,
 )
 from .pictures import PictureError, open_picture
+from .text_metrics import EncoderMissing
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -117,7 +121,7 @@ def mse(
 ) -> np.ndarray:  # (n,) Mean squared differences in [0, 1], NaN where a picture is NaN
     "Mean squared difference of all pixels and channels."
     values = [np.zeros(0)]
-    for x, y in _blocks(references, candidates, 2**14):
+    for x, y in _blocks(references, candidates, 2**15):
         whole = x.dtype == y.dtype == np.uint8
         gap = (x.astype(np.int16) - y).astype(np.float64) if whole else _unit(x) - _unit(y)
         gap = gap.reshape(len(gap), -1)
@@ -342,3 +346,124 @@ def effnet_cosine(
     "Cosine of EfficientNet-Lite0 features pooled over all places."
     encoder = load_effnet(weights, np.shape(references)[1])
     return encoder_cosines(encoder, references, candidates)[f"{encoder.name}_cosine"]
+
+# %% ../nbs/42_image_metrics.ipynb #6ae05ab9
+_ALEXNET, _HEADS = "7be5be79", "df73285e35b22355"  # SHA-256 of the published files begins so
+_LAYERS = ((0, 4, 2, False), (3, 1, 2, True), (6, 1, 1, True), (8, 1, 1, False), (10, 1, 1, False))
+
+
+def _published_state(
+    path: str,  # A safetensors file, or the published PyTorch file
+    begins: str,  # How the hash of the published file begins
+) -> tuple[dict, bool]:  # Name to tensor; whether it is the published file
+    "Weights from a file that is safe to read."
+    import hashlib
+
+    import torch
+    from safetensors.torch import load_file
+
+    if path.endswith(".safetensors"):
+        return load_file(path), False
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(begins):
+        raise ValueError(f"{path} is neither safetensors nor the published file, whose hash begins {begins}")
+    return torch.load(path, weights_only=True, map_location="cpu"), True
+
+# %% ../nbs/42_image_metrics.ipynb #46f4eb64
+def _lpips_files(
+    backbone: str | None,  # As in `load_lpips`
+    heads: str | None,  # As in `load_lpips`
+) -> tuple[str, str]:  # Paths of files that are there
+    "Where the two files of LPIPS lie."
+    import os
+    from importlib.util import find_spec
+
+    import torch
+
+    kept = os.path.join(torch.hub.get_dir(), "checkpoints", "alexnet-owt-7be5be79.pth")
+    package = find_spec("lpips")
+    shipped = os.path.join(os.path.dirname(package.origin), "weights", "v0.1", "alex.pth") if package else ""
+    paths = {"AlexNet": backbone or kept, "the heads of the package lpips": heads or shipped}
+    for what, path in paths.items():
+        if not os.path.isfile(path):
+            raise EncoderMissing(
+                f"lpips needs the weights of {what}, found none at {path!r}; give their file"
+            )
+    return paths["AlexNet"], paths["the heads of the package lpips"]
+
+# %% ../nbs/42_image_metrics.ipynb #041a407c
+@dataclass(frozen=True, slots=True, eq=False)
+class Perceptual:
+    "AlexNet with LPIPS's heads."
+
+    name: str  # lpips_alex, or lpips_alex@ and a hash where a file is not the published one
+    weights: dict  # Convolutions as features.N.weight and .bias, heads as linL.model.1.weight
+
+# %% ../nbs/42_image_metrics.ipynb #5530a64a
+def load_lpips(
+    backbone: str | None = None,  # AlexNet's file; None for the one in torch's cache
+    heads: str | None = None,  # File of the heads; None for the one of the installed package lpips
+) -> Perceptual:  # Ready for `lpips`
+    """The network of LPIPS, version 0.1.
+
+    Source: Zhang et al. (2018), arXiv:1801.03924; Krizhevsky (2014), arXiv:1404.5997.
+    Raises: `EncoderMissing` where a file is not there.
+    """
+    from hashlib import sha256
+
+    states = [
+        _published_state(p, b) for p, b in zip(_lpips_files(backbone, heads), (_ALEXNET, _HEADS), strict=True)
+    ]
+    names = [f"features.{layer[0]}.{part}" for layer in _LAYERS for part in ("weight", "bias")]
+    names += [f"lin{i}.model.1.weight" for i in range(len(_LAYERS))]
+    together = states[0][0] | states[1][0]
+    lacking = [name for name in names if name not in together]
+    if lacking:
+        raise EncoderMissing(
+            f"the weights of lpips lack {', '.join(lacking[:3])}; take AlexNet's and lpips's files"
+        )
+    weights = {name: together[name].float() for name in names}
+    if all(published for _, published in states):
+        return Perceptual("lpips_alex", weights)
+    digest = sha256(
+        b"".join(tensor.contiguous().numpy().tobytes() for tensor in weights.values())
+    ).hexdigest()
+    return Perceptual(f"lpips_alex@{digest[:8]}", weights)
+
+# %% ../nbs/42_image_metrics.ipynb #0a9d8e41
+def _lpips_pair(
+    weights: dict,  # Of `Perceptual`
+    pair: tuple[np.ndarray, np.ndarray],  # Two pictures (height, width, 3)
+) -> float:  # Their distance
+    "LPIPS of one pair."
+    import torch
+    from torch.nn import functional
+
+    values = torch.from_numpy(np.stack([_unit(p[None])[0] for p in pair])).float().permute(0, 3, 1, 2)
+    shift = torch.tensor([-0.030, -0.088, -0.188])[:, None, None]
+    values = (2 * values - 1 - shift) / torch.tensor([0.458, 0.448, 0.450])[:, None, None]
+    total = 0.0
+    for i, (layer, stride, padding, pooled) in enumerate(_LAYERS):
+        values = functional.max_pool2d(values, 3, 2) if pooled else values
+        kernel = weights[f"features.{layer}.weight"], weights[f"features.{layer}.bias"]
+        values = functional.relu(functional.conv2d(values, *kernel, stride, padding))
+        unit = values / (values.square().sum(1, keepdim=True).sqrt() + 1e-10)
+        gap = (unit[0] - unit[1]).square()
+        total += float((gap * weights[f"lin{i}.model.1.weight"][0]).sum(0).mean())
+    return total
+
+# %% ../nbs/42_image_metrics.ipynb #1fa46b3b
+def lpips(
+    perceptual: Perceptual,  # From `load_lpips`
+    references: np.ndarray,  # (n, height, width, 3) True pictures, uint8 or float in [0, 1], at least 31 x 31
+    candidates: np.ndarray,  # (n, height, width, 3) Drawn pictures of the same size
+) -> np.ndarray:  # (n,) Distances from 0, NaN where a picture is NaN
+    """Learned perceptual distance of AlexNet's activations.
+
+    Source: Zhang et al. (2018), arXiv:1801.03924.
+    """
+    pairs = [pair for x, y in _blocks(references, candidates, 2**14) for pair in zip(x, y, strict=True)]
+    if pairs and min(pairs[0][0].shape[:2]) < 31:
+        raise ValueError(f"lpips needs at least 31 x 31 pixels, got {pairs[0][0].shape[:2]}")
+    return np.array(one_by_one(partial(_lpips_pair, perceptual.weights), pairs), dtype=np.float64)
