@@ -26,14 +26,14 @@ _SPELLINGS = {
 }  # fmt: skip
 _UNIT = {word: unit for unit, words in _SPELLINGS.items() for word in (unit, *words.split())}
 
-# %% ../nbs/38_faithfulness.ipynb #91170dc2
+# %% ../nbs/38_faithfulness.ipynb #cac43986
 _NAMES = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _NAMED = {name: number for number, name in enumerate(_NAMES, 2)}
 _MARKS = {0x2033: '"', 0x201D: '"', 0x2032: "'", 0x2019: "'", 0xD7: "x"}  # Primes, quotes and the times sign
 _CLAIM = re.compile(
     r"""(?P<money>[$£€¥])?\s?(?<![\w.])(?P<number>\d+(?:[.,]\d+)*|\.\d+|\b(?:"""
     + "|".join(_NAMED)
-    + r""")\b)(?:(?P<glued>[^\W\d_]+|%|°|["'](?!\w))|[\s-]{1,2}(?P<next>[^\W\d_]+))?"""
+    + r""")\b)(?:(?P<glued>[^\W\d_]+|%|°|["'](?!\w))|[\s-]{1,2}(?P<next>[^\W\d_]+|%|°))?"""
 )
 
 # %% ../nbs/38_faithfulness.ipynb #6086a16b
