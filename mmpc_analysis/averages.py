@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .metrics import METRICS
+from .metrics import metric_card
 from .tables import AVERAGES, EFFECTS, OUTCOMES, SCORES, USABLE, empty, hash_key, validate
 
 # %% ../nbs/45_averages.ipynb #2ce18d49
@@ -170,7 +170,7 @@ def _gains(
     "How much better a model is than another on each item that both were scored on."
     index = ["item_id", "task", "category", "metric", "level"]
     wide = scores.pivot(index=index, columns="model", values="value")
-    lower = [METRICS[metric].better == "lower" for metric in wide.index.get_level_values("metric")]
+    lower = [metric_card(metric).better == "lower" for metric in wide.index.get_level_values("metric")]
     sign = np.where(lower, -1.0, 1.0)
     parts = []
     for model in models:
@@ -191,16 +191,13 @@ def _check_known(
     if unknown:
         raise ValueError(f"scores has no model {unknown[0]!r}; it has {', '.join(known)}")
 
-# %% ../nbs/45_averages.ipynb #f895d1c6
-def _check_cards(
+# %% ../nbs/45_averages.ipynb #679bdcfb
+def _directed(
     scores: pd.DataFrame,  # (n, columns) Scores
-) -> None:
-    "Refuse a metric of which nobody knows which way is better."
-    uncarded = sorted(set(scores["metric"]) - set(METRICS))
-    if uncarded:
-        raise ValueError(
-            f"metric {uncarded[0]!r} has no card, so which way is better is unknown; leave it out"
-        )
+) -> pd.DataFrame:  # (m, columns) Those of metrics that have a better end
+    "Leave out metrics such as a length ratio, of which more is neither better nor worse."
+    neither = {name for name in set(scores["metric"]) if metric_card(name).better == "neither"}
+    return scores[~scores["metric"].isin(neither)]
 
 # %% ../nbs/45_averages.ipynb #6577c23f
 def paired_difference(
@@ -216,9 +213,8 @@ def paired_difference(
     scores = validate(scores, SCORES)
     kind = scores.drop_duplicates("model").set_index("model")["family"]
     _check_known(scores, [*(models or ()), *(others or ())])
-    _check_cards(scores)
     models = sorted(kind[~kind.isin(["floor", "ceiling"])].index) if models is None else list(models)
-    parts = _gains(scores, models, others)
+    parts = _gains(_directed(scores), models, others)
     values = pd.concat(parts) if parts else pd.DataFrame({"value": []})
     if values.empty:
         return empty(EFFECTS)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .image_metrics import read_pictures
+from .image_metrics import ENCODER_SIZE, PIXEL_SIZE, read_pictures
 from .tables import TASKS, hash_unit
 
 # %% ../nbs/43_floors.ipynb #723ca30e
@@ -98,6 +98,7 @@ def template_pictures(
     root: str,  # Folder of its pictures
     item_ids: Sequence[str],  # (n,) Items that need a template
     seed: int = 0,  # Seed of the pool's draw
+    sizes: Sequence[int] = (PIXEL_SIZE, ENCODER_SIZE),  # Sides of the squares, pixels
 ) -> dict[str, dict[int, np.ndarray]]:  # item_id to size to (size, size, 3) uint8
     "The template picture of each item: its category's mean, made without the item itself."
     truth, templates = true_values(items, "text_to_image"), {}
@@ -105,7 +106,7 @@ def template_pictures(
     wanted = pd.Series(list(item_ids), dtype="object").groupby(category[list(item_ids)].to_numpy())
     pool = template_pool(items, "text_to_image", seed)
     for name, ids in wanted:
-        stacks, why = read_pictures(root, [truth[i] for i in pool.get(name, [])])
+        stacks, why = read_pictures(root, [truth[i] for i in pool.get(name, [])], sizes)
         place = {i: k for k, i in enumerate(pool.get(name, [])) if why[k] is None}
         total = {size: stack[list(place.values())].sum(0, dtype=np.float64) for size, stack in stacks.items()}
         shared = {size: _mean_picture(sums, len(place)) for size, sums in total.items()}

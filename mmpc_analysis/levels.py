@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['level_contrast', 'level_words']
 
-# %% ../nbs/68_levels.ipynb #0eb142d2
+# %% ../nbs/68_levels.ipynb #e946b594
 import numpy as np
 import pandas as pd
 
-from .averages import METRICS, check_draws, item_rng, resample_sums
+from .averages import check_draws, item_rng, resample_sums
+from .metrics import METRICS, metric_card
 from .tables import EFFECTS, SCORES, empty, validate
 
 # %% ../nbs/68_levels.ipynb #aeb09949
@@ -62,7 +63,7 @@ def _shares(
     "Gains as shares of what there was to gain."
     return np.divide(gain, room, out=np.full(np.shape(gain), np.nan), where=np.abs(room) > 1e-12)
 
-# %% ../nbs/68_levels.ipynb #de8a788d
+# %% ../nbs/68_levels.ipynb #15d6733c
 def _rows(
     sums: list[np.ndarray],  # As `_sums` gives them
     series: pd.MultiIndex,  # (series,) Model and metric
@@ -71,7 +72,7 @@ def _rows(
     "Shares of every model at every metric and level, and the lead of the semantic level."
     gain, room, items, drawn_gain, drawn_room = sums
     each, drawn = _shares(gain, room), _shares(drawn_gain, drawn_room)
-    of_level = [METRICS[metric].level for metric in series.get_level_values("metric")]
+    of_level = [metric_card(metric).level for metric in series.get_level_values("metric")]
     rows = []
     for model in series.unique("model"):
         mine = series.get_level_values("model") == model

@@ -11,12 +11,14 @@ from PIL import Image
 
 import mmpc_analysis
 from mmpc_analysis import floors, tables
-from mmpc_analysis.averages import METRICS, average, paired_difference
+from mmpc_analysis.averages import average, paired_difference
+from mmpc_analysis.metrics import METRICS as CARDS
 from mmpc_analysis.scores import score
 
 CATALOGUE = Path(mmpc_analysis.__file__).parent / "data" / "catalogue"
 ITEMS = pd.read_csv(CATALOGUE / "items.csv", dtype=str)
 TEST = ITEMS[ITEMS["split"] == "test"]
+METRICS = {name: card for name, card in CARDS.items() if not card.of_sets and name not in ("clip_score", "lpips_alex")}
 TEXT = [name for name, card in METRICS.items() if card.task == "image_to_text"]
 WORDS = [name for name in TEXT if METRICS[name].level == "word"]
 PICTURE = [name for name, card in METRICS.items() if card.task == "text_to_image"]
