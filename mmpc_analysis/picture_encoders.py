@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .checkpoints import pinned
+from .checkpoints import hide_broken_torchvision, pinned, quiet
 from .models import weights_fingerprint
 from .tables import hash_key, write_bytes
 from .text_metrics import EncoderMissing
