@@ -70,7 +70,7 @@ def retrieve(
     rank[size < 2] = np.nan
     return _scored(ids, rank, size)
 
-# %% ../nbs/32_retrieval.ipynb #7918a11e
+# %% ../nbs/32_retrieval.ipynb #4d089c0c
 def _matrix(
     values: np.ndarray,  # (n, width) Features
     ids: np.ndarray,  # (n,) Items
@@ -83,7 +83,7 @@ def _matrix(
         )
     return values
 
-
+# %% ../nbs/32_retrieval.ipynb #a1c3dbb9
 def _scored(
     ids: np.ndarray,  # (n,) Items
     rank: np.ndarray,  # (n,) Ranks from 1, or NaN

@@ -18,7 +18,10 @@ def random_dinov2(folder, registers=False):
 
     torch.manual_seed(1)
     shape = dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=3, image_size=56, patch_size=14)
-    kinds = {False: (t.Dinov2Model, t.Dinov2Config), True: (t.Dinov2WithRegistersModel, t.Dinov2WithRegistersConfig)}
+    kinds = {
+        False: (t.Dinov2Model, t.Dinov2Config),
+        True: (t.Dinov2WithRegistersModel, t.Dinov2WithRegistersConfig),
+    }
     model, config = kinds[registers]
     with quiet():
         model(config(**shape)).save_pretrained(folder)
@@ -33,11 +36,15 @@ def random_clip(folder, whole=True):
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     torch.manual_seed(2)
-    small = dict(hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=3, projection_dim=24)
+    small = dict(
+        hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=3, projection_dim=24
+    )
     sight = small | {"image_size": 48, "patch_size": 16}
     with quiet():
         if whole:
-            config = t.CLIPConfig(vision_config=sight, text_config=small | {"vocab_size": 99}, projection_dim=24)
+            config = t.CLIPConfig(
+                vision_config=sight, text_config=small | {"vocab_size": 99}, projection_dim=24
+            )
             t.CLIPModel(config).save_pretrained(folder)
         else:
             t.CLIPVisionModel(t.CLIPVisionConfig(**sight)).save_pretrained(folder)
@@ -181,7 +188,9 @@ def test_published_names_need_published_weights():
     }.items():
         assert pe._identify("dinov2", source, commit)[0] == name
     assert pe._identify("clip", "openai/clip-vit-base-patch32", commit)[0] == "clip_vit_base_patch32"
-    assert pe._identify("clip_vision_model", "openai/clip-vit-base-patch32", commit)[0] == "clip_vision@01234567"
+    assert (
+        pe._identify("clip_vision_model", "openai/clip-vit-base-patch32", commit)[0] == "clip_vision@01234567"
+    )
 
 
 def test_missing_and_foreign_checkpoints_are_reasons(tmp_path, monkeypatch):

@@ -37,7 +37,9 @@ def random_lpips(seed):
     rng, state = np.random.default_rng(seed), {}
     for i, (layer, out, into, side) in enumerate(CONVOLUTIONS):
         scale = np.sqrt(2 / (into * side * side))
-        state[f"features.{layer}.weight"] = (scale * rng.standard_normal((out, into, side, side))).astype("f4")
+        state[f"features.{layer}.weight"] = (scale * rng.standard_normal((out, into, side, side))).astype(
+            "f4"
+        )
         state[f"features.{layer}.bias"] = (0.1 * rng.standard_normal(out)).astype("f4")
         state[f"lin{i}.model.1.weight"] = rng.random((1, out, 1, 1)).astype("f4")
     return state
@@ -57,7 +59,9 @@ def multiscale():
     found = {}
     for size in (176, 208):
         x, y = map(planes, pictures(size, 6, size))
-        found[str(size)] = pytorch_msssim.ms_ssim(x, y, data_range=1.0, size_average=False, win=window).tolist()
+        found[str(size)] = pytorch_msssim.ms_ssim(
+            x, y, data_range=1.0, size_average=False, win=window
+        ).tolist()
     return found
 
 
@@ -71,16 +75,25 @@ def perceptual():
         part = name.split(".")
         if part[0] == "net":  # net.slice2.3.weight is features.3.weight of torchvision
             assert part[2] in layers
-    ours = {k: state[f"features.{k.split('.')[2]}.{k.split('.')[3]}"] for k in network.state_dict() if k.startswith("net.")}
+    ours = {
+        k: state[f"features.{k.split('.')[2]}.{k.split('.')[3]}"]
+        for k in network.state_dict()
+        if k.startswith("net.")
+    }
     heads = {k: v for k, v in state.items() if k.startswith("lin")}
     heads |= {f"lins.{k[3]}{k[4:]}": v for k, v in heads.items()}
     report = network.load_state_dict(ours | heads, strict=False)
-    assert not report.unexpected_keys and set(report.missing_keys) <= {"scaling_layer.shift", "scaling_layer.scale"}
+    assert not report.unexpected_keys and set(report.missing_keys) <= {
+        "scaling_layer.shift",
+        "scaling_layer.scale",
+    }
     found = {}
     for size in (32, 64, 128):
         x, y = (planes(p).float() for p in pictures(size, 5, size))
         with torch.no_grad():
-            found[str(size)] = [network(a[None], b[None], normalize=True).item() for a, b in zip(x, y, strict=True)]
+            found[str(size)] = [
+                network(a[None], b[None], normalize=True).item() for a, b in zip(x, y, strict=True)
+            ]
     return found
 
 
@@ -107,7 +120,9 @@ def distributions():
     for n, width in ((300, 40), (60, 40), (41, 40), (30, 40)):
         a, b = features(n, n, width)
         unit_a, unit_b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
-        kernels = [rbf_kernel(x, y, gamma=1 / 200) for x, y in ((unit_a, unit_a), (unit_b, unit_b), (unit_a, unit_b))]
+        kernels = [
+            rbf_kernel(x, y, gamma=1 / 200) for x, y in ((unit_a, unit_a), (unit_b, unit_b), (unit_a, unit_b))
+        ]
         off = [(k.sum() - np.trace(k)) / (n * (n - 1)) for k in kernels[:2]]
         found[f"{n}x{width}"] = {
             "frechet": frechet(a, b),
@@ -122,7 +137,9 @@ def main():
     sources = ("numpy", "scipy", "scikit-learn", "torch", "lpips", "torchmetrics", "pytorch-msssim")
     made = {"ms_ssim": multiscale(), "lpips": perceptual(), "distributions": distributions()}
     path = FIXTURES / "picture_sets.json"
-    path.write_text(json.dumps({"versions": {s: version(s) for s in sources}} | made, indent=1) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps({"versions": {s: version(s) for s in sources}} | made, indent=1) + "\n", encoding="utf-8"
+    )
     print("wrote", path.name)
 
 
