@@ -18,7 +18,7 @@ import numpy as np
 from mmpc_analysis.picture_encoders import (
     ENCODER_SIZE,
     PictureEncoder,
-    effnet_file,  # noqa: F401
+    effnet_file,
     encode,
     load_effnet,
     one_by_one,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .checkpoints import pinned
+from .checkpoints import hide_broken_torchvision, pinned, quiet
 from .models import weights_fingerprint
 from .tables import hash_key, write_bytes
 from .text_metrics import EncoderMissing
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['ENCODER_SIZE', 'PictureEncoder', 'Features', 'one_by_one', 'encode', 'effnet_file', 'load_effnet', 'load_encoder']
 
-# %% ../nbs/41_picture_encoders.ipynb #cfbfc3b1
+# %% ../nbs/41_picture_encoders.ipynb #db02f968
 @dataclass(frozen=True, slots=True, eq=False)
 class PictureEncoder:
     "A network that turns square pictures into features, and how its features are called."
@@ -37,7 +37,7 @@ class PictureEncoder:
     key: str  # Hash of all that its features depend on: weights, size, torch and processor type
     network: Callable  # (size, size, 3) uint8 to a map (places, width) and a pooled vector, as tensors
 
-
+# %% ../nbs/41_picture_encoders.ipynb #9b830817
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
     "What an encoder sees in some pictures."
@@ -133,10 +133,10 @@ def encode(
     back = np.searchsorted(chosen, place).astype(int)
     return Features(np.stack(maps)[back], np.stack(pooled)[back])
 
-# %% ../nbs/41_picture_encoders.ipynb #83328a85
+# %% ../nbs/41_picture_encoders.ipynb #6aaa1d5f
 ENCODER_SIZE = 128  # Side of the square that EfficientNet-Lite0 sees unless told otherwise, pixels
 
-
+# %% ../nbs/41_picture_encoders.ipynb #0f46d40a
 def effnet_file() -> str:  # Path of the weights of EfficientNet-Lite0
     """Where the embedded picture encoder lies.
 
@@ -202,7 +202,7 @@ def load_effnet(
     name = "effnet" if weights is None else f"effnet@{digest[:8]}"
     return PictureEncoder(name, size, _encoder_key(digest, size), partial(_effnet_pass, network))
 
-# %% ../nbs/41_picture_encoders.ipynb #563b4e2e
+# %% ../nbs/41_picture_encoders.ipynb #6f24589b
 _AUTHORS = {
     "dinov2": "facebook/dinov2-",
     "dinov2_with_registers": "facebook/dinov2-with-registers-",
@@ -210,7 +210,7 @@ _AUTHORS = {
     "clip_vision_model": None,  # A picture tower alone, whose features are not CLIP's similarity
 }  # Kind of checkpoint to the hub ids whose names are its published ones
 
-
+# %% ../nbs/41_picture_encoders.ipynb #85a8c887
 def _identify(
     kind: str,  # Kind of checkpoint
     source: str,  # Folder or hub id
