@@ -119,7 +119,7 @@ def chosen_study(
     models: list[str] | None = None,  # Models instead of the study's
     begins: bool = True,  # Whether the command may begin a run
     kept: bool = True,  # Whether a run folder's own study counts
-    **catalogue,  # Options of `chosen_catalogue`
+    **catalogue,  # Options of chosen_catalogue
 ) -> Study:  # What to run
     "The study a command line asks for, called after its catalogue where that is named."
     base, source = base_study(study, out, begins, kept), catalogue.get("source")
@@ -133,7 +133,7 @@ def stage(
     through: str,  # Last stage to run
     study: Path | None,  # Study file, or None
     out: Path | None,  # Folder of the run, or None
-    **choices,  # Further choices of `chosen_study`
+    **choices,  # Further choices of chosen_study
 ) -> None:
     "Run a study up to a stage."
     from mmpc_analysis.declaration import run_folder

@@ -36,7 +36,7 @@ class CatalogueChoice:
     source: str = "embedded"  # `embedded`, or a file or folder of one's own
     split: str = "test"  # Items that are completed: a split of the catalogue, empty for all
     limit: int = 0  # At most this many of them, by a fixed hash; 0 for all
-    layout: str = ""  # Known column names of a published format, one of `LAYOUTS`; empty to recognise them
+    layout: str = ""  # Known column names of a published format, one of LAYOUTS; empty to recognise them
     columns: dict = field(default_factory=dict)  # Our column name to the file's own, empty to leave it out
     category: str = ""  # Category of the items that have none
 
@@ -242,7 +242,7 @@ def read_catalogue(
 # %% ../nbs/78_declaration.ipynb #f9ee7b62
 def cards_of(
     study: Study,  # Any study
-) -> dict:  # Model name to `ModelCard`
+) -> dict:  # Model name to ModelCard
     """The cards of the models a study asks, its own ones included.
 
     Raises: `ValueError` for a name without a card, and for an own model that cannot be described.

@@ -123,7 +123,7 @@ def hidden_of(
 class Subject:
     "What a run is about."
 
-    catalogue: object  # The loaded `Catalogue`: the root of its pictures, and what was set aside
+    catalogue: object  # The loaded Catalogue: the root of its pictures, and what was set aside
     items: pd.DataFrame  # (n, columns) All of its items
     mine: pd.DataFrame  # (m, columns) Those that are completed
     hidden: pd.DataFrame  # (k, columns) What is hidden of them
@@ -317,7 +317,7 @@ def run_study(
     study: Study | str | Path,  # What to run, or the path of its file
     out: str
     | None = None,  # Folder of the run, by default in runs after the study; a run that was stopped goes on there
-    through: str = "report",  # Last stage, one of `STAGES`
+    through: str = "report",  # Last stage, one of STAGES
     progress: bool = True,  # Whether to show progress bars
     say: Callable[[str], None] = print,  # Told one line per stage
 ) -> Run:  # What was made
