@@ -36,7 +36,7 @@ class CatalogueChoice:
     source: str = "embedded"  # `embedded`, or a file or folder of one's own
     split: str = "test"  # Items that are completed: a split of the catalogue, empty for all
     limit: int = 0  # At most this many of them, by a fixed hash; 0 for all
-    layout: str = ""  # Known column names of a published format, one of `LAYOUTS`; empty to recognise them
+    layout: str = ""  # Known column names of a published format, one of LAYOUTS; empty to recognise them
     columns: dict = field(default_factory=dict)  # Our column name to the file's own, empty to leave it out
     category: str = ""  # Category of the items that have none
 
@@ -206,7 +206,8 @@ def run_folder(
 ) -> str:  # Folder inside runs, without anything that leads out of it
     "The folder in which a run of this name lies by default."
     ascii_name = normalize("NFKD", name).encode("ascii", "ignore").decode()
-    plain = re.sub(r"[^A-Za-z0-9_-]+(?:\.+[^A-Za-z0-9_-]*)*|\.{2,}", "-", ascii_name).strip("-._")[:60]
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", ascii_name)
+    plain = re.sub(r"-*\.{2,}-*|-+\.+|\.+-+|-{2,}", "-", plain).strip("-._")[:60].rstrip("-._")
     lost = sum(c.isalnum() for c in name) > 2 * sum(c.isalnum() for c in plain)
     parts = [part for part in (plain, tables.hash_key(name)[:8] if lost or not plain else "") if part]
     return f"runs/{'-'.join(parts)}"
@@ -233,13 +234,15 @@ def read_catalogue(
 
     named = [key for key in ("layout", "columns", "category") if getattr(choice, key)]
     if choice.source == "embedded" and named:
-        raise ValueError(f"catalogue.{named[0]} says how to read a file; name yours as catalogue.source")
+        raise ValueError(
+            f"catalogue.{named[0]} says how to read a file; name yours as catalogue.source, or with --catalogue"
+        )
     return load_catalogue(choice.source, columns=source_columns(choice), category=choice.category or None)
 
 # %% ../nbs/78_declaration.ipynb #f9ee7b62
 def cards_of(
     study: Study,  # Any study
-) -> dict:  # Model name to `ModelCard`
+) -> dict:  # Model name to ModelCard
     """The cards of the models a study asks, its own ones included.
 
     Raises: `ValueError` for a name without a card, and for an own model that cannot be described.
@@ -304,9 +307,13 @@ def check_study(
 
     _check_names(study)
     _check_numbers(study)
-    cards_of(study)
-    drawer = model_card(study.drawing.generator)
-    if drawer.role != "generator":
+    for name, card in cards_of(study).items():
+        if card.role == "generator":
+            raise ValueError(
+                f"completion.models must be models that answer, got {name!r}, which draws; see mmpc models"
+            )
+    name = study.drawing.generator
+    if model_card(name).role != "generator":
         raise ValueError(
-            f"drawing.generator must be a model that draws, got {drawer.name!r}, which answers; see mmpc models"
+            f"drawing.generator must be a model that draws, got {name!r}, which answers; see mmpc models"
         )

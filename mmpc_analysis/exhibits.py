@@ -38,7 +38,7 @@ def estimate_cell(
     "An estimate with its interval in small type."
     low, high = number(row["low"], spread), number(row["high"], spread)
     bounds = f"{low} to {high}" if np.isfinite(row["low"]) else "no interval"
-    return Safe(f"{number(row['estimate'], spread)}<small>{bounds}</small>")
+    return Safe(f"{number(row['estimate'], spread)}<br><small>{bounds}</small>")
 
 # %% ../nbs/85_exhibits.ipynb #15063bb8
 def share(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .tables import OUTCOMES
+from .tables import AVERAGES, OUTCOMES
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -79,16 +79,43 @@ def ordered(
 
 # %% ../nbs/80_figures.ipynb #40be6d3e
 def rows_of(
-    averages: pd.DataFrame,  # Averages table
+    table: pd.DataFrame,  # Averages, scores or another table
     **wanted: str,  # Column and value, such as task="image_to_text"
 ) -> pd.DataFrame:  # The rows with these values, at least one
-    "The rows of a table that a figure needs, or an error that lists what there is."
+    """The rows of a table that a figure needs.
+
+    Raises: `ValueError` that lists what there is, where there are none.
+    """
     for column, value in wanted.items():
-        if value not in set(averages[column]):
-            there = ", ".join(sorted(map(str, averages[column].unique()))) or "no rows"
-            raise ValueError(f"averages has no {column} {value!r}; it has {there}")
-        averages = averages[averages[column] == value]
-    return averages
+        if column not in table:
+            raise ValueError(
+                f"the table has no column {column!r}; it has {', '.join(map(str, table.columns))}"
+            )
+        if value not in set(table[column]):
+            there = ", ".join(sorted(map(str, table[column].unique()))) or "no rows"
+            raise ValueError(f"the table has no {column} {value!r}; it has {there}")
+        table = table[table[column] == value]
+    return table
+
+# %% ../nbs/80_figures.ipynb #80deadb1
+def _one_each(
+    averages: pd.DataFrame,  # Averages table
+    **wanted: str,  # Column and value
+) -> (
+    pd.DataFrame
+):  # Its rows with these values, complete, one per model, category and metric, a model among them
+    "The rows of a figure."
+    lacking = [name for name in AVERAGES.names if name not in averages]
+    if lacking:
+        raise ValueError(f"averages has no column {lacking[0]!r}; a figure takes the whole table")
+    rows = rows_of(averages, **wanted)
+    again = rows[rows.duplicated(["model", "category", "metric"])]
+    for _, row in again.head(1).iterrows():
+        place = f"{row['model']!r} in {row['category']!r} by {row['metric']!r}"
+        raise ValueError(f"averages has {place} twice; keep the rows of one run")
+    if rows["family"].isin(["floor", "ceiling"]).all():
+        raise ValueError("averages has no model to show, only floors and the ceiling")
+    return rows
 
 # %% ../nbs/80_figures.ipynb #9214e9d4
 def number(
@@ -184,7 +211,7 @@ def heatmap(
     "Mean score of every model in every category."
     import plotly.graph_objects as go
 
-    rows = rows_of(averages, task=task, metric=metric)
+    rows = _one_each(averages, task=task, metric=metric)
     rows = rows[~rows["model"].str.startswith("blind ") & (rows["family"] != "ceiling")]
     title = _question("Which products are hard, and for whom?", rows)
     figure = go.Figure(_cells(rows), _layout(title, 150 + 34 * rows["category"].nunique()))
@@ -203,7 +230,8 @@ def _cells(
         for c in ("estimate", *_DETAILS)
     ]
     z, *details = (table.to_numpy(dtype=float) for table in tables)
-    colours = {"title": {"text": "", "side": "right"}, "thickness": 12, "outlinewidth": 0}
+    unit = {"text": f"Mean {label(rows['metric'].iloc[0])}", "side": "right"}
+    colours = {"title": unit, "thickness": 12, "outlinewidth": 0}
     return {
         "type": "heatmap", "z": z, "x": [label(m) for m in tables[0]], "y": [label(c) for c in down],
         "text": [[_short(v) for v in row] for row in z], "texttemplate": "%{text}", "colorscale": "Cividis",
@@ -225,6 +253,9 @@ def _short(
 _DASHES = {"template": "dot", "shuffled": "dash", "oracle": "solid"}
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross")
 _HOLLOW = "blind run (hollow)"
+_NOTHING = {
+    "text": "No model of known size has a score.", "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False,
+}  # fmt: skip
 
 
 def _yardsticks(
@@ -268,7 +299,7 @@ def score_against_scale(
     "Mean score against the number of parameters."
     import plotly.graph_objects as go
 
-    rows = rows_of(averages, task=task, metric=metric, category=category)
+    rows = _one_each(averages, task=task, metric=metric, category=category)
     sized = rows[rows["parameters"] > 0].sort_values(["family", "parameters", "model"])
     title = _question("Does a larger model score higher?", rows, category)
     figure = go.Figure(layout=_layout(title, 500, margin={"t": 130}))
@@ -284,6 +315,8 @@ def score_against_scale(
     figure.add_traces(_yardsticks(rows.set_index("model"), ends))
     for blind in list(figure.select_traces({"name": _HOLLOW}))[:1]:
         blind.showlegend = True
+    if sized["estimate"].isna().all():
+        figure.add_annotation(_NOTHING)
     figure.update_xaxes(type="log", title_text="Parameters (count, log scale)", tickformat="~s", dtick="D2")
     figure.update_yaxes(title_text=f"Mean {label(metric)}")
     return figure
@@ -306,7 +339,7 @@ def outcome_bars(
     "Outcomes of every model's answers, with the share that could be used."
     import plotly.graph_objects as go
 
-    rows = rows_of(averages, task=task, category="all").drop_duplicates("model")
+    rows = _one_each(averages, task=task, category="all").drop_duplicates("model")
     rows = rows.set_index("model", drop=False).loc[_contestants(rows)]
     share = [f"  {c:.0%}" if np.isfinite(c) else "" for c in rows["coverage"]]
     names = [label(m) + s for m, s in zip(rows["model"], share, strict=True)]
@@ -349,18 +382,21 @@ def level_contrast(
     "Mean scores on several levels, each beside its own floors and ceiling."
     from plotly.subplots import make_subplots
 
-    parts = [rows_of(averages, task=task, category=category, metric=m) for m in metrics]
+    if not metrics:
+        raise ValueError("metrics must name at least one metric, got none")
+    parts = [_one_each(averages, task=task, category=category, metric=m) for m in metrics]
     heads = [(label(rows["level"].iloc[0]), label(rows["metric"].iloc[0])) for rows in parts]
     titles = [f"{level.capitalize()} level: {metric}" for level, metric in heads]
-    height = 130 + sum(70 + 28 * len(_contestants(rows)) for rows in parts)
-    figure = make_subplots(len(parts), 1, subplot_titles=titles, vertical_spacing=55 / height)
+    height = 130 + sum(95 + 28 * len(_contestants(rows)) for rows in parts)
+    figure = make_subplots(len(parts), 1, subplot_titles=titles, vertical_spacing=85 / height)
     for place, rows in enumerate(parts, start=1):
         for trace in _panel(rows, legend=place == 1):
             figure.add_trace(trace, row=place, col=1)
+        figure.update_xaxes(title_text=f"Mean {heads[place - 1][1]}", row=place, col=1)
     question = "At which level do the completions resemble the truth?"
     figure.update_layout(_layout(question, height, legend={"y": 1 + 30 / height}, margin={"t": 110}))
     figure.update_annotations(x=0, xanchor="left", font_size=13)
-    figure.update_xaxes(gridcolor="#e3e3e3", zerolinecolor="#bdbdbd")
+    figure.update_xaxes(gridcolor="#e3e3e3", zerolinecolor="#bdbdbd", automargin=True, title_standoff=6)
     figure.update_yaxes(type="category", showgrid=False, automargin=True, autorange="reversed")
     return figure
 
@@ -372,7 +408,11 @@ def _panel(
     "One level: a bar per model, and lines through all of them."
     table = rows.set_index("model", drop=False)
     bars = table.loc[_contestants(rows)]
-    names, colours = [label(m) for m in bars["model"]], [colour_of(m) for m in bars["model"]]
+    unknown = ["" if known else " (no score)" for known in np.isfinite(bars["estimate"])]
+    names, colours = (
+        [label(m) + u for m, u in zip(bars.index, unknown, strict=True)],
+        [*map(colour_of, bars.index)],
+    )
     trace = {
         "type": "bar", "orientation": "h", "x": bars["estimate"], "y": names, "marker": {"color": colours},
         "error_x": _interval(bars, color="#767676"), "customdata": bars[_DETAILS].to_numpy(),

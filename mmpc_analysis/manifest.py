@@ -87,7 +87,7 @@ def _environment() -> dict:  # Time, how to run it again, Python, platform, vers
 # %% ../nbs/79_manifest.ipynb #b81d2c05
 def manifest_of(
     study: Study,  # The study that was run
-    catalogue,  # The loaded `Catalogue`
+    catalogue,  # The loaded Catalogue
     out: str,  # Folder of the run
     seconds: dict[str, float],  # Stage to the time it took
 ) -> dict:  # What `manifest.json` holds
@@ -113,7 +113,7 @@ def manifest_of(
 # %% ../nbs/79_manifest.ipynb #ccd1fb12
 def write_run_manifest(
     study: Study,  # The study that was run
-    catalogue,  # The loaded `Catalogue`
+    catalogue,  # The loaded Catalogue
     out: str,  # Folder of the run
     seconds: dict[str, float],  # Stage to the time it took
 ) -> None:

@@ -70,7 +70,7 @@ def report_html(
     title = "How well were the missing titles and pictures completed?"
     said = [markup("<p>{s}</p>", s=escaped(s, 2000)) for s in notices(run)]
     notice = markup('<div class="notice" role="note">{said}</div>', said=joined(said)) if said else Safe("")
-    made = str(run.manifest.get("created", "")) or "date unknown"
+    made = str(run.manifest.get("created", "date unknown")).replace("T", " ").replace("+00:00", " UTC")
     links, parts = laid_out(run, sections)
     body = markup(
         _BODY, made=made, title=Safe(title), what=what_was_run(run), notice=notice, links=links, parts=parts

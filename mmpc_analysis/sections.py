@@ -52,7 +52,7 @@ class Section:
 
     anchor: str  # Identifier in the page: lower-case letters, digits and hyphens
     title: str  # Heading
-    body: Callable[[RunTables], Safe]  # From a run to the content; raises `Absent` where an input is lacking
+    body: Callable[[RunTables], Safe]  # From a run to the content; raises Absent where an input is lacking
     link: str = ""  # Short name in the navigation, the title where empty
 
     def __post_init__(self) -> None:

@@ -123,12 +123,24 @@ def hidden_of(
 class Subject:
     "What a run is about."
 
-    catalogue: object  # The loaded `Catalogue`: the root of its pictures, and what was set aside
+    catalogue: object  # The loaded Catalogue: the root of its pictures, and what was set aside
     items: pd.DataFrame  # (n, columns) All of its items
     mine: pd.DataFrame  # (m, columns) Those that are completed
     hidden: pd.DataFrame  # (k, columns) What is hidden of them
 
-# %% ../nbs/88_study.ipynb #96ea21f5
+# %% ../nbs/88_study.ipynb #86fcd2da
+def _lacking(
+    study: Study,  # What is asked for
+    items: pd.DataFrame,  # (m, columns) Items that the study would complete
+) -> str:  # Words
+    "Why nothing can be hidden from items."
+    titles, pictures = items["title"].notna(), items["image"].notna()
+    if (titles & pictures).any():
+        return f"at missing.rates {list(study.missing.rates)} none of {len(items)} items is drawn; raise them"
+    counts = f"of {len(items)} items {titles.sum()} have a title, {pictures.sum()} a picture and none both"
+    return f"{counts}; see mmpc catalogue {study.catalogue.source}"
+
+# %% ../nbs/88_study.ipynb #9763add5
 def subject_of(
     study: Study,  # What to run
     out: str,  # Folder of the run
@@ -140,9 +152,12 @@ def subject_of(
     items = _kept(out, tables.ITEMS, [tables.fingerprint(loaded.items)], lambda: loaded.items)
     mine = items[items["item_id"].isin(chosen_ids(items, study.catalogue, study.seed))]
     inputs = [asdict(study), tables.fingerprint(mine)]
-    return Subject(loaded, items, mine, _kept(out, tables.HIDDEN, inputs, lambda: hidden_of(study, mine)))
+    hidden = _kept(out, tables.HIDDEN, inputs, lambda: hidden_of(study, mine))
+    if hidden.empty:
+        raise ValueError(f"nothing can be hidden and compared: {_lacking(study, mine)}")
+    return Subject(loaded, items, mine, hidden)
 
-# %% ../nbs/88_study.ipynb #6d4148f2
+# %% ../nbs/88_study.ipynb #b5431151
 def completed(
     study: Study,  # Models, tasks, batch size
     subject: Subject,  # Items, and what is hidden of them
@@ -166,7 +181,7 @@ def completed(
             parts.append(complete(subject.mine, card, task, backend=backend, blind=blind, **asked))
     return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
 
-# %% ../nbs/88_study.ipynb #ce6c64fe
+# %% ../nbs/88_study.ipynb #068f8a60
 def drawn(
     choice: DrawingChoice,  # Generator, steps, batch size
     completions: pd.DataFrame,  # (k, columns) Completions of every model and task
@@ -185,7 +200,7 @@ def drawn(
     parts = [part for part in (completions[~prompts], pictures) if len(part)]
     return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
 
-# %% ../nbs/88_study.ipynb #8d13569b
+# %% ../nbs/88_study.ipynb #24acfcbb
 def _forget(
     folder: str,  # Folder of a table
     names: set[str],  # Shards that belong to this study
@@ -198,7 +213,7 @@ def _forget(
         if Path(shard).stem not in names:
             fs.rm_file(shard)
 
-# %% ../nbs/88_study.ipynb #0734e21a
+# %% ../nbs/88_study.ipynb #ae387187
 def _write_completions(
     completions: pd.DataFrame,  # (k, columns) Completions with their pictures
     out: str,  # Folder of the run
@@ -213,7 +228,7 @@ def _write_completions(
     _forget(folder, names)
     tables.write_manifest(folder, tables.COMPLETIONS)
 
-# %% ../nbs/88_study.ipynb #9eccacc5
+# %% ../nbs/88_study.ipynb #d17033f7
 def scored(
     study: Study,  # Metrics and seed
     subject: Subject,  # Items and their pictures
@@ -236,7 +251,7 @@ def scored(
     make = partial(score, completions, subject.items, **how)
     return _kept(out, tables.SCORES, [*prints, names, study.seed], make)
 
-# %% ../nbs/88_study.ipynb #f4670513
+# %% ../nbs/88_study.ipynb #216365c2
 def analysed(
     study: Study,  # Bootstrap draws, level and seed
     scores: pd.DataFrame,  # (rows, columns) Scores
@@ -252,10 +267,10 @@ def analysed(
     effects = _kept(out, tables.EFFECTS, inputs, lambda: scale_effect(scores, **how))
     return averages, effects
 
-# %% ../nbs/88_study.ipynb #dc566a7b
+# %% ../nbs/88_study.ipynb #857b3df9
 STAGES = ("catalogue", "completions", "drawing", "scores", "analysis", "report")
 
-# %% ../nbs/88_study.ipynb #8e7d6c5d
+# %% ../nbs/88_study.ipynb #69ab0438
 @dataclass(frozen=True, slots=True)
 class Run:
     "A run on disk."
@@ -264,7 +279,7 @@ class Run:
     seconds: dict[str, float]  # Stage to the time it took, s
     report: str | None  # Path of report.html, None when the run stopped before it
 
-# %% ../nbs/88_study.ipynb #3fb161c6
+# %% ../nbs/88_study.ipynb #e046a36d
 def _work(
     study: Study,  # What to run
     out: str,  # Folder of the run
@@ -288,7 +303,7 @@ def _work(
     yield "analysis", f"{len(averages)} averages, {len(effects)} effects of scale", keep
     yield "report", str(write_report(out)), lambda seconds: None
 
-# %% ../nbs/88_study.ipynb #d0de1d8d
+# %% ../nbs/88_study.ipynb #6227e971
 def _told(
     subject: Subject,  # What a run is about
 ) -> str:  # One line
@@ -297,12 +312,12 @@ def _told(
     aside = len(subject.catalogue.set_aside)
     return f"{counts}, {aside} rows set aside in set_aside.csv" if aside else counts
 
-# %% ../nbs/88_study.ipynb #f7feaea0
+# %% ../nbs/88_study.ipynb #8eb3e819
 def run_study(
     study: Study | str | Path,  # What to run, or the path of its file
     out: str
     | None = None,  # Folder of the run, by default in runs after the study; a run that was stopped goes on there
-    through: str = "report",  # Last stage, one of `STAGES`
+    through: str = "report",  # Last stage, one of STAGES
     progress: bool = True,  # Whether to show progress bars
     say: Callable[[str], None] = print,  # Told one line per stage
 ) -> Run:  # What was made

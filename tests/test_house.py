@@ -32,7 +32,6 @@ _DECLARED = "a declared table is a list of columns; its prose is the meaning col
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("median", "00_tables.ipynb"): _DECLARED,
     ("prose", "00_tables.ipynb"): _DECLARED,
-    ("prose", "90_command_line.ipynb"): "its prose is the help text of the commands",
 }
 
 # ---------------------------------------------------------------- reading notebooks

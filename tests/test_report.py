@@ -11,6 +11,9 @@ from PIL import Image
 
 from mmpc_analysis.declaration import CatalogueChoice, CompletionChoice, ScoreChoice, Study
 from mmpc_analysis.findings import read_run
+from mmpc_analysis.pages import Safe, markup
+from mmpc_analysis.report import SECTIONS, report_html, write_report
+from mmpc_analysis.sections import Section, needed
 from mmpc_analysis.study import run_study
 
 ATTACKS = [
@@ -110,6 +113,67 @@ def test_it_opens_from_the_disk_quietly_and_fits(run, browser, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0 && i.alt)")
     page.close()
+
+
+def test_every_anchor_and_figure_has_a_name_of_its_own(run):
+    body = re.sub(r"<script.*?</script>", "", run[2], flags=re.S)
+    names = re.findall(r'\bid="([^"]+)"', body)
+    assert len(names) == len(set(names))
+    links = re.findall(r'<a href="#([^"]+)"', body)
+    assert set(links) <= set(names)
+    assert links == [section.anchor for section in SECTIONS]
+
+
+def test_tags_of_ours_are_never_shown_as_text(run):
+    body = re.sub(r"<script.*?</script>", "", run[2], flags=re.S)
+    for tag in ("bdi", "small", "span", "div", "section"):
+        assert f"&lt;{tag}" not in body
+
+
+def test_a_section_without_its_table_is_left_out_with_a_sentence(run):
+    ranks = Section(
+        "ranks", "Rankings", lambda tables: markup("<p>{n}</p>", n=len(needed(tables, "rankings")))
+    )
+    page = report_html(read_run(str(run[1])), (*SECTIONS, ranks))
+    assert "is left out, because" in page and "this run has no rankings" in page
+    assert 'href="#ranks"' not in page and 'id="ranks"' not in page
+    assert 'id="provenance"' in page  # the others stand
+
+
+def test_a_section_that_breaks_stops_the_report(run):
+    def broken(tables):
+        raise KeyError("no such column")
+
+    with pytest.raises(KeyError, match="no such column"):
+        report_html(read_run(str(run[1])), (Section("broken", "Broken", broken),))
+
+
+def test_what_a_section_forgets_to_escape_is_escaped(run):
+    plain = Section("plain", "<b>Plain</b>", lambda tables: "<img src=x onerror=alert(1)>")
+    page = report_html(read_run(str(run[1])), (plain,))
+    assert "<img src=x" not in page and "&lt;img src=x" in page and "<b>Plain" not in page
+
+
+def test_a_report_can_be_written_elsewhere_with_sections_of_ones_own(run, tmp_path):
+    path = write_report(
+        str(run[1]),
+        out=str(tmp_path / "own.html"),
+        sections=(Section("one", "One", lambda tables: Safe("<p>1</p>")),),
+    )
+    page = (tmp_path / "own.html").read_text(encoding="utf-8")
+    assert path == str(tmp_path / "own.html") and page.count("<section") == 1
+    assert "<script" not in page  # no figure, no plotly.js
+
+
+def test_a_run_of_one_task_alone_is_a_whole_report(run):
+    found = read_run(str(run[1]))
+    one = {
+        name: frame[frame["task"] == "image_to_text"] if "task" in frame else frame
+        for name, frame in found.tables.items()
+    }
+    page = report_html(replace(found, tables=one))
+    assert "Titles from pictures" in page and "Pictures from titles" not in page
+    assert page.count("<section") == len(SECTIONS)
 
 
 def test_a_model_that_cannot_draw_is_refused_before_any_is_asked(run, tmp_path):

@@ -21,8 +21,19 @@
     return plot.figure.layout.height + (entries > 1 ? 22 * rows : 0);
   }
 
+  // On a telephone the cells of a heatmap need the room that the colour bar and slanted labels take.
+  function cells(plot, width) {
+    if (!plot.figure.data.some((trace) => trace.type === "heatmap")) return [{}, {}];
+    const narrow = width < 480;
+    return [
+      { showscale: !narrow },
+      { "xaxis.tickangle": narrow ? -90 : -40, "xaxis.dtick": 1, "xaxis.tickfont.size": narrow ? 11 : 13, "yaxis.tickfont.size": narrow ? 11 : 13 },
+    ];
+  }
+
   function fit(plot, width) {
-    return Plotly.relayout(plot, Object.assign({ width: width, height: height(plot, width) }, colours(plot.figure.layout)));
+    const [traces, layout] = cells(plot, width);
+    return Plotly.update(plot, traces, Object.assign({ width: width, height: height(plot, width) }, colours(plot.figure.layout), layout));
   }
 
   function draw(plot) {
