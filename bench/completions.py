@@ -65,7 +65,7 @@ def bare_generate(items: pd.DataFrame, backend, task: str) -> tuple[int, float]:
         .drop_duplicates("key")
         .sort_values(["size", "key"])
     )
-    requests, _ = load_requests(questions, prompt, ROOT, backend.fit)
+    requests, _ = load_requests(list(questions.itertuples(index=False)), prompt, ROOT, backend.fit)
     size = backend.batch_size
     ready = [backend.prepare(requests[i : i + size]).inputs for i in range(0, len(requests), size)]
     began = time.perf_counter()

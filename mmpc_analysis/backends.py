@@ -21,6 +21,7 @@ from mmpc_analysis.checkpoints import (
     Engine,
     defuse,
     fit_picture,
+    fitted_size,
     load_engine,
     pinned,
     register_processors,
@@ -94,18 +95,28 @@ def make_inputs(
 
     Raises: `BackendError` where the padding came out on the right.
     """
+    inputs = _shared_inputs(requests, processor, special) or _whole_inputs(requests, processor, special)
+    if not bool(inputs["attention_mask"][:, -1].all()):
+        raise BackendError(
+            "the processor padded on the right, where generation goes on; set padding_side to 'left'"
+        )
+    return inputs
+
+
+def _whole_inputs(
+    requests: list[Request],  # All with a picture, or all without
+    processor: transformers.ProcessorMixin,  # With padding on the left
+    special: re.Pattern,  # Matches the tokenizer's special tokens
+) -> dict[str, torch.Tensor]:  # What the processor makes of them
+    "The tensors of requests of which each is rendered and tokenised."
     turns = [
         [{**turn, "content": [_plain(part, special) for part in turn["content"]]} for turn in r.conversation]
         for r in requests
     ]
     texts = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     pictures = [[r.picture] for r in requests if r.picture is not None]
-    inputs = processor(text=texts, images=pictures or None, padding=True, return_tensors="pt")
-    if not bool(inputs["attention_mask"][:, -1].all()):
-        raise BackendError(
-            "the processor padded on the right, where generation goes on; set padding_side to 'left'"
-        )
-    return dict(inputs)
+    given = {"images": pictures} | _no_resizing(requests, processor) if pictures else {}
+    return dict(processor(text=texts, padding=True, return_tensors="pt", **given))
 
 # %% ../nbs/24_backends.ipynb #9143ce2e
 def _plain(
@@ -114,6 +125,47 @@ def _plain(
 ) -> dict:  # The same, its text defused
     "A part of a turn whose text cannot steer the model."
     return part | {"text": defuse(part["text"], special)} if part["type"] == "text" else part
+
+# %% ../nbs/24_backends.ipynb #d7720c95
+def _shared_inputs(
+    requests: list[Request],  # All with a picture, or all without
+    processor: transformers.ProcessorMixin,  # With padding on the left
+    special: re.Pattern,  # Matches the tokenizer's special tokens
+) -> dict[str, torch.Tensor] | None:  # As from `_whole_inputs`; None where too little is shared
+    "The tensors of requests that mostly differ in their pictures."
+    import torch
+
+    kinds: dict[tuple, int] = {}
+    said = [(r.picture.size, str(r.conversation)) for r in requests if r.picture is not None]
+    row = [kinds.setdefault(kind, len(kinds)) for kind in said]
+    if not said or 2 * len(kinds) > len(said):
+        return None
+    firsts = [requests[row.index(i)] for i in range(len(kinds))]
+    inputs = _whole_inputs(firsts, processor, special)
+    alone, pixels = (_pixels(some, processor) for some in (firsts, requests))
+    shown = [name for name in inputs if name in pixels]
+    if not shown or not all(torch.equal(inputs[name], alone[name]) for name in shown):
+        return None
+    return {name: pixels[name] if name in shown else rows[row] for name, rows in inputs.items()}
+
+
+def _pixels(
+    requests: list[Request],  # All with a picture
+    processor: transformers.ProcessorMixin,  # Of the model
+) -> dict[str, torch.Tensor]:  # Pixel values and what goes with them
+    "The pictures of some requests as the image processor makes them."
+    pictures, fitted = [[r.picture] for r in requests], _no_resizing(requests, processor)
+    return dict(processor.image_processor(pictures, return_tensors="pt", **fitted))
+
+# %% ../nbs/24_backends.ipynb #96b0e3d8
+def _no_resizing(
+    requests: list[Request],  # All with a picture
+    processor: transformers.ProcessorMixin,  # Of the model
+) -> dict[str, bool]:  # Empty where a picture has another size
+    "What to tell an image processor about pictures of the right size."
+    sizes = {r.picture.size for r in requests}
+    fitted = all(fitted_size(size, processor.image_processor) == size for size in sizes)
+    return {"do_resize": False} if fitted else {}
 
 # %% ../nbs/24_backends.ipynb #7c39343b
 def read_row(

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['BackendError', 'pinned', 'register_processors', 'hide_broken_torchvision', 'quiet', 'load_processor',
-           'greedy_settings', 'load_weights', 'four_bits', 'defuse', 'special_tokens', 'fit_picture', 'Engine',
-           'load_engine', 'torch_threads']
+           'greedy_settings', 'load_weights', 'four_bits', 'defuse', 'special_tokens', 'fitted_size', 'fit_picture',
+           'Engine', 'load_engine', 'torch_threads']
 
 # %% ../nbs/23_checkpoints.ipynb #608cdc4b
 class BackendError(RuntimeError):
@@ -202,27 +202,36 @@ def special_tokens(
     return re.compile("|".join(map(re.escape, names)) or r"(?!)")
 
 # %% ../nbs/23_checkpoints.ipynb #82527d27
+def fitted_size(
+    size: tuple[int, int],  # Width and height of a picture, pixels
+    image_processor: transformers.BaseImageProcessor,  # The model's own
+) -> (
+    tuple[int, int] | None
+):  # Size to which it would be scaled; None where the processor must see it as it is
+    "The size at which a model sees a picture."
+    wanted, (width, height) = image_processor.size, size
+    if not image_processor.do_resize or getattr(image_processor, "do_pan_and_scan", False):
+        return None
+    if getattr(wanted, "height", None) and getattr(wanted, "width", None):
+        return wanted.width, wanted.height
+    if hasattr(image_processor, "merge_size") and getattr(wanted, "longest_edge", None):
+        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+        factor = image_processor.patch_size * image_processor.merge_size
+        limits = (factor, wanted.shortest_edge, wanted.longest_edge)
+        target = smart_resize(height, width, *limits)
+        if smart_resize(*target, *limits) == target:  # Else the processor would scale this size once more
+            return target[::-1]
+    return None
+
+
 def fit_picture(
     picture: PIL.Image.Image,  # RGB, any size
     image_processor: transformers.BaseImageProcessor,  # The model's own
 ) -> PIL.Image.Image:  # At the size to which the image processor would scale it
     "A picture at the size that a model sees."
-    size, (width, height) = image_processor.size, picture.size
-    if not image_processor.do_resize or getattr(image_processor, "do_pan_and_scan", False):
-        return picture
-    if getattr(size, "height", None) and getattr(size, "width", None):
-        target = (size.width, size.height)
-    elif hasattr(image_processor, "merge_size") and getattr(size, "longest_edge", None):
-        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
-
-        factor = image_processor.patch_size * image_processor.merge_size
-        limits = (factor, size.shortest_edge, size.longest_edge)
-        target = smart_resize(height, width, *limits)[::-1]
-        if smart_resize(*target[::-1], *limits)[::-1] != target:
-            return picture  # The processor would scale this size once more
-    else:
-        return picture
-    return picture.resize(target, image_processor.resample)
+    target = fitted_size(picture.size, image_processor)
+    return picture if target is None else picture.resize(target, image_processor.resample)
 
 # %% ../nbs/23_checkpoints.ipynb #ab01fa74
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,12 +23,15 @@ from .backends import Answer, Backend, Request, load_backend
 from .checkpoints import BackendError
 from .journal import compact_lines, fixed_batches, store_lines, stored_lines
 from .models import ModelCard, model_card
-from .pictures import PictureError, open_picture, picture_path
+from .pictures import PictureError, decode_picture, open_picture, read_picture
 from .prompts import PROMPTS, Prompt, conversation, prompt_for
 from .tables import COMPLETIONS, TASKS, hash_key, hash_unit, validate, write_shard
 
+if TYPE_CHECKING:
+    import PIL.Image
+
 # %% auto #0
-__all__ = ['content_key', 'chosen_items', 'title_input', 'picture_pixels', 'picture_input', 'plan_questions', 'load_request',
+__all__ = ['KEPT_BYTES', 'content_key', 'chosen_items', 'title_input', 'picture_input', 'plan_questions', 'load_request',
            'load_requests', 'prepare_batch', 'ask_safely', 'answer_batches', 'ask_open', 'answer_row',
            'completion_rows', 'run_name', 'complete', 'Certificate', 'upper_limit', 'certify']
 
@@ -65,31 +69,24 @@ def title_input(
     return None, 0, "the item has no title"
 
 # %% ../nbs/28_completions.ipynb #2fc7ba00
-def picture_pixels(
-    data: bytes,  # Content of a picture file
-) -> int:  # Width times height, from the header alone
-    "How large a picture is."
-    from io import BytesIO
-
-    from PIL import Image
-
-    with Image.open(BytesIO(data)) as picture:
-        return picture.width * picture.height
+KEPT_BYTES = 64_000_000  # Of picture files in memory between planning and asking
+_GIVEN = ["item_id", "category", "title", "image"]
 
 # %% ../nbs/28_completions.ipynb #d07d929d
 def picture_input(
     root: str,  # Folder of the pictures
     image: str | None,  # Path of a picture inside it
-) -> tuple[str, int, str | None]:  # Hash of its bytes, its pixels, and what is wrong with it
+) -> tuple[
+    str, int, str | None, bytes | None
+]:  # Hash of its bytes, its pixels, what is wrong with it, its bytes
     "What the model is shown of an item whose title is missing."
-    if not isinstance(image, str) or not image:
-        return "", 0, "the item has no picture"
     try:
-        with open(picture_path(root, image), "rb") as file:
-            data = file.read()
-        return sha256(data).hexdigest(), picture_pixels(data), None
-    except Exception as error:  # Readers raise many kinds on a damaged file
-        return "", 0, str(error)
+        if not isinstance(image, str) or not image:
+            raise PictureError("the item has no picture")
+        data, (width, height) = read_picture(root, image)
+    except (PictureError, OSError) as error:
+        return "", 0, str(error), None
+    return sha256(data).hexdigest(), width * height, None, data
 
 # %% ../nbs/28_completions.ipynb #445608c2
 def plan_questions(
@@ -98,23 +95,23 @@ def plan_questions(
     identity: str,  # Identity of the backend
     root: str,  # Folder of the pictures
     blind: bool = False,  # Whether to withhold the item
-) -> pd.DataFrame:  # (n, 7) item_id, category, title, image, key, size, problem
+) -> pd.DataFrame:  # (n, 8) item_id, category, title, image, key, size, problem, data
     "One question for each item, with its content key."
-    planned = []
+    planned, kept = [], 0
     for item_id, category, title, image in items[_GIVEN].itertuples(index=False, name=None):
-        shown, digest, size, problem = None, "", 0, None
+        shown, digest, size, problem, data = None, "", 0, None, None
         if not blind and prompt.task == "text_to_image":
             shown, size, problem = title_input(title)
         elif not blind:
-            digest, size, problem = picture_input(root, image)
+            digest, size, problem, data = picture_input(root, image)
+            kept += len(data or b"")
         turns = conversation(prompt, title=shown, picture=bool(digest))
         key = content_key(turns, digest or str(problem), identity, prompt.max_new_tokens)
-        planned.append((item_id, category, shown, image if digest else None, key, size, problem))
-    table = pd.DataFrame(planned, columns=[*_GIVEN, "key", "size", "problem"])
-    return table.astype({"title": object, "image": object, "problem": object})
-
-
-_GIVEN = ["item_id", "category", "title", "image"]
+        data = data if kept <= KEPT_BYTES else None
+        planned.append((item_id, category, shown, image if digest else None, key, size, problem, data))
+    names = [*_GIVEN, "key", "size", "problem", "data"]
+    table = pd.DataFrame(planned, columns=names)
+    return table.astype(dict.fromkeys(["title", "image", "problem", "data"], object))
 
 # %% ../nbs/28_completions.ipynb #1a855601
 def load_request(
@@ -125,27 +122,37 @@ def load_request(
 ) -> Request | Answer:  # What can be asked; an error where the picture cannot be opened
     "One question with its picture."
     try:
-        picture = open_picture(root, question.image) if question.image else None
-    except PictureError as error:
+        picture = _picture(question, root) if question.image else None
+    except (PictureError, OSError) as error:
         return Answer(question.key, str(error), "error")
     turns = conversation(prompt, title=question.title, picture=picture is not None)
     return Request(question.key, turns, fit(picture) if fit and picture else picture, prompt.max_new_tokens)
 
+# %% ../nbs/28_completions.ipynb #be0d4417
+def _picture(
+    question,  # A row of the questions
+    root: str,  # Folder of the pictures
+) -> PIL.Image.Image:  # From the bytes that were kept, else from the file
+    "The picture of a question."
+    if question.data:
+        return decode_picture(question.data, question.image)
+    return open_picture(root, question.image)
+
 # %% ../nbs/28_completions.ipynb #a964304a
 def load_requests(
-    questions: pd.DataFrame,  # (b, columns) Questions of one batch
+    questions: list,  # (b,) Rows of the questions, as `itertuples` gives them
     prompt: Prompt,  # What is asked
     root: str,  # Folder of the pictures
     fit: Callable | None = None,  # Scales a picture to the model's size
 ) -> tuple[list[Request], list[Answer]]:  # What can be asked, and an error for what cannot
     "The requests of a batch."
-    loaded = [load_request(question, prompt, root, fit) for question in questions.itertuples(index=False)]
+    loaded = [load_request(question, prompt, root, fit) for question in questions]
     return [x for x in loaded if isinstance(x, Request)], [x for x in loaded if isinstance(x, Answer)]
 
 # %% ../nbs/28_completions.ipynb #30840d86
 def prepare_batch(
     backend: Backend,  # The engine
-    questions: pd.DataFrame,  # (b, columns) Questions of one batch
+    questions: list,  # (b,) Rows of the questions, as `itertuples` gives them
     prompt: Prompt,  # What is asked
     root: str,  # Folder of the pictures
 ) -> tuple[list[Request], list[Answer], object]:  # Requests, errors, and the prepared batch or None
@@ -185,7 +192,7 @@ def ask_safely(
 # %% ../nbs/28_completions.ipynb #3abfb8ff
 def answer_batches(
     backend: Backend,  # The engine
-    batches: list[pd.DataFrame],  # Questions, batch by batch
+    batches: list[list],  # Rows of the questions, batch by batch
     prompt: Prompt,  # What is asked
     root: str,  # Folder of the pictures
 ) -> Iterator[list[Answer]]:  # The answers of each batch, in the order of the batches
@@ -196,7 +203,7 @@ def answer_batches(
             requests, failed, prepared = waiting.pop().result()
             if following is not None:
                 waiting.append(ahead.submit(prepare_batch, backend, following, prompt, root))
-            first = None if prepared is None else partial(backend.answer, prepared)
+            first = partial(backend.answer, prepared) if prepared else None
             yield ask_safely(backend, requests, first) + failed
 
 # %% ../nbs/28_completions.ipynb #ac27dacf
@@ -214,10 +221,10 @@ def ask_open(
     from tqdm import tqdm
 
     failed: dict[str, Answer] = {}
-    by_key = questions.set_index("key", drop=False)
-    frames = [by_key.loc[keys] for keys in batches]
+    by_key = {question.key: question for question in questions.itertuples(index=False)}
+    rows = [[by_key[key] for key in keys] for keys in batches]
     with tqdm(total=sum(map(len, batches)), desc=label, unit="item", disable=label is None) as bar:
-        for batch in answer_batches(backend, frames, prompt, root):
+        for batch in answer_batches(backend, rows, prompt, root):
             store_lines(folder, [asdict(a) for a in batch if a.finish_reason != "error"])
             for answer in batch:
                 (failed if answer.finish_reason == "error" else answers)[answer.key] = answer
@@ -229,7 +236,7 @@ def ask_open(
 # %% ../nbs/28_completions.ipynb #28e0ecf3
 _READ = ["key", "outcome", "text", "raw_text", "finish_reason", "input_tokens", "output_tokens", "seconds"]
 
-
+# %% ../nbs/28_completions.ipynb #5f7704ab
 def answer_row(
     answer: Answer,  # What came back
     answer_key: str,  # The key of the object that was asked for
@@ -252,8 +259,9 @@ def completion_rows(
     "The completions table of one model and task."
     given = dict(zip(questions["key"], questions["problem"], strict=True))
     given = {key: answers.get(key) or Answer(key, str(problem), "error") for key, problem in given.items()}
-    read = pd.DataFrame([answer_row(answer, prompt.answer_key) for answer in given.values()], columns=_READ)
-    rows = questions[["item_id", "category", "key"]].merge(read, on="key", how="left", validate="many_to_one")
+    read = {key: answer_row(answer, prompt.answer_key) for key, answer in given.items()}
+    rows = pd.DataFrame([read[key] for key in questions["key"]], columns=_READ)
+    rows["item_id"], rows["category"] = questions["item_id"].to_numpy(), questions["category"].to_numpy()
     rows["seconds"] = rows["seconds"].where(~rows["key"].duplicated(), 0.0)
     rows["task"], rows["prompt_id"], rows["blind"], rows["image"] = prompt.task, prompt.id, blind, None
     rows["model"], rows["family"], rows["parameters"] = card.name, card.family, float(card.parameters)
@@ -298,7 +306,9 @@ def complete(
     askable = questions[questions["problem"].isna()].drop_duplicates("key").sort_values(["size", "key"])
     batches = fixed_batches(list(askable["key"]), set(answers), batch_size or backend.batch_size)
     label = f"{card.name} {task}" + (" blind" if blind else "")
-    failed = ask_open(backend, askable, batches, prompt, root, folder, answers, label if progress else None)
+    failed = ask_open(
+        backend, askable, batches[::-1], prompt, root, folder, answers, label if progress else None
+    )
     compact_lines(folder)
     rows = completion_rows(questions, failed | answers, prompt, card, backend.precision, blind)
     write_shard(rows, COMPLETIONS, posixpath.join(str(out), "completions"), name)
@@ -370,7 +380,8 @@ def certify(
         raise ValueError(
             f"{len(lost)} of {len(known)} questions have another key; pass the items and weights of that run"
         )
-    requests, _ = load_requests(questions, prompt, root, getattr(backend, "fit", None))
+    rows = list(questions.itertuples(index=False))
+    requests, _ = load_requests(rows, prompt, root, getattr(backend, "fit", None))
     single = {answer.key: answer.text for request in requests for answer in backend.ask([request])}
     pairs = known[["key", "raw_text"]].rename(columns={"raw_text": "batched"}).reset_index(drop=True)
     pairs["single"] = pairs["key"].map(single)

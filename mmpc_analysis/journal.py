@@ -12,7 +12,7 @@ from uuid import uuid4
 from .tables import write_text
 
 # %% auto #0
-__all__ = ['store_lines', 'write_soon', 'stored_lines', 'compact_lines', 'fixed_batches']
+__all__ = ['store_lines', 'stored_lines', 'compact_lines', 'fixed_batches']
 
 # %% ../nbs/27_journal.ipynb #da95e441
 def store_lines(
@@ -24,21 +24,7 @@ def store_lines(
     if not rows:
         return
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    write = write_text if name else write_soon
-    write(posixpath.join(folder, f"{name or uuid4().hex}.jsonl"), text)
-
-# %% ../nbs/27_journal.ipynb #b90b3448
-def write_soon(
-    path: str,  # Local path or fsspec address; folders are made
-    text: str,  # Whole content
-) -> None:
-    "Write a file so that other processes see it whole or not at all, without waiting for the disk."
-    from fsspec.core import url_to_fs
-
-    fs, name = url_to_fs(path)
-    fs.makedirs(posixpath.dirname(name), exist_ok=True)
-    fs.pipe_file(f"{name}.partial", text.encode("utf-8"))
-    fs.mv(f"{name}.partial", name)
+    write_text(posixpath.join(folder, f"{name or uuid4().hex}.jsonl"), text)
 
 # %% ../nbs/27_journal.ipynb #9298286a
 def stored_lines(

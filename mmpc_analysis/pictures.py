@@ -5,6 +5,7 @@
 # %% ../nbs/06_pictures.ipynb #8c7375d1
 from __future__ import annotations
 
+import io
 import os
 import re
 import textwrap
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     import PIL.Image
 
 # %% auto #0
-__all__ = ['MAX_PIXELS', 'FORMATS', 'PictureError', 'picture_path', 'picture_size', 'open_picture', 'picture_grid']
+__all__ = ['MAX_PIXELS', 'MAX_BYTES', 'FORMATS', 'PictureError', 'picture_path', 'picture_size', 'read_picture', 'decode_picture',
+           'open_picture', 'picture_grid']
 
 # %% ../nbs/06_pictures.ipynb #abd6ae35
 class PictureError(ValueError):
@@ -48,6 +50,7 @@ def picture_path(
 
 # %% ../nbs/06_pictures.ipynb #1e2b9b2b
 MAX_PIXELS = 89_478_485  # Width times height; where Pillow suspects a decompression bomb
+MAX_BYTES = 6 * MAX_PIXELS  # Of a file: three channels of 16 bits at the largest size, uncompressed
 
 
 def _too_large(
@@ -60,6 +63,39 @@ def _too_large(
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # Formats that are opened
 
 # %% ../nbs/06_pictures.ipynb #df2f9ef0
+def _opened(
+    source: str | io.BytesIO,  # Path of a picture, or its bytes
+    image: str,  # What to call it in an error
+) -> PIL.Image.Image:  # Its header is read, its pixels are not
+    "A picture that is not foreign or too large."
+    from PIL import Image
+
+    try:
+        picture = Image.open(source, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise _too_large(image) from error
+    except Exception as error:  # Readers raise many kinds on a damaged file
+        raise PictureError(f"{image!r} cannot be read as {', '.join(FORMATS)}; save it again") from error
+    if picture.width * picture.height > MAX_PIXELS:
+        picture.close()
+        raise _too_large(image)
+    return picture
+
+# %% ../nbs/06_pictures.ipynb #7b3d9c12
+def _checked_path(
+    root: str,  # Folder of the pictures
+    image: str,  # Path of a picture inside it
+) -> str:  # Absolute path of a file with a sane number of bytes
+    "Where a picture lies, if its file is neither empty nor too large."
+    path = picture_path(root, image)
+    size = os.path.getsize(path)
+    if size == 0:
+        raise PictureError(f"{image!r} is empty (0 bytes); copy the picture again")
+    if size > MAX_BYTES:
+        raise PictureError(f"{image!r} is over {MAX_BYTES:,} bytes; make it smaller")
+    return path
+
+# %% ../nbs/06_pictures.ipynb #f1b26a90
 def picture_size(
     root: str,  # Folder of the pictures
     image: str,  # Path of a picture inside it
@@ -68,23 +104,42 @@ def picture_size(
 
     Raises: `PictureError` for what is not allowed, empty, foreign, damaged or too large.
     """
-    from PIL import Image
+    with _opened(_checked_path(root, image), image) as picture:
+        return picture.size
 
-    path = picture_path(root, image)
-    if os.path.getsize(path) == 0:
-        raise PictureError(f"{image!r} is empty (0 bytes); copy the picture again")
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
-            width, height = picture.size
-    except Image.DecompressionBombError as error:
-        raise _too_large(image) from error
-    except Exception as error:  # Readers raise many kinds on a damaged file
-        raise PictureError(f"{image!r} cannot be read as {', '.join(FORMATS)}; save it again") from error
-    if width * height > MAX_PIXELS:
-        raise _too_large(image)
-    return width, height
+# %% ../nbs/06_pictures.ipynb #02be51fa
+def read_picture(
+    root: str,  # Folder of the pictures
+    image: str,  # Path of a picture inside it
+) -> tuple[bytes, tuple[int, int]]:  # Content of the file, and width and height as stored, pixels
+    """Bytes and size of a picture, with one reading of its file.
+
+    Raises: `PictureError` for what `picture_size` refuses.
+    """
+    with open(_checked_path(root, image), "rb") as file:
+        data = file.read()
+    with _opened(io.BytesIO(data), image) as picture:
+        return data, picture.size
 
 # %% ../nbs/06_pictures.ipynb #675bda5d
+def decode_picture(
+    source: str | bytes,  # Path of a picture that may be opened, or its bytes
+    image: str,  # What to call it in an error
+) -> PIL.Image.Image:  # RGB, upright, on white, independent of the file
+    """Pixels of a picture.
+
+    Raises: `PictureError` where the header is refused, and where the pixels cannot be decoded.
+    """
+    from PIL import ExifTags, ImageOps
+
+    with _opened(source if isinstance(source, str) else io.BytesIO(source), image) as stored:
+        try:
+            turned = stored.getexif().get(ExifTags.Base.Orientation, 1) != 1
+            return _on_white(ImageOps.exif_transpose(stored) if turned else stored)
+        except Exception as error:  # Decoders raise many kinds on a damaged file
+            raise PictureError(f"{image!r} cannot be decoded ({error}); save it again") from error
+
+# %% ../nbs/06_pictures.ipynb #aa90e7d3
 def open_picture(
     root: str,  # Folder of the pictures
     image: str,  # Path of a picture inside it
@@ -93,14 +148,7 @@ def open_picture(
 
     Raises: `PictureError` for what `picture_size` refuses, and where the pixels cannot be decoded.
     """
-    from PIL import Image, ImageOps
-
-    picture_size(root, image)
-    try:
-        with Image.open(picture_path(root, image), formats=FORMATS) as stored:
-            return _on_white(ImageOps.exif_transpose(stored))
-    except Exception as error:  # Decoders raise many kinds on a damaged file
-        raise PictureError(f"{image!r} cannot be decoded ({error}); save it again") from error
+    return decode_picture(_checked_path(root, image), image)
 
 # %% ../nbs/06_pictures.ipynb #c5a3c555
 def _on_white(

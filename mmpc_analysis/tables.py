@@ -356,6 +356,12 @@ def write_bytes(
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, name)
+    if os.name == "posix":  # The new name is an entry of the folder, which other systems do not open
+        folder = os.open(posixpath.dirname(name), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     return str(path)
 
 

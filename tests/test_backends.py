@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 
@@ -272,6 +273,61 @@ def test_fitting_changes_no_tensor(backend, items):
         fitted = [Request(r.key, r.conversation, backend.fit(r.picture), 8) for r in as_is]
         one, two = backend.prepare(as_is).inputs, backend.prepare(fitted).inputs
         assert all(torch.equal(one[name], two[name]) for name in one), size
+
+
+def as_the_processor_makes_them(requests, processor):
+    "What the processor itself makes of whole requests, with nothing shared and nothing left out."
+    texts = processor.apply_chat_template([r.conversation for r in requests], tokenize=False, add_generation_prompt=True)  # fmt: skip
+    pictures = [[r.picture] for r in requests]
+    return dict(processor(text=texts, images=pictures, padding=True, return_tensors="pt"))
+
+
+SIZES = {
+    "one size": [(64, 64)],
+    "catalogue": [(224, 224)],
+    "two kinds": [(224, 224), (300, 150)],
+    "all different": [(60 + 9 * i, 200 - 7 * i) for i in range(8)],
+}
+
+
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("fit", [False, True])
+def test_a_shared_batch_has_the_tensors_of_the_processor(backend, items, sizes, fit):
+    pictures = [open_picture(ROOT, image).resize(sizes[i % len(sizes)]) for i, image in enumerate(items["image"][:8])]  # fmt: skip
+    prompts = [TITLE, replace(TITLE, text=TITLE.text + " In a few words.")]
+    for asked in (prompts[:1], prompts):
+        requests = [Request(str(i), conversation(asked[i % len(asked)], picture=True), backend.fit(p) if fit else p)
+                    for i, p in enumerate(pictures)]  # fmt: skip
+        engine = backend.engine
+        made = make_inputs(requests, engine.processor, engine.special)
+        expected = as_the_processor_makes_them(requests, engine.processor)
+        assert list(made) == list(expected)
+        for name, tensor in expected.items():
+            assert made[name].dtype == tensor.dtype and torch.equal(made[name], tensor), name
+
+
+def test_one_text_is_tokenised_once_and_other_processors_go_the_long_way(backend, items, monkeypatch):
+    engine, requests = backend.engine, shown(items[:8])
+    kind, rows = type(engine.processor), []
+    plain = kind.__call__
+
+    def counted(self, *args, **given):
+        rows.append(len(given["text"]))
+        return plain(self, *args, **given)
+
+    monkeypatch.setattr(kind, "__call__", counted)
+    expected = make_inputs(requests, engine.processor, engine.special)
+    assert rows == [1]
+
+    def brighter(self, *args, **given):
+        rows.append(len(given["text"]))
+        made = plain(self, *args, **given)
+        return made | {"pixel_values": made["pixel_values"] + 1}
+
+    rows.clear()
+    monkeypatch.setattr(kind, "__call__", brighter)
+    made = make_inputs(requests, engine.processor, engine.special)
+    assert rows == [1, 8] and torch.equal(made["pixel_values"], expected["pixel_values"] + 1)
 
 
 def test_a_crop_making_processor_gets_the_picture_as_it_is(backend):

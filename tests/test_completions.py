@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.resources import files
 from itertools import chain, pairwise
 from pathlib import Path
@@ -163,7 +164,7 @@ def test_questions_of_similar_length_go_together(items, tmp_path):
     parrot = Parrot(batch_size=10)
     rows = run(items, tmp_path, parrot).set_index("key")["text"].str.len()
     lengths = [sorted(rows.loc[batch]) for batch in parrot.asked]
-    assert all(a[-1] <= b[0] for a, b in pairwise(lengths))
+    assert all(a[0] >= b[-1] for a, b in pairwise(lengths))  # The longest first
 
 
 # ---------------------------------------------------------------- failures
@@ -241,9 +242,8 @@ def test_a_failing_preparation_is_one_failed_row(items):
     staged = Staged(bad=(poison,))
     prompt = prompt_for("text_to_image", short=True)
     questions = plan_questions(items, prompt, "e", ROOT)
-    answers = [
-        a for batch in answer_batches(staged, [questions[:30], questions[30:]], prompt, ROOT) for a in batch
-    ]
+    rows = list(questions.itertuples(index=False))
+    answers = [a for batch in answer_batches(staged, [rows[:30], rows[30:]], prompt, ROOT) for a in batch]
     assert [a.finish_reason for a in answers].count("error") == 1 and len(answers) == 60
 
 
@@ -374,19 +374,26 @@ def test_fixed_batches_are_whole_after_any_prefix():
 # ---------------------------------------------------------------- memory, order, progress
 
 
-def test_pictures_in_memory_do_not_grow_with_the_catalogue(items, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kept", [0, 10_000, 64_000_000])
+def test_pictures_in_memory_do_not_grow_with_the_catalogue(items, tmp_path, monkeypatch, kept):
     live, most, lock = set(), [], threading.Lock()
-    opened = module.open_picture
+    ways = {name: getattr(module, name) for name in ("open_picture", "decode_picture")}
+    used = dict.fromkeys(ways, 0)
 
-    def watched(root, image):
-        picture = opened(root, image)
+    def watched(name, *given):
+        picture = ways[name](*given)
+        used[name] += 1
         with lock:
             live.add(id(picture))
             weakref.finalize(picture, live.discard, id(picture))
             most.append(len(live))
         return picture
 
-    monkeypatch.setattr(module, "open_picture", watched)
+    monkeypatch.setattr(module, "KEPT_BYTES", kept)
+    for name in ways:
+        monkeypatch.setattr(module, name, partial(watched, name))
+    questions = plan_questions(items, prompt_for("image_to_text", short=True), "e", ROOT)
+    assert questions["data"].dropna().map(len).sum() <= kept
     rows = complete(
         items,
         MODEL,
@@ -397,6 +404,7 @@ def test_pictures_in_memory_do_not_grow_with_the_catalogue(items, tmp_path, monk
         progress=False,
     )
     assert len(rows) == 60 and len(most) == 60 and max(most) <= 3 * 4
+    assert [n > 0 for n in used.values()] == [kept < 64_000_000, kept > 0]
 
 
 def test_the_bar_shows_rate_time_left_and_failures(items, tmp_path, capsys):
