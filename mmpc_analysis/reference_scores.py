@@ -162,7 +162,7 @@ _SINGLE = {m: re.compile(rf"\{m}(?<![.,]\{m})(?![.,])(?:(?<![0-9]\{m})|(?![0-9])
 _RUN = re.compile(r"[.,]{2,}")
 _BORDER = "\x1e"  # Stands between two texts; within a text it is white space like a blank
 
-# %% ../nbs/47_reference_scores.ipynb #ec2432d3
+# %% ../nbs/47_reference_scores.ipynb #79529944
 def _tokens_13a(
     texts: Sequence[str],  # (m,) Texts
 ) -> list[list[str]]:  # (m,) Their tokens
@@ -175,7 +175,7 @@ def _tokens_13a(
     for mark, pattern in _SINGLE.items():
         text = pattern.sub(f" {mark} ", text)
     text = _DASH.sub(" - ", _RUN.sub(_split_run, text))
-    return [part.split() for part in text.split(_BORDER)]
+    return [part.split() for part in text.split(_BORDER)[: len(texts)]]
 
 # %% ../nbs/47_reference_scores.ipynb #02742e3d
 def _split_run(
@@ -383,7 +383,7 @@ def resize_like_opencv(
 PICTURE_SCORES = ("psnr", "ssim", "mse", "lpips")
 CRASH = "ZeroDivisionError in SSIM, a side is below 3 pixels: the reference's run ends here"
 
-# %% ../nbs/47_reference_scores.ipynb #74a4ddc4
+# %% ../nbs/47_reference_scores.ipynb #a667c3d3
 def score_pixels(
     real: np.ndarray,  # (height, width, 3) uint8, true picture
     generated: np.ndarray,  # (any, any, 3) uint8, drawn picture
@@ -396,7 +396,7 @@ def score_pixels(
 
     if real.shape != generated.shape:
         generated = resize_like_opencv(generated, real.shape[1], real.shape[0])
-    a, b = (picture.astype(np.float32) / 255.0 for picture in (generated, real))
+    a, b = (picture[..., ::-1].astype(np.float32) / 255.0 for picture in (generated, real))
     side = min(real.shape[:2])
     window = 7 if side >= 7 else side if side % 2 else side - 1
     with np.errstate(divide="ignore"):
@@ -406,7 +406,7 @@ def score_pixels(
             "mse": float(mean_squared_error(b, a)),
         }
 
-# %% ../nbs/47_reference_scores.ipynb #dc9012c7
+# %% ../nbs/47_reference_scores.ipynb #86ccade9
 def reference_picture_scores(
     real: str,  # Folder of the true pictures
     generated: str,  # Folder of the drawn ones
@@ -414,7 +414,9 @@ def reference_picture_scores(
     lpips: Callable[[np.ndarray, np.ndarray], float]
     | None = None,  # Two (h, w, 3) float32 in [-1, 1] to LPIPS
     any_format: bool = False,  # Whether to read WebP and others, which the reference skips
-) -> pd.DataFrame:  # (n, 5) psnr, ssim, mse, lpips, NaN where there is none; reason, None where all is well
+) -> (
+    pd.DataFrame
+):  # (n, 5) psnr, ssim, mse, lpips, NaN where there is none; reason, missing where all is well
     "The reference implementation's picture scores of each pair, as coded."
     rows = []
     for true, drawn in pairs:
