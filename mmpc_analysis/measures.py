@@ -6,8 +6,8 @@
 __all__ = ['WEIGHTS', 'TEMPLATE', 'load_encoders', 'choose', 'text_values', 'picture_sizes', 'stack_pictures', 'pooled_vectors',
            'picture_vectors', 'picture_values']
 
-# %% ../nbs/45_measures.ipynb #e3ba69ea
-from collections.abc import Sequence
+# %% ../nbs/45_measures.ipynb #cad21ded
+from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from . import image_metrics, picture_encoders, text_metrics
-from .evidence import Known, retrieval
+from .floors import Known, retrieval
 from .metrics import METRICS, metric_card
 from .pictures import PictureError, open_picture
 from .text_encoders import split_revision
@@ -28,10 +28,24 @@ _ON_PIXELS = {
     "ms_ssim": (image_metrics.MULTISCALE_SIZE, image_metrics.ms_ssim),
 }  # Metric to the size it sees and its function
 
-# %% ../nbs/45_measures.ipynb #65c2f468
+# %% ../nbs/45_measures.ipynb #6e9ec49a
 WEIGHTS = ("minilm", "clip", "dinov2", "alexnet", "lpips")  # What can be brought along
 
+# %% ../nbs/45_measures.ipynb #8361d424
+def _loaders(
+    weights: dict[str, str],  # Kind of encoder to folder, file, or hub name@revision
+) -> dict[str, Callable]:  # First part of its metrics' names to what loads it
+    "How each picture encoder is loaded."
+    unknown = sorted(set(weights) - set(WEIGHTS))
+    if unknown:
+        raise ValueError(f"weights can be given for {', '.join(WEIGHTS)}, got {unknown[0]!r}")
+    loaders = {"effnet": partial(picture_encoders.load_effnet, None, picture_encoders.ENCODER_SIZE)}
+    for kind in sorted({"clip", "dinov2"} & set(weights)):
+        loaders[kind] = partial(picture_encoders.load_encoder, *split_revision(weights[kind]))
+    files = weights.get("alexnet"), weights.get("lpips")
+    return loaders | {"lpips_alex": partial(image_metrics.load_lpips, *files)}
 
+# %% ../nbs/45_measures.ipynb #6c558362
 def load_encoders(
     weights: dict[str, str],  # Kind of encoder to folder, file, or hub name@revision
 ) -> tuple[dict, dict[str, str]]:  # First part of its metrics' names to encoder; metric to why it is absent
@@ -39,21 +53,15 @@ def load_encoders(
 
     Raises: `ValueError` for a kind that nobody asks for.
     """
-    unknown = sorted(set(weights) - set(WEIGHTS))
-    if unknown:
-        raise ValueError(f"weights can be given for {', '.join(WEIGHTS)}, got {unknown[0]!r}")
-    loaders = {"effnet": lambda: picture_encoders.load_effnet(None, picture_encoders.ENCODER_SIZE)}
-    for kind in sorted({"clip", "dinov2"} & set(weights)):
-        loaders[kind] = partial(picture_encoders.load_encoder, *split_revision(weights[kind]))
-    loaders["lpips_alex"] = partial(image_metrics.load_lpips, weights.get("alexnet"), weights.get("lpips"))
     encoders, why = {}, {}
-    for kind, load in loaders.items():
+    for kind, load in _loaders(weights).items():
         try:
             encoder = load()
             encoders[encoder.name] = encoder
         except text_metrics.EncoderMissing as error:
-            why |= {name: str(error) for name in METRICS if name.startswith(f"{kind}_") or name == kind}
-            why |= {f"{kind}_cosine": str(error)} if kind in weights else {}
+            own = [name for name in METRICS if name.startswith(kind) and not METRICS[name].of_sets]
+            own += [f"{kind}_cosine"] if kind in weights else []
+            why |= {name: str(error) for name in own}
     return encoders, why
 
 # %% ../nbs/45_measures.ipynb #826e8435
@@ -141,7 +149,7 @@ def _tfidf(
         values[at] = text_metrics.tfidf_cosine(truth, some["candidate"].tolist(), known.counts[name])
     return values
 
-# %% ../nbs/45_measures.ipynb #4b8f0e9c
+# %% ../nbs/45_measures.ipynb #0361ff3c
 def _clip_score(
     rows: pd.DataFrame,  # (n, columns) item_id and candidate
     known: Known,  # What is known of the items
@@ -154,7 +162,7 @@ def _clip_score(
         try:
             pictures[i] = open_picture(known.root, path) if isinstance(path, str) else None
         except PictureError:
-            pictures[i] = None  # The item keeps its other scores; this one is unknown
+            pictures[i] = None
     shown = [pictures[i] for i in rows["item_id"]]
     return text_metrics.clip_score(shown, rows["candidate"].tolist(), weights)
 
@@ -168,7 +176,27 @@ def _brands(
         return [None] * len(item_ids)
     return [brand if isinstance(brand, str) else None for brand in known.items["brand"][item_ids]]
 
-# %% ../nbs/45_measures.ipynb #76472496
+# %% ../nbs/45_measures.ipynb #5f5bd27a
+def _text_value(
+    name: str,  # A metric of titles
+    rows: pd.DataFrame,  # (n, columns) item_id and candidate, a text or None
+    known: Known,  # What is known of the items
+    weights: dict[str, str],  # Kind of encoder to folder, file, or hub name@revision
+) -> np.ndarray:  # (n,) Values, NaN where there is no text
+    "One text metric of some completions."
+    written, minilm = rows["candidate"].tolist(), weights.get("minilm")
+    if name == "tfidf_cosine":
+        return _tfidf(rows, known)
+    if name == "brand_hit":
+        return text_metrics.brand_hit(_brands(rows["item_id"], known), written)
+    if name == "clip_score":
+        return _clip_score(rows, known, weights["clip"])
+    if name.startswith("minilm_retrieval"):
+        return retrieval(rows, known, partial(_text_vectors, weights=minilm), name.endswith("_back"))
+    more = {"weights": minilm} if name.startswith("minilm") else {}
+    return getattr(text_metrics, name)([known.truth[i] for i in rows["item_id"]], written, **more)
+
+# %% ../nbs/45_measures.ipynb #d0856e52
 def text_values(
     rows: pd.DataFrame,  # (n, columns) item_id and candidate, a text or None
     names: list[str],  # Metrics of titles, from `choose`
@@ -176,22 +204,7 @@ def text_values(
     weights: dict[str, str] | None = None,  # Kind of encoder to folder, file, or hub name@revision
 ) -> dict[str, np.ndarray]:  # Metric to (n,) values, NaN where there is no text
     "Every text metric of some completions."
-    truth, written = [known.truth[i] for i in rows["item_id"]], rows["candidate"].tolist()
-    minilm, values = (weights or {}).get("minilm"), {}
-    for name in names:
-        if name == "tfidf_cosine":
-            values[name] = _tfidf(rows, known)
-        elif name == "brand_hit":
-            values[name] = text_metrics.brand_hit(_brands(rows["item_id"], known), written)
-        elif name == "clip_score":
-            values[name] = _clip_score(rows, known, weights["clip"])
-        elif name.startswith("minilm_retrieval"):
-            vectors = partial(_text_vectors, weights=minilm)
-            values[name] = retrieval(rows, known, vectors, name.endswith("_back"))
-        else:
-            more = {"weights": minilm} if name.startswith("minilm") else {}
-            values[name] = getattr(text_metrics, name)(truth, written, **more)
-    return values
+    return {name: _text_value(name, rows, known, weights or {}) for name in names}
 
 # %% ../nbs/45_measures.ipynb #db3d69d0
 TEMPLATE = "<template>"  # Stands for a folder, for pictures that are made here
@@ -315,7 +328,21 @@ def _pair_values(
             values |= _encoder_values(encoder, stacks[encoder.size], ends, names)
     return values
 
-# %% ../nbs/45_measures.ipynb #c138fd57
+# %% ../nbs/45_measures.ipynb #9107ab13
+def _ends(
+    rows: pd.DataFrame,  # (n, columns) item_id and candidate: folder and path, or None
+    known: Known,  # What is known of the items
+    keys: list[tuple[str, str]],  # Pictures of a stack
+    why: dict,  # Pictures that do not open
+) -> tuple[np.ndarray, np.ndarray]:  # (n,) whether both open; (2, pairs) places of true and drawn picture
+    "Where the two pictures of each row stand."
+    place = {key: k for k, key in enumerate(keys) if key not in why}
+    pairs = [(known.truth[i], c) for i, c in zip(rows["item_id"], rows["candidate"], strict=True)]
+    good = np.array([a in place and b in place for a, b in pairs], dtype=bool)
+    ends = [(place[a], place[b]) for a, b in pairs if a in place and b in place]
+    return good, np.array(ends, dtype=int).reshape(-1, 2).T
+
+# %% ../nbs/45_measures.ipynb #d9dc7621
 def picture_values(
     rows: pd.DataFrame,  # (n, columns) item_id and candidate: folder and path, or None
     names: list[str],  # Metrics of pictures, from `choose`
@@ -323,19 +350,14 @@ def picture_values(
     encoders: dict,  # From `choose`
 ) -> tuple[dict[str, np.ndarray], dict]:  # Metric to (n,) values, NaN where unreadable; (folder, path) to why
     "Every picture metric of some completions."
-    pairs = [(known.truth[i], c) for i, c in zip(rows["item_id"], rows["candidate"], strict=True)]
-    keys = sorted({key for pair in pairs for key in pair if key is not None})
-    stacks, why = stack_pictures(keys, picture_sizes(names, encoders), known.templates)
-    place = {key: k for k, key in enumerate(keys) if key not in why}
-    good = np.array([a in place and b in place for a, b in pairs], dtype=bool)
-    ends = np.array([(place[a], place[b]) for a, b in pairs if a in place and b in place], dtype=int)
+    keys = {known.truth[i] for i in rows["item_id"]} | {c for c in rows["candidate"] if c is not None}
+    stacks, why = stack_pictures(sorted(keys), picture_sizes(names, encoders), known.templates)
+    good, ends = _ends(rows, known, sorted(keys), why)
     values = {name: np.full(len(rows), np.nan) for name in names}
-    for name, found in _pair_values(stacks, ends.reshape(-1, 2).T, names, encoders).items():
+    for name, found in _pair_values(stacks, ends, names, encoders).items():
         values[name][good] = found
-    for name in [name for name in names if "_retrieval" in name]:
+    shown = rows.assign(candidate=[c if ok else None for c, ok in zip(rows["candidate"], good, strict=True)])
+    for name in [name for name in names if name.startswith("effnet_retrieval")]:
         vectors = partial(picture_vectors, encoder=encoders["effnet"], templates=known.templates)
-        shown = rows.assign(
-            candidate=[c if ok else None for c, ok in zip(rows["candidate"], good, strict=True)]
-        )
         values[name] = retrieval(shown, known, vectors, name.endswith("_back"))
     return values, why

@@ -14,7 +14,7 @@ import pandas as pd
 
 from . import floors, text_metrics
 from .averages import average, paired_difference
-from .evidence import Known, know
+from .floors import Known, know
 from .measures import TEMPLATE, choose, picture_sizes, picture_values, text_values
 from .metrics import METRICS, metric_card
 from .tables import OUTCOMES, SCORES, TASKS, USABLE, TableError, empty, validate
