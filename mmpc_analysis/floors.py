@@ -130,7 +130,7 @@ def _mean_picture(
     "Their mean, rounded to eight bits."
     return np.rint(total / max(count, 1)).astype(np.uint8)
 
-# %% ../nbs/43_floors.ipynb #ea0ad053
+# %% ../nbs/43_floors.ipynb #b5298e71
 DECOYS = 100  # Items in a pool
 
 
@@ -140,6 +140,7 @@ def decoy_pool(
     seed: int = 0,  # Seed of the choice
 ) -> dict[str, list[str]]:  # item_id to the item_ids of its pool, itself perhaps among them
     "The items that others are compared with."
+    items = items.reset_index(drop=True)
     split = items["split"].fillna("") if "split" in items else pd.Series("", index=items.index)
     group = items["category"] + "\x1f" + split
     some = items["item_id"][items["item_id"].isin(truth)]

@@ -31,7 +31,13 @@ _ON_PIXELS = {
 # %% ../nbs/45_measures.ipynb #6e9ec49a
 WEIGHTS = ("minilm", "clip", "dinov2", "alexnet", "lpips")  # What can be brought along
 
-# %% ../nbs/45_measures.ipynb #8361d424
+# %% ../nbs/45_measures.ipynb #543a94a5
+def _embedded_encoder() -> picture_encoders.PictureEncoder:  # EfficientNet-Lite0 at its usual size
+    "The encoder of the extra `demo`, if the extra is still there."
+    picture_encoders.effnet_file()
+    return picture_encoders.load_effnet(None, picture_encoders.ENCODER_SIZE)
+
+# %% ../nbs/45_measures.ipynb #148794a4
 def _loaders(
     weights: dict[str, str],  # Kind of encoder to folder, file, or hub name@revision
 ) -> dict[str, Callable]:  # First part of its metrics' names to what loads it
@@ -39,7 +45,7 @@ def _loaders(
     unknown = sorted(set(weights) - set(WEIGHTS))
     if unknown:
         raise ValueError(f"weights can be given for {', '.join(WEIGHTS)}, got {unknown[0]!r}")
-    loaders = {"effnet": partial(picture_encoders.load_effnet, None, picture_encoders.ENCODER_SIZE)}
+    loaders = {"effnet": _embedded_encoder}
     for kind in sorted({"clip", "dinov2"} & set(weights)):
         loaders[kind] = partial(picture_encoders.load_encoder, *split_revision(weights[kind]))
     files = weights.get("alexnet"), weights.get("lpips")
