@@ -104,7 +104,7 @@ def scale_effect(
         return empty(EFFECTS)
     effects = pd.DataFrame(rows)
     claims = effects["category"].eq("all") & effects["scope"].isin(["pooled", "within_family"])
-    return validate(corrected(effects, claims, apart="term"), EFFECTS)
+    return validate(corrected(effects, claims, apart=("task", "metric", "term")), EFFECTS)
 
 # %% ../nbs/60_correlation.ipynb #afac801c
 def contestants(

@@ -58,14 +58,15 @@ CORRECTIONS = {"holm": holm, "benjamini_hochberg": benjamini_hochberg}
 def corrected(
     effects: pd.DataFrame,  # (n, columns) Rows with a p_value
     confirmatory: np.ndarray,  # (n,) True for rows that will be claimed, False for a screen
-    apart: str | None = None,  # Column whose values ask the same question again, such as the coefficient
+    apart: tuple[str, ...] = (),  # Columns whose values ask a question of their own, such as the metric
 ) -> pd.DataFrame:  # (n, columns) The rows with p_adjusted and correction
     "Holm among the confirmatory rows, Benjamini and Hochberg among the others."
     p_value = effects["p_value"].to_numpy(dtype=float)
     name = np.where(np.asarray(confirmatory, dtype=bool), "holm", "benjamini_hochberg")
-    again = effects[apart].to_numpy() if apart else np.zeros(len(effects))
     adjusted, said = np.full(len(effects), np.nan), np.full(len(effects), "", dtype=object)
-    for (method, _), at in pd.DataFrame({"m": name, "a": again}).groupby(["m", "a"]).indices.items():
+    families = effects[list(apart)].reset_index(drop=True).assign(method_of_correction=name)
+    for at in families.groupby(list(families)).indices.values():
+        method = name[at[0]]
         adjusted[at] = CORRECTIONS[method](p_value[at])
         tests = int(np.isfinite(p_value[at]).sum())
         said[at] = np.where(np.isfinite(p_value[at]), f"{method}, {tests} test{'s' * (tests != 1)}", "none")

@@ -634,7 +634,7 @@ def test_corrections_equal_r(case):
 
 def test_correction_says_what_it_was_and_among_how_many():
     rows = pd.DataFrame({"p_value": [0.01, 0.02, np.nan, 0.03, 0.04], "term": list("xxxxy")})
-    out = corrected(rows, [True, False, True, True, True], apart="term")
+    out = corrected(rows, [True, False, True, True, True], apart=("term",))
     assert out["correction"].tolist() == [
         "holm, 2 tests",
         "benjamini_hochberg, 1 test",
