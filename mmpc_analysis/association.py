@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COEFFICIENTS', 'pearson', 'ranks', 'spearman', 'kendall', 'orders', 'PermutationTest', 'permutation_test',
-           'correlation_interval']
+           'correlation_tail', 'correlation_interval']
 
 # %% ../nbs/59_association.ipynb #41b33983
 from dataclasses import dataclass
@@ -166,8 +166,8 @@ def permutation_test(
         float(estimate), float(p_value), float(smallest), len(listed), len(listed) == whole
     )
 
-# %% ../nbs/59_association.ipynb #f5759754
-def _above(
+# %% ../nbs/59_association.ipynb #518ad149
+def correlation_tail(
     zeta: float,  # artanh of the population's correlation
     z: float,  # artanh of the observed correlation
     n: int,  # Models, less one for each family beyond the first
@@ -226,5 +226,5 @@ def _bound(
 
     z, deviate = np.arctanh(r), ndtri(tail)
     first = z + deviate / np.sqrt(n - 1.5)
-    zeta = newton(lambda at: ndtri(_above(at, z, n)) - deviate, first, x1=first + 0.1, tol=1e-12)
+    zeta = newton(lambda at: ndtri(correlation_tail(at, z, n)) - deviate, first, x1=first + 0.1, tol=1e-12)
     return float(np.tanh(zeta))

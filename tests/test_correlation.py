@@ -15,8 +15,8 @@ from statsmodels.stats.multitest import multipletests
 
 from mmpc_analysis.association import (
     COEFFICIENTS,
-    _above,
     correlation_interval,
+    correlation_tail,
     kendall,
     orders,
     pearson,
@@ -420,7 +420,7 @@ def test_partial_coefficients_equal_those_of_residuals_in_r(case):
 
 @pytest.mark.parametrize("case", R["normal"], ids=lambda c: f"n{c['n']} rho{c['rho']} r{c['r']}")
 def test_distribution_of_r_equals_hotellings_density_at_thirty_digits(case):
-    found = _above(np.arctanh(case["rho"]), np.arctanh(case["r"]), case["n"])
+    found = correlation_tail(np.arctanh(case["rho"]), np.arctanh(case["r"]), case["n"])
     assert found == pytest.approx(case["above"], abs=1e-11)
 
 
@@ -428,8 +428,8 @@ def test_distribution_of_r_equals_hotellings_density_at_thirty_digits(case):
 @pytest.mark.parametrize("r", [-0.95, -0.2, 0.0, 0.5, 0.999])
 def test_bounds_are_where_the_tails_are(n, r):
     low, high = correlation_interval(r, n, 0.9)
-    assert _above(np.arctanh(low), np.arctanh(r), n) == pytest.approx(0.05, abs=1e-9)
-    assert _above(np.arctanh(high), np.arctanh(r), n) == pytest.approx(0.95, abs=1e-9)
+    assert correlation_tail(np.arctanh(low), np.arctanh(r), n) == pytest.approx(0.05, abs=1e-9)
+    assert correlation_tail(np.arctanh(high), np.arctanh(r), n) == pytest.approx(0.95, abs=1e-9)
     assert low < r < high and correlation_interval(-r, n, 0.9) == pytest.approx((-high, -low), abs=1e-9)
 
 
