@@ -1,7 +1,7 @@
 """Simulate how often the intervals of the comparison pages hold the truth, and how often their tests reject it.
 
 Two thousand made-up studies for each design, from a fixed seed. Writes tests/data/comparison/coverage.json, which
-tests/test_comparison.py holds against the promised levels. Takes about twenty minutes on one core.
+tests/test_comparison.py holds against the promised levels. Takes about ten minutes on one core.
 
     python tools/coverage_comparison.py [studies]
 """
