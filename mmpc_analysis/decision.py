@@ -203,7 +203,8 @@ def decision_sentence(
         what += f" against {row['best_cost']:.3g} of {row['best']}, which scored best"
     elif row["chosen"] != row["best"]:
         what += f"; {row['best']} scored best and has no known cost"
+    share = "none" if row["risk"] == 0 else f"{row['risk']:.2%}"
     return (
         f"{place}: {row['chosen']} is the cheapest model shown to be no more than {row['margin']:g} worse than any other. It {what}. "
-        f"In {row['risk']:.1%} of the bootstrap draws it trails the best by more than that."
+        f"In {share} of the bootstrap draws it trails the best by more than that."
     )

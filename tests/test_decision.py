@@ -236,10 +236,15 @@ def test_sentence_says_what_its_row_says_and_nothing_else(established, chosen, b
     assert text.startswith("All products, chrf" if category == "all" else "Home and Kitchen, chrf")
     assert ("undecided" in text) == (not established)
     assert ("is the cheapest model shown" in text) == established
-    assert ("EUR" in text) == established and ("1.2%" in text) == established
+    assert ("EUR" in text) == established and ("1.20%" in text) == established
     assert ("against 1.1 of a" in text) == (established and chosen == "b" and np.isfinite(best_cost))
     assert ("no known cost" in text) == (established and chosen == "b" and np.isnan(best_cost))
     assert "nan" not in text and "0.03" in text
+
+
+def test_a_risk_that_was_never_seen_is_not_called_zero():
+    text = decision_sentence(pd.Series(ROW | {"risk": 0.0}))
+    assert "In none of the bootstrap draws" in text and "0%" not in text
 
 
 # ---------------------------------------------------------------- the frontier
