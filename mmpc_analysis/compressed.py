@@ -50,7 +50,7 @@ def combine(
 
 # %% ../nbs/55_compressed.ipynb #a2a22bb8
 def _renumber(
-    codes: np.ndarray,  # (n,) Whole numbers from 0
+    codes: np.ndarray,  # (n,) Whole numbers from 0, changed in place
 ) -> np.ndarray:  # (n,) The same order without gaps
     "Close the gaps in a numbering."
     top = int(codes.max(initial=0)) + 1
@@ -58,7 +58,7 @@ def _renumber(
         return np.unique(codes, return_inverse=True)[1]
     used = np.zeros(top, dtype=bool)
     used[codes] = True
-    return (np.cumsum(used) - 1)[codes]
+    return np.take(np.cumsum(used) - 1, codes, out=codes, mode="clip")
 
 # %% ../nbs/55_compressed.ipynb #0fa5c094
 ALIASES = {"item": "item_id", "score": "value"}

@@ -248,26 +248,31 @@ def values_at(
     logs = 2 * np.log(np.diagonal(triangle, axis1=-2, axis2=-1))
     logdet = logdet + logs[:, :effects].sum(-1) + (logs[:, effects:-1].sum(-1) if problem.reml else 0)
     inverse = np.linalg.inv(triangle[:, effects:-1, effects:-1])
-    dof = problem.data.rows - (p if problem.reml else 0)
-    return Values(logdet, triangle[:, -1, -1] ** 2, inverse.swapaxes(-1, -2) @ inverse, dof)
+    return Values(logdet, triangle[:, -1, -1] ** 2, inverse.swapaxes(-1, -2) @ inverse, _free(problem))
 
-# %% ../nbs/57_exact_mixed.ipynb #22be84d8
+# %% ../nbs/57_exact_mixed.ipynb #6274c723
+def _free(
+    problem: Problem,  # Matrices of the formula
+) -> int:  # n - p, or n for the full likelihood
+    "Observations that the residual variance rests on."
+    return problem.data.rows - (len(problem.names) if problem.reml else 0)
+
+# %% ../nbs/57_exact_mixed.ipynb #4f96ab8f
 def constants(
     problem: Problem,  # Matrices of the formula
 ) -> float:  # What to add to the criterion
     "What scaling the scores and making the columns orthonormal changed in the criterion."
-    dof = problem.data.rows - (len(problem.names) if problem.reml else 0)
     moved = 2 * np.log(np.abs(np.diag(problem.triangle))).sum() if problem.reml else 0.0
-    return float(moved + 2 * dof * np.log(problem.data.scale))
+    return float(moved + 2 * _free(problem) * np.log(problem.data.scale))
 
-# %% ../nbs/57_exact_mixed.ipynb #a9571aab
+# %% ../nbs/57_exact_mixed.ipynb #44b97e95
 def blocks(
     problem: Problem,  # Matrices of the formula
 ) -> tuple[Block, ...]:  # Those over the unit first
     "All random terms of a problem, in the order of the parameters."
     return (*problem.inner, *problem.outer)
 
-# %% ../nbs/57_exact_mixed.ipynb #9e8b4b85
+# %% ../nbs/57_exact_mixed.ipynb #5fbd3dfc
 def unpack(
     problem: Problem,  # Matrices of the formula
     theta: np.ndarray,  # (B, parameters) Lower triangles, column by column as in lme4
@@ -283,7 +288,7 @@ def unpack(
         at += len(rows)
     return roots
 
-# %% ../nbs/57_exact_mixed.ipynb #37960723
+# %% ../nbs/57_exact_mixed.ipynb #3d94621f
 def diagonal(
     problem: Problem,  # Matrices of the formula
 ) -> np.ndarray:  # (parameters,) Whether a parameter is a standard deviation, and so not negative
@@ -291,7 +296,7 @@ def diagonal(
     parts = [np.equal(*np.triu_indices(len(b.names))) for b in blocks(problem)]
     return np.concatenate(parts)
 
-# %% ../nbs/57_exact_mixed.ipynb #ccaeffa7
+# %% ../nbs/57_exact_mixed.ipynb #77b6e0d9
 def stencil(
     theta: np.ndarray,  # (k,) Where to differentiate
     step: np.ndarray,  # (k,) Step in each direction
@@ -303,7 +308,7 @@ def stencil(
     mixed = [s * eye[i] + t * eye[j] for i, j in pairs for s in (1, -1) for t in (1, -1)]
     return theta + np.vstack([np.zeros((1, k)), eye, -eye, *mixed])
 
-# %% ../nbs/57_exact_mixed.ipynb #b3307efe
+# %% ../nbs/57_exact_mixed.ipynb #c8432353
 def derivatives(
     values: np.ndarray,  # (points, ...) Function at the points of a stencil
     step: np.ndarray,  # (k,) Step in each direction
@@ -321,10 +326,10 @@ def derivatives(
         hessian[i, j] = hessian[j, i] = (pp - pm - mp + mm) / (4 * step[i] * step[j])
     return (up - down) / (2 * h), hessian
 
-# %% ../nbs/57_exact_mixed.ipynb #35103a1f
+# %% ../nbs/57_exact_mixed.ipynb #4248f5d8
 LARGEST_THETA = 1e5  # A random effect so much larger than the residual leaves no residual
 
-# %% ../nbs/57_exact_mixed.ipynb #97752400
+# %% ../nbs/57_exact_mixed.ipynb #20e695c2
 def _walk(
     problem: Problem,  # Matrices of the formula
     start: np.ndarray,  # (k,) Where to begin
@@ -337,7 +342,7 @@ def _walk(
     found = minimize(lambda theta: _slope(problem, theta), start, **settings)
     return found.x, float(found.fun)
 
-# %% ../nbs/57_exact_mixed.ipynb #16215f68
+# %% ../nbs/57_exact_mixed.ipynb #fae79d21
 def _slope(
     problem: Problem,  # Matrices of the formula
     theta: np.ndarray,  # (k,) Where to differentiate
@@ -348,7 +353,7 @@ def _slope(
     values = values_at(problem, unpack(problem, points)).profiled
     return values[0], (values[1 : k + 1] - values[k + 1 :]) / (2 * step)
 
-# %% ../nbs/57_exact_mixed.ipynb #8d86673d
+# %% ../nbs/57_exact_mixed.ipynb #9c1f23ba
 def _sharpen(
     problem: Problem,  # Matrices of the formula
     theta: np.ndarray,  # (k,) Near a minimum
@@ -377,10 +382,10 @@ def _sharpen(
         theta, value = tries[best], float(values[best])
     return theta, value
 
-# %% ../nbs/57_exact_mixed.ipynb #627f6513
+# %% ../nbs/57_exact_mixed.ipynb #aa618c62
 DOUBTS = (1e-2, 1e-1, 1.0)  # Values at which a zero is doubted
 
-# %% ../nbs/57_exact_mixed.ipynb #39295a26
+# %% ../nbs/57_exact_mixed.ipynb #dfcf1afb
 def _zeros(
     problem: Problem,  # Matrices of the formula
     theta: np.ndarray,  # (k,) Where a walk ended
@@ -404,7 +409,7 @@ def _zeros(
             return theta, value, tries[int(values.argmin())]
     return theta, value, None
 
-# %% ../nbs/57_exact_mixed.ipynb #3ce61f39
+# %% ../nbs/57_exact_mixed.ipynb #bddcefb3
 @dataclass(frozen=True, slots=True, eq=False)
 class Solution:
     "The minimum of a criterion."
@@ -417,7 +422,7 @@ class Solution:
 
 STARTS = (1.0, 0.1)  # Multiples of the identity, lme4's start and a tenth of it
 
-# %% ../nbs/57_exact_mixed.ipynb #930f98be
+# %% ../nbs/57_exact_mixed.ipynb #80b9fdcc
 def solve(
     problem: Problem,  # Matrices of the formula
     starts: tuple = STARTS,  # Multiples of lme4's start, or whole vectors of parameters
@@ -439,7 +444,7 @@ def solve(
         )
     return Solution(problem, theta, value + constants(problem), sigma * problem.data.scale)
 
-# %% ../nbs/57_exact_mixed.ipynb #9af6bcd8
+# %% ../nbs/57_exact_mixed.ipynb #fc7c1192
 def _from(
     problem: Problem,  # Matrices of the formula
     start: float | np.ndarray,  # Multiple of lme4's start, or a vector of parameters

@@ -146,8 +146,7 @@ class Columns:
     triangle: np.ndarray  # (p, p) Original columns are the orthonormal ones times this
     names: tuple[str, ...]  # (p,) Names of the original columns
     term_of: tuple[int, ...]  # (p,) Place of each column's term, -1 for the intercept
-    random: tuple[tuple[Random, tuple[str, ...], np.ndarray, np.ndarray, np.ndarray], ...]
-    # Each random term: itself, what varies, (n, k) internal columns, (k, k) basis, (n,) codes
+    random: tuple  # Each random term: itself, what varies, (n, k) internal columns, (k, k) basis, (n,) codes
 
 # %% ../nbs/61_mixed_engines.ipynb #587cfd39
 def make_columns(
