@@ -66,7 +66,16 @@ def against(repeats: int) -> pd.DataFrame:
                 raise SystemExit(f"not the same model: criterion {mine:.6f} here, {other:.6f} in lme4")
             a, b = (statistics.median(p[k][1] for p in pairs) for k in (0, 1))
             rows.append((len(frame), model, mine, other, a, b, b / a, least))
-    names = ["rows", "model", "criterion", "lme4 criterion", "seconds", "lme4 seconds", "ratio", "ratio asked"]
+    names = [
+        "rows",
+        "model",
+        "criterion",
+        "lme4 criterion",
+        "seconds",
+        "lme4 seconds",
+        "ratio",
+        "ratio asked",
+    ]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -80,7 +89,12 @@ def alone(items: int) -> dict:
     before = _resident()
     _reset_peak()
     seconds = ours(frame, FORMULAS["C"])[1]
-    return {"rows": len(frame), "seconds": seconds, "table MB": size / 1e6, "growth MB": (_peak() - before) / 1e6}
+    return {
+        "rows": len(frame),
+        "seconds": seconds,
+        "table MB": size / 1e6,
+        "growth MB": (_peak() - before) / 1e6,
+    }
 
 
 def _status(name: str) -> int:
@@ -106,7 +120,10 @@ def _reset_peak() -> None:
     try:
         Path("/proc/self/clear_refs").write_text("5", "utf-8")
     except OSError as error:
-        print(f"the peak cannot be reset ({error}); growth counts from the start of the process", file=sys.stderr)
+        print(
+            f"the peak cannot be reset ({error}); growth counts from the start of the process",
+            file=sys.stderr,
+        )
 
 
 def growth() -> pd.DataFrame:
@@ -123,7 +140,9 @@ def growth() -> pd.DataFrame:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--against", action="store_true", help="against lme4 only")
     parser.add_argument("--growth", action="store_true", help="growth and memory only")
     parser.add_argument("--repeats", type=int, default=3, help="interleaved runs of each side")

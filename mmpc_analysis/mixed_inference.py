@@ -5,21 +5,19 @@
 # %% ../nbs/63_mixed_inference.ipynb #39f91dc4
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 
-from .exact_mixed import Problem, Solution, blocks, bordered, set_up, solve, unpack, values_at
+from .exact_mixed import Problem, Solution, bordered, set_up, solve, unpack
 from .formulas import design, factor_levels
 from .mixed import Mixed
-from .mixed_engines import coefficients, exact_estimates, satterthwaite
+from .mixed_engines import coefficients, satterthwaite
+from .mixed_variances import bootstrap_intervals, profile_intervals
 from .tables import EFFECTS, validate
 
 # %% auto #0
-__all__ = ['contrasts', 'marginal_means', 'marginal_slopes', 'simulate_problem', 'bootstrap', 'profile_intervals',
-           'bootstrap_intervals', 'intraclass', 'random_effects', 'likelihood_ratio', 'residuals', 'diagnose',
-           'logit_scores']
+__all__ = ['METHODS', 'SIGNS', 'contrasts', 'marginal_means', 'marginal_slopes', 'variance_intervals', 'intraclass',
+           'random_effects', 'likelihood_ratio', 'residuals', 'diagnose', 'logit_scores']
 
 # %% ../nbs/63_mixed_inference.ipynb #79544e7e
 def _minimum(
@@ -58,7 +56,7 @@ def _grid(
         else pd.DataFrame(index=[0])
     )
 
-# %% ../nbs/63_mixed_inference.ipynb #b32cc39d
+# %% ../nbs/63_mixed_inference.ipynb #34e5b7e7
 def _combinations(
     problem: Problem,  # Matrices of the formula
     grid: pd.DataFrame,  # Every combination of levels
@@ -74,7 +72,7 @@ def _combinations(
     keys = [k if isinstance(k, tuple) else (k,) for k in groups.indices]
     return pd.DataFrame(keys, columns=list(by)), rows
 
-# %% ../nbs/63_mixed_inference.ipynb #1f951af3
+# %% ../nbs/63_mixed_inference.ipynb #35d298ec
 def contrasts(
     fit: Mixed,  # A fitted model
     rows: np.ndarray,  # (c, p) Linear combinations of the coefficients
@@ -102,7 +100,7 @@ def contrasts(
     table |= {"p_value": 2 * t.sf(np.abs(estimate / error), dof), "n": _units(fit), "method": fit.engine}
     return validate(pd.DataFrame(table | {"standard_error": error, "dof": dof}), EFFECTS)
 
-# %% ../nbs/63_mixed_inference.ipynb #5681f732
+# %% ../nbs/63_mixed_inference.ipynb #aaaf0c7a
 def _units(
     fit: Mixed,  # A fitted model
 ) -> int:  # Models where the question is scale in general, items otherwise
@@ -111,7 +109,7 @@ def _units(
         "model" if fit.question == "scale_in_general" else "item", len(_minimum(fit).problem.data.units)
     )
 
-# %% ../nbs/63_mixed_inference.ipynb #c34d6a65
+# %% ../nbs/63_mixed_inference.ipynb #aa7d0de9
 def marginal_means(
     fit: Mixed,  # A fitted model
     by: tuple[str, ...] = ("family",),  # Factors to tell apart, () for the overall mean
@@ -128,7 +126,7 @@ def marginal_means(
     )
     return pd.concat([contrasts(fit, rows, names), keys], axis=1)
 
-# %% ../nbs/63_mixed_inference.ipynb #43217ca7
+# %% ../nbs/63_mixed_inference.ipynb #7c21806b
 def marginal_slopes(
     fit: Mixed,  # A fitted model
     of: str = "log10p",  # Numeric column whose slope is wanted
@@ -143,192 +141,28 @@ def marginal_slopes(
     )
     return pd.concat([contrasts(fit, high[1] - low[1], names), keys], axis=1)
 
-# %% ../nbs/63_mixed_inference.ipynb #3484172e
-def _roots_of_groups(
-    solution: Solution,  # A minimum of the exact engine
-) -> np.ndarray:  # (G, M, M) Triangular roots of a unit's covariance, in scales
-    "Roots of the covariance of a unit's scores."
-    problem = solution.problem
-    sigma = solution.sigma / problem.data.scale
-    total = np.broadcast_to(np.eye(problem.data.seen.shape[1]), problem.data.scatter.shape).copy()
-    for block, root in zip(problem.inner, unpack(problem, solution.theta[None]), strict=False):
-        part = block.columns @ root[0]
-        total += part @ part.swapaxes(-1, -2)
-    return np.linalg.cholesky(total) * sigma
+# %% ../nbs/63_mixed_inference.ipynb #8eae17a3
+METHODS = ("profile", "bootstrap")
 
-# %% ../nbs/63_mixed_inference.ipynb #2fe8431e
-def _wishart_root(
-    size: int,  # Rows
-    dof: float,  # Degrees of freedom
-    rng: np.random.Generator,  # Source of chance
-) -> np.ndarray:  # (size, min(size, dof)) A matrix whose product with its transpose is Wishart
-    """A root of a standard Wishart matrix.
-
-    Source: Bartlett (1933), doi:10.1017/S0370164600016667.
-    """
-    if dof < size:
-        return rng.normal(size=(size, int(dof)))
-    root = np.tril(rng.normal(size=(size, size)), -1)
-    root[np.diag_indices(size)] = np.sqrt(rng.chisquare(dof - np.arange(size)))
-    return root
-
-# %% ../nbs/63_mixed_inference.ipynb #c5a8a082
-def simulate_problem(
-    solution: Solution,  # What is taken to be true
-    rng: np.random.Generator,  # Source of chance
-) -> Problem:  # The same problem with scores drawn anew
-    "Draw a table from a fit, in small."
-    problem, data = solution.problem, solution.problem.data
-    sigma, roots = solution.sigma / data.scale, _roots_of_groups(solution)
-    size = data.seen.shape[1]
-    means = (roots @ rng.normal(size=(len(data.counts), size, 1)))[..., 0] / np.sqrt(data.counts)[:, None]
-    every = zip(problem.outer, unpack(problem, solution.theta[None])[len(problem.inner) :], strict=True)
-    for block, root in every:
-        drawn = rng.normal(size=(len(block.levels), len(block.names))) @ root[0].T * sigma
-        means += np.einsum("gmlk,lk->gm", block.columns, drawn)
-    halves = [root @ _wishart_root(size, n - 1, rng) for root, n in zip(roots, data.counts, strict=True)]
-    scatter = np.stack([half @ half.T for half in halves]) * (data.seen[:, :, None] & data.seen[:, None, :])
-    drawn = dataclasses.replace(data, scatter=scatter, means=means * data.seen)
-    return _with_means(dataclasses.replace(problem, data=drawn), solution)
-
-# %% ../nbs/63_mixed_inference.ipynb #cd397435
-def _with_means(
-    problem: Problem,  # A problem whose means have no fixed part yet
-    solution: Solution,  # Whose fixed effects to add
-) -> Problem:  # With the fixed part, and least squares taken off again
-    "Add the fixed part of a fit, and take least squares off."
-    data, q = problem.data, problem.fixed[problem.data.seen]
-    values = coefficients(solution)[0] - problem.moved
-    whole = problem.triangle @ values / data.scale
-    weights = np.repeat(data.counts, data.seen.sum(1))
-    noise = (q * weights[:, None]).T @ data.means[data.seen]
-    residual = np.zeros(data.seen.shape)
-    residual[data.seen] = data.means[data.seen] - q @ noise
-    return dataclasses.replace(problem, start=whole + noise, residual=residual)
-
-# %% ../nbs/63_mixed_inference.ipynb #240c7576
-def bootstrap(
+# %% ../nbs/63_mixed_inference.ipynb #aff7e38b
+def variance_intervals(
     fit: Mixed,  # A fitted model
-    draws: int = 200,  # Tables to draw
+    method: str = "profile",  # profile or bootstrap
+    draws: int = 500,  # Tables to draw, for the bootstrap
     seed: int = 0,  # Seed of the draws
-) -> pd.DataFrame:  # (draws, components + fixed effects) What each drawn table says
-    """Parametric bootstrap of variance components and fixed effects.
-
-    Source: Davison & Hinkley (1997), Bootstrap Methods and their Application, doi:10.1017/CBO9780511802843.
-    """
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
-    solution, rng, rows = _minimum(fit), np.random.default_rng(seed), []
-    for _ in range(draws):
-        found = exact_estimates(solve(simulate_problem(solution, rng), starts=(1.0,)))
-        rows.append([*found.components["value"], *found.values])
-    names = [_name(row) for row in fit.components.itertuples()]
-    return pd.DataFrame(rows, columns=[*names, *fit.table["term"]])
-
-# %% ../nbs/63_mixed_inference.ipynb #b04c2aef
-def _name(
-    row,  # A row of variance components
-) -> str:  # Such as `sd item (Intercept)`
-    "What to call a variance component."
-    return " ".join(p for p in (row.kind, row.group, row.term, row.other) if p)
-
-# %% ../nbs/63_mixed_inference.ipynb #c9422f04
-def _held(
-    problem: Problem,  # Matrices of the formula
-    place: int,  # Which parameter is held
-    sd: float,  # At which standard deviation, in scales; the last place is the residual's
-    start: np.ndarray,  # (k + 1,) Standard deviations to begin with, the residual's last
-) -> tuple[float, np.ndarray]:  # Smallest criterion, and where
-    "Minimise the criterion over all other standard deviations."
-    from scipy.optimize import minimize
-
-    free = np.flatnonzero(np.arange(len(start)) != place)
-
-    def both(values):
-        whole = start.copy()
-        whole[free], whole[place] = values, sd
-        step = np.maximum(1e-5 * np.abs(whole[free]), 1e-7)
-        points = np.tile(whole, (2 * len(free) + 1, 1))
-        points[1 : len(free) + 1, free] += np.diag(step)
-        points[len(free) + 1 :, free] -= np.diag(step)
-        found = values_at(problem, unpack(problem, points[:, :-1] / points[:, -1:])).at(points[:, -1])
-        return found[0], (found[1 : len(free) + 1] - found[len(free) + 1 :]) / (2 * step)
-
-    bounds = [(1e-4 * start[-1] if j == len(start) - 1 else 0, None) for j in free]
-    found = minimize(both, start[free], jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-13})
-    whole = start.copy()
-    whole[free], whole[place] = found.x, sd
-    return float(found.fun), whole
-
-# %% ../nbs/63_mixed_inference.ipynb #a5574256
-def profile_intervals(
-    fit: Mixed,  # A fitted model whose random terms hold one effect each, such as (1 | item) or those of `||`
-    level: float = 0.95,  # Coverage, in (0, 1)
-) -> pd.DataFrame:  # group, term, estimate, low and high of every standard deviation
-    """Profile-likelihood intervals of standard deviations, on the fit's own criterion.
-
-    Source: Venzon & Moolgavkar (1988), doi:10.2307/2347496.
-    """
-    from scipy.stats import chi2
-
+) -> pd.DataFrame:  # question, group, term, other, kind, estimate, low, high and method
+    "Intervals of the variance components, at the level of the fit."
     solution = _minimum(fit)
-    problem = solution.problem
-    if any(len(b.names) > 1 for b in blocks(problem)):
-        raise ValueError(
-            f"{fit.formula} has correlated effects, whose profile is not drawn; use bootstrap_intervals"
-        )
-    sigma = solution.sigma / problem.data.scale
-    best = np.append(solution.theta * sigma, sigma)
-    least = values_at(problem, unpack(problem, solution.theta[None])).at(np.array([sigma]))[0]
-    inside = np.append([1 / abs(b.basis[0, 0]) for b in blocks(problem)], 1.0) * problem.data.scale
-    rows = []
-    for place, block in enumerate([*blocks(problem), None]):
-        low, high = (_edge(problem, place, best, least + chi2.ppf(level, 1), up) for up in (False, True))
-        group, term = (":".join(block.term.group), block.names[0]) if block else ("residual", "")
-        rows.append((fit.question, group, term, *(np.array([best[place], low, high]) * inside[place])))
-    return pd.DataFrame(rows, columns=["question", "group", "term", "estimate", "low", "high"])
+    if method not in METHODS:
+        raise ValueError(f"method must be {' or '.join(METHODS)}, got {method!r}")
+    if method == "profile":
+        table = profile_intervals(solution, fit.level)
+    else:
+        table = bootstrap_intervals(solution, draws, seed, fit.level)
+    table.insert(0, "question", fit.question)
+    return table.assign(method=method)
 
-# %% ../nbs/63_mixed_inference.ipynb #c5c68fa6
-def _edge(
-    problem: Problem,  # Matrices of the formula
-    place: int,  # Which parameter
-    best: np.ndarray,  # (k + 1,) Standard deviations at the minimum
-    limit: float,  # Criterion that is just not contradicted
-    up: bool,  # Whether the upper edge is wanted
-) -> float:  # Standard deviation, in scales
-    "Where the profile crosses the limit."
-    from scipy.optimize import brentq
-
-    def over(sd):
-        return _held(problem, place, sd, best)[0] - limit
-
-    here, residual = best[place], place == len(best) - 1
-    if not up:
-        least = 1e-3 * here if residual else 0.0
-        return 0.0 if here == 0 or over(least) < 0 else brentq(over, least, here, xtol=1e-7, rtol=1e-6)
-    reach = max(here, 1e-3 * best[-1])
-    while over(reach * 2) < 0:
-        reach *= 2
-    return brentq(over, here, reach * 2, xtol=1e-7, rtol=1e-6)
-
-# %% ../nbs/63_mixed_inference.ipynb #ade2005c
-def bootstrap_intervals(
-    fit: Mixed,  # A fitted model
-    draws: int = 500,  # Tables to draw
-    seed: int = 0,  # Seed of the draws
-    level: float = 0.95,  # Coverage, in (0, 1)
-) -> pd.DataFrame:  # group, term, other, kind, estimate, low and high of every variance component
-    "Parametric-bootstrap intervals of variance components: basic on the log scale for standard deviations, percentile for correlations."
-    drawn, tails = bootstrap(fit, draws, seed), [(1 - level) / 2, (1 + level) / 2]
-    table = fit.components.rename(columns={"value": "estimate"})
-    low, high = np.nanquantile(drawn.to_numpy()[:, : len(table)], tails, axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        turned = [table["estimate"].to_numpy() ** 2 / edge for edge in (high, low)]
-    sd = (table["kind"] == "sd").to_numpy() & (table["estimate"] > 0).to_numpy()
-    edges = [np.where(sd, t, e) for t, e in zip(turned, (low, high), strict=True)]
-    return table.assign(question=fit.question, low=np.nan_to_num(edges[0]), high=edges[1])
-
-# %% ../nbs/63_mixed_inference.ipynb #5a223d19
+# %% ../nbs/63_mixed_inference.ipynb #ff25d0eb
 def intraclass(
     fit: Mixed,  # A fitted model with random levels only
 ) -> pd.DataFrame:  # group and share, which add up to 1 with the residual's
@@ -344,7 +178,7 @@ def intraclass(
     share = sd["value"] ** 2 / (sd["value"] ** 2).sum()
     return pd.DataFrame({"question": fit.question, "group": sd["group"], "share": share})
 
-# %% ../nbs/63_mixed_inference.ipynb #7f89820e
+# %% ../nbs/63_mixed_inference.ipynb #76cf173c
 def random_effects(
     fit: Mixed,  # A fitted model
 ) -> pd.DataFrame:  # group, level, term and value; units come last, in the order of their first score
@@ -354,8 +188,7 @@ def random_effects(
     """
     solution = _minimum(fit)
     problem, rows = solution.problem, []
-    triangle = bordered(problem, unpack(problem, solution.theta[None]))[0][0]
-    spherical = np.linalg.solve(triangle[:-1, :-1].T, triangle[-1, :-1])
+    spherical = _spherical(solution)
     at, roots = 0, unpack(problem, solution.theta[None])
     for block, root in zip(problem.outer, roots[len(problem.inner) :], strict=True):
         count, k = len(block.levels), len(block.names)
@@ -370,7 +203,7 @@ def random_effects(
         else pd.DataFrame(columns=["group", "level", "term", "value"])
     )
 
-# %% ../nbs/63_mixed_inference.ipynb #3df75aa7
+# %% ../nbs/63_mixed_inference.ipynb #6a4d9b28
 def _as_rows(
     block,  # A random term as matrices
     names: list,  # (L,) Names of its levels
@@ -383,7 +216,7 @@ def _as_rows(
         ["group", "level", "term", "value"]
     ]
 
-# %% ../nbs/63_mixed_inference.ipynb #8eda9947
+# %% ../nbs/63_mixed_inference.ipynb #25ee3f1a
 def _cell_residual(
     problem: Problem,  # Matrices of the formula
     roots: list[np.ndarray],  # (1, k, k) for each random term
@@ -399,7 +232,23 @@ def _cell_residual(
         at += wide.shape[-1]
     return held
 
-# %% ../nbs/63_mixed_inference.ipynb #a5958080
+# %% ../nbs/63_mixed_inference.ipynb #2ed7d8b2
+def _shift(
+    problem: Problem,  # Matrices of the formula
+) -> float:  # In scales
+    "What centring took off the scores that the fixed columns cannot hold."
+    held = (problem.moved != 0).any() or problem.data.centre == 0
+    return 0.0 if held else problem.data.centre / problem.data.scale
+
+# %% ../nbs/63_mixed_inference.ipynb #f5b28cac
+def _spherical(
+    solution: Solution,  # A minimum of the exact engine
+) -> np.ndarray:  # (q + p,) Outer random effects before their roots, then what is added to least squares
+    "Solve the bordered system for all effects."
+    triangle = bordered(solution.problem, unpack(solution.problem, solution.theta[None]))[0][0]
+    return np.linalg.solve(triangle[:-1, :-1].T, triangle[-1, :-1])
+
+# %% ../nbs/63_mixed_inference.ipynb #1a9d107f
 def _unit_effects(
     solution: Solution,  # A minimum of the exact engine
     held: np.ndarray,  # (G, M) What fixed and outer random effects say, in scales
@@ -410,8 +259,7 @@ def _unit_effects(
     if not roots:
         return []
     wide = np.concatenate([b.columns @ r[0] for b, r in zip(problem.inner, roots, strict=True)], -1)
-    shift = 0 if (problem.moved != 0).any() or data.centre == 0 else data.centre / data.scale
-    rest = np.nan_to_num(data.table + shift - held[data.group])
+    rest = np.nan_to_num(data.table + _shift(problem) - held[data.group])
     inside = np.linalg.solve(wide.swapaxes(-1, -2) @ wide + np.eye(wide.shape[-1]), wide.swapaxes(-1, -2))
     effects, at, tables = np.einsum("ukm,um->uk", inside[data.group], rest), 0, []
     for block, root in zip(problem.inner, roots, strict=True):
@@ -420,7 +268,7 @@ def _unit_effects(
         at += k
     return tables
 
-# %% ../nbs/63_mixed_inference.ipynb #58fe3dc5
+# %% ../nbs/63_mixed_inference.ipynb #38832aa5
 def likelihood_ratio(
     small: Mixed,  # The simpler model
     large: Mixed,  # The one that holds it
@@ -429,8 +277,6 @@ def likelihood_ratio(
 
     Source: Self & Liang (1987), doi:10.1080/01621459.1987.10478472; Stram & Lee (1994), doi:10.2307/2533455.
     """
-    from scipy.stats import chi2
-
     one, two = _minimum(small), _minimum(large)
     _check_nested(small, large)
     fixed = len(two.problem.names) - len(one.problem.names)
@@ -438,16 +284,28 @@ def likelihood_ratio(
         one, two = (solve(set_up(s.problem.data, s.problem.formula, reml=False)) for s in (one, two))
     statistic = max(one.criterion - two.criterion, 0.0)
     extra = len(two.theta) - len(one.theta)
-    if extra == 0:
-        p, null = chi2.sf(statistic, fixed), f"chi-square, {fixed} dof"
-    else:
-        p = (chi2.sf(statistic, fixed + extra - 1) if fixed + extra > 1 else float(statistic <= 0)) / 2
-        p += chi2.sf(statistic, fixed + extra) / 2
-        null = f"half chi-square with {fixed + extra - 1} dof, half with {fixed + extra}"
-    return {"question": large.question, "statistic": statistic, "dof": fixed + extra, "p_value": float(p), "null": null,
-            "small": str(small.formula), "large": str(large.formula)}  # fmt: skip
+    p, null = _mixture(statistic, fixed, extra)
+    said = {"small": str(small.formula), "large": str(large.formula), "null": null}
+    return {"question": large.question, "statistic": statistic, "dof": fixed + extra, "p_value": p} | said
 
-# %% ../nbs/63_mixed_inference.ipynb #0376b8df
+# %% ../nbs/63_mixed_inference.ipynb #8b855d7a
+def _mixture(
+    statistic: float,  # Twice the gain in log likelihood
+    fixed: int,  # Further fixed effects
+    extra: int,  # Further variances and covariances, of which one variance lies at its edge
+) -> tuple[float, str]:  # p-value, and the null distribution in words
+    "The p-value under a chi-square, or half and half where a variance is tested to be zero."
+    from scipy.stats import chi2
+
+    many = fixed + extra
+    if extra == 0:
+        return float(chi2.sf(statistic, many)), f"chi-square, {many} dof"
+    less = chi2.sf(statistic, many - 1) if many > 1 else float(statistic <= 0)
+    return float(
+        less + chi2.sf(statistic, many)
+    ) / 2, f"half chi-square with {many - 1} dof, half with {many}"
+
+# %% ../nbs/63_mixed_inference.ipynb #5489018d
 def _check_nested(
     small: Mixed,  # The simpler model
     large: Mixed,  # The one that holds it
@@ -471,10 +329,10 @@ def _check_nested(
         raise ValueError(
             f"the two were fitted to {small.rows} and {large.rows} scores, REML {small.reml} and {large.reml}; fit both alike"
         )
-    if len([d for d in random[1] - random[0]]) > 1:
+    if len(random[1] - random[0]) > 1:
         raise ValueError(f"{large.formula} has more than one further random effect; add them one at a time")
 
-# %% ../nbs/63_mixed_inference.ipynb #b9c0ec2b
+# %% ../nbs/63_mixed_inference.ipynb #75f8ca9f
 def _effects_of(
     term,  # A random term
 ) -> list:  # What varies in it
@@ -488,14 +346,8 @@ def residuals(
     "Residuals of a fit, by unit and column."
     solution = _minimum(fit)
     problem, roots = solution.problem, unpack(solution.problem, solution.theta[None])
-    triangle = bordered(problem, roots)[0][0]
-    held = _cell_residual(problem, roots, np.linalg.solve(triangle[:-1, :-1].T, triangle[-1, :-1]))
-    shift = (
-        0
-        if (problem.moved != 0).any() or problem.data.centre == 0
-        else problem.data.centre / problem.data.scale
-    )
-    rest = problem.data.table + shift - held[problem.data.group]
+    held = _cell_residual(problem, roots, _spherical(solution))
+    rest = problem.data.table + _shift(problem) - held[problem.data.group]
     sigma = np.eye(rest.shape[1]) + sum(
         (b.columns @ r[0]) @ (b.columns @ r[0]).swapaxes(-1, -2)
         for b, r in zip(problem.inner, roots, strict=False)
@@ -504,7 +356,16 @@ def residuals(
     left = np.einsum("umn,un->um", inverse[problem.data.group], np.nan_to_num(rest))
     return np.where(np.isnan(rest), np.nan, left * problem.data.scale)
 
-# %% ../nbs/63_mixed_inference.ipynb #657c2ce4
+# %% ../nbs/63_mixed_inference.ipynb #16750706
+SIGNS = (
+    "skewness",
+    "excess kurtosis",
+    "largest over smallest spread",
+    "share at the bounds",
+    "fitted beyond the bounds",
+)
+
+# %% ../nbs/63_mixed_inference.ipynb #092f8d6a
 def diagnose(
     fit: Mixed,  # A fitted model
     bounds: tuple[float, float] = (0.0, 1.0),  # Range in which scores must lie
@@ -524,16 +385,9 @@ def diagnose(
     beyond = (fitted < bounds[0]) | (fitted > bounds[1])
     shares = [float(part[~np.isnan(scores)].mean()) for part in (at_ends, beyond)]
     values = [float(skew(known)), float(kurtosis(known)), float(spread.max() / spread.min()), *shares]
-    names = [
-        "skewness",
-        "excess kurtosis",
-        "largest over smallest spread",
-        "share at the bounds",
-        "fitted beyond the bounds",
-    ]
-    return pd.Series(values, index=names)
+    return pd.Series(values, index=SIGNS)
 
-# %% ../nbs/63_mixed_inference.ipynb #330c8011
+# %% ../nbs/63_mixed_inference.ipynb #085fc3db
 def logit_scores(
     scores: pd.DataFrame,  # Scores in [0, 1]
     column: str = "value",  # Column to transform

@@ -13,10 +13,12 @@ fit <- function(job) {
   m <- lmer(as.formula(job$formula), d, REML = job$reml, control = control)
   s <- coef(summary(m))
   v <- as.data.frame(VarCorr(m))
+  bounds <- if (isTRUE(job$profile)) suppressMessages(confint(m, method = "profile", oldNames = FALSE, quiet = TRUE, devtol = 1e-7)) else NULL
   list(name = job$name, formula = job$formula, reml = job$reml, rows = nobs(m),
        criterion = if (job$reml) REMLcrit(m) else deviance(m),
        term = I(rownames(s)), estimate = I(s[, "Estimate"]), standard_error = I(s[, "Std. Error"]), dof = I(s[, "df"]),
        group = I(v$grp), first = I(v$var1), second = I(v$var2), sd = I(v$sdcor), singular = isSingular(m),
+       profile = lapply(split(bounds, rownames(bounds)), I),
        ranef = lapply(ranef(m, condVar = FALSE), function(r) lapply(head(r, 12), I)),
        ranef_names = lapply(ranef(m, condVar = FALSE), function(r) I(head(rownames(r), 12))))
 }

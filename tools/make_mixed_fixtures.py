@@ -34,6 +34,12 @@ MADE = {
 }
 
 
+def job(name, path, formula, reml=True):
+    "One fit that R is asked for; profiles of variances are lme4's on the full likelihood, so only there."
+    profile = not reml and name in ("Penicillin", "Pastes", "Dyestuff")
+    return {"name": name, "data": str(path), "formula": formula, "reml": reml, "profile": profile}
+
+
 def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     names = sorted({name for name, _ in CLASSIC})
@@ -41,7 +47,7 @@ def main():
     subprocess.run(["Rscript", "-e", f"suppressMessages(library(lme4)); {write}"], check=True)
     with tempfile.TemporaryDirectory() as folder:
         jobs = [
-            {"name": name, "data": str(FOLDER / f"{name}.csv"), "formula": formula, "reml": reml}
+            job(name, FOLDER / f"{name}.csv", formula, reml)
             for name, formula in CLASSIC
             for reml in (True, False)
         ]
@@ -49,9 +55,9 @@ def main():
             path = f"{folder}/{name}.csv"
             gaps(simulate(items, seed, **settings), share).to_csv(path, index=False, float_format="%.17g")
             for model, formula in FORMULAS.items():
-                jobs.append({"name": f"{name}/{model}", "data": path, "formula": formula, "reml": True})
+                jobs.append(job(f"{name}/{model}", path, formula))
             if name == "small":
-                jobs.append({"name": f"{name}/C", "data": path, "formula": FORMULAS["C"], "reml": False})
+                jobs.append(job(f"{name}/C", path, FORMULAS["C"], False))
         (Path(folder) / "jobs.json").write_text(json.dumps(jobs), "utf-8")
         script = ROOT / "tools" / "make_mixed_fixtures.R"
         subprocess.run(["Rscript", script, f"{folder}/jobs.json", f"{folder}/out.json"], check=True)
