@@ -34,8 +34,8 @@ from mmpc_analysis.mixed_engines import (
 from .tables import EFFECTS, validate
 
 # %% auto #0
-__all__ = ['QUESTIONS', 'ZERO', 'ENGINES', 'question_of', 'model_stratum', 'Mixed', 'fit_mixed', 'in_words_of', 'to_markdown',
-           'to_latex']
+__all__ = ['QUESTIONS', 'ZERO', 'ENGINES', 'question_of', 'model_stratum', 'models_seem_equal', 'Mixed', 'fit_mixed',
+           'in_words_of', 'to_markdown', 'to_latex']
 
 # %% ../nbs/62_mixed.ipynb #30d4d0ad
 QUESTIONS = {
@@ -90,10 +90,8 @@ def _by_model(
 # %% ../nbs/62_mixed.ipynb #10a08700
 def model_stratum(
     solution: Solution,  # A minimum of the exact engine
-) -> (
-    tuple[np.ndarray, np.ndarray, float] | None
-):  # (p,) whether purely about models, (p,) errors, dof; None if not exact
-    """Exact standard errors of model-level effects from the models' means, in a complete table.
+) -> tuple[np.ndarray, np.ndarray, float] | None:  # (p,) whether purely about models, (p, p) covariance, dof
+    """Exact covariance of model-level effects from the models' means, in a complete table.
 
     Source: Snedecor & Cochran (1989), Statistical Methods, chapter 13, on the choice of the error term.
     """
@@ -112,10 +110,10 @@ def model_stratum(
     if (differs & ~still).any() or not pure.any() or dof < 1:
         return None
     rest = means - wide @ np.linalg.lstsq(wide, means, rcond=None)[0]
-    spread = np.sqrt(np.diag(np.linalg.inv(wide.T @ wide))[1:] * (rest @ rest) / dof)
-    error = np.full(len(pure), np.nan)
-    error[pure] = spread * data.scale / np.abs(flat[:, pure]).max(0)
-    return pure, error, float(dof)
+    spread = np.linalg.inv(wide.T @ wide)[1:, 1:] * (rest @ rest) / dof
+    size, covariance = data.scale / np.abs(flat[:, pure]).max(0), np.full((len(pure),) * 2, np.nan)
+    covariance[np.ix_(pure, pure)] = spread * np.outer(size, size)
+    return pure, covariance, float(dof)
 
 # %% ../nbs/62_mixed.ipynb #5e7b7d3a
 ZERO = 1e-4  # Standard deviations below this share of the residual's count as zero, as in lme4
@@ -133,19 +131,16 @@ def _strata(
     error, dof = np.sqrt(np.diag(estimates.covariance)), estimates.dof.copy()
     about, methods = np.full(count, True), [estimates.engine] * count
     if question == "scale_in_general" and solution is not None:
-        exact = model_stratum(solution) if _models_vary_not(estimates) else None
-        about = np.full(count, False) if _models_vary_not(estimates) else _follows_models(solution)
+        exact = model_stratum(solution) if models_seem_equal(estimates) else None
+        about = np.full(count, False) if models_seem_equal(estimates) else _follows_models(solution)
         if exact is not None:
-            about, error, dof = (
-                exact[0],
-                np.where(exact[0], exact[1], error),
-                np.where(exact[0], exact[2], dof),
-            )
+            about, dof = exact[0], np.where(exact[0], exact[2], dof)
+            error = np.where(about, np.sqrt(np.diag(exact[1])), error)
             methods = ["exact, means of the models" if a else m for a, m in zip(about, methods, strict=True)]
     return [question if a else "these_models" for a in about], error, dof, methods
 
-# %% ../nbs/62_mixed.ipynb #ea94aaeb
-def _models_vary_not(
+# %% ../nbs/62_mixed.ipynb #6ce3dd47
+def models_seem_equal(
     estimates: Estimates,  # A fit
 ) -> bool:  # Whether a variance of models is estimated as zero
     "Whether models seem not to vary."

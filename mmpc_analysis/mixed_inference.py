@@ -10,7 +10,7 @@ import pandas as pd
 
 from .exact_mixed import Problem, Solution, bordered, set_up, solve, unpack
 from .formulas import design, factor_levels
-from .mixed import Mixed
+from .mixed import Mixed, model_stratum, models_seem_equal
 from .mixed_engines import coefficients, satterthwaite
 from .mixed_variances import bootstrap_intervals, profile_intervals
 from .tables import EFFECTS, validate
@@ -37,15 +37,8 @@ def _grid(
     "Where expected scores are computed."
     cells = problem.data.cells
     names = sorted({n for t in problem.formula.terms for n in t})
-    unknown = [n for n in (*by, *at) if n not in names]
-    if unknown:
-        raise ValueError(
-            f"{problem.formula} has no fixed effect of {unknown[0]!r}; it has {', '.join(names) or 'none'}"
-        )
     levels = {n: factor_levels(cells[n]) for n in names}
-    numeric = [n for n in by if levels[n] is None]
-    if numeric:
-        raise ValueError(f"{numeric[0]!r} is a number; give values of it with at={{{numeric[0]!r}: ...}}")
+    _check_names(problem, levels, by, at)
     weights = np.repeat(problem.data.counts, problem.data.seen.sum(1))
     values = [
         v if v is not None else [at.get(n, np.average(cells[n], weights=weights))] for n, v in levels.items()
@@ -56,7 +49,24 @@ def _grid(
         else pd.DataFrame(index=[0])
     )
 
-# %% ../nbs/63_mixed_inference.ipynb #34e5b7e7
+# %% ../nbs/63_mixed_inference.ipynb #3f9570fe
+def _check_names(
+    problem: Problem,  # Matrices of the formula
+    levels: dict,  # Levels of each column, None for numbers
+    by: tuple[str, ...],  # Factors to tell apart
+    at: dict,  # Values of numeric columns
+) -> None:
+    "Refuse columns that the formula has no fixed effect of, and numbers where factors are meant."
+    unknown = [n for n in (*by, *at) if n not in levels]
+    if unknown:
+        raise ValueError(
+            f"{problem.formula} has no fixed effect of {unknown[0]!r}; it has {', '.join(levels) or 'none'}"
+        )
+    numeric = [n for n in by if levels[n] is None]
+    if numeric:
+        raise ValueError(f"{numeric[0]!r} is a number; give values of it with at={{{numeric[0]!r}: ...}}")
+
+# %% ../nbs/63_mixed_inference.ipynb #88f50499
 def _combinations(
     problem: Problem,  # Matrices of the formula
     grid: pd.DataFrame,  # Every combination of levels
@@ -69,10 +79,9 @@ def _combinations(
         return pd.DataFrame(index=[0]), matrix.mean(0, keepdims=True)
     groups = grid.groupby(list(by), sort=False, observed=True)
     rows = np.stack([matrix[at].mean(0) for at in groups.indices.values()])
-    keys = [k if isinstance(k, tuple) else (k,) for k in groups.indices]
-    return pd.DataFrame(keys, columns=list(by)), rows
+    return pd.DataFrame([np.atleast_1d(k) for k in groups.indices], columns=list(by)), rows
 
-# %% ../nbs/63_mixed_inference.ipynb #35d298ec
+# %% ../nbs/63_mixed_inference.ipynb #effee903
 def contrasts(
     fit: Mixed,  # A fitted model
     rows: np.ndarray,  # (c, p) Linear combinations of the coefficients
@@ -89,6 +98,7 @@ def contrasts(
     rows = np.asarray(rows, dtype=np.float64)
     estimate, error = rows @ values, np.sqrt(((rows @ covariance) * rows).sum(1))
     dof = satterthwaite(solution, rows)
+    error, dof = _of_models(fit, rows, error, dof)
     reach = t.ppf((1 + fit.level) / 2, dof) * error
     table = {
         "question": fit.question,
@@ -100,7 +110,25 @@ def contrasts(
     table |= {"p_value": 2 * t.sf(np.abs(estimate / error), dof), "n": _units(fit), "method": fit.engine}
     return validate(pd.DataFrame(table | {"standard_error": error, "dof": dof}), EFFECTS)
 
-# %% ../nbs/63_mixed_inference.ipynb #aaaf0c7a
+# %% ../nbs/63_mixed_inference.ipynb #15729413
+def _of_models(
+    fit: Mixed,  # A fitted model
+    rows: np.ndarray,  # (c, p) Linear combinations of the coefficients
+    error: np.ndarray,  # (c,) Standard errors of the mixed model
+    dof: np.ndarray,  # (c,) Degrees of freedom of the mixed model
+) -> tuple[np.ndarray, np.ndarray]:  # (c,) standard errors and (c,) degrees of freedom
+    "Where models seem not to vary, the exact error of combinations that are about models only."
+    if fit.question != "scale_in_general" or not models_seem_equal(fit.estimates):
+        return error, dof
+    exact = model_stratum(_minimum(fit))
+    if exact is None:
+        return error, dof
+    pure, covariance, rest = exact
+    about = (np.abs(rows[:, ~pure]) < 1e-12).all(1)
+    own = rows[:, pure] @ covariance[np.ix_(pure, pure)]
+    return np.where(about, np.sqrt((own * rows[:, pure]).sum(1)), error), np.where(about, rest, dof)
+
+# %% ../nbs/63_mixed_inference.ipynb #1b3c4054
 def _units(
     fit: Mixed,  # A fitted model
 ) -> int:  # Models where the question is scale in general, items otherwise
@@ -109,7 +137,7 @@ def _units(
         "model" if fit.question == "scale_in_general" else "item", len(_minimum(fit).problem.data.units)
     )
 
-# %% ../nbs/63_mixed_inference.ipynb #aa7d0de9
+# %% ../nbs/63_mixed_inference.ipynb #5d4ab67b
 def marginal_means(
     fit: Mixed,  # A fitted model
     by: tuple[str, ...] = ("family",),  # Factors to tell apart, () for the overall mean
@@ -126,7 +154,7 @@ def marginal_means(
     )
     return pd.concat([contrasts(fit, rows, names), keys], axis=1)
 
-# %% ../nbs/63_mixed_inference.ipynb #7c21806b
+# %% ../nbs/63_mixed_inference.ipynb #f7051ccf
 def marginal_slopes(
     fit: Mixed,  # A fitted model
     of: str = "log10p",  # Numeric column whose slope is wanted
@@ -141,10 +169,10 @@ def marginal_slopes(
     )
     return pd.concat([contrasts(fit, high[1] - low[1], names), keys], axis=1)
 
-# %% ../nbs/63_mixed_inference.ipynb #8eae17a3
+# %% ../nbs/63_mixed_inference.ipynb #5c5851dd
 METHODS = ("profile", "bootstrap")
 
-# %% ../nbs/63_mixed_inference.ipynb #aff7e38b
+# %% ../nbs/63_mixed_inference.ipynb #b18b4b45
 def variance_intervals(
     fit: Mixed,  # A fitted model
     method: str = "profile",  # profile or bootstrap
@@ -162,7 +190,7 @@ def variance_intervals(
     table.insert(0, "question", fit.question)
     return table.assign(method=method)
 
-# %% ../nbs/63_mixed_inference.ipynb #ff25d0eb
+# %% ../nbs/63_mixed_inference.ipynb #6b1ac210
 def intraclass(
     fit: Mixed,  # A fitted model with random levels only
 ) -> pd.DataFrame:  # group and share, which add up to 1 with the residual's
@@ -178,7 +206,7 @@ def intraclass(
     share = sd["value"] ** 2 / (sd["value"] ** 2).sum()
     return pd.DataFrame({"question": fit.question, "group": sd["group"], "share": share})
 
-# %% ../nbs/63_mixed_inference.ipynb #76cf173c
+# %% ../nbs/63_mixed_inference.ipynb #73f07ede
 def random_effects(
     fit: Mixed,  # A fitted model
 ) -> pd.DataFrame:  # group, level, term and value; units come last, in the order of their first score
@@ -203,7 +231,7 @@ def random_effects(
         else pd.DataFrame(columns=["group", "level", "term", "value"])
     )
 
-# %% ../nbs/63_mixed_inference.ipynb #6a4d9b28
+# %% ../nbs/63_mixed_inference.ipynb #557db328
 def _as_rows(
     block,  # A random term as matrices
     names: list,  # (L,) Names of its levels
@@ -216,7 +244,7 @@ def _as_rows(
         ["group", "level", "term", "value"]
     ]
 
-# %% ../nbs/63_mixed_inference.ipynb #25ee3f1a
+# %% ../nbs/63_mixed_inference.ipynb #1b7f07ca
 def _cell_residual(
     problem: Problem,  # Matrices of the formula
     roots: list[np.ndarray],  # (1, k, k) for each random term
@@ -232,7 +260,7 @@ def _cell_residual(
         at += wide.shape[-1]
     return held
 
-# %% ../nbs/63_mixed_inference.ipynb #2ed7d8b2
+# %% ../nbs/63_mixed_inference.ipynb #3e2bf487
 def _shift(
     problem: Problem,  # Matrices of the formula
 ) -> float:  # In scales
@@ -240,7 +268,7 @@ def _shift(
     held = (problem.moved != 0).any() or problem.data.centre == 0
     return 0.0 if held else problem.data.centre / problem.data.scale
 
-# %% ../nbs/63_mixed_inference.ipynb #f5b28cac
+# %% ../nbs/63_mixed_inference.ipynb #3a6a9632
 def _spherical(
     solution: Solution,  # A minimum of the exact engine
 ) -> np.ndarray:  # (q + p,) Outer random effects before their roots, then what is added to least squares
@@ -248,7 +276,7 @@ def _spherical(
     triangle = bordered(solution.problem, unpack(solution.problem, solution.theta[None]))[0][0]
     return np.linalg.solve(triangle[:-1, :-1].T, triangle[-1, :-1])
 
-# %% ../nbs/63_mixed_inference.ipynb #1a9d107f
+# %% ../nbs/63_mixed_inference.ipynb #d79318c6
 def _unit_effects(
     solution: Solution,  # A minimum of the exact engine
     held: np.ndarray,  # (G, M) What fixed and outer random effects say, in scales
@@ -268,7 +296,7 @@ def _unit_effects(
         at += k
     return tables
 
-# %% ../nbs/63_mixed_inference.ipynb #38832aa5
+# %% ../nbs/63_mixed_inference.ipynb #3de1099a
 def likelihood_ratio(
     small: Mixed,  # The simpler model
     large: Mixed,  # The one that holds it
@@ -284,20 +312,19 @@ def likelihood_ratio(
         one, two = (solve(set_up(s.problem.data, s.problem.formula, reml=False)) for s in (one, two))
     statistic = max(one.criterion - two.criterion, 0.0)
     extra = len(two.theta) - len(one.theta)
-    p, null = _mixture(statistic, fixed, extra)
+    p, null = _mixture(statistic, fixed + extra, extra)
     said = {"small": str(small.formula), "large": str(large.formula), "null": null}
     return {"question": large.question, "statistic": statistic, "dof": fixed + extra, "p_value": p} | said
 
-# %% ../nbs/63_mixed_inference.ipynb #8b855d7a
+# %% ../nbs/63_mixed_inference.ipynb #02d11b19
 def _mixture(
     statistic: float,  # Twice the gain in log likelihood
-    fixed: int,  # Further fixed effects
-    extra: int,  # Further variances and covariances, of which one variance lies at its edge
+    many: int,  # Further parameters
+    extra: int,  # Variances and covariances among them, of which one variance lies at its edge
 ) -> tuple[float, str]:  # p-value, and the null distribution in words
     "The p-value under a chi-square, or half and half where a variance is tested to be zero."
     from scipy.stats import chi2
 
-    many = fixed + extra
     if extra == 0:
         return float(chi2.sf(statistic, many)), f"chi-square, {many} dof"
     less = chi2.sf(statistic, many - 1) if many > 1 else float(statistic <= 0)
@@ -305,7 +332,7 @@ def _mixture(
         less + chi2.sf(statistic, many)
     ) / 2, f"half chi-square with {many - 1} dof, half with {many}"
 
-# %% ../nbs/63_mixed_inference.ipynb #5489018d
+# %% ../nbs/63_mixed_inference.ipynb #f8a664a7
 def _check_nested(
     small: Mixed,  # The simpler model
     large: Mixed,  # The one that holds it
@@ -332,14 +359,14 @@ def _check_nested(
     if len(random[1] - random[0]) > 1:
         raise ValueError(f"{large.formula} has more than one further random effect; add them one at a time")
 
-# %% ../nbs/63_mixed_inference.ipynb #75f8ca9f
+# %% ../nbs/63_mixed_inference.ipynb #9ff51474
 def _effects_of(
     term,  # A random term
 ) -> list:  # What varies in it
     "Effects of a random term."
     return [frozenset(t) for t in term.terms] + ([frozenset()] if term.intercept else [])
 
-# %% ../nbs/63_mixed_inference.ipynb #f9f242cc
+# %% ../nbs/63_mixed_inference.ipynb #3fb2c6c4
 def residuals(
     fit: Mixed,  # A fitted model
 ) -> np.ndarray:  # (units, M) Scores less fixed and predicted random effects, NaN where there is none
@@ -356,7 +383,7 @@ def residuals(
     left = np.einsum("umn,un->um", inverse[problem.data.group], np.nan_to_num(rest))
     return np.where(np.isnan(rest), np.nan, left * problem.data.scale)
 
-# %% ../nbs/63_mixed_inference.ipynb #16750706
+# %% ../nbs/63_mixed_inference.ipynb #bc576f41
 SIGNS = (
     "skewness",
     "excess kurtosis",
@@ -365,7 +392,7 @@ SIGNS = (
     "fitted beyond the bounds",
 )
 
-# %% ../nbs/63_mixed_inference.ipynb #092f8d6a
+# %% ../nbs/63_mixed_inference.ipynb #48908abd
 def diagnose(
     fit: Mixed,  # A fitted model
     bounds: tuple[float, float] = (0.0, 1.0),  # Range in which scores must lie
@@ -387,7 +414,7 @@ def diagnose(
     values = [float(skew(known)), float(kurtosis(known)), float(spread.max() / spread.min()), *shares]
     return pd.Series(values, index=SIGNS)
 
-# %% ../nbs/63_mixed_inference.ipynb #085fc3db
+# %% ../nbs/63_mixed_inference.ipynb #a10cdb74
 def logit_scores(
     scores: pd.DataFrame,  # Scores in [0, 1]
     column: str = "value",  # Column to transform

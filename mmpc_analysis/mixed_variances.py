@@ -235,6 +235,7 @@ def bootstrap_intervals(
     table = exact_estimates(solution).components.rename(columns={"value": "estimate"})
     low, high = np.nanquantile(drawn.to_numpy()[:, : len(table)], tails, axis=0)
     turned = _turned(table["estimate"].to_numpy(), low, high)
+    turned[0] = np.where(low > 0, turned[0], 0.0)
     sd = (table["kind"] == "sd").to_numpy() & (table["estimate"] > 0).to_numpy()
     edges = [np.where(sd, t, e) for t, e in zip(turned, (low, high), strict=True)]
     return table.assign(low=np.nan_to_num(edges[0]), high=edges[1])

@@ -154,10 +154,26 @@ def test_marginal_means_and_slopes_are_differences_of_cell_means():
 
 def test_contrasts_repeat_the_table():
     same = contrasts(FIT, np.eye(len(FIT.table)), list(FIT.table["term"]))
-    said = FIT.estimates
-    np.testing.assert_allclose(same["estimate"], said.values)
-    np.testing.assert_allclose(same["standard_error"], np.sqrt(np.diag(said.covariance)))
-    np.testing.assert_allclose(same["dof"], said.dof)
+    for column in ("estimate", "standard_error", "dof", "low", "p_value"):
+        np.testing.assert_allclose(same[column], FIT.table[column], rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [5, 6, 8, 9])
+def test_slopes_rest_on_models_also_where_their_variance_is_zero(seed):
+    "The slope of one family is a line through three mean scores, with the spread of both families' about their lines."
+    frame = TABLES.simulate(30, seed, sd_model=0.0)
+    slopes = marginal_slopes(fit_mixed(frame, TABLES.FORMULAS["C"]))
+    models = frame.groupby("model", observed=True).agg(
+        y=("value", "mean"), x=("log10p", "first"), f=("family", "first")
+    )
+    fits = {f: np.polyfit(g["x"], g["y"], 1) for f, g in models.groupby("f", observed=True)}
+    rest = sum(
+        ((g["y"] - np.polyval(fits[f], g["x"])) ** 2).sum() for f, g in models.groupby("f", observed=True)
+    )
+    for row in slopes.itertuples():
+        x = models.loc[models["f"] == row.family, "x"]
+        assert row.standard_error == pytest.approx(np.sqrt(rest / 2 / ((x - x.mean()) ** 2).sum()), rel=1e-4)
+        assert row.dof == pytest.approx(2, abs=1e-2)
 
 
 def test_shares_add_up():

@@ -91,9 +91,8 @@ def said_of(
         ("marginal mean by family", marginal_means, {"log10p": 10.0}),
         ("marginal slope by family", marginal_slopes, {}),
     ):
-        if not c.singular:
-            row, value = function(c, **settings).iloc[-1], function(true, **settings)["estimate"].iloc[-1]
-            said[name + " (models vary)"] = row["low"] <= value <= row["high"]
+        row, value = function(c, **settings).iloc[-1], function(true, **settings)["estimate"].iloc[-1]
+        said[name] = row["low"] <= value <= row["high"]
     values = {"item": ITEM, "model": sd, "residual": REST}
     if profile:
         for row in profile_intervals(c.solution).itertuples():

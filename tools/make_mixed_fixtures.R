@@ -18,7 +18,7 @@ fit <- function(job) {
        criterion = if (job$reml) REMLcrit(m) else deviance(m),
        term = I(rownames(s)), estimate = I(s[, "Estimate"]), standard_error = I(s[, "Std. Error"]), dof = I(s[, "df"]),
        group = I(v$grp), first = I(v$var1), second = I(v$var2), sd = I(v$sdcor), singular = isSingular(m),
-       profile = lapply(split(bounds, rownames(bounds)), I),
+       profile = if (is.null(bounds)) NULL else lapply(split(bounds, rownames(bounds)), I),
        ranef = lapply(ranef(m, condVar = FALSE), function(r) lapply(head(r, 12), I)),
        ranef_names = lapply(ranef(m, condVar = FALSE), function(r) I(head(rownames(r), 12))))
 }
