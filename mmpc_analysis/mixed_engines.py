@@ -389,6 +389,7 @@ def _as_frame(
 ) -> tuple[str, pd.DataFrame, np.ndarray]:  # Formula, table, and what each fixed column was divided by
     "Plain numbers as a formula and a table with names of our own."
     original = columns.fixed @ columns.triangle
+    original = np.where(np.ptp(original, axis=0) < 1e-12 * np.abs(original).max(0), original[0], original)
     unit = np.sqrt((original**2).mean(0))
     data = {f"x{j}": original[:, j] / unit[j] for j in range(len(unit))} | {"y": columns.score}
     said = []

@@ -262,3 +262,30 @@ def test_a_wrong_foreign_fit_is_not_believed():
     ):
         with pytest.raises(EngineError):
             check_fit(columns, *wrong, True, "x")
+
+
+# ---------------------------------------------------------------- coverage
+
+COVERAGE = json.loads((DATA / "coverage.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("sd", sorted(COVERAGE))
+def test_intervals_cover_and_the_test_of_scale_keeps_its_level(sd):
+    "Between 93 and 97 of 100, and 4 to 6 rejections, give or take three standard errors of the tables drawn."
+    for name, (hits, n) in COVERAGE[sd]["counts"].items():
+        slack = 3 * np.sqrt(0.05 * 0.95 / n)
+        edge = name == "profile: sd of model" and sd == "0.0"  # An edge cannot be missed on its far side
+        if name.startswith("rejects: scale"):
+            assert 0.04 - slack <= hits / n <= 0.06 + slack, name
+        elif "read as scale" not in name:
+            assert 0.93 - slack <= hits / n <= (1 if edge else 0.97 + slack), name
+
+
+def test_items_alone_fail_the_same_check():
+    share = {
+        sd: hits / n
+        for sd, c in COVERAGE.items()
+        for hits, n in [c["counts"]["rejects: these_models, read as scale"]]
+    }
+    assert share["0.02"] > 0.6
+    assert share["0.005"] > 0.3
