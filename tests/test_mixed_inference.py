@@ -1,0 +1,291 @@
+"""Intervals, predictions and comparisons of mixed models: against lme4, against every score drawn, and by hand."""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import chi2
+
+from mmpc_analysis.exact_mixed import set_up, solve
+from mmpc_analysis.formulas import parse_formula
+from mmpc_analysis.mixed import fit_mixed
+from mmpc_analysis.mixed_engines import (
+    EngineError,
+    check_fit,
+    exact_estimates,
+    make_columns,
+    statsmodels_estimates,
+)
+from mmpc_analysis.mixed_inference import (
+    contrasts,
+    diagnose,
+    intraclass,
+    likelihood_ratio,
+    logit_scores,
+    marginal_means,
+    marginal_slopes,
+    random_effects,
+    residuals,
+    variance_intervals,
+)
+from mmpc_analysis.mixed_variances import bootstrap, profile_intervals, simulate_problem
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "tests" / "data" / "mixed"
+SPEC = importlib.util.spec_from_file_location("mixed_tables", ROOT / "tools" / "mixed_tables.py")
+TABLES = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(TABLES)
+LME4 = json.loads((DATA / "lme4.json").read_text("utf-8"))
+
+
+def table_of(name):
+    if "/" not in name:
+        table = pd.read_csv(DATA / f"{name}.csv")
+        return table.assign(temp=table["temp"].astype(float)) if name == "cake" else table
+    made = LME4["made"][name.split("/")[0]]
+    return TABLES.gaps(TABLES.simulate(made["items"], made["seed"], **made["settings"]), made["gaps"])
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        f
+        for f in LME4["fits"]
+        if f["reml"] and not f["singular"] and not f["name"].startswith(("large", "zeros"))
+    ],
+    ids=lambda f: f"{f['name']} {f['formula']}",
+)
+def test_predicted_effects_are_lme4s(stored):
+    fit = fit_mixed(table_of(stored["name"]), stored["formula"])
+    ours = random_effects(fit)
+    ours["group"] = [":".join(sorted(g.split(":"))) for g in ours["group"]]
+    checked = 0
+    for group, columns in stored["ranef"].items():
+        names = [":".join(sorted(str(n).split(":"))) for n in np.atleast_1d(stored["ranef_names"][group])]
+        key = ":".join(sorted(group.split(":")))
+        for term, values in columns.items():
+            mine = ours[(ours["group"] == key) & (ours["term"] == term)]
+            level = [
+                ":".join(sorted(map(str, n if isinstance(n, tuple) else str(n).split(":"))))
+                for n in mine["level"]
+            ]
+            mine = pd.Series(mine["value"].to_numpy(), index=level)
+            spread = max(np.abs(mine).max(), 1e-12)
+            np.testing.assert_allclose(mine[names], np.atleast_1d(values), atol=3e-4 * spread)
+            checked += len(names)
+    assert checked
+
+
+@pytest.mark.parametrize("stored", [f for f in LME4["fits"] if f.get("profile")], ids=lambda f: f["name"])
+def test_profiles_of_the_full_likelihood_are_lme4s(stored):
+    fit = fit_mixed(table_of(stored["name"]), stored["formula"], reml=False)
+    mine = profile_intervals(fit.solution)
+    for row in mine.itertuples():
+        group = ":".join(reversed(row.group.split(":")))
+        name = "sigma" if row.group == "residual" else f"sd_(Intercept)|{group}"
+        assert [row.low, row.high] == pytest.approx(
+            stored["profile"][name], rel=2e-3, abs=2e-3 * row.estimate
+        )
+
+
+# ---------------------------------------------------------------- a table in small is a table
+
+SMALL = TABLES.simulate(8, 31)
+FIT = fit_mixed(SMALL, TABLES.FORMULAS["C"])
+
+
+def test_drawing_in_small_is_drawing_every_score():
+    "Means over draws of estimates, spread and components, drawn in small and score by score."
+    true = dataclasses.replace(FIT.solution, theta=np.array([0.8, 0.3]), sigma=0.15)
+    truth = exact_estimates(true).components.set_index("group")["value"]
+    rng, formula = np.random.default_rng(5), parse_formula(TABLES.FORMULAS["C"])
+    small = [exact_estimates(solve(simulate_problem(true, rng), starts=(1.0,))) for _ in range(150)]
+    from mmpc_analysis.compressed import compress
+
+    whole = []
+    n = len(SMALL) // 6
+    for _ in range(150):
+        value = rng.normal(size=(n, 1)) * truth["item"] + rng.normal(size=6) * truth["model"]
+        value = value + 0.15 * rng.normal(size=(n, 6))
+        whole.append(
+            exact_estimates(solve(set_up(compress(SMALL.assign(value=value.ravel()), formula), formula)))
+        )
+    for k in range(3):
+        a, b = (np.array([e.components["value"][k] for e in es]) for es in (small, whole))
+        error = np.sqrt((a.var() + b.var()) / 150)
+        assert abs(a.mean() - b.mean()) < 4 * error
+        assert 0.7 < a.std() / b.std() < 1.4
+    a, b = (np.array([e.values[1] for e in es]) for es in (small, whole))
+    assert 0.75 < a.std() / b.std() < 1.35
+
+
+def test_a_seed_gives_the_same_bootstrap():
+    pd.testing.assert_frame_equal(bootstrap(FIT.solution, 3, seed=4), bootstrap(FIT.solution, 3, seed=4))
+
+
+def test_correlated_effects_have_bootstrap_intervals():
+    fit = fit_mixed(table_of("sleepstudy"), "Reaction ~ Days + (Days | Subject)")
+    found = variance_intervals(fit, "bootstrap", draws=60).set_index(["group", "term", "other"])
+    assert (found["low"] <= found["high"]).all()
+    residual = found.loc[("residual", "", "")]
+    assert residual["low"] < 25.59 < residual["high"]
+    assert set(found["question"]) == {"this_table"}
+
+
+# ---------------------------------------------------------------- means, slopes, shares
+
+
+def test_marginal_means_and_slopes_are_differences_of_cell_means():
+    "Balanced: the mean of a category over models and items is its mean score."
+    means = marginal_means(FIT, by=("category",))
+    balanced = SMALL.groupby("category", observed=True)["value"].mean()
+    differences = means["estimate"] - means["estimate"].mean()
+    np.testing.assert_allclose(differences, balanced - balanced.mean(), atol=1e-8)
+    slopes = marginal_slopes(FIT)
+    for family, row in zip(slopes["family"], slopes.itertuples(), strict=True):
+        part = SMALL[SMALL["family"] == family].groupby("model", observed=True)
+        x, y = part["log10p"].first(), part["value"].mean()
+        assert row.estimate == pytest.approx(np.polyfit(x, y, 1)[0], rel=1e-6)
+
+
+def test_contrasts_repeat_the_table():
+    same = contrasts(FIT, np.eye(len(FIT.table)), list(FIT.table["term"]))
+    for column in ("estimate", "standard_error", "dof", "low", "p_value"):
+        np.testing.assert_allclose(same[column], FIT.table[column], rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [5, 6, 8, 9])
+def test_slopes_rest_on_models_also_where_their_variance_is_zero(seed):
+    "The slope of one family is a line through three mean scores, with the spread of both families' about their lines."
+    frame = TABLES.simulate(30, seed, sd_model=0.0)
+    slopes = marginal_slopes(fit_mixed(frame, TABLES.FORMULAS["C"]))
+    models = frame.groupby("model", observed=True).agg(
+        y=("value", "mean"), x=("log10p", "first"), f=("family", "first")
+    )
+    fits = {f: np.polyfit(g["x"], g["y"], 1) for f, g in models.groupby("f", observed=True)}
+    rest = sum(
+        ((g["y"] - np.polyval(fits[f], g["x"])) ** 2).sum() for f, g in models.groupby("f", observed=True)
+    )
+    for row in slopes.itertuples():
+        x = models.loc[models["f"] == row.family, "x"]
+        assert row.standard_error == pytest.approx(np.sqrt(rest / 2 / ((x - x.mean()) ** 2).sum()), rel=1e-4)
+        assert row.dof == pytest.approx(2, abs=1e-2)
+
+
+def test_shares_add_up():
+    shares = intraclass(fit_mixed(table_of("Dyestuff"), "Yield ~ 1 + (1 | Batch)"))
+    assert shares["share"].tolist() == pytest.approx(
+        [42.00060**2 / (42.00060**2 + 49.51010**2), 49.51010**2 / (42.00060**2 + 49.51010**2)], rel=1e-5
+    )
+
+
+def test_residuals_are_scores_less_everything():
+    "lme4's residuals of Penicillin have the standard deviation that its fitted values leave, by hand from its own effects."
+    frame = table_of("Penicillin")
+    fit = fit_mixed(frame, "diameter ~ 1 + (1 | plate) + (1 | sample)")
+    effects = random_effects(fit).set_index(["group", "level"])["value"]
+    mean = fit.table["estimate"].iloc[0]
+    by_hand = [
+        r.diameter - mean - effects["plate", r.plate] - effects["sample", r.sample]
+        for r in frame.itertuples()
+    ]
+    table = residuals(fit)
+    np.testing.assert_allclose(np.sort(table.ravel()), np.sort(by_hand), atol=1e-10)
+    assert np.isfinite(diagnose(fit, bounds=(0, 50))).all()
+
+
+def test_logit_moves_only_the_ends():
+    frame = pd.DataFrame({"value": [0.0, 0.5, 0.9, 1.0, np.nan]})
+    moved = logit_scores(frame)["value"]
+    assert moved[1] == 0
+    assert moved[0] == pytest.approx(np.log(0.05 / 0.95))
+    assert moved[3] == pytest.approx(np.log(0.95 / 0.05))
+    assert np.isnan(moved[4])
+    assert frame["value"][0] == 0
+
+
+# ---------------------------------------------------------------- likelihood ratios
+
+
+def test_a_variance_at_its_edge_has_the_mixture_null():
+    small = fit_mixed(SMALL, TABLES.FORMULAS["A"])
+    test = likelihood_ratio(small, FIT)
+    assert test["statistic"] == pytest.approx(max(small.criterion - FIT.criterion, 0))
+    p = chi2.sf(test["statistic"], 1) / 2 if test["statistic"] > 0 else 1.0
+    assert test["p_value"] == pytest.approx(p)
+
+
+def test_fixed_effects_are_compared_on_the_full_likelihood():
+    "sleepstudy without Days: 1775.4760 against 1751.9393 of lme4, deviances on the full likelihood."
+    frame = table_of("sleepstudy")
+    fits = [fit_mixed(frame, f"Reaction ~ {x} + (1 + Days | Subject)") for x in ("1", "Days")]
+    test = likelihood_ratio(*fits)
+    assert test["statistic"] == pytest.approx(23.5365, abs=2e-3)
+    assert test["dof"] == 1
+    assert test["p_value"] == pytest.approx(chi2.sf(23.5365, 1), rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "value ~ log10p + (1|item)",
+        "value ~ log10p*family + category + (1|category:model) + (1|item) + (1|model)",
+    ],
+)
+def test_formulas_that_are_not_nested_are_refused(other):
+    large = fit_mixed(SMALL, other)
+    with pytest.raises(ValueError, match="nested"):
+        likelihood_ratio(large, fit_mixed(SMALL, "value ~ family + (1|item)"))
+
+
+# ---------------------------------------------------------------- guards of foreign fits
+
+
+def test_a_wrong_foreign_fit_is_not_believed():
+    columns = make_columns(table_of("sleepstudy"), parse_formula("Reaction ~ Days + (1 | Subject)"))
+    right = statsmodels_estimates(columns)
+    turn = columns.triangle / columns.scale
+    covariance, variance = turn @ right.covariance @ turn.T, (right.sigma / columns.scale) ** 2
+    inner = [np.array([[(right.components["value"][0] / columns.scale) ** 2]])]
+    moved = 2 * np.log(np.abs(np.diag(columns.triangle))).sum() + 2 * 178 * np.log(columns.scale)
+    check_fit(columns, right.criterion - moved, covariance, inner, variance, True, "x")
+    for wrong in (
+        (right.criterion - moved + 400, covariance, inner, variance),
+        (right.criterion - moved - 900, covariance, inner, variance),
+        (right.criterion - moved, covariance * 42, inner, variance),
+        (right.criterion - moved, covariance / 42, inner, variance),
+        (right.criterion - moved, covariance * np.nan, inner, variance),
+    ):
+        with pytest.raises(EngineError):
+            check_fit(columns, *wrong, True, "x")
+
+
+# ---------------------------------------------------------------- coverage
+
+COVERAGE = json.loads((DATA / "coverage.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("sd", sorted(COVERAGE))
+def test_intervals_cover_and_the_test_of_scale_keeps_its_level(sd):
+    "Between 93 and 97 of 100, and 4 to 6 rejections, give or take three standard errors of the tables drawn."
+    for name, (hits, n) in COVERAGE[sd]["counts"].items():
+        slack = 3 * np.sqrt(0.05 * 0.95 / n)
+        edge = name == "profile: sd of model" and sd == "0.0"  # An edge cannot be missed on its far side
+        if name.startswith("rejects: scale"):
+            assert 0.04 - slack <= hits / n <= 0.06 + slack, name
+        elif "read as scale" not in name:
+            assert 0.93 - slack <= hits / n <= (1 if edge else 0.97 + slack), name
+
+
+def test_items_alone_fail_the_same_check():
+    share = {
+        sd: hits / n
+        for sd, c in COVERAGE.items()
+        for hits, n in [c["counts"]["rejects: these_models, read as scale"]]
+    }
+    assert share["0.02"] > 0.6
+    assert share["0.005"] > 0.3
