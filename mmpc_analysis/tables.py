@@ -16,9 +16,9 @@ import pandas as pd
 
 # %% auto #0
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'LEVELS', 'HIDDEN', 'COMPLETIONS', 'SCORES',
-           'AVERAGES', 'RANKINGS', 'EFFECTS', 'TABLES', 'Column', 'Table', 'TableError', 'empty', 'validate',
-           'hash_key', 'hash_unit', 'write_bytes', 'write_text', 'write_shard', 'read_shards', 'fingerprint',
-           'write_manifest', 'read_manifest']
+           'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTRASTS', 'WALK', 'TABLES', 'Column', 'Table', 'TableError',
+           'empty', 'validate', 'hash_key', 'hash_unit', 'write_bytes', 'write_text', 'write_shard', 'read_shards',
+           'fingerprint', 'write_manifest', 'read_manifest']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ MODALITIES = ("text", "image")
 TASKS = {"image_to_text": "text", "text_to_image": "image"}
 OUTCOMES = ("ok", "repaired", "truncated", "invalid", "refused", "engine_error")
 USABLE = ("ok", "repaired")
-LEVELS = ("word", "semantic", "pixel", "patch", "distribution")
+LEVELS = ("word", "semantic", "pixel", "patch", "distribution", "faithfulness")
 
 # %% ../nbs/00_tables.ipynb #79f15e41
 HIDDEN = Table(
@@ -142,7 +142,7 @@ SCORES = Table(
         Column("family", "str", "Model family, floor or ceiling"),
         Column("parameters", "float", "Number of parameters", "count", required=False),
         Column("metric", "str", "Name of the metric"),
-        Column("level", "str", "word, semantic, pixel, patch or distribution"),
+        Column("level", "str", "word, semantic, pixel, patch, distribution or faithfulness"),
         Column("value", "float", "The score; missing where none can be given", required=False),
         Column("outcome", "str", "Outcome of the completion that was scored"),
     ),
@@ -160,7 +160,7 @@ AVERAGES = Table(
         Column("parameters", "float", "Number of parameters", "count", required=False),
         Column("category", "str", "Category, or all for the pooled mean"),
         Column("metric", "str", "Name of the metric"),
-        Column("level", "str", "word, semantic, pixel, patch or distribution"),
+        Column("level", "str", "word, semantic, pixel, patch, distribution or faithfulness"),
         Column("estimate", "float", "Mean over the items", required=False),
         Column("low", "float", "Lower bound of its interval", required=False),
         Column("high", "float", "Upper bound of its interval", required=False),
@@ -188,6 +188,31 @@ RANKINGS = Table(
     ),
 )
 
+# %% ../nbs/00_tables.ipynb #98d6f2dc
+SETS = Table(
+    "sets",
+    "one metric of all completions of a model together",
+    (
+        Column("task", "str", "image_to_text or text_to_image"),
+        Column("model", "str", "Model, or the name of a floor or ceiling"),
+        Column("family", "str", "Model family, floor or ceiling"),
+        Column("parameters", "float", "Number of parameters", "count", required=False),
+        Column("category", "str", "Category, or all"),
+        Column("metric", "str", "Name of the metric"),
+        Column("level", "str", "word or distribution"),
+        Column("estimate", "float", "Its value for the set", required=False),
+        Column("low", "float", "Lower bound of its interval", required=False),
+        Column("high", "float", "Upper bound of its interval", required=False),
+        Column("n", "int", "Items in the set, the same for all models", "count"),
+        Column("coverage", "float", "Share of the model's completions that could be used", "[0, 1]"),
+        Column("floor", "float", "The same distance between two halves of the truth", required=False),
+        Column(
+            "halves", "float", "And between one half of the truth and the other half drawn", required=False
+        ),
+    ),
+    unique=("task", "model", "category", "metric"),
+)
+
 # %% ../nbs/00_tables.ipynb #5e266687
 EFFECTS = Table(
     "effects",
@@ -211,6 +236,39 @@ EFFECTS = Table(
         Column("n", "int", "Units the estimate rests on", "count"),
         Column("method", "str", "How it was estimated"),
     ),
+)
+
+# %% ../nbs/00_tables.ipynb #64ec8e02
+CONTRASTS = Table(
+    "contrasts",
+    "how far one model gets at one level, or how much farther than at another",
+    (
+        Column("task", "str", "image_to_text or text_to_image"),
+        Column("category", "str", "Category, or all"),
+        Column("model", "str", "Model or floor"),
+        Column("family", "str", "Model family, or floor"),
+        Column("metric", "str", "Metric, empty for the mean of the level's headline metrics"),
+        Column("level", "str", "Level; for a lead, the level it is over"),
+        *EFFECTS.columns,
+    ),
+    unique=("task", "category", "model", "term", "metric", "level"),
+)
+WALK = Table(
+    "walk",
+    "a reference metric of one model after one defect was mended",
+    (
+        Column("task", "str", "image_to_text or text_to_image"),
+        Column("model", "str", "Model"),
+        Column("category", "str", "Category, or all"),
+        Column("metric", "str", "The reference's name of the metric"),
+        Column("step", "int", "Number of the step, 0 for the reference as coded"),
+        Column("name", "str", "What the step is called"),
+        Column("defect", "str", "What was wrong, and what is done instead"),
+        Column("value", "float", "Mean after the step", required=False),
+        Column("change", "float", "What the step changed", required=False),
+        Column("n", "int", "Items averaged", "count"),
+    ),
+    unique=("task", "model", "category", "metric", "step"),
 )
 
 # %% ../nbs/00_tables.ipynb #aa777956
@@ -446,4 +504,19 @@ def read_manifest(
     return json.loads(fs.cat_file(name)) if fs.exists(name) else {}
 
 # %% ../nbs/00_tables.ipynb #1eb9a226
-TABLES = {t.name: t for t in (ITEMS, INTERACTIONS, HIDDEN, COMPLETIONS, SCORES, AVERAGES, RANKINGS, EFFECTS)}
+TABLES = {
+    t.name: t
+    for t in (
+        ITEMS,
+        INTERACTIONS,
+        HIDDEN,
+        COMPLETIONS,
+        SCORES,
+        AVERAGES,
+        SETS,
+        RANKINGS,
+        EFFECTS,
+        CONTRASTS,
+        WALK,
+    )
+}
