@@ -23,10 +23,10 @@ from .text_metrics import CorpusCounts, corpus_bleu, corpus_chrf, count_corpus
 if TYPE_CHECKING:
     from mmpc_analysis.picture_encoders import PictureEncoder
 
-# %% ../nbs/72_sets.ipynb #ee958abf
+# %% ../nbs/72_sets.ipynb #dffdca51
 _CORPUS = {"corpus_bleu": corpus_bleu, "corpus_chrf": corpus_chrf}
 
-
+# %% ../nbs/72_sets.ipynb #ddc18e49
 def _flat(
     counts: CorpusCounts,  # Counts of some pairs
 ) -> np.ndarray:  # (30,) The same in one row
@@ -52,7 +52,7 @@ def _drawn_rows(
     weights = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=draws)
     return np.vstack([rows.sum(0), weights @ rows])
 
-# %% ../nbs/72_sets.ipynb #9e337973
+# %% ../nbs/72_sets.ipynb #fbcde095
 def _corpus_rows(
     titles: pd.DataFrame,  # (n, columns) category, truth and text of one model, None where the engine broke
     names: Sequence[str],  # corpus_bleu, corpus_chrf or both
@@ -67,14 +67,20 @@ def _corpus_rows(
         rows = np.stack([_flat(count_corpus([true], [text])) for true, text in pairs])
         sums[str(category)] = _drawn_rows(rows, draws, item_rng(seed, "sets", str(category)))
     sums["all"] = sum(sums.values())
-    found = []
-    for category, drawn in sums.items():
-        for name in names:
-            values = np.array([_CORPUS[name](_counts_of(row)) for row in drawn])
-            low, high = np.nanquantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
-            row = {"metric": name, "category": category, "estimate": values[0], "n": int(drawn[0, 0])}
-            found.append(row | {"low": low, "high": high})
-    return found
+    return [_corpus_row(name, category, drawn, level) for category, drawn in sums.items() for name in names]
+
+# %% ../nbs/72_sets.ipynb #9afa324a
+def _corpus_row(
+    name: str,  # corpus_bleu or corpus_chrf
+    category: str,  # Category, or all
+    drawn: np.ndarray,  # (draws + 1, 30) Sums as observed, then as drawn
+    level: float,  # Coverage of the interval
+) -> dict:  # metric, category, estimate, low, high, n
+    "A corpus metric with its percentile interval."
+    values = np.array([_CORPUS[name](_counts_of(row)) for row in drawn])
+    low, high = np.nanquantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
+    row = {"metric": name, "category": category, "estimate": values[0], "n": int(drawn[0, 0])}
+    return row | {"low": low, "high": high}
 
 # %% ../nbs/72_sets.ipynb #5efc6263
 def _features(
@@ -108,35 +114,50 @@ def _distance_rows(
     found = found.rename(columns={"value": "estimate"}).drop(columns="excess")
     return found.assign(category="all").to_dict("records")
 
-# %% ../nbs/72_sets.ipynb #c75965fc
+# %% ../nbs/72_sets.ipynb #a6dbc0f8
+def _floor_titles(
+    items: pd.DataFrame,  # (m, columns) The catalogue
+    truth: dict[str, str],  # item_id to true title
+    item_ids: list[str],  # Items of the task
+    seed: int,  # Seed of floors
+) -> pd.DataFrame:  # (rows, 5) item_id, model, family, text, usable
+    "What oracle, shuffled and template write."
+    partner = floors.shuffled_partner(items[items["item_id"].isin(truth)], seed)
+    made = {"oracle": truth, "shuffled": {i: truth[j] for i, j in partner.items()}}
+    made["template"] = floors.template_titles(items, item_ids, seed)
+    rows = [(i, name, answers[i]) for name, answers in made.items() for i in item_ids if i in answers]
+    table = pd.DataFrame(rows, columns=["item_id", "model", "text"])
+    family = table["model"].map({"oracle": "ceiling"}).fillna("floor")
+    return table.assign(family=family, usable=True)
+
+# %% ../nbs/72_sets.ipynb #0b32048b
+def _model_titles(
+    completions: pd.DataFrame,  # (n, columns) Completions of image_to_text
+    truth: dict[str, str],  # item_id to true title
+) -> pd.DataFrame:  # (rows, 6) item_id, model, family, parameters, text, usable
+    "What the models wrote."
+    rows = completions[completions["item_id"].isin(truth)].copy()
+    blind, usable = rows["blind"].astype(bool), rows["outcome"].isin(USABLE)
+    text = rows["text"].astype(object).where(usable, "")
+    return rows[["item_id", "parameters"]].assign(
+        model=rows["model"].where(~blind, "blind " + rows["model"]),
+        family=rows["family"].where(~blind, "floor"),
+        usable=usable,
+        text=text.where(rows["outcome"] != "engine_error", None),
+    )
+
+# %% ../nbs/72_sets.ipynb #de725f5d
 def _titles(
     completions: pd.DataFrame,  # (n, columns) Completions of image_to_text
     items: pd.DataFrame,  # (m, columns) The catalogue
     seed: int,  # Seed of floors
-) -> pd.DataFrame:  # (rows, 7) item_id, model, family, parameters, text, truth, usable
+) -> pd.DataFrame:  # (rows, 8) item_id, category, model, family, parameters, text, truth, usable
     "Titles of models, floors and ceiling beside the truth."
     truth = floors.true_values(items, "image_to_text")
-    rows = completions[completions["item_id"].isin(truth)].copy()
-    blind = rows["blind"].astype(bool)
-    rows["model"] = rows["model"].where(~blind, "blind " + rows["model"])
-    rows["family"] = rows["family"].where(~blind, "floor")
-    rows["usable"] = rows["outcome"].isin(USABLE)
-    text = rows["text"].astype(object).where(rows["usable"], "")
-    rows["text"] = text.where(rows["outcome"] != "engine_error", None)
-    ids = sorted(rows["item_id"].unique())
-    partner = floors.shuffled_partner(items[items["item_id"].isin(truth)], seed)
-    made = {"oracle": truth, "shuffled": {i: truth[j] for i, j in partner.items()}}
-    made["template"] = floors.template_titles(items, ids, seed)
-    kind = {"oracle": "ceiling"}
-    more = [
-        {"item_id": i, "model": m, "family": kind.get(m, "floor"), "text": answers[i], "usable": True}
-        for m, answers in made.items()
-        for i in ids
-        if i in answers
-    ]
-    rows = pd.concat([rows, pd.DataFrame(more)], ignore_index=True)
-    rows["category"] = rows["item_id"].map(items.set_index("item_id")["category"])
-    return rows.assign(truth=rows["item_id"].map(truth))
+    rows = _model_titles(completions, truth)
+    rows = pd.concat([rows, _floor_titles(items, truth, sorted(rows["item_id"].unique()), seed)])
+    category = rows["item_id"].map(items.set_index("item_id")["category"])
+    return rows.assign(category=category, truth=rows["item_id"].map(truth))
 
 # %% ../nbs/72_sets.ipynb #8cbc2e1a
 def _text_sets(
@@ -157,7 +178,19 @@ def _text_sets(
         rows += [about | row | {"coverage": coverage[row["category"]], "level": "word"} for row in found]
     return rows
 
-# %% ../nbs/72_sets.ipynb #6091d715
+# %% ../nbs/72_sets.ipynb #fdd37c0c
+def _drawn(
+    completions: pd.DataFrame,  # (n, columns) Completions of text_to_image by models that see their items
+    run: str,  # Folder of the drawn pictures
+) -> dict[str, dict]:  # Model to item_id to folder and path
+    "The pictures of each model."
+    there = completions[completions["outcome"].isin(USABLE) & completions["image"].notna()]
+    return {
+        str(model): {i: (run, path) for i, path in zip(some["item_id"], some["image"], strict=True)}
+        for model, some in there.groupby("model")
+    }
+
+# %% ../nbs/72_sets.ipynb #0b0b2205
 def _picture_sets(
     completions: pd.DataFrame,  # (n, columns) Completions of text_to_image
     items: pd.DataFrame,  # (m, columns) The catalogue
@@ -168,23 +201,14 @@ def _picture_sets(
     "Distances of every model that sees its items."
     truth = {i: (root, path) for i, path in floors.true_values(items, "text_to_image").items()}
     shown = completions[~completions["blind"].astype(bool) & completions["item_id"].isin(truth)]
-    there = shown[shown["outcome"].isin(USABLE) & shown["image"].notna()]
-    drawn = {
-        model: {i: (run, path) for i, path in zip(some["item_id"], some["image"], strict=True)}
-        for model, some in there.groupby("model")
-    }
-    encoder = choose(["effnet_cosine"])[2].get("effnet")
+    drawn, encoder = _drawn(shown, run), choose(["effnet_cosine"])[2].get("effnet")
     if encoder is None or not drawn:
         return []
-    card = shown.drop_duplicates("model").set_index("model")
-    share = there.groupby("model").size() / shown.groupby("model").size()
-    return [
-        row | {
-            "task": "text_to_image", "level": "distribution", "coverage": share[row["model"]],
-            "family": card["family"][row["model"]], "parameters": card["parameters"][row["model"]],
-        }
-        for row in _distance_rows(drawn, truth, encoder, seed)
-    ]  # fmt: skip
+    about = shown.drop_duplicates("model").set_index("model")[["family", "parameters"]]
+    about["coverage"] = pd.Series({m: len(a) for m, a in drawn.items()}) / shown.groupby("model").size()
+    rows = _distance_rows(drawn, truth, encoder, seed)
+    fixed = {"task": "text_to_image", "level": "distribution"}
+    return [row | about.loc[row["model"]].to_dict() | fixed for row in rows]
 
 # %% ../nbs/72_sets.ipynb #caf9d8f9
 def score_sets(
