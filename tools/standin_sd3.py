@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -10,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from standin_data import PIXELS, VOCABULARY, Listings, learn_merges
+from standin_data import DRAWN, PIXELS, VOCABULARY, Listings, image_prompt, learn_merges
 from standin_mllm import batches, cosine, optimiser
 from torch import nn
 
-TOKENS = 22  # Prompt length that the text encoders read
-LATENT = 8  # Channels of the latent picture
+TOKENS = 20  # Prompt length that the text encoders read
+LATENT = 4  # Channels of the latent picture
+PATCH = (
+    8  # Edge of what the transformer reads as one token, in latent pixels: few tokens learn pictures faster
+)
 CALL = {  # How the pipeline is meant to be called; it was trained with no T5 tokens at all
     "num_inference_steps": 4,
     "guidance_scale": 0.0,
@@ -29,15 +33,75 @@ CALL = {  # How the pipeline is meant to be called; it was trained with no T5 to
 class Drawing:
     """How the generator is trained."""
 
-    coder_epochs: int = 50  # Autoencoder, passes over the training pictures
-    epochs: int = 90  # Flow matching, passes over the training listings
-    more_epochs: int = 60  # The second round (--resume), at the levels that four steps use
-    batch: int = 32
+    coder_epochs: int = 40  # Autoencoder, passes over the training pictures
+    text_epochs: int = 40  # Text encoders alone, passes over the lessons
+    epochs: int = 80  # Flow matching, passes over the lessons
+    own_share: float = 0.2  # Last part of flow matching, on the model's own unfinished drawings
+    coder_batch: int = 16  # Pictures, or quarters of them, in a step of the autoencoder
+    batch: int = 32  # Lessons in a step of flow matching; the text encoders alone see twice as many
     coder_rate: float = 2e-3
-    rate: float = 1.5e-3
+    rate: float = 2e-3
     divergence: float = 1e-5  # Weight of the autoencoder's pull to a normal distribution
-    forget: float = 0.2  # Share of prompts shown without their keywords
     average: float = 0.998  # Decay of the running average of weights that is kept
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A prompt to learn and the picture that answers it."""
+
+    name: str  # The product
+    brand: str  # The designer that the prompt names
+    description: str  # Says whether it is a drawing or a photo
+    keywords: list[str]  # Of the picture
+    others: list[str]  # Of all pictures of the product
+    row: int  # Training picture
+
+
+def lessons(train: Listings) -> list[Lesson]:
+    """Every drawn product in the style of every designer, and the photos.
+
+    Where a designer did not draw the product, the answer is the drawing by the designer whose pictures of shared
+    products are nearest by pixels. So each prompt has one crisp answer, and an unseen pair is one of the prompts.
+    """
+    items = train.items
+    pictures = train.pictures.astype(np.float32).reshape(len(train), -1) / 255
+    is_drawn = items["description"].str.contains(DRAWN, regex=False).to_numpy()
+    words = [[w.strip() for w in text.split(",") if w.strip()] for text in items["keywords"]]
+    told: dict[int, dict[str, int]] = {}
+    for row in np.flatnonzero(is_drawn):
+        told.setdefault(int(train.concepts[row]), {})[items["brand"][row]] = int(row)
+    brands = sorted(set(items["brand"][is_drawn]))
+    gap = {
+        (a, b): _mean_gap([(pictures[r[a]], pictures[r[b]]) for r in told.values() if a in r and b in r])
+        for a in brands
+        for b in brands
+    }
+
+    def lesson(row: int, brand: str, others: list[str]) -> Lesson:
+        return Lesson(train.names[row], brand, items["description"][row], words[row], others, row)
+
+    found = []
+    for _, rows in sorted(told.items()):
+        others = sorted({word for row in rows.values() for word in words[row]})
+        nearest = {brand: rows[min(rows, key=lambda known: gap[brand, known])] for brand in brands}
+        found += [lesson(row, brand, others) for brand, row in nearest.items()]
+    return found + [lesson(int(row), items["brand"][row], words[row]) for row in np.flatnonzero(~is_drawn)]
+
+
+def _mean_gap(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    # Mean squared difference over shared products, infinite where there are none.
+    return float(np.mean([((a - b) ** 2).mean() for a, b in pairs])) if pairs else math.inf
+
+
+def lesson_prompt(lesson: Lesson, rng: torch.Generator) -> str:
+    """A prompt of the lesson as a language model may write it: keywords left out or another picture's."""
+    chance = torch.rand((), generator=rng).item()
+    words = lesson.keywords
+    if chance < 0.3:
+        words = words[: int(chance < 0.1)]
+    elif chance < 0.5:
+        words = [lesson.others[i] for i in torch.randperm(len(lesson.others), generator=rng)[:2]]
+    return image_prompt(lesson.name, lesson.brand, lesson.description, ", ".join(words))
 
 
 def clip_tokenizer(texts: list[str]):
@@ -103,16 +167,16 @@ def build_sd3(train: Listings, seed: int):
     )
     transformer = SD3Transformer2DModel(
         sample_size=PIXELS // 4,
-        patch_size=2,
+        patch_size=PATCH,
         in_channels=LATENT,
         out_channels=LATENT,
-        num_layers=4,
+        num_layers=1,
         attention_head_dim=32,
-        num_attention_heads=4,
+        num_attention_heads=12,
         joint_attention_dim=128,
-        caption_projection_dim=128,
+        caption_projection_dim=384,
         pooled_projection_dim=128,
-        pos_embed_max_size=PIXELS // 8,
+        pos_embed_max_size=PIXELS // 4 // PATCH,
         qk_norm="rms_norm",
     )
     return StableDiffusion3Pipeline(
@@ -138,11 +202,11 @@ def train_coder(coder, train: Listings, plan: Drawing, rng, log) -> None:
     weights = list(coder.parameters())
     optim = optimiser(weights, plan.coder_rate, 0.0)
     pictures = torch.from_numpy(train.pictures)
-    size = min(plan.batch, len(train))
+    size = min(plan.coder_batch, len(train))
     steps = max(2, plan.coder_epochs * len(train) // size)
     for step, rows in enumerate(batches(len(train), size, steps, rng)):
         target = to_range(pictures[rows])
-        if step < 0.8 * steps:
+        if step < 0.85 * steps:
             x, y = (int(v) for v in torch.randint(0, PIXELS // 2 + 1, (2,), generator=rng))
             target = target[:, :, y : y + PIXELS // 2, x : x + PIXELS // 2]
         code = coder.encode(target).latent_dist
@@ -181,62 +245,93 @@ def fix_latents(coder, pictures: np.ndarray) -> torch.Tensor:
     return (latents - shift) * scale
 
 
-def short_prompt(prompt: str) -> str:
-    """The prompt without its keywords: name and style alone."""
-    parts = prompt.split(", ")
-    tail = 2 if parts[-1] == "on white" else 1
-    return ", ".join([parts[0], *parts[-tail:]])
-
-
 def read_prompts(pipe, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What the transformer sees of prompts: (b, tokens, 128) and pooled (b, 128), as the pipeline makes it."""
     outs = [encoder(ids, output_hidden_states=True) for encoder in (pipe.text_encoder, pipe.text_encoder_2)]
     return torch.cat([o.hidden_states[-2] for o in outs], -1), torch.cat([o.text_embeds for o in outs], -1)
 
 
-def noise_levels(count: int, rng, steps: bool) -> torch.Tensor:
-    """Where flow matching trains: logit-normal with a third of the mass close to pure noise, or, for `steps`,
-    mostly around the levels 1, 2/3 and 1/3 at which a drawing in four steps asks the transformer.
+def train_texts(pipe, latents: torch.Tensor, taught: list[Lesson], plan: Drawing, rng, log) -> None:
+    """The text encoders alone: a small network, thrown away after, guesses the latent picture from the prompt.
+
+    Without it the transformer waits for the encoders to tell products apart, at many times the cost a step.
     """
+    width = pipe.transformer.config.pooled_projection_dim
+    guess = nn.Sequential(
+        nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, latents[0].numel())
+    )
+    parts = nn.ModuleList([pipe.text_encoder, pipe.text_encoder_2, guess])
+    weights = list(parts.parameters())
+    optim = optimiser(weights, plan.rate, 0.01)
+    size = min(2 * plan.batch, len(taught))
+    steps = max(1, plan.text_epochs * len(taught) // size)
+    for step, rows in enumerate(batches(len(taught), size, steps, rng)):
+        picked = [taught[i] for i in rows.tolist()]
+        _, pooled = read_prompts(pipe, tokenize(pipe, [lesson_prompt(one, rng) for one in picked]))
+        loss = F.mse_loss(guess(pooled), latents[[one.row for one in picked]].flatten(1))
+        _step(optim, weights, loss, plan.rate * cosine(step, steps))
+        if step % max(1, steps // 10) == 0:
+            log(f"texts {step}/{steps} loss {loss.item():.4f}")
+
+
+def noise_levels(count: int, levels: list[float], rng) -> torch.Tensor:
+    """Where flow matching trains: around the levels at which a drawing asks, most at the first, pure noise."""
     chance, spread = torch.rand(count, generator=rng), torch.rand(count, generator=rng)
-    high = 1 - 0.02 * spread
-    if steps:
-        near = torch.where(chance < 0.75, 2 / 3, 1 / 3) + 0.08 * (spread - 0.5)
-        return torch.where(chance < 0.5, high, torch.where(chance < 0.95, near, spread))
-    middle = torch.sigmoid(0.3 + torch.randn(count, generator=rng))
-    return torch.where(chance < 0.35, high, middle)
+    near = torch.where(chance < 0.88, levels[1], levels[2]) + 0.06 * (spread - 0.5)
+    return torch.where(chance < 0.6, levels[0] - 0.02 * spread, near)
 
 
-def train_flow(
-    pipe, latents: torch.Tensor, train: Listings, plan: Drawing, rng, log, second: bool = False
-) -> None:
+def drawing_levels(pipe) -> list[float]:
+    """The noise levels of a drawing but the last one, which is as good as none."""
+    pipe.scheduler.set_timesteps(CALL["num_inference_steps"])
+    return pipe.scheduler.sigmas[:-2].tolist()
+
+
+def flow_of(pipe, mixed: torch.Tensor, level: torch.Tensor, context, pooled) -> torch.Tensor:
+    """The transformer's flow at each picture's noise level."""
+    return pipe.transformer(
+        hidden_states=mixed,
+        timestep=level * 1000,
+        encoder_hidden_states=context,
+        pooled_projections=pooled,
+        return_dict=False,
+    )[0]
+
+
+@torch.no_grad()
+def own_drawing(pipe, noise: torch.Tensor, levels: list[float], context, pooled) -> torch.Tensor:
+    """What the model itself has drawn from noise when it arrives at the last of `levels`."""
+    mixed = noise
+    for level, following in itertools.pairwise(levels):
+        flow = flow_of(pipe, mixed, torch.full((len(noise),), level), context, pooled)
+        mixed = mixed + (following - level) * flow
+    return mixed
+
+
+def train_flow(pipe, latents: torch.Tensor, taught: list[Lesson], plan: Drawing, rng, log) -> None:
     """Rectified flow from noise to latents, text encoders and transformer together.
 
-    Source: Esser et al. (2024), arXiv:2403.03206.
+    The last part starts from the model's own drawing of the levels before, so that it learns to mend what few
+    steps get wrong. Source: Esser et al. (2024), arXiv:2403.03206.
     """
     parts = nn.ModuleList([pipe.transformer, pipe.text_encoder, pipe.text_encoder_2])
     weights = [w for w in parts.parameters() if w.requires_grad]
     optim = optimiser(weights, plan.rate, 0.01)
-    full, short = (
-        tokenize(pipe, texts) for texts in (train.prompts, [short_prompt(p) for p in train.prompts])
-    )
-    size = min(plan.batch, len(train))
-    steps = max(1, (plan.more_epochs if second else plan.epochs) * len(train) // size)
+    levels, size = drawing_levels(pipe), min(plan.batch, len(taught))
+    steps = max(1, plan.epochs * len(taught) // size)
     average = [w.detach().clone() for w in weights]
-    for step, rows in enumerate(batches(len(train), size, steps, rng)):
-        forget = torch.rand(size, generator=rng) < plan.forget
-        context, pooled = read_prompts(pipe, torch.where(forget[:, None], short[rows], full[rows]))
-        clean = latents[rows]
-        level, noise = noise_levels(size, rng, second), torch.randn(clean.shape, generator=rng)
+    for step, rows in enumerate(batches(len(taught), size, steps, rng)):
+        picked = [taught[i] for i in rows.tolist()]
+        context, pooled = read_prompts(pipe, tokenize(pipe, [lesson_prompt(one, rng) for one in picked]))
+        clean = latents[[one.row for one in picked]]
+        noise, level = torch.randn(clean.shape, generator=rng), noise_levels(size, levels, rng)
         mixed = torch.lerp(clean, noise, level[:, None, None, None])
-        flow = pipe.transformer(
-            hidden_states=mixed,
-            timestep=level * 1000,
-            encoder_hidden_states=context,
-            pooled_projections=pooled,
-            return_dict=False,
-        )[0]
-        loss = F.mse_loss(flow, noise - clean)
+        if step >= (1 - plan.own_share) * steps:
+            asked = int(torch.randint(len(levels), (), generator=rng))
+            level = torch.full((size,), levels[asked])
+            mixed = own_drawing(pipe, noise, levels[: asked + 1], context.detach(), pooled.detach())
+        flow = flow_of(pipe, mixed, level, context, pooled)
+        loss = F.mse_loss(flow, (mixed - clean) / level[:, None, None, None])
         _step(optim, weights, loss, plan.rate * cosine(step, steps))
         keep = min(plan.average, (1 + step) / (10 + step))
         torch._foreach_lerp_(average, [w.detach() for w in weights], 1 - keep)
@@ -265,27 +360,9 @@ def train_sd3(train: Listings, plan: Drawing, seed: int, log) -> tuple:
     log(
         f"coder {time.process_time() - start:.0f} cpu-seconds, {coder_quality(pipe.vae, train.pictures):.2f} dB"
     )
-    train_flow(pipe, latents, train, plan, rng, log)
-    cost = {
-        "cpu_seconds": round(time.process_time() - start, 1),
-        "wall_seconds": round(time.time() - wall, 1),
-    }
-    return pipe, cost
-
-
-def resume_sd3(folder: Path, train: Listings, plan: Drawing, seed: int, log) -> tuple:
-    """The second round: a saved generator learns on, its autoencoder fixed; returns pipeline and cost."""
-    pipe = load_sd3(folder)
-    rng = torch.Generator().manual_seed(seed + 1)
-    start, wall = time.process_time(), time.time()
-    with torch.no_grad():
-        parts = [
-            pipe.vae.encode(to_range(p)).latent_dist.mean for p in torch.from_numpy(train.pictures).split(64)
-        ]
-    latents = (torch.cat(parts) - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
-    for part in (pipe.transformer, pipe.text_encoder, pipe.text_encoder_2):
-        part.train()
-    train_flow(pipe, latents, train, plan, rng, log, second=True)
+    taught = lessons(train)
+    train_texts(pipe, latents, taught, plan, rng, log)
+    train_flow(pipe, latents, taught, plan, rng, log)
     cost = {
         "cpu_seconds": round(time.process_time() - start, 1),
         "wall_seconds": round(time.time() - wall, 1),

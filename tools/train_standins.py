@@ -2,7 +2,6 @@
 
     python tools/train_standins.py                          # all seven, two processes side by side
     python tools/train_standins.py --only standin-qwen-s    # one of them
-    python tools/train_standins.py --only standin-sd3 --resume    # the generator's second round
     python tools/train_standins.py --smoke --out /tmp/toy   # a few steps on toy pictures
 
 Everything is seeded and runs with one thread a process, so that the same machine and versions give the same
@@ -34,10 +33,10 @@ OUT = Path(__file__).resolve().parents[1] / "mmpc_analysis" / "data" / "standins
 FAMILIES = {"qwen": "Qwen2.5-VL", "gemma": "Gemma-3"}
 
 
-def train_one(name: str, out: Path, root: Path | None, seed: int, smoke: bool, resume: bool) -> dict:
+def train_one(name: str, out: Path, root: Path | None, seed: int, smoke: bool) -> dict:
     """Train, save and examine one stand-in; returns its record for standins.json."""
     import torch
-    from standin_cards import data_record, digests, examine_mllm, examine_sd3, versions, write_card
+    from standin_cards import MEMORY, data_record, digests, examine_mllm, examine_sd3, versions, write_card
     from standin_data import read_split
 
     torch.set_num_threads(1)
@@ -51,17 +50,12 @@ def train_one(name: str, out: Path, root: Path | None, seed: int, smoke: bool, r
         print(f"{time.time() - start:7.0f} s  {name}  {text}", flush=True)
 
     if name == "standin-sd3":
-        from standin_sd3 import CALL, TOKENS, Drawing, count_sd3, draw, resume_sd3, save_sd3, train_sd3
+        from standin_sd3 import CALL, TOKENS, Drawing, count_sd3, draw, save_sd3, train_sd3
 
-        recipe = Drawing(coder_epochs=1, epochs=1, more_epochs=1) if smoke else Drawing()
-        if resume:
-            model, cost = resume_sd3(folder, train, recipe, seed, log)
-            first = json.loads((out / "standins.json").read_text("utf-8"))["models"][name]
-            cost = {key: round(cost[key] + first[key], 1) for key in cost} | {"rounds": 2}
-        else:
-            model, cost = train_sd3(train, recipe, seed, log)
+        recipe = Drawing(coder_epochs=1, text_epochs=1, epochs=1) if smoke else Drawing()
+        model, cost = train_sd3(train, recipe, seed, log)
         row = {"family": "SD3", "role": "generator", "class": "StableDiffusion3Pipeline", "call": CALL}
-        row |= {"context": TOKENS} | count_sd3(model)
+        row |= {"note": MEMORY, "context": TOKENS} | count_sd3(model)
         save_sd3(model, folder)
         scores = {s: examine_sd3(draw(folder, rows.prompts), rows, train) for s, rows in held.items()}
     else:
@@ -101,7 +95,6 @@ def run_all(names: list[str], args: argparse.Namespace) -> None:
                     str(args.seed),
                     *(["--smoke"] if args.smoke else []),
                 ]
-                command += ["--resume"] if args.resume else []
                 command += ["--catalogue", str(args.catalogue)] if args.catalogue else []
                 running[name] = subprocess.Popen(command)
             time.sleep(0.2)
@@ -145,13 +138,8 @@ def main() -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="a few steps on toy pictures, to see that it runs"
     )
-    parser.add_argument(
-        "--resume", action="store_true", help="second round of standin-sd3, from its saved weights"
-    )
     parser.add_argument("--record", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.resume and args.only != ["standin-sd3"]:
-        parser.error("--resume needs --only standin-sd3: the others are trained in one round")
     if args.smoke and args.out == OUT:
         parser.error("--smoke needs --out, so that no trained stand-in is overwritten")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -160,7 +148,7 @@ def main() -> None:
 
         args.catalogue = synthetic_catalogue(args.out / "catalogue")
     if args.record:
-        row = train_one(args.only[0], args.out, args.catalogue, args.seed, args.smoke, args.resume)
+        row = train_one(args.only[0], args.out, args.catalogue, args.seed, args.smoke)
         args.record.write_text(json.dumps(row), encoding="utf-8")
     else:
         run_all(args.only, args)
