@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['score_sets']
 
-# %% ../nbs/72_sets.ipynb #cc9682b6
+# %% ../nbs/72_sets.ipynb #4ba20e36
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,11 +16,9 @@ from .averages import check_draws, item_rng
 from .distribution_metrics import FeatureSet, compare_sets, feature_set
 from .measures import choose, pooled_features, stack_pictures
 from .metrics import METRICS
+from .picture_encoders import PictureEncoder
 from .tables import COMPLETIONS, SETS, TASKS, USABLE, empty, validate
 from .text_metrics import CorpusCounts, corpus_bleu, corpus_chrf, count_corpus
-
-if TYPE_CHECKING:
-    from mmpc_analysis.picture_encoders import PictureEncoder
 
 # %% ../nbs/72_sets.ipynb #dffdca51
 _CORPUS = {"corpus_bleu": corpus_bleu, "corpus_chrf": corpus_chrf}
@@ -52,20 +49,27 @@ def _drawn_rows(
     weights = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=draws)
     return np.vstack([rows.sum(0), weights @ rows])
 
-# %% ../nbs/72_sets.ipynb #fbcde095
+# %% ../nbs/72_sets.ipynb #120afc47
+def _title_counts(
+    titles: pd.DataFrame,  # (n, columns) truth and text, None where the engine broke
+) -> np.ndarray:  # (n, 30) Counts of each pair
+    "One row of counts per item."
+    pairs = zip(titles["truth"], titles["text"], strict=True)
+    return np.stack([_flat(count_corpus([true], [text])) for true, text in pairs])
+
+# %% ../nbs/72_sets.ipynb #16b4eda4
 def _corpus_rows(
-    titles: pd.DataFrame,  # (n, columns) category, truth and text of one model, None where the engine broke
+    titles: pd.DataFrame,  # (n, columns) category, truth and text of one model
     names: Sequence[str],  # corpus_bleu, corpus_chrf or both
     draws: int,  # Number of draws
     seed: int,  # Seed of the draws
     level: float,  # Coverage of the interval
 ) -> list[dict]:  # metric, category, estimate, low, high, n
     "Corpus metrics of one model, per category and pooled."
-    sums = {}
-    for category, some in titles.groupby("category"):
-        pairs = zip(some["truth"], some["text"], strict=True)
-        rows = np.stack([_flat(count_corpus([true], [text])) for true, text in pairs])
-        sums[str(category)] = _drawn_rows(rows, draws, item_rng(seed, "sets", str(category)))
+    sums = {
+        str(category): _drawn_rows(_title_counts(some), draws, item_rng(seed, "sets", str(category)))
+        for category, some in titles.groupby("category")
+    }
     sums["all"] = sum(sums.values())
     return [_corpus_row(name, category, drawn, level) for category, drawn in sums.items() for name in names]
 
@@ -82,10 +86,10 @@ def _corpus_row(
     row = {"metric": name, "category": category, "estimate": values[0], "n": int(drawn[0, 0])}
     return row | {"low": low, "high": high}
 
-# %% ../nbs/72_sets.ipynb #5efc6263
+# %% ../nbs/72_sets.ipynb #2e26ab7d
 def _features(
     answers: dict[str, tuple],  # item_id to folder and path
-    encoder: "PictureEncoder",  # A picture encoder
+    encoder: PictureEncoder,  # A picture encoder
 ) -> FeatureSet:  # Of the pictures that open
     "Features of a model's pictures."
     ids, parts = sorted(answers), []
@@ -97,16 +101,16 @@ def _features(
         parts.append(some)
     return feature_set(ids, np.concatenate(parts))
 
-# %% ../nbs/72_sets.ipynb #10600cf5
+# %% ../nbs/72_sets.ipynb #6d6953ee
 def _distance_rows(
     drawn: dict[str, dict],  # Model to item_id to folder and path
     truth: dict[str, tuple],  # item_id to folder and path
-    encoder: "PictureEncoder",  # A picture encoder
+    encoder: PictureEncoder,  # A picture encoder
     seed: int,  # Seed of the halves
 ) -> list[dict]:  # model, metric, estimate, low, high, n, coverage, floor, halves
     "Distances of each model's pictures to the true ones."
     ids = sorted(set().union(*drawn.values()))
-    sets = {model: _features(answers, encoder) for model, answers in drawn.items() if answers}
+    sets = {model: _features(answers, encoder) for model, answers in drawn.items()}
     common = set(ids).intersection(*(features.ids for features in sets.values()))
     if len(common) < 4:
         return []
