@@ -75,7 +75,8 @@ class DrawingChoice:
 class ScoreChoice:
     "How answers are scored and averaged."
 
-    metrics: tuple[str, ...] = ()  # Names of metrics, empty for all that are installed
+    metrics: tuple[str, ...] = ()  # Names of metrics, empty for all that can run
+    weights: dict = field(default_factory=dict)  # Kind of encoder, such as clip, to folder or name@revision
     draws: int = 1000  # Bootstrap samples of the items
     level: float = 0.95  # Coverage of the intervals
 
@@ -263,13 +264,19 @@ def _check_names(
     study: Study,  # What is asked for
 ) -> None:
     "Refuse a mechanism, task or metric that there is not."
+    from mmpc_analysis.measures import WEIGHTS
+    from mmpc_analysis.metrics import metric_card
     from mmpc_analysis.missing import MECHANISMS
-    from mmpc_analysis.scores import METRICS
 
+    for name in study.scores.metrics:
+        try:
+            metric_card(name)
+        except ValueError as problem:
+            raise ValueError(f"scores.metrics: {problem}") from problem
     for key, given, known in (
         ("missing.mechanism", (study.missing.mechanism,), MECHANISMS),
         ("completion.tasks", study.completion.tasks, tables.TASKS),
-        ("scores.metrics", study.scores.metrics, METRICS),
+        ("scores.weights", study.scores.weights, WEIGHTS),
     ):
         for name in set(given) - set(known):
             raise ValueError(f"{key} must be among {', '.join(known)}, got {name!r}")

@@ -13,6 +13,7 @@ import pandas as pd
 from . import figures, tables
 from .correlation import in_words
 from .figures import number, readable
+from .metrics import METRICS
 from .pages import Safe, escaped, joined, markup
 
 # %% auto #0
@@ -82,6 +83,7 @@ def headline_metrics(
 ) -> list[str]:  # One metric per level, from fine to coarse
     "The metric that stands for each level."
     rows = averages[averages["task"] == task].drop_duplicates(["level", "metric"])
+    rows = rows[[name not in METRICS or METRICS[name].headline for name in rows["metric"]]]
     place = rows["level"].map({level: k for k, level in enumerate(_ORDER)}).fillna(len(_ORDER))
     keys = rows.assign(place=place, second=~rows["metric"].isin(_PREFERRED))
     return keys.sort_values(["place", "second", "metric"]).drop_duplicates("level")["metric"].tolist()
@@ -91,8 +93,6 @@ def lower_is_better(
     metric: str,  # Name of a metric
 ) -> bool:  # False for a metric without a card
     "Whether a smaller score is the better one."
-    from mmpc_analysis.scores import METRICS
-
     return metric in METRICS and METRICS[metric].better == "lower"
 
 # %% ../nbs/84_findings.ipynb #da867a4b

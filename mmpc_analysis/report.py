@@ -14,11 +14,14 @@ from mmpc_analysis.sections import (
     examples,
     in_short,
     laid_out,
+    levels,
     outcomes,
     provenance,
+    reference_walk,
     scale,
     scores,
     set_aside,
+    whole_sets,
 )
 
 # %% auto #0
@@ -42,11 +45,16 @@ _READING = Safe("""<ul><li>An interval says how far a mean would move with other
 SECTIONS = (
     Section("short", "In short", in_short),
     Section("scores", "Scores", scores),
+    Section("levels", "Level against level", levels, link="Levels"),
     Section("categories", "Categories", categories),
     Section("scale", "Scale", scale),
     Section("examples", "Best and worst completions", examples, link="Examples"),
     Section("outcomes", "Outcomes and coverage", outcomes, link="Outcomes"),
     Section("floors", "Floors and ceiling", lambda run: _FLOORS, link="Floors"),
+    Section("sets", "Whole sets", whole_sets, link="Sets"),
+    Section(
+        "reference", "From the reference implementation's numbers to ours", reference_walk, link="Reference"
+    ),
     Section("aside", "What was set aside", set_aside, link="Set aside"),
     Section("reading", "How to read it", lambda run: _READING),
     Section("provenance", "Provenance", provenance),

@@ -16,6 +16,7 @@ from .correlation import scale_warning
 from mmpc_analysis.exhibits import (
     category_table,
     effect_table,
+    estimate_cell,
     example_card,
     model_cell,
     pick_examples,
@@ -34,12 +35,16 @@ from mmpc_analysis.findings import (
     scale_sentence,
     tasks_of,
 )
+from .levels import level_words
+from .metrics import METRICS, metric_card
 from .pages import Safe, escaped, figure_html, joined, markup, table_html
+from .parity import walk_table
 
 # %% auto #0
-__all__ = ['Absent', 'Section', 'needed', 'laid_out', 'in_short', 'scores_of_task', 'scores', 'by_metric', 'category_piece',
-           'categories', 'scale_piece', 'scale', 'examples_of_task', 'examples', 'outcome_table', 'outcomes',
-           'failed_answers', 'set_aside_rows', 'set_aside', 'flat', 'provenance']
+__all__ = ['Absent', 'Section', 'needed', 'laid_out', 'in_short', 'scores_of_task', 'scores', 'by_metric', 'level_piece',
+           'levels', 'set_rows', 'whole_sets', 'walk_piece', 'reference_walk', 'category_piece', 'categories',
+           'scale_piece', 'scale', 'examples_of_task', 'examples', 'outcome_table', 'outcomes', 'failed_answers',
+           'set_aside_rows', 'set_aside', 'flat', 'provenance']
 
 # %% ../nbs/86_sections.ipynb #f478f9a5
 class Absent(Exception):
@@ -147,6 +152,90 @@ def by_metric(
     for task in tasks_of(averages):
         pieces.append(markup("<h3>{t}</h3>", t=TASK_TITLES[task]))
         pieces += [make(run, task, metric) for metric in headline_metrics(averages, task)]
+    return joined(pieces)
+
+# %% ../nbs/86_sections.ipynb #2f693b8c
+def level_piece(
+    contrasts: pd.DataFrame,  # Contrasts table
+    task: str,  # image_to_text or text_to_image
+) -> Safe:  # Heading, sentence, figure and numbers
+    "How far models get at each level of one task."
+    words = "Share of the way from another product of the category to the truth, per level and model, with intervals."
+    figure = figure_html(figures.share_of_way(contrasts, task), f"way-{task}", words)
+    rows = contrasts[
+        (contrasts["task"] == task) & (contrasts["category"] == "all") & (contrasts["metric"] == "")
+    ]
+    cells = {
+        "Model": [model_cell(m) for m in rows["model"]],
+        "Quantity": [
+            f"{t} at the {v} level" if t == "share" else t
+            for t, v in zip(rows["term"], rows["level"], strict=True)
+        ],
+        "Share": [estimate_cell(row) for _, row in rows.iterrows()],
+    }
+    table = table_html(
+        cells, f"{TASK_TITLES[task]}: share of the way, and lead of the semantic level.", ("Share",)
+    )
+    said = markup("<p>{s}</p>", s=level_words(contrasts, task))
+    return joined([markup("<h3>{t}</h3>", t=TASK_TITLES[task]), said, with_numbers(figure, table)])
+
+# %% ../nbs/86_sections.ipynb #9f4dd48a
+def levels(
+    run: RunTables,  # The run
+) -> Safe:  # A piece per task
+    "Whether the meaning stays where words and patches are lost."
+    contrasts = needed(run, "contrasts")
+    return joined([level_piece(contrasts, task) for task in tasks_of(contrasts)])
+
+# %% ../nbs/86_sections.ipynb #fee3f7ff
+def set_rows(
+    sets: pd.DataFrame,  # Sets table
+    metric: str,  # Metric
+) -> Safe:  # One row per model
+    "One metric of whole sets, over all products."
+    rows = sets[(sets["metric"] == metric) & (sets["category"] == "all")]
+    spread = rows["estimate"].abs().max()
+    cells = {"Model": [model_cell(m) for m in rows["model"]]}
+    cells["Value"] = [estimate_cell(row, spread) for _, row in rows.iterrows()]
+    if rows["floor"].notna().any():
+        cells["Half of it"] = [figures.number(v, spread) for v in rows["halves"]]
+        cells["Floor: truth in halves"] = [figures.number(v, spread) for v in rows["floor"]]
+    cells["Items"] = [f"{n:,}" for n in rows["n"]]
+    cells["Usable"] = [share(c) for c in rows["coverage"]]
+    return table_html(cells, f"{readable(metric)}: {metric_card(metric).formula}", tuple(list(cells)[1:]))
+
+# %% ../nbs/86_sections.ipynb #2b0b1426
+def whole_sets(
+    run: RunTables,  # The run
+) -> Safe:  # A table per metric
+    "What all completions of a model say together."
+    sets = needed(run, "sets")
+    return joined([set_rows(sets, metric) for metric in METRICS if metric in set(sets["metric"])])
+
+# %% ../nbs/86_sections.ipynb #eb2cf7e0
+def walk_piece(
+    walk: pd.DataFrame,  # Walk table
+    metric: str,  # The reference's name of the metric
+) -> Safe:  # A table and its steps
+    "The walk of one metric, over all products."
+    wide = walk_table(walk, metric)
+    spread = wide.abs().max().max()
+    cells = {"Model": [model_cell(m) for m in wide.index]}
+    cells |= {readable(c): [figures.number(v, spread) for v in wide[c]] for c in wide.columns}
+    table = table_html(cells, f"{readable(metric)}: one defect mended per column.", tuple(list(cells)[1:]))
+    steps = [markup("<dt>{c}</dt><dd>{d}</dd>", c=readable(c), d=d) for c, d in wide.attrs["defects"].items()]
+    return joined([table, markup('<dl class="facts">{s}</dl>', s=joined(steps, ""))])
+
+# %% ../nbs/86_sections.ipynb #4e85ef7c
+def reference_walk(
+    run: RunTables,  # The run
+) -> Safe:  # A piece per metric of the reference
+    "What each defect of the reference implementation does to its numbers."
+    walk, pieces = needed(run, "walk"), []
+    for task in tasks_of(walk):
+        pieces.append(markup("<h3>{t}</h3>", t=TASK_TITLES[task]))
+        metrics = dict.fromkeys(walk.loc[walk["task"] == task, "metric"])
+        pieces += [walk_piece(walk[walk["task"] == task], metric) for metric in metrics]
     return joined(pieces)
 
 # %% ../nbs/86_sections.ipynb #ebcd4e39

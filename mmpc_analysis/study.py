@@ -30,8 +30,8 @@ from mmpc_analysis.declaration import (
 from .manifest import write_run_manifest
 
 # %% auto #0
-__all__ = ['STAGES', 'chosen_ids', 'hidden_of', 'Subject', 'subject_of', 'completed', 'drawn', 'scored', 'analysed', 'Run',
-           'run_study']
+__all__ = ['STAGES', 'chosen_ids', 'hidden_of', 'Subject', 'subject_of', 'completed', 'drawn', 'scored', 'compared', 'analysed',
+           'Run', 'run_study']
 
 # %% ../nbs/88_study.ipynb #84310a11
 def _unchanged(
@@ -241,15 +241,55 @@ def scored(
 
     names = list(study.scores.metrics) or None
     prints = [tables.fingerprint(completions.drop(columns="seconds")), tables.fingerprint(subject.items)]
+    weights = study.scores.weights
     how = {
         "root": subject.catalogue.root,
         "run": out,
         "metrics": names,
         "seed": study.seed,
-        "progress": progress,
+        "weights": weights,
     }
-    make = partial(score, completions, subject.items, **how)
-    return _kept(out, tables.SCORES, [*prints, names, study.seed], make)
+    make = partial(score, completions, subject.items, progress=progress, **how)
+    return _kept(out, tables.SCORES, [*prints, names, study.seed, weights], make)
+
+# %% ../nbs/88_study.ipynb #60d84245
+def compared(
+    study: Study,  # Bootstrap draws, level and seed
+    subject: Subject,  # Items and their pictures
+    completions: pd.DataFrame,  # (k, columns) Completions with their pictures
+    scores: pd.DataFrame,  # (rows, columns) Scores
+    out: str,  # Folder of the run
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # Sets, contrasts of levels, walk from the reference
+    "What a study says about whole sets, levels and the reference implementation."
+    from mmpc_analysis.levels import level_contrast
+    from mmpc_analysis.parity import parity_walk
+    from mmpc_analysis.sets import score_sets
+
+    prints = [tables.fingerprint(completions.drop(columns="seconds")), tables.fingerprint(subject.items)]
+    how = {"seed": study.seed, "level": study.scores.level}
+    places = {"root": subject.catalogue.root, "run": out}
+    _keep_counts(subject.items, out)
+    make = partial(score_sets, completions, subject.items, **places, **how)
+    sets = _kept(out, tables.SETS, [*prints, how], make)
+    draws = study.scores.draws
+    make = partial(level_contrast, scores, draws=draws, **how)
+    contrasts = _kept(out, tables.CONTRASTS, [tables.fingerprint(scores), how, draws], make)
+    make = partial(parity_walk, completions, subject.items, **places, seed=study.seed)
+    return sets, contrasts, _kept(out, tables.WALK, [*prints, study.seed], make)
+
+# %% ../nbs/88_study.ipynb #9c6958b3
+def _keep_counts(
+    items: pd.DataFrame,  # (n, columns) All items
+    out: str,  # Folder of the run
+) -> None:
+    "Keep what TF-IDF was fitted on, a line per category."
+    from mmpc_analysis.floors import reference_counts
+    from mmpc_analysis.texts import counts_to_json
+
+    lines = [
+        f"{json.dumps(name)}\t{counts_to_json(counts)}" for name, counts in reference_counts(items).items()
+    ]
+    tables.write_text(f"{out}/tfidf.tsv", "\n".join(lines) + "\n")
 
 # %% ../nbs/88_study.ipynb #216365c2
 def analysed(
@@ -300,7 +340,11 @@ def _work(
     scores = scored(study, subject, completions, out, progress)
     yield "scores", f"{len(scores)} scores of {scores['metric'].nunique()} metrics", keep
     averages, effects = analysed(study, scores, out)
-    yield "analysis", f"{len(averages)} averages, {len(effects)} effects of scale", keep
+    sets, contrasts, walk = compared(study, subject, completions, scores, out)
+    more = (
+        f"{len(sets)} of whole sets, {len(contrasts)} shares of levels, {len(walk)} steps from the reference"
+    )
+    yield "analysis", f"{len(averages)} averages, {len(effects)} effects of scale, {more}", keep
     yield "report", str(write_report(out)), lambda seconds: None
 
 # %% ../nbs/88_study.ipynb #6227e971

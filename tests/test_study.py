@@ -166,7 +166,7 @@ def test_files_of_ones_own_run_the_same_way(tmp_path):
     [
         ({"completion": {"models": ["standin-qwen-x"]}}, "did you mean 'standin-qwen"),
         ({"completion": {"tasks": ["text_to_text"]}}, "completion.tasks must be among"),
-        ({"scores": {"metrics": ["blue"]}}, "scores.metrics must be among"),
+        ({"scores": {"metrics": ["blue"]}}, "did you mean .bleu."),
         ({"missing": {"rates": [1.5]}}, r"must lie in \(0, 1\], got 1.5"),
         ({"missing": {"mechanism": "magic"}}, "missing.mechanism must be among"),
         ({"catalogue": {"split": "tset"}}, r"\(test, train, unseen\) or empty"),
