@@ -28,7 +28,7 @@ from mmpc_analysis.models import (
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "mmpc_analysis" / "data" / "standins"
 MLLMS = [f"standin-{family}-{size}" for family in ("gemma", "qwen") for size in "sml"]
-FIXED = {"standin-sd3": 8 * 8 * 128}  # Stored, but not learnt: the transformer's table of positions
+FIXED = {"standin-sd3": 2 * 2 * 384}  # Stored, but not learnt: the transformer's table of positions
 PUBLISHED = [
     "qwen2.5-vl-7b", "qwen2.5-vl-32b", "qwen2.5-vl-72b", "gemma-3-4b", "gemma-3-12b", "gemma-3-27b",
     "sd3.5-large-turbo",

@@ -113,8 +113,10 @@ def clip_tokenizer(texts: list[str]):
     split = pre_tokenizers.Sequence(
         [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
-    special = ["<|startoftext|>", "<|endoftext|>"]
     lower = [text.lower() for text in texts]
+    # Named first, or the learner numbers the letters that end words in random order and breaks ties by number.
+    letters = {letter for text in set(lower) for word, _ in split.pre_tokenize_str(text) for letter in word}
+    special = ["<|startoftext|>", "<|endoftext|>", *(f"{letter}</w>" for letter in sorted(letters))]
     vocab, merges = learn_merges(lower, VOCABULARY, split, special=special, ending="</w>")
     for symbol in sorted(pre_tokenizers.ByteLevel.alphabet()):
         vocab.setdefault(symbol + "</w>", len(vocab))
