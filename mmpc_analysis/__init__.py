@@ -7,20 +7,39 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
+# A function that is called like its module (bertscore, equivalence, frontier) is taken from there: at the root the name
+# is the module's as soon as that is imported.
 _HOMES = {
     "tables": ("TABLES", "validate", "read_shards", "write_shard", "fingerprint"),
     "catalogue": ("load_catalogue", "simulate_interactions"),
-    "missing": ("hide",),
+    "missing": ("gaps", "hide"),
     "models": ("MODELS", "ModelCard", "list_models", "model_card", "own_model"),
     "prompts": ("prompt_for",),
     "backends": ("load_backend",),
     "answers": ("read_answer",),
     "completions": ("complete", "certify"),
+    "reference_files": ("read_reference_answers", "read_reference_items", "read_reference_results"),
     "drawing": ("draw",),
-    "scores": ("METRICS", "average", "score"),
+    "metrics": ("METRICS", "list_metrics", "metric_card"),
+    "retrieval": ("retrieve",),
+    "averages": ("average", "paired_difference"),
+    "distribution_metrics": ("compare_sets",),
+    "scores": ("merge_scores", "score"),
+    "parity": ("parity_walk", "walk_table"),
     "correlation": ("scale_effect",),
+    "mixed": ("fit_mixed",),
+    "mixed_inference": ("likelihood_ratio", "marginal_means", "marginal_slopes", "variance_intervals"),
+    "comparison": ("compare", "sensitivity"),
+    "decision": ("cheapest", "cost_per_1000", "decision_sentence", "price_list"),
+    "frontier": ("frontier_figure",),
+    "planning": ("plan", "power_of_difference", "power_of_scale"),
+    "stability": ("rank_agreement", "rank_stability"),
+    "levels": ("level_contrast", "level_words"),
+    "declaration": ("Study", "read_study"),
+    "figures": ("heatmap", "outcome_bars", "score_against_scale"),
+    "findings": ("read_run",),
     "report": ("write_report",),
-    "study": ("Study", "read_study", "run_study"),
+    "study": ("run_study",),
 }
 _NAMES = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -476,6 +476,9 @@ def test_the_root_is_lazy():
         "import mmpc_analysis as m; print(*[n for n in m.__all__ if getattr(m, n, None) is None])"
     ).split()
     assert not names, f"mmpc_analysis.__all__ promises {names}, which are not there"
+    modules = {p.stem for p in PACKAGE.glob("*.py")}
+    twice = modules & set(python("import mmpc_analysis as m; print(*m.__all__)").split())
+    assert not twice, f"{sorted(twice)} name a module too, which wins once it is imported; leave them out"
     shown = python("import mmpc_analysis as m; print(*(set(m.__all__) - set(dir(m))))").split()
     assert not shown, f"dir(mmpc_analysis) hides {shown}; define __dir__"
 
