@@ -421,7 +421,7 @@ def _panel(
     lines = _yardsticks(table, names, along="y")
     return [trace, *(line | {"legendgroup": line["name"], "showlegend": legend} for line in lines)]
 
-# %% ../nbs/80_figures.ipynb #9c8f1ce9
+# %% ../nbs/80_figures.ipynb #9283c564
 def share_of_way(
     contrasts: pd.DataFrame,  # Contrasts table, from `levels.level_contrast`
     task: str,  # image_to_text or text_to_image
@@ -454,6 +454,10 @@ def share_of_way(
     figure.update_xaxes(title_text="Share of the way from another product of the category to the truth")
     names = [f"{level} level" for level in levels]
     figure.update_yaxes(
-        tickvals=list(range(len(levels))), ticktext=names, autorange="reversed", showgrid=False
+        tickvals=list(range(len(levels))),
+        ticktext=names,
+        autorange="reversed",
+        showgrid=False,
+        zeroline=False,
     )
     return figure

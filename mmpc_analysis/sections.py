@@ -187,19 +187,20 @@ def levels(
     contrasts = needed(run, "contrasts")
     return joined([level_piece(contrasts, task) for task in tasks_of(contrasts)])
 
-# %% ../nbs/86_sections.ipynb #fee3f7ff
+# %% ../nbs/86_sections.ipynb #ea158b4c
 def set_rows(
     sets: pd.DataFrame,  # Sets table
     metric: str,  # Metric
 ) -> Safe:  # One row per model
     "One metric of whole sets, over all products."
     rows = sets[(sets["metric"] == metric) & (sets["category"] == "all")]
+    rows = rows.set_index("model", drop=False).loc[figures.ordered(rows)]
     spread = rows["estimate"].abs().max()
     cells = {"Model": [model_cell(m) for m in rows["model"]]}
     cells["Value"] = [estimate_cell(row, spread) for _, row in rows.iterrows()]
     if rows["floor"].notna().any():
-        cells["Half of it"] = [figures.number(v, spread) for v in rows["halves"]]
-        cells["Floor: truth in halves"] = [figures.number(v, spread) for v in rows["floor"]]
+        cells["At half the items"] = [figures.number(v, spread) for v in rows["halves"]]
+        cells["Truth against itself"] = [figures.number(v, spread) for v in rows["floor"]]
     cells["Items"] = [f"{n:,}" for n in rows["n"]]
     cells["Usable"] = [share(c) for c in rows["coverage"]]
     return table_html(cells, f"{readable(metric)}: {metric_card(metric).formula}", tuple(list(cells)[1:]))

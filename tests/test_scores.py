@@ -18,7 +18,11 @@ from mmpc_analysis.scores import merge_scores, score
 CATALOGUE = Path(mmpc_analysis.__file__).parent / "data" / "catalogue"
 ITEMS = pd.read_csv(CATALOGUE / "items.csv", dtype=str)
 TEST = ITEMS[ITEMS["split"] == "test"]
-METRICS = {name: card for name, card in CARDS.items() if not card.of_sets and name not in ("clip_score", "lpips_alex")}
+METRICS = {
+    name: card
+    for name, card in CARDS.items()
+    if not card.of_sets and name not in ("clip_score", "lpips_alex")
+}
 TEXT = [name for name, card in METRICS.items() if card.task == "image_to_text"]
 WORDS = [name for name in TEXT if METRICS[name].level == "word"]
 PICTURE = [name for name, card in METRICS.items() if card.task == "text_to_image"]
@@ -219,7 +223,10 @@ def test_no_completions_give_an_empty_table():
 def test_shards_give_the_whole_bit_for_bit(task, count):
     "Cut at random rows, each part scored in groups of another size, in another order."
     some = TEST.groupby("category").head(3)
-    models = [answers(some, task, m, text=some["title"].str[k:], image=np.roll(some["image"], k)) for m, k in (("a", 3), ("b", 9))]
+    models = [
+        answers(some, task, m, text=some["title"].str[k:], image=np.roll(some["image"], k))
+        for m, k in (("a", 3), ("b", 9))
+    ]
     completions = pd.concat(models, ignore_index=True)
     rng = np.random.default_rng(count)
     parts = [completions.iloc[rows] for rows in np.array_split(rng.permutation(len(completions)), count)]
