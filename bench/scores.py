@@ -133,7 +133,7 @@ def bert(repeats: int) -> Iterator[tuple]:
     models = [
         (some["text"].tolist(), some["title"].tolist()) for _, some in table.groupby("model", sort=True)
     ]
-    said, true = (sum((model[side] for model in models), []) for side in (0, 1))
+    said, true = ([text for model in models for text in model[side]] for side in (0, 1))
     scorer = BERTScorer(model_type=weights, num_layers=6, device="cpu")
 
     def loop(size: int = 64):
