@@ -13,8 +13,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from .averages import METRICS
 from .correlation import complete_items, contestants
+from .metrics import METRICS
 from .multiplicity import corrected, max_t
 from .tables import EFFECTS, SCORES, USABLE, empty, hash_key, validate
 

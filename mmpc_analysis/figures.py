@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'colour_of', 'readable', 'label', 'ordered', 'rows_of', 'number', 'heatmap', 'score_against_scale',
-           'outcome_bars', 'level_contrast', 'share_of_way']
+           'outcome_bars', 'level_contrast']
 
 # %% ../nbs/80_figures.ipynb #205e6606
 import html
@@ -420,44 +420,3 @@ def _panel(
     }  # fmt: skip
     lines = _yardsticks(table, names, along="y")
     return [trace, *(line | {"legendgroup": line["name"], "showlegend": legend} for line in lines)]
-
-# %% ../nbs/80_figures.ipynb #9283c564
-def share_of_way(
-    contrasts: pd.DataFrame,  # Contrasts table, from `levels.level_contrast`
-    task: str,  # image_to_text or text_to_image
-    category: str = "all",  # Category, or all
-) -> "go.Figure":  # Share of the way across, levels down, one mark per model
-    "How far each model gets from another product to the truth, level by level."
-    import plotly.graph_objects as go
-
-    rows = rows_of(contrasts, task=task, category=category, term="share")
-    rows = rows[(rows["metric"] == "") & ~rows["model"].str.startswith("blind ")]
-    levels, models = list(dict.fromkeys(rows["level"])), list(dict.fromkeys(rows["model"]))
-    models = [m for m in models if m != "template"] + [m for m in models if m == "template"]
-    title = "Does the meaning stay where words and patches are lost?"
-    figure = go.Figure(layout=_layout(title, 170 + 26 * len(levels) * len(models), margin={"t": 110}))
-    for place, model in enumerate(models):
-        mine = rows[rows["model"] == model]
-        offset = 0.7 * ((place + 0.5) / len(models) - 0.5)
-        marker = {
-            "size": 10,
-            "color": colour_of(model),
-            "symbol": "diamond" if model == "template" else "circle",
-        }
-        y = [levels.index(level) + offset for level in mine["level"]]
-        figure.add_scatter(
-            x=mine["estimate"], y=y, mode="markers", marker=marker, name=label(model), error_x=_interval(mine),
-            customdata=mine[_DETAILS].to_numpy(), hovertemplate=_hover(label(model), "x"),
-        )  # fmt: skip
-    for end, name in ((0, "another product"), (1, "the truth")):
-        figure.add_vline(x=end, line={"color": "#767676", "dash": "dot"}, annotation_text=name)
-    figure.update_xaxes(title_text="Share of the way from another product of the category to the truth")
-    names = [f"{level} level" for level in levels]
-    figure.update_yaxes(
-        tickvals=list(range(len(levels))),
-        ticktext=names,
-        autorange="reversed",
-        showgrid=False,
-        zeroline=False,
-    )
-    return figure

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .exact_mixed import Problem, Solution, bordered, set_up, solve, unpack
+from .exact_mixed import Problem, Solution, bordered, set_up, solve, unpack, values_at
 from .formulas import design, factor_levels
 from .mixed import Mixed, model_stratum, models_seem_equal
 from .mixed_engines import coefficients, satterthwaite
@@ -110,25 +110,41 @@ def contrasts(
     table |= {"p_value": 2 * t.sf(np.abs(estimate / error), dof), "n": _units(fit), "method": fit.engine}
     return validate(pd.DataFrame(table | {"standard_error": error, "dof": dof}), EFFECTS)
 
-# %% ../nbs/63_mixed_inference.ipynb #15729413
+# %% ../nbs/63_mixed_inference.ipynb #032d9f60
 def _of_models(
     fit: Mixed,  # A fitted model
     rows: np.ndarray,  # (c, p) Linear combinations of the coefficients
     error: np.ndarray,  # (c,) Standard errors of the mixed model
     dof: np.ndarray,  # (c,) Degrees of freedom of the mixed model
 ) -> tuple[np.ndarray, np.ndarray]:  # (c,) standard errors and (c,) degrees of freedom
-    "Where models seem not to vary, the exact error of combinations that are about models only."
-    if fit.question != "scale_in_general" or not models_seem_equal(fit.estimates):
-        return error, dof
-    exact = model_stratum(_minimum(fit))
+    "Where models seem not to vary, the error that the spread of their means gives."
+    solution = _minimum(fit)
+    equal = fit.question == "scale_in_general" and models_seem_equal(fit.estimates)
+    exact = model_stratum(solution) if equal else None
     if exact is None:
         return error, dof
     pure, covariance, rest = exact
-    about = (np.abs(rows[:, ~pure]) < 1e-12).all(1)
-    own = rows[:, pure] @ covariance[np.ix_(pure, pure)]
-    return np.where(about, np.sqrt((own * rows[:, pure]).sum(1)), error), np.where(about, rest, dof)
+    share = _share_of_models(solution)
+    first = int(np.flatnonzero(pure)[0])
+    spread = covariance[first, first] / share[first, first]
+    own = ((rows @ share) * rows).sum(1) * spread
+    noise = solution.sigma**2 / solution.problem.data.counts.sum()
+    variance = error**2 + own * (1 - noise / spread)
+    return np.sqrt(variance), variance**2 / (own**2 / rest + (variance - own) ** 2 / dof)
 
-# %% ../nbs/63_mixed_inference.ipynb #1b3c4054
+# %% ../nbs/63_mixed_inference.ipynb #38afedb5
+def _share_of_models(
+    solution: Solution,  # A minimum of the exact engine
+) -> np.ndarray:  # (p, p) What a unit of the models' variance adds to the coefficients' covariance
+    "How the coefficients' covariance grows with the models' variance."
+    problem, roots = solution.problem, unpack(solution.problem, solution.theta[None])
+    every = zip((*problem.inner, *problem.outer), roots, strict=True)
+    more = [r + abs(b.basis[0, 0]) if b.term.group == ("model",) else r for b, r in every]
+    gain = values_at(problem, more).covariance[0] - values_at(problem, roots).covariance[0]
+    back = np.linalg.inv(problem.triangle)
+    return back @ gain @ back.T
+
+# %% ../nbs/63_mixed_inference.ipynb #d1aaaa76
 def _units(
     fit: Mixed,  # A fitted model
 ) -> int:  # Models where the question is scale in general, items otherwise
@@ -137,7 +153,7 @@ def _units(
         "model" if fit.question == "scale_in_general" else "item", len(_minimum(fit).problem.data.units)
     )
 
-# %% ../nbs/63_mixed_inference.ipynb #5d4ab67b
+# %% ../nbs/63_mixed_inference.ipynb #970fced5
 def marginal_means(
     fit: Mixed,  # A fitted model
     by: tuple[str, ...] = ("family",),  # Factors to tell apart, () for the overall mean
@@ -154,7 +170,7 @@ def marginal_means(
     )
     return pd.concat([contrasts(fit, rows, names), keys], axis=1)
 
-# %% ../nbs/63_mixed_inference.ipynb #f7051ccf
+# %% ../nbs/63_mixed_inference.ipynb #460ddc5a
 def marginal_slopes(
     fit: Mixed,  # A fitted model
     of: str = "log10p",  # Numeric column whose slope is wanted
@@ -169,10 +185,10 @@ def marginal_slopes(
     )
     return pd.concat([contrasts(fit, high[1] - low[1], names), keys], axis=1)
 
-# %% ../nbs/63_mixed_inference.ipynb #5c5851dd
+# %% ../nbs/63_mixed_inference.ipynb #55f00a74
 METHODS = ("profile", "bootstrap")
 
-# %% ../nbs/63_mixed_inference.ipynb #b18b4b45
+# %% ../nbs/63_mixed_inference.ipynb #e44fc5f4
 def variance_intervals(
     fit: Mixed,  # A fitted model
     method: str = "profile",  # profile or bootstrap
@@ -190,7 +206,7 @@ def variance_intervals(
     table.insert(0, "question", fit.question)
     return table.assign(method=method)
 
-# %% ../nbs/63_mixed_inference.ipynb #6b1ac210
+# %% ../nbs/63_mixed_inference.ipynb #cce8945a
 def intraclass(
     fit: Mixed,  # A fitted model with random levels only
 ) -> pd.DataFrame:  # group and share, which add up to 1 with the residual's
@@ -206,7 +222,7 @@ def intraclass(
     share = sd["value"] ** 2 / (sd["value"] ** 2).sum()
     return pd.DataFrame({"question": fit.question, "group": sd["group"], "share": share})
 
-# %% ../nbs/63_mixed_inference.ipynb #73f07ede
+# %% ../nbs/63_mixed_inference.ipynb #7f89820e
 def random_effects(
     fit: Mixed,  # A fitted model
 ) -> pd.DataFrame:  # group, level, term and value; units come last, in the order of their first score
@@ -231,7 +247,7 @@ def random_effects(
         else pd.DataFrame(columns=["group", "level", "term", "value"])
     )
 
-# %% ../nbs/63_mixed_inference.ipynb #557db328
+# %% ../nbs/63_mixed_inference.ipynb #d4046aee
 def _as_rows(
     block,  # A random term as matrices
     names: list,  # (L,) Names of its levels
@@ -244,7 +260,7 @@ def _as_rows(
         ["group", "level", "term", "value"]
     ]
 
-# %% ../nbs/63_mixed_inference.ipynb #1b7f07ca
+# %% ../nbs/63_mixed_inference.ipynb #61bac2f2
 def _cell_residual(
     problem: Problem,  # Matrices of the formula
     roots: list[np.ndarray],  # (1, k, k) for each random term
@@ -260,7 +276,7 @@ def _cell_residual(
         at += wide.shape[-1]
     return held
 
-# %% ../nbs/63_mixed_inference.ipynb #3e2bf487
+# %% ../nbs/63_mixed_inference.ipynb #b5d53411
 def _shift(
     problem: Problem,  # Matrices of the formula
 ) -> float:  # In scales
@@ -268,7 +284,7 @@ def _shift(
     held = (problem.moved != 0).any() or problem.data.centre == 0
     return 0.0 if held else problem.data.centre / problem.data.scale
 
-# %% ../nbs/63_mixed_inference.ipynb #3a6a9632
+# %% ../nbs/63_mixed_inference.ipynb #23eb2744
 def _spherical(
     solution: Solution,  # A minimum of the exact engine
 ) -> np.ndarray:  # (q + p,) Outer random effects before their roots, then what is added to least squares
@@ -276,7 +292,7 @@ def _spherical(
     triangle = bordered(solution.problem, unpack(solution.problem, solution.theta[None]))[0][0]
     return np.linalg.solve(triangle[:-1, :-1].T, triangle[-1, :-1])
 
-# %% ../nbs/63_mixed_inference.ipynb #d79318c6
+# %% ../nbs/63_mixed_inference.ipynb #ed2bcdfc
 def _unit_effects(
     solution: Solution,  # A minimum of the exact engine
     held: np.ndarray,  # (G, M) What fixed and outer random effects say, in scales
@@ -296,7 +312,7 @@ def _unit_effects(
         at += k
     return tables
 
-# %% ../nbs/63_mixed_inference.ipynb #3de1099a
+# %% ../nbs/63_mixed_inference.ipynb #21d505eb
 def likelihood_ratio(
     small: Mixed,  # The simpler model
     large: Mixed,  # The one that holds it
@@ -316,7 +332,7 @@ def likelihood_ratio(
     said = {"small": str(small.formula), "large": str(large.formula), "null": null}
     return {"question": large.question, "statistic": statistic, "dof": fixed + extra, "p_value": p} | said
 
-# %% ../nbs/63_mixed_inference.ipynb #02d11b19
+# %% ../nbs/63_mixed_inference.ipynb #6a04f98e
 def _mixture(
     statistic: float,  # Twice the gain in log likelihood
     many: int,  # Further parameters
@@ -332,7 +348,7 @@ def _mixture(
         less + chi2.sf(statistic, many)
     ) / 2, f"half chi-square with {many - 1} dof, half with {many}"
 
-# %% ../nbs/63_mixed_inference.ipynb #f8a664a7
+# %% ../nbs/63_mixed_inference.ipynb #dc63fc46
 def _check_nested(
     small: Mixed,  # The simpler model
     large: Mixed,  # The one that holds it
@@ -359,14 +375,14 @@ def _check_nested(
     if len(random[1] - random[0]) > 1:
         raise ValueError(f"{large.formula} has more than one further random effect; add them one at a time")
 
-# %% ../nbs/63_mixed_inference.ipynb #9ff51474
+# %% ../nbs/63_mixed_inference.ipynb #ab1132ff
 def _effects_of(
     term,  # A random term
 ) -> list:  # What varies in it
     "Effects of a random term."
     return [frozenset(t) for t in term.terms] + ([frozenset()] if term.intercept else [])
 
-# %% ../nbs/63_mixed_inference.ipynb #3fb2c6c4
+# %% ../nbs/63_mixed_inference.ipynb #fcc7d90a
 def residuals(
     fit: Mixed,  # A fitted model
 ) -> np.ndarray:  # (units, M) Scores less fixed and predicted random effects, NaN where there is none
@@ -383,7 +399,7 @@ def residuals(
     left = np.einsum("umn,un->um", inverse[problem.data.group], np.nan_to_num(rest))
     return np.where(np.isnan(rest), np.nan, left * problem.data.scale)
 
-# %% ../nbs/63_mixed_inference.ipynb #bc576f41
+# %% ../nbs/63_mixed_inference.ipynb #4bfdb51a
 SIGNS = (
     "skewness",
     "excess kurtosis",
@@ -392,7 +408,7 @@ SIGNS = (
     "fitted beyond the bounds",
 )
 
-# %% ../nbs/63_mixed_inference.ipynb #48908abd
+# %% ../nbs/63_mixed_inference.ipynb #74ea6bdb
 def diagnose(
     fit: Mixed,  # A fitted model
     bounds: tuple[float, float] = (0.0, 1.0),  # Range in which scores must lie
@@ -414,7 +430,7 @@ def diagnose(
     values = [float(skew(known)), float(kurtosis(known)), float(spread.max() / spread.min()), *shares]
     return pd.Series(values, index=SIGNS)
 
-# %% ../nbs/63_mixed_inference.ipynb #a10cdb74
+# %% ../nbs/63_mixed_inference.ipynb #9323a660
 def logit_scores(
     scores: pd.DataFrame,  # Scores in [0, 1]
     column: str = "value",  # Column to transform

@@ -186,19 +186,20 @@ def _cosine_steps(
 ) -> list[Step]:  # From the reference's comparison to a fitted one
     "Steps of the TF-IDF cosine that compare pairs."
     truth = floors.true_values(items, "image_to_text")
-    category = items.set_index("item_id")["category"]
-    fitted, scripts = np.full((2, len(rows)), np.nan)
+    category, counts = items.set_index("item_id")["category"], floors.reference_counts(items)
+    fitted, scripts, ours = np.full((3, len(rows)), np.nan)
     for name, at in rows.groupby("category").indices.items():
         corpus = [title for i, title in truth.items() if category[i] == name]
         pair = rows["truth"].iloc[at].tolist(), [stored[k] for k in at]
         fitted[at] = fitted_cosine(*pair, corpus, _words_as_coded)
         scripts[at] = fitted_cosine(*pair, corpus)
+        ours[at] = text_metrics.tfidf_cosine(*pair, counts[name])
+    why = "ASCII words of two letters that are no stop words: the words of every script"
     return [
         Step("reference", "as coded", coded),
         Step("fitting", "fitted on the two texts of each pair: on the true titles of the category", fitted),
-        Step(
-            "scripts", "ASCII words of two letters that are no stop words: the words of every script", scripts
-        ),
+        Step("scripts", why, scripts),
+        Step("pairs", "pairs of words counted beside words: words alone, as our tfidf_cosine", ours),
     ]
 
 # %% ../nbs/48_parity_steps.ipynb #bf337ce0

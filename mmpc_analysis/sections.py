@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from . import figures, tables
+from .contrast_figures import share_of_way
 from .correlation import scale_warning
 from mmpc_analysis.exhibits import (
     category_table,
@@ -154,14 +155,14 @@ def by_metric(
         pieces += [make(run, task, metric) for metric in headline_metrics(averages, task)]
     return joined(pieces)
 
-# %% ../nbs/86_sections.ipynb #2f693b8c
+# %% ../nbs/86_sections.ipynb #0d9d93a1
 def level_piece(
     contrasts: pd.DataFrame,  # Contrasts table
     task: str,  # image_to_text or text_to_image
 ) -> Safe:  # Heading, sentence, figure and numbers
     "How far models get at each level of one task."
     words = "Share of the way from another product of the category to the truth, per level and model, with intervals."
-    figure = figure_html(figures.share_of_way(contrasts, task), f"way-{task}", words)
+    figure = figure_html(share_of_way(contrasts, task), f"way-{task}", words)
     rows = contrasts[
         (contrasts["task"] == task) & (contrasts["category"] == "all") & (contrasts["metric"] == "")
     ]

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from mmpc_analysis.averages import METRICS
 from mmpc_analysis.comparison import (
     RULES,
     _mean_and_error,
@@ -35,6 +34,7 @@ from mmpc_analysis.equivalence import (
     no_effect_sentence,
     one_sided,
 )
+from mmpc_analysis.metrics import METRICS
 from mmpc_analysis.planning import (
     Components,
     components,

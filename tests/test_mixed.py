@@ -66,9 +66,10 @@ def test_the_exact_engine_says_what_lme4_says(stored):
         stored["name"] == "zeros/E"
     )  # A ridge of the criterion, on which lme4 stops a few percent of theta away
     np.testing.assert_allclose(said.dof, dof, rtol=0.03 if flat else 0.01)
-    assert components_of(fit) == pytest.approx(
-        stored_components(stored), rel=1e-3 if flat else 1e-4, abs=2e-5
-    )
+    # Along a ridge bobyqa can stop a little above the minimum; where it visibly did, its components are that much off.
+    short = stored["criterion"] - fit.criterion > 1e-8
+    rel = 1e-3 if flat else 5e-4 if short else 1e-4
+    assert components_of(fit) == pytest.approx(stored_components(stored), rel=rel, abs=2e-5)
 
 
 def components_of(fit):

@@ -322,6 +322,10 @@ def test_the_text_walk_ends_at_our_scores():
     check_end(
         walk, MIXED, ITEMS, "image_to_text", ("bleu", "jaccard"), root=str(CATALOGUE), run=str(CATALOGUE)
     )
+    renamed = walk[walk["metric"] == "cosine"].assign(metric="tfidf_cosine")
+    check_end(
+        renamed, MIXED, ITEMS, "image_to_text", ("tfidf_cosine",), root=str(CATALOGUE), run=str(CATALOGUE)
+    )
 
 
 def test_the_text_walk_starts_at_the_references_tables():
