@@ -27,7 +27,27 @@
     layout.legend = { ...layout.legend, orientation: "h", x: 0, xanchor: "left", yref: "container", y: 0, yanchor: "bottom" };
     for (const key of Object.keys(layout).filter((k) => /^[xy]axis\d*$/.test(k))) {
       layout[key] = { ...layout[key], automargin: true };
+      const title = layout[key].title;
+      if (title && title.text) layout[key].title = { ...title, text: wrapped(title.text), font: { size: 12, ...title.font } };
     }
+    turnLabels(layout, data);
+  };
+
+  // A title of an axis is centred on the axis, which a phone leaves as little as half of its screen.
+  const wrapped = (text, most = 22) =>
+    text.split(" ").reduce((said, word) => {
+      const last = said.split("<br>").pop();
+      return said + (last.length + word.length < most ? " " : "<br>") + word;
+    });
+
+  // Labels of points in the right half point to the left, or they would leave the screen.
+  const turnLabels = (layout, data) => {
+    const log = (layout.xaxis || {}).type === "log";
+    const place = (t) => (log ? Math.log(t.x[0]) : t.x[0]);
+    const named = data.filter((t) => /text/.test(t.mode || "") && /right$/.test(t.textposition || "") && Array.isArray(t.x) && t.x.length === 1);
+    const places = named.map(place);
+    const middle = (Math.min(...places) + Math.max(...places)) / 2;
+    for (const t of named) if (place(t) > middle) t.textposition = t.textposition.replace("right", "left");
   };
 
   const draw = (box) => {

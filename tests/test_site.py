@@ -326,6 +326,19 @@ def test_a_figure_fits_a_phone(site, address, browser):
         assert wide <= 390, f"the figure is {wide} px wide on a 390 px screen"
 
 
+def test_no_word_of_a_figure_is_cut_off_on_a_phone(site, address, browser):
+    cut = """e => { const box = e.getBoundingClientRect();
+        return [...e.querySelectorAll('.xtitle, .ytitle, .textpoint text, .annotation-text')].filter((t) => {
+            const r = t.getBoundingClientRect();
+            return r.width > 0 && (r.left < box.left - 1 || r.right > box.right + 1); }).map((t) => t.textContent); }"""
+    wrong = []
+    with Watch(browser, address, 390) as window:
+        for name in with_figures(site):
+            window.page.goto(address + name)
+            wrong += [f"{name}: {text!r}" for box in drawn(window.page) for text in box.evaluate(cut)]
+    assert not wrong, "words of figures that a phone cuts off:\n" + "\n".join(wrong)
+
+
 @pytest.mark.parametrize("word", ["hash_unit", "validate"])
 def test_search_finds_a_function(site, address, browser, word):
     with Watch(browser, address) as window:
@@ -421,6 +434,17 @@ def test_the_bridge_leaves_to_quarto_what_quarto_can_do(toy):
         and "figcaption" not in text
     )
     assert len(figures) == 1 and PLOTLY not in text and "data-figure" in text and "00_toy" not in text
+
+
+def test_a_signature_shows_no_link_as_text():
+    signature = (
+        "```python\ndef f(\n    x:int, # As [`g`](deep/toy.html#g) wants it\n)\n```\n\nSee [`g`](toy.html#g)."
+    )
+    out = {"output_type": "display_data", "data": {"text/markdown": signature}}
+    nb = {"cells": [cell("code", "show_doc(f)", [out])]}
+    tool("build_site").unlink_signatures(nb)
+    shown = nb["cells"][0]["outputs"][0]["data"]["text/markdown"]
+    assert "# As `g` wants it" in shown and "See [`g`](toy.html#g)." in shown
 
 
 def test_the_bridge_refuses_a_reference_without_its_label(toy):

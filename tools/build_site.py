@@ -197,6 +197,19 @@ def number_references(
             cell["source"] = text
 
 
+def unlink_signatures(
+    nb: dict,  # A processed notebook, changed in place
+) -> None:
+    "Take links out of the signatures that nbdev shows: inside code a link would be read as it is written."
+    link = re.compile(r"\[(`[^`\n]+`)\]\([^)\s]*\)")
+    for cell in nb["cells"]:
+        for out in cell.get("outputs", []):
+            text = "".join(out.get("data", {}).get("text/markdown", ""))
+            if "```" in text:
+                fenced = re.compile(r"^```.*?^```", re.M | re.S)
+                out["data"]["text/markdown"] = fenced.sub(lambda m: link.sub(r"\1", m[0]), text)
+
+
 def relative_links(
     text: str,  # A processed notebook as JSON
     site: str,  # The published address, ending in a slash
@@ -221,6 +234,7 @@ def bridge(
         nb = json.loads(relative_links(path.read_text("utf-8"), site, len(rel.parts) - 1))
         if not quarto:
             number_references(nb, name)
+        unlink_signatures(nb)
         figures |= collect_figures(nb, name.removesuffix(".ipynb"), captions=not quarto)
         path.unlink()
         (folder / name).write_text(json.dumps(nb), "utf-8")
