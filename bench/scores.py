@@ -133,7 +133,7 @@ def bert(repeats: int) -> Iterator[tuple]:
     models = [
         (some["text"].tolist(), some["title"].tolist()) for _, some in table.groupby("model", sort=True)
     ]
-    said, true = (sum((model[side] for model in models), []) for side in (0, 1))
+    said, true = ([text for model in models for text in model[side]] for side in (0, 1))
     scorer = BERTScorer(model_type=weights, num_layers=6, device="cpu")
 
     def loop(size: int = 64):
@@ -260,6 +260,8 @@ def main() -> None:
         print(json.dumps(alone(given.alone[0], int(given.alone[1]))))
         return
     rows = [row for part in given.part or PARTS for row in PARTS[part](given.repeats)]
+    if not rows:
+        return
     with pd.option_context("display.width", 200, "display.max_columns", 20, "display.max_colwidth", 80):
         print(
             pd.DataFrame(rows, columns=COLUMNS).to_string(
