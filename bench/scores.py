@@ -260,6 +260,8 @@ def main() -> None:
         print(json.dumps(alone(given.alone[0], int(given.alone[1]))))
         return
     rows = [row for part in given.part or PARTS for row in PARTS[part](given.repeats)]
+    if not rows:
+        return
     with pd.option_context("display.width", 200, "display.max_columns", 20, "display.max_colwidth", 80):
         print(
             pd.DataFrame(rows, columns=COLUMNS).to_string(

@@ -121,9 +121,9 @@ def mse(
 ) -> np.ndarray:  # (n,) Mean squared differences in [0, 1], NaN where a picture is NaN
     "Mean squared difference of all pixels and channels."
     values = [np.zeros(0)]
-    for x, y in _blocks(references, candidates, 2**15):
+    for x, y in _blocks(references, candidates, 2**16):
         whole = x.dtype == y.dtype == np.uint8
-        gap = (x.astype(np.int16) - y).astype(np.float64) if whole else _unit(x) - _unit(y)
+        gap = (np.maximum(x, y) - np.minimum(x, y)).astype(np.float64) if whole else _unit(x) - _unit(y)
         gap = gap.reshape(len(gap), -1)
         values.append(np.vecdot(gap, gap) / (gap.shape[1] * (255.0**2 if whole else 1.0)))
     return np.concatenate(values)
