@@ -90,16 +90,22 @@ def hide_broken_torchvision() -> None:
 # %% ../nbs/23_checkpoints.ipynb #8b6c129b
 @contextmanager
 def quiet():
-    "Run a block without the bars and warnings that transformers shows while it loads."
+    "Run a block without the bars and warnings of transformers and diffusers."
+    import logging as standard
+
     from transformers.utils import logging
 
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    drawing = standard.getLogger("diffusers")
+    before = drawing.level
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    drawing.setLevel(standard.ERROR)
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        drawing.setLevel(before)
         if bars:
             logging.enable_progress_bar()
 

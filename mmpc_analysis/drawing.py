@@ -111,7 +111,7 @@ def draw_batch(
     import torch
 
     noise = [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]
-    with torch.inference_mode():
+    with quiet(), torch.inference_mode():
         return pipeline(prompt=list(prompts), generator=noise, output_type="pil", **settings).images
 
 # %% ../nbs/30_drawing.ipynb #c285aef7

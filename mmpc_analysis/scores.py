@@ -6,6 +6,7 @@
 __all__ = ['RESERVED', 'score', 'merge_scores', 'METRICS', 'average', 'paired_difference']
 
 # %% ../nbs/46_scores.ipynb #d294f95c
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -132,14 +133,13 @@ def _floor_rows(
 
 # %% ../nbs/46_scores.ipynb #1b55ac7b
 def _absent(
-    item_ids: list[str],  # (n,) Items of the task
-    candidates: dict[str, dict],  # Model to item_id to candidate
+    lacking: dict[str, int],  # Floor to the number of items it could not be made for
+    items: int,  # Items of the task
     task: str,  # The task
 ) -> list[dict]:  # metric, reason
     "Floors that could not be made for some items."
-    count = {model: sum(i not in answers for i in item_ids) for model, answers in candidates.items()}
-    why = f"of {len(item_ids)} items are alone in their category"
-    return [{"metric": f"{model} of {task}", "reason": f"{n} {why}"} for model, n in count.items() if n]
+    why = f"of {items} items are alone in their category"
+    return [{"metric": f"{model} of {task}", "reason": f"{n} {why}"} for model, n in lacking.items() if n]
 
 # %% ../nbs/46_scores.ipynb #24cd20ab
 def _with_values(
@@ -192,24 +192,34 @@ def _groups(
     items: pd.DataFrame,  # (m, columns) The catalogue
     item_ids: list[str],  # Items of the task
     size: int,  # Items in a group
-) -> list[list[str]]:  # Groups of item_ids, category by category
+) -> list[list[str]]:  # Groups of item_ids, each of one category
     "Items that are scored together."
     category = items.set_index("item_id")["category"]
-    order = sorted(item_ids, key=lambda i: (category[i], i))
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    shelves: dict[str, list[str]] = {}
+    for i in sorted(item_ids, key=lambda i: (category[i], i)):
+        shelves.setdefault(category[i], []).append(i)
+    return [ids[start : start + size] for ids in shelves.values() for start in range(0, len(ids), size)]
 
-# %% ../nbs/46_scores.ipynb #0ee92a0d
+# %% ../nbs/46_scores.ipynb #c221e263
 def _shown(
-    groups: list[list[str]],  # Groups of items
-    label: str,  # Left of the bar
-    progress: bool,  # Whether to show it
-) -> Iterator[list[str]]:  # The groups, one by one
-    "Groups under a progress bar with rate and time left."
+    groups: list[list[str]],  # Groups of items, each of one category
+    known: Known,  # What is known of the task's items
+    task: str,  # The task
+    seed: int,  # Seed of floors
+    sizes: tuple[int, ...],  # Sizes at which pictures are needed
+    progress: bool,  # Whether to show a progress bar
+) -> Iterator[tuple[list[str], dict, Known]]:  # Group; model to item_id to candidate; what is known
+    "Groups with their floors, under a progress bar with rate and time left."
     from tqdm.auto import tqdm
 
-    with tqdm(total=sum(map(len, groups)), desc=label, unit="item", disable=not progress) as bar:
+    category, now, answers, seen = known.items["category"], None, {}, known
+    with tqdm(total=sum(map(len, groups)), desc=f"score {task}", unit="item", disable=not progress) as bar:
         for some in groups:
-            yield some
+            if category[some[0]] != now:
+                now = category[some[0]]
+                whole = [i for group in groups if category[group[0]] == now for i in group]
+                answers, seen = _with_floors(known, whole, task, seed, sizes)
+            yield some, answers, seen
             bar.update(len(some))
 
 # %% ../nbs/46_scores.ipynb #cf3bb86f
@@ -230,6 +240,7 @@ def _as_scores(
     if not parts:
         return empty(SCORES)
     scores = pd.concat(parts, ignore_index=True)
+    parts.clear()  # They are as large as the table itself
     scores["category"] = scores["item_id"].map(items.set_index("item_id")["category"])
     return _in_order(scores)
 
@@ -256,15 +267,17 @@ def score(
         ids = sorted(rows["item_id"].unique())
         if not ids or not wanted:
             continue
-        sizes = picture_sizes(wanted, encoders)
-        candidates, known = _with_floors(know(items, task, root, seed), ids, task, seed, sizes)
-        skipped += _absent(ids, candidates, task)
-        rows = pd.concat([_model_rows(rows, run, task), _floor_rows(ids, candidates)], ignore_index=True)
-        for some in _shown(_groups(items, ids, group), f"score {task}", progress):
-            these = rows[rows["item_id"].isin(some)]
-            part, lost = _score_group(these, wanted, known, encoders, weights or {})
+        sizes, known = picture_sizes(wanted, encoders), know(items, task, root, seed)
+        lacking = Counter()
+        for some, answers, seen in _shown(_groups(items, ids, group), known, task, seed, sizes, progress):
+            these = pd.concat(
+                [_model_rows(rows[rows["item_id"].isin(some)], run, task), _floor_rows(some, answers)]
+            )
+            lacking.update({model: sum(i not in given for i in some) for model, given in answers.items()})
+            part, lost = _score_group(these.reset_index(drop=True), wanted, seen, encoders, weights or {})
             parts.append(part)
             aside += lost
+        skipped += _absent(lacking, len(ids), task)
     scores = _as_scores(parts, items)
     scores.attrs = {"set_aside": aside, "skipped": skipped, "signatures": text_metrics.signatures()}
     return scores

@@ -2,7 +2,7 @@
 
     python tools/publish_results.py [runs/demo] [--out nbs/results]
 
-Averages, effects, scores and completions go along with the manifest; items, pictures and the answers' raw text stay
+Averages, sets, effects, contrasts, scores and completions go along with the manifest; items, pictures and the answers' raw text stay
 behind, so that the folder stays small enough to be committed.
 """
 
@@ -23,7 +23,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "nbs" / "results")
     args = parser.parse_args()
     manifest = json.loads((args.run / "manifest.json").read_text(encoding="utf-8"))
-    for table in (tables.AVERAGES, tables.EFFECTS, tables.SCORES, tables.COMPLETIONS):
+    for table in (
+        tables.AVERAGES,
+        tables.SETS,
+        tables.EFFECTS,
+        tables.CONTRASTS,
+        tables.SCORES,
+        tables.COMPLETIONS,
+    ):
         rows = tables.read_shards(str(args.run / table.name), table)
         if table is tables.COMPLETIONS:
             rows = rows.assign(raw_text=None, image=None)
