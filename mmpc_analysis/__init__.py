@@ -35,6 +35,7 @@ _HOMES = {
     "planning": ("plan", "power_of_difference", "power_of_scale"),
     "stability": ("rank_agreement", "rank_stability"),
     "levels": ("level_contrast", "level_words"),
+    "sets": ("score_sets",),
     "declaration": ("Study", "read_study"),
     "figures": ("heatmap", "outcome_bars", "score_against_scale"),
     "findings": ("read_run",),

@@ -177,7 +177,7 @@ def test_the_copies_for_agents_hold_no_figure_data(site):
             f"{path.name} holds MathML or figure data"
         )
     for entry in json.loads((site / "search.json").read_text("utf-8")):
-        assert "hovertemplate" not in entry["text"], f"the search text of {entry['href']} holds figure data"
+        assert '"hovertemplate"' not in entry["text"], f"the search text of {entry['href']} holds figure data"
 
 
 def test_no_tex_and_no_reference_is_left_unread(site):
