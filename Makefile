@@ -29,7 +29,7 @@ export: $(READY)  ## notebooks to modules, outputs cleaned; README from the inde
 bench: $(READY)  ## speed against the reference's way and against bare generation
 	$(BIN)/python bench/completions.py
 	OMP_NUM_THREADS=1 $(BIN)/python bench/scores.py
-	$(BIN)/python bench/mixed.py
+	$(BIN)/python bench/mixed.py --growth
 
 clean:  ## everything that was made, the virtual environment too
 	rm -rf $(VENV) _docs _proc runs

@@ -15,7 +15,9 @@ def requirements(name: str) -> list[str]:
     return config.get(name, "").split()
 
 
-extras = {name: requirements(f"{name}_requirements") for name in ("demo", "explore", "server", "mixed", "dev")}
+extras = {
+    name: requirements(f"{name}_requirements") for name in ("demo", "explore", "server", "mixed", "dev")
+}
 
 setup(
     name=config["lib_name"],
