@@ -387,8 +387,9 @@ def _lpips_files(
     paths = {"AlexNet": backbone or kept, "the heads of the package lpips": heads or shipped}
     for what, path in paths.items():
         if not os.path.isfile(path):
+            shown = path.replace(os.path.expanduser("~"), "~", 1)
             raise EncoderMissing(
-                f"lpips needs the weights of {what}, found none at {path!r}; give their file"
+                f"lpips needs the weights of {what}, found none at {shown!r}; give their file"
             )
     return paths["AlexNet"], paths["the heads of the package lpips"]
 
