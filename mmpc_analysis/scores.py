@@ -101,18 +101,18 @@ def _model_rows(
 # %% ../nbs/46_scores.ipynb #7b1d3d5d
 def _with_floors(
     known: Known,  # What is known of the task's items
-    item_ids: list[str],  # (n,) Items of the task
+    shelf: pd.DataFrame,  # (k, columns) The catalogue's items of one category
+    item_ids: list[str],  # (n,) Those of them that are scored
     task: str,  # The task
     seed: int,  # Seed of floors
     sizes: tuple[int, ...],  # Sizes at which pictures are needed
 ) -> tuple[dict[str, dict], Known]:  # Model to item_id to candidate; what is known, template pictures too
     "What oracle, shuffled and template answer for each item."
-    items = known.items.reset_index()
-    partner = floors.shuffled_partner(items[items["item_id"].isin(known.truth)], seed)
+    partner = floors.shuffled_partner(shelf[shelf["item_id"].isin(known.truth)], seed)
     answers = {"oracle": known.truth, "shuffled": {i: known.truth[j] for i, j in partner.items()}}
     if task == "image_to_text":
-        return answers | {"template": floors.template_titles(items, item_ids, seed)}, known
-    templates = floors.template_pictures(items, known.root, item_ids, seed, sizes)
+        return answers | {"template": floors.template_titles(shelf, item_ids, seed)}, known
+    templates = floors.template_pictures(shelf, known.root, item_ids, seed, sizes)
     answers["template"] = {i: (TEMPLATE, i) for i in templates}
     return answers, replace(known, templates=templates)
 
@@ -200,7 +200,7 @@ def _groups(
         shelves.setdefault(category[i], []).append(i)
     return [ids[start : start + size] for ids in shelves.values() for start in range(0, len(ids), size)]
 
-# %% ../nbs/46_scores.ipynb #c221e263
+# %% ../nbs/46_scores.ipynb #2ddb371e
 def _shown(
     groups: list[list[str]],  # Groups of items, each of one category
     known: Known,  # What is known of the task's items
@@ -212,13 +212,16 @@ def _shown(
     "Groups with their floors, under a progress bar with rate and time left."
     from tqdm.auto import tqdm
 
-    category, now, answers, seen = known.items["category"], None, {}, known
+    category, items = known.items["category"].to_dict(), known.items.reset_index()
+    shelves, asked = items.groupby("category").indices, {}
+    for some in groups:
+        asked.setdefault(category[some[0]], []).extend(some)
+    now, answers, seen = None, {}, known
     with tqdm(total=sum(map(len, groups)), desc=f"score {task}", unit="item", disable=not progress) as bar:
         for some in groups:
             if category[some[0]] != now:
                 now = category[some[0]]
-                whole = [i for group in groups if category[group[0]] == now for i in group]
-                answers, seen = _with_floors(known, whole, task, seed, sizes)
+                answers, seen = _with_floors(known, items.iloc[shelves[now]], asked[now], task, seed, sizes)
             yield some, answers, seen
             bar.update(len(some))
 
@@ -268,11 +271,10 @@ def score(
         if not ids or not wanted:
             continue
         sizes, known = picture_sizes(wanted, encoders), know(items, task, root, seed)
-        lacking = Counter()
+        places, lacking = rows.groupby("item_id").indices, Counter()
         for some, answers, seen in _shown(_groups(items, ids, group), known, task, seed, sizes, progress):
-            these = pd.concat(
-                [_model_rows(rows[rows["item_id"].isin(some)], run, task), _floor_rows(some, answers)]
-            )
+            mine = rows.iloc[np.concatenate([places[i] for i in some])]
+            these = pd.concat([_model_rows(mine, run, task), _floor_rows(some, answers)])
             lacking.update({model: sum(i not in given for i in some) for model, given in answers.items()})
             part, lost = _score_group(these.reset_index(drop=True), wanted, seen, encoders, weights or {})
             parts.append(part)
