@@ -83,7 +83,8 @@ def headline_metrics(
 ) -> list[str]:  # One metric per level, from fine to coarse
     "The metric that stands for each level."
     rows = averages[averages["task"] == task].drop_duplicates(["level", "metric"])
-    rows = rows[[name not in METRICS or METRICS[name].headline for name in rows["metric"]]]
+    chosen = rows[[name not in METRICS or METRICS[name].headline for name in rows["metric"]]]
+    rows = chosen if len(chosen) else rows
     place = rows["level"].map({level: k for k, level in enumerate(_ORDER)}).fillna(len(_ORDER))
     keys = rows.assign(place=place, second=~rows["metric"].isin(_PREFERRED))
     return keys.sort_values(["place", "second", "metric"]).drop_duplicates("level")["metric"].tolist()

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['level_contrast', 'level_words']
 
-# %% ../nbs/71_levels.ipynb #e946b594
+# %% ../nbs/71_levels.ipynb #17197723
 import numpy as np
 import pandas as pd
 
 from .averages import check_draws, item_rng, resample_sums
 from .metrics import METRICS, metric_card
-from .tables import EFFECTS, SCORES, empty, validate
+from .tables import CONTRASTS, EFFECTS, SCORES, empty, validate
 
-# %% ../nbs/71_levels.ipynb #aeb09949
+# %% ../nbs/71_levels.ipynb #5dd672a0
 _KEYS = ["task", "category", "metric", "level", "item_id"]
 
 
@@ -23,6 +23,7 @@ def _terms(
 ) -> pd.DataFrame:  # (m, 9) `_KEYS`, model, family, gain (model - floor) and room (oracle - floor)
     "What each completion gained over the floor, and what there was to gain."
     ends = scores[scores["model"].isin([floor, "oracle"])].pivot(index=_KEYS, columns="model", values="value")
+    ends = ends.reindex(columns=[floor, "oracle"])
     rest = scores[~scores["model"].isin([floor, "oracle"])].join(ends, on=_KEYS)
     rest["gain"], rest["room"] = rest["value"] - rest[floor], rest["oracle"] - rest[floor]
     return rest.dropna(subset=["gain", "room"])[[*_KEYS, "model", "family", "gain", "room"]]
@@ -151,7 +152,7 @@ def _of_task(
         rows += [row | {"category": category} for row in _rows(sums, series, level)]
     return rows + [row | {"category": "all"} for row in _rows(pooled, series, level)]
 
-# %% ../nbs/71_levels.ipynb #a3a0fd1e
+# %% ../nbs/71_levels.ipynb #e491c8ee
 def level_contrast(
     scores: pd.DataFrame,  # (n, columns) Scores, floors and ceiling among them
     floor: str = "shuffled",  # Model that stands for nothing known: shuffled, template, or a blind one
@@ -171,13 +172,13 @@ def level_contrast(
         for row in _of_task(part, draws, seed, level)
     ]
     if not rows:
-        return empty(EFFECTS)
+        return empty(CONTRASTS)
     family = terms.drop_duplicates("model").set_index("model")["family"]
     effects = pd.DataFrame(rows).assign(question="these_models", p_value=np.nan, p_adjusted=np.nan)
     effects["method"] = f"share from {floor} to oracle, {draws} draws of items, percentile {level:g}"
     return validate(effects.assign(family=effects["model"].map(family)), EFFECTS)
 
-# %% ../nbs/71_levels.ipynb #e4979be8
+# %% ../nbs/71_levels.ipynb #bee1ff90
 def level_words(
     effects: pd.DataFrame,  # Effects as `level_contrast` gives them
     task: str,  # `image_to_text` or `text_to_image`
@@ -186,9 +187,11 @@ def level_words(
     rows = effects[(effects["task"] == task) & (effects["category"] == "all") & (effects["metric"] == "")]
     rows = rows[rows["family"] != "floor"]
     shares, leads = rows[rows["term"] == "share"], rows[rows["term"] != "share"].dropna(subset=["estimate"])
+    leads = leads.dropna(subset=["low", "high"])
     if leads.empty:
         return ""
-    meaning = shares[shares["level"] == "semantic"].sort_values(["estimate", "model"])
+    meaning = shares[shares["level"] == "semantic"].dropna(subset=["estimate"])
+    meaning = meaning.sort_values(["estimate", "model"])
     best = meaning.iloc[-1]
     told = [
         f"{best['model']} recovers {best['estimate']:.0%} [{best['low']:.0%}, {best['high']:.0%}] of the way from "
@@ -197,7 +200,7 @@ def level_words(
     for other, group in leads.groupby("level", sort=False):
         ahead, behind = (group["low"] > 0).sum(), (group["high"] < 0).sum()
         told.append(
-            f"Of {len(group)} model{'s' * (len(group) != 1)}, {ahead} recover more in meaning than at the {other} level, "
+            f"Of {len(group)} model{'s' * (len(group) != 1)}, {ahead} recover{'s' if ahead == 1 else ''} more in meaning than at the {other} level, "
             f"{behind} less, and {len(group) - ahead - behind} cannot be told apart."
         )
     return " ".join(told)

@@ -73,7 +73,7 @@ def _corpus_rows(
     sums["all"] = sum(sums.values())
     return [_corpus_row(name, category, drawn, level) for category, drawn in sums.items() for name in names]
 
-# %% ../nbs/72_sets.ipynb #9afa324a
+# %% ../nbs/72_sets.ipynb #1c4b3003
 def _corpus_row(
     name: str,  # corpus_bleu or corpus_chrf
     category: str,  # Category, or all
@@ -82,7 +82,8 @@ def _corpus_row(
 ) -> dict:  # metric, category, estimate, low, high, n
     "A corpus metric with its percentile interval."
     values = np.array([_CORPUS[name](_counts_of(row)) for row in drawn])
-    low, high = np.nanquantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.nanquantile(values[1:], ends) if drawn[0, 0] > 1 else (np.nan, np.nan)
     row = {"metric": name, "category": category, "estimate": values[0], "n": int(drawn[0, 0])}
     return row | {"low": low, "high": high}
 
@@ -101,7 +102,7 @@ def _features(
         parts.append(some)
     return feature_set(ids, np.concatenate(parts))
 
-# %% ../nbs/72_sets.ipynb #6d6953ee
+# %% ../nbs/72_sets.ipynb #d66faf81
 def _distance_rows(
     drawn: dict[str, dict],  # Model to item_id to folder and path
     truth: dict[str, tuple],  # item_id to folder and path
@@ -110,11 +111,12 @@ def _distance_rows(
 ) -> list[dict]:  # model, metric, estimate, low, high, n, coverage, floor, halves
     "Distances of each model's pictures to the true ones."
     ids = sorted(set().union(*drawn.values()))
+    real = _features({i: truth[i] for i in ids}, encoder)
     sets = {model: _features(answers, encoder) for model, answers in drawn.items()}
-    common = set(ids).intersection(*(features.ids for features in sets.values()))
-    if len(common) < 4:
+    sets = {model: features for model, features in sets.items() if 2 * len(features.ids) >= len(ids)}
+    if len(set(real.ids).intersection(*(features.ids for features in sets.values()))) < 4 or not sets:
         return []
-    found = compare_sets(_features({i: truth[i] for i in ids}, encoder), sets, encoder.name, seed=seed)
+    found = compare_sets(real, sets, encoder.name, seed=seed)
     found = found.rename(columns={"value": "estimate"}).drop(columns="excess")
     return found.assign(category="all").to_dict("records")
 
@@ -214,7 +216,7 @@ def _picture_sets(
     fixed = {"task": "text_to_image", "level": "distribution"}
     return [row | about.loc[row["model"]].to_dict() | fixed for row in rows]
 
-# %% ../nbs/72_sets.ipynb #caf9d8f9
+# %% ../nbs/72_sets.ipynb #ab546506
 def score_sets(
     completions: pd.DataFrame,  # (n, columns) Completions of any models and tasks
     items: pd.DataFrame,  # (m, columns) The whole catalogue
@@ -231,6 +233,7 @@ def score_sets(
     known = [name for name, card in METRICS.items() if card.of_sets]
     names = known if metrics is None else [name for name in known if name in metrics]
     completions = validate(completions, COMPLETIONS)
+    completions = completions[~completions["model"].isin(floors.RESERVED)]
     parts = {task: completions[completions["task"] == task] for task in TASKS}
     words, rows = [name for name in names if name in _CORPUS], []
     if words and len(parts["image_to_text"]):

@@ -237,6 +237,7 @@ def scored(
     progress: bool = True,  # Whether to show a bar
 ) -> pd.DataFrame:  # (rows, columns) Scores, floors and ceiling among them
     "Score a study's completions."
+    from mmpc_analysis.measures import choose
     from mmpc_analysis.scores import score
 
     names = list(study.scores.metrics) or None
@@ -250,9 +251,10 @@ def scored(
         "weights": weights,
     }
     make = partial(score, completions, subject.items, progress=progress, **how)
-    return _kept(out, tables.SCORES, [*prints, names, study.seed, weights], make)
+    able = choose(names, weights)[0]  # What was not installed yesterday may be today
+    return _kept(out, tables.SCORES, [*prints, names, study.seed, weights, able, how["root"]], make)
 
-# %% ../nbs/88_study.ipynb #60d84245
+# %% ../nbs/88_study.ipynb #37ff573e
 def compared(
     study: Study,  # Bootstrap draws, level and seed
     subject: Subject,  # Items and their pictures
@@ -268,11 +270,17 @@ def compared(
     prints = [tables.fingerprint(completions.drop(columns="seconds")), tables.fingerprint(subject.items)]
     how = {"seed": study.seed, "level": study.scores.level}
     places = {"root": subject.catalogue.root, "run": out}
+    prints.append(places["root"])
     _keep_counts(subject.items, out)
     make = partial(score_sets, completions, subject.items, **places, **how)
     sets = _kept(out, tables.SETS, [*prints, how], make)
     draws = study.scores.draws
-    make = partial(level_contrast, scores, draws=draws, **how)
+    there = {"shuffled", "oracle"} <= set(scores["model"])
+    make = (
+        partial(level_contrast, scores, draws=draws, **how)
+        if there
+        else partial(tables.empty, tables.CONTRASTS)
+    )
     contrasts = _kept(out, tables.CONTRASTS, [tables.fingerprint(scores), how, draws], make)
     make = partial(parity_walk, completions, subject.items, **places, seed=study.seed)
     return sets, contrasts, _kept(out, tables.WALK, [*prints, study.seed], make)
