@@ -140,6 +140,10 @@ def test_bad_rows_are_set_aside_with_their_reasons_and_the_rest_is_scored():
         "its outcome is none of": {"outcome": "fine"},
         "name of a floor": {"model": "oracle"},
         "its text is not text": {"text": 7},
+        "is not text": {"text": [["a", "list"]]},
+        "its picture is not a path": {"image": 5},
+        "it has no model or family": {"model": None},
+        "floor or ceiling": {"model": "blind m"},
         "repeats": {},
     }
     completions = pd.concat(
@@ -147,7 +151,7 @@ def test_bad_rows_are_set_aside_with_their_reasons_and_the_rest_is_scored():
     )
     scores = run(completions, metrics=["chrf"])
     aside = scores.attrs["set_aside"]
-    assert [entry["row"] for entry in aside] == [1, 2, 3, 4, 5, 6]
+    assert [entry["row"] for entry in aside] == list(range(1, len(bad) + 1))
     for reason, entry in zip(bad, aside, strict=True):
         assert reason in entry["reason"]
     assert per_item(scores, "m", "chrf").tolist() == [1]
@@ -177,6 +181,14 @@ def test_pictures_that_cannot_be_read(tmp_path):
     assert items["item_id"][3] not in set(scores["item_id"])
     reasons = {entry["item_id"]: entry["reason"] for entry in scores.attrs["set_aside"]}
     assert "gone.png" in reasons[items["item_id"][1]] and "true picture" in reasons[items["item_id"][3]]
+
+
+def test_a_catalogue_without_pictures_scores_titles():
+    scores = run(
+        answers(TEST.head(3)), ITEMS.drop(columns=["image", "split", "brand"]), metrics=["chrf", "brand_hit"]
+    )
+    values = scores[scores["model"] == "m"].groupby("metric")["value"]
+    assert values.count().to_dict() == {"chrf": 3, "brand_hit": 0}
 
 
 def test_hostile_texts_do_not_end_the_run():
