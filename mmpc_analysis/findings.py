@@ -13,7 +13,7 @@ import pandas as pd
 from . import figures, tables
 from .correlation import in_words
 from .figures import number, readable
-from .metrics import METRICS
+from .metrics import METRICS, metric_card
 from .pages import Safe, escaped, joined, markup
 
 # %% auto #0
@@ -94,7 +94,8 @@ def lower_is_better(
     metric: str,  # Name of a metric
 ) -> bool:  # False for a metric without a card
     "Whether a smaller score is the better one."
-    return metric in METRICS and METRICS[metric].better == "lower"
+    known = metric in METRICS or metric.startswith("lpips_alex@")
+    return known and metric_card(metric).better == "lower"
 
 # %% ../nbs/84_findings.ipynb #da867a4b
 def span(
