@@ -16,9 +16,9 @@ import pandas as pd
 
 # %% auto #0
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'LEVELS', 'HIDDEN', 'COMPLETIONS', 'SCORES',
-           'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTRASTS', 'WALK', 'TABLES', 'Column', 'Table', 'TableError',
-           'empty', 'validate', 'hash_key', 'hash_unit', 'write_bytes', 'write_text', 'write_shard', 'read_shards',
-           'fingerprint', 'write_manifest', 'read_manifest']
+           'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS', 'TABLES', 'Column',
+           'Table', 'TableError', 'empty', 'validate', 'hash_key', 'hash_unit', 'write_bytes', 'write_text',
+           'write_shard', 'read_shards', 'fingerprint', 'write_manifest', 'read_manifest']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -179,9 +179,9 @@ RANKINGS = Table(
         Column("user_id", "str", "User"),
         Column("category", "str", "Category of the catalogue"),
         Column("recommender", "str", "Name of the recommender"),
-        Column("modality", "str", "Hidden modality: text or image"),
+        Column("modality", "str", "Hidden modality: text or image, none where nothing is hidden"),
         Column("rate", "float", "Share of items hidden", "[0, 1]"),
-        Column("fill", "str", "How the hidden modality was filled"),
+        Column("fill", "str", "How the hidden modality was filled: a policy, or the model whose completions were used"),
         Column("seed", "int", "Seed of training"),
         Column("metric", "str", "Name with its cut, such as ndcg@20"),
         Column("value", "float", "The score", required=False),
@@ -269,6 +269,35 @@ WALK = Table(
         Column("n", "int", "Items averaged", "count"),
     ),
     unique=("task", "model", "category", "metric", "step"),
+)
+
+# %% ../nbs/00_tables.ipynb #4e1b8f07
+RECOVERY = Table(
+    "recovery",
+    "what filling a modality is worth to a recommender",
+    (
+        Column("recommender", "str", "Name of the recommender"),
+        Column("modality", "str", "Hidden modality: text or image, none where nothing is hidden"),
+        Column("rate", "float", "Share of items hidden", "[0, 1]"),
+        Column("fill", "str", "A policy, or the model whose completions were used"),
+        Column("category", "str", "Category of the purchases looked for, or all"),
+        Column("metric", "str", "Ranking metric with its cut, such as recall@20"),
+        *EFFECTS.columns,
+    ),
+    unique=("recommender", "modality", "rate", "fill", "category", "metric", "term"),
+)
+LINKS = Table(
+    "links",
+    "how well a content metric tells what a completion is worth to a recommender",
+    (
+        Column("recommender", "str", "Name of the recommender"),
+        Column("modality", "str", "Hidden modality: text or image"),
+        Column("rate", "float", "Share of items hidden", "[0, 1]"),
+        Column("metric", "str", "Ranking metric of which the gain is taken"),
+        Column("content_metric", "str", "Content metric of the completion"),
+        *EFFECTS.columns,
+    ),
+    unique=("recommender", "modality", "rate", "metric", "content_metric"),
 )
 
 # %% ../nbs/00_tables.ipynb #aa777956
@@ -515,6 +544,8 @@ TABLES = {
         AVERAGES,
         SETS,
         RANKINGS,
+        RECOVERY,
+        LINKS,
         EFFECTS,
         CONTRASTS,
         WALK,
