@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['MODALITIES', 'xavier_uniform', 'xavier_normal', 'linear_uniform', 'Arrays', 'Recommender', 'feature_tensors']
+__all__ = ['PASSED', 'MODALITIES', 'xavier_uniform', 'xavier_normal', 'linear_uniform', 'Arrays', 'Recommender',
+           'feature_tensors']
 
 # %% ../nbs/15_collaborative.ipynb #06ba2af4
 def xavier_uniform(
@@ -59,6 +60,9 @@ def linear_uniform(
     )
 
 # %% ../nbs/15_collaborative.ipynb #5cb54bbe
+PASSED = ("parameters", "named_parameters", "state_dict", "load_state_dict", "zero_grad")  # Asked of `net`
+
+
 class Arrays:
     "Named torch arrays, learned and not, which move together; what it lacks is asked of the torch module `net`."
 
@@ -70,7 +74,10 @@ class Arrays:
     def __getattr__(self, name):
         if name.startswith("__") or name in ("net", "graphs"):
             raise AttributeError(name)
-        return getattr(self.net, name)
+        found = getattr(self.net, name)
+        if callable(found) and name not in PASSED:
+            raise AttributeError(f"{type(self).__name__} has no {name}; move it with to(...) or double()")
+        return found
 
     def learn(
         self,
@@ -99,6 +106,12 @@ class Arrays:
         self.graphs = {name: graph.to(where) for name, graph in self.graphs.items()}
         return self
 
+    def double(self) -> Arrays:  # The same object
+        "Turn everything to 64 bits."
+        from torch import float64
+
+        return self.to(float64)
+
 # %% ../nbs/15_collaborative.ipynb #9bc5b6bb
 class Recommender(Arrays):
     "A model that is trained: the loss of a batch, and vectors to score with."
@@ -121,12 +134,15 @@ class Recommender(Arrays):
         self,
         users: torch.Tensor,  # (B,) int64 Codes of the users of a batch
         positives: torch.Tensor,  # (B,) int64 Code of an item that each bought
-        negatives: torch.Tensor | None,  # (B,) int64 Code of an item that each did not buy; None where none are needed
+        negatives: torch.Tensor
+        | None,  # (B,) int64 Code of an item that each did not buy; None where none are needed
     ) -> dict[str, torch.Tensor]:  # Parts of the loss by name, and their sum as total, each a number
         "What a batch costs; `total` is what training follows."
         raise NotImplementedError(f"{type(self).__name__} has no losses; write the method")
 
-    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:  # (users, d) and (items, d), score = users @ items.T
+    def vectors(
+        self,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # (users, d) and (items, d), score = users @ items.T
         "What the model ranks with."
         raise NotImplementedError(f"{type(self).__name__} has no vectors; write the method")
 
@@ -152,7 +168,9 @@ def feature_tensors(
             continue
         rows = np.asarray(features[name], dtype=np.float32)
         if rows.ndim != 2 or len(rows) != n_items or rows.shape[1] == 0:
-            raise ValueError(f"{name} features must have a row for each of {n_items} items, got shape {rows.shape}")
+            raise ValueError(
+                f"{name} features must have a row for each of {n_items} items, got shape {rows.shape}"
+            )
         if not (finite := np.isfinite(rows).all(axis=1)).all():
             raise ValueError(
                 f"{name} features are not finite for {(~finite).sum()} items, such as row {np.argmin(finite)}; "
