@@ -24,7 +24,7 @@ __all__ = ['GUARD', 'WEIGHTS', 'Graph', 'graph_of_edges', 'propagate', 'layer_me
            'user_item_graph', 'neighbour_graph', 'sample_edges', 'nearest_items', 'item_graph', 'neighbours_key',
            'cached_neighbours']
 
-# %% ../nbs/14_graphs.ipynb #69d93e06
+# %% ../nbs/14_graphs.ipynb #2c2fa265
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
     "A sparse matrix by rows, and its transpose by rows."
@@ -55,13 +55,17 @@ class Graph:
         starts, columns = self.starts.to(values.device), self.columns.to(values.device)
         return Graph(starts, columns, values, self.shape, turned)
 
-    def matrix(self) -> torch.Tensor:  # Sparse, compressed by rows
+    def matrix(self) -> torch.Tensor:  # Sparse, as coordinates
         "The graph as torch's own sparse matrix."
         import torch
 
-        return torch.sparse_csr_tensor(self.starts, self.columns, self.values, self.shape)
+        rows = torch.repeat_interleave(self.starts.diff())
+        edges = torch.stack([rows, self.columns])
+        return torch.sparse_coo_tensor(
+            edges, self.values, self.shape, is_coalesced=True, check_invariants=True
+        )
 
-# %% ../nbs/14_graphs.ipynb #f4525576
+# %% ../nbs/14_graphs.ipynb #672fe116
 def graph_of_edges(
     rows: np.ndarray,  # (edges,) Row of each edge
     columns: np.ndarray,  # (edges,) Column of each edge
@@ -85,7 +89,7 @@ def graph_of_edges(
     turned = None if symmetric else _graph_of_scipy(by_row.T.tocsr(), dtype)
     return _graph_of_scipy(by_row, dtype, turned)
 
-
+# %% ../nbs/14_graphs.ipynb #68a36500
 def _graph_of_scipy(
     matrix,  # scipy's sparse array, compressed by rows
     dtype: torch.dtype | None,  # Precision; None for float32
@@ -99,7 +103,7 @@ def _graph_of_scipy(
         starts, columns, torch.from_numpy(matrix.data).to(dtype or torch.float32), matrix.shape, turned
     )
 
-# %% ../nbs/14_graphs.ipynb #cb41ac68
+# %% ../nbs/14_graphs.ipynb #3f1f9903
 def _multiply(
     graph: Graph,  # (n, m)
     dense: torch.Tensor,  # (m, d)
@@ -111,7 +115,7 @@ def _multiply(
     dense, kind = dense.detach().contiguous(), 0  # 0 sums over a row's edges
     return torch.embedding_bag(dense, g.columns, g.starts, False, kind, False, g.values, True)[0]
 
-
+# %% ../nbs/14_graphs.ipynb #1de44bb7
 def _mean_of_powers(
     graph: Graph,  # (n, n)
     start: torch.Tensor,  # (n, d)
@@ -124,7 +128,7 @@ def _mean_of_powers(
         total += layer
     return total.mul_(1 / (layers + 1))
 
-# %% ../nbs/14_graphs.ipynb #ecbcc94c
+# %% ../nbs/14_graphs.ipynb #d074d10a
 @lru_cache(maxsize=1)
 def _linear_map() -> type:  # A torch.autograd.Function
     "A linear map whose gradient is given; made on first use, since torch takes seconds to import."
@@ -144,7 +148,7 @@ def _linear_map() -> type:  # A torch.autograd.Function
 
     return LinearMap
 
-
+# %% ../nbs/14_graphs.ipynb #4ab81c87
 def propagate(
     graph: Graph,  # (n, m)
     dense: torch.Tensor,  # (m, d) Vector of each node
@@ -153,7 +157,7 @@ def propagate(
     _check_rows(graph, dense)
     return _linear_map().apply(dense, lambda x: _multiply(graph, x), lambda g: _multiply(graph.transpose, g))
 
-
+# %% ../nbs/14_graphs.ipynb #76b55837
 def layer_mean(
     graph: Graph,  # (n, n)
     start: torch.Tensor,  # (n, d) Vectors before the first layer
@@ -169,7 +173,7 @@ def layer_mean(
         start, lambda x: _mean_of_powers(graph, x, layers), lambda g: _mean_of_powers(turned, g, layers)
     )
 
-
+# %% ../nbs/14_graphs.ipynb #06ef7d67
 def _check_rows(
     graph: Graph,  # (n, m)
     dense: torch.Tensor,  # Should be (m, d)
@@ -180,10 +184,7 @@ def _check_rows(
             f"a graph of {graph.shape} needs a vector for each of its {graph.shape[1]} columns, got shape {tuple(dense.shape)}"
         )
 
-# %% ../nbs/14_graphs.ipynb #65884741
-GUARD = 1e-7  # Added to every degree, as in MMRec
-
-
+# %% ../nbs/14_graphs.ipynb #8efbc0b7
 def distinct_pairs(
     pairs: np.ndarray,  # (n, 2) Codes of user and item
     n_users: int,  # Users, with or without a purchase
@@ -211,7 +212,10 @@ def distinct_pairs(
         keys = np.unique(keys)
     return np.stack(np.divmod(keys, max(n_items, 1)), axis=1)
 
+# %% ../nbs/14_graphs.ipynb #e98575f3
+GUARD = 1e-7  # Added to every degree, as in MMRec
 
+# %% ../nbs/14_graphs.ipynb #52e34de3
 def edge_weights(
     pairs: np.ndarray,  # (edges, 2) Codes of user and item, each pair once
     n_users: int,  # Users
@@ -222,7 +226,7 @@ def edge_weights(
     of_users, of_items = np.bincount(users, minlength=n_users), np.bincount(items, minlength=n_items)
     return ((of_users[users] + GUARD) * (of_items[items] + GUARD)) ** -0.5
 
-# %% ../nbs/14_graphs.ipynb #033da109
+# %% ../nbs/14_graphs.ipynb #a9661f8f
 def _both_ways(
     pairs: np.ndarray,  # (edges, 2) Sorted by user and item, each pair once
     n_users: int,  # Users
@@ -236,7 +240,7 @@ def _both_ways(
     columns = np.concatenate([items + n_users, users[by_item]])
     return starts, columns, np.concatenate([np.arange(len(pairs)), by_item])
 
-
+# %% ../nbs/14_graphs.ipynb #56f99a53
 def user_item_graph(
     pairs: np.ndarray,  # (n, 2) Codes of user and item; a pair given twice is one edge
     n_users: int,  # Users, with or without a purchase
@@ -255,7 +259,7 @@ def user_item_graph(
     n = n_users + n_items
     return Graph(torch.from_numpy(starts), torch.from_numpy(columns), values, (n, n))
 
-# %% ../nbs/14_graphs.ipynb #9cd557e5
+# %% ../nbs/14_graphs.ipynb #c74edf2c
 def neighbour_graph(
     pairs: np.ndarray,  # (n, 2) Codes of user and item; a pair given twice is one edge
     n_users: int,  # Users, with or without a purchase
@@ -266,16 +270,10 @@ def neighbour_graph(
 
     Source: Wei et al. (2019), MMGCN, MM, doi:10.1145/3343031.3351034, equation 3.
     """
-    import torch
-
-    starts, columns, _ = _both_ways(distinct_pairs(pairs, n_users, n_items), n_users, n_items)
-    degrees = np.diff(starts)
-    n, dtype = n_users + n_items, dtype or torch.float32
-    of_rows, of_columns = (
-        torch.from_numpy(1 / d).to(dtype) for d in (np.repeat(degrees, degrees), degrees[columns])
-    )
-    starts, columns = torch.from_numpy(starts), torch.from_numpy(columns)
-    return Graph(starts, columns, of_rows, (n, n), Graph(starts, columns, of_columns, (n, n)))
+    users, items = distinct_pairs(pairs, n_users, n_items).T
+    n, items = n_users + n_items, items + n_users
+    rows, columns = np.concatenate([users, items]), np.concatenate([items, users])
+    return graph_of_edges(rows, columns, 1 / np.bincount(rows)[rows], (n, n), dtype=dtype)
 
 # %% ../nbs/14_graphs.ipynb #a9c489fb
 def sample_edges(
@@ -337,7 +335,7 @@ def _kinds(
     members[inverse[order][early], place[early]] = known[order][early]
     return rows[first], kind, members
 
-# %% ../nbs/14_graphs.ipynb #09ebf2ed
+# %% ../nbs/14_graphs.ipynb #baf24ffc
 def _largest(
     table: torch.Tensor,  # (rows, K) Cosines in 32 bits
     m: int,  # How many to find in each row
@@ -358,7 +356,7 @@ def _largest(
     values, at = torch.cat([inside, table[:, whole:]], 1).topk(m)
     return values, torch.cat([columns, rest], 1).gather(1, at)
 
-
+# %% ../nbs/14_graphs.ipynb #1882417a
 def _candidates(
     block: torch.Tensor,  # (rows, width) float32 unit rows
     units: torch.Tensor,  # (K, width) float32 unit rows of all kinds
@@ -375,7 +373,7 @@ def _candidates(
         m *= 4
     return np.broadcast_to(np.arange(len(units)), table.shape)
 
-# %% ../nbs/14_graphs.ipynb #4d735dff
+# %% ../nbs/14_graphs.ipynb #9414d4a1
 def _order(
     own: np.ndarray,  # (rows,) Code of each row's item
     cosines: np.ndarray,  # (rows, m) Exact cosines with the candidates
@@ -392,7 +390,7 @@ def _order(
     found[:, :1], found[:, 1 : 1 + best.shape[1]] = own, np.where(np.isfinite(reached), best, -1)
     return found
 
-
+# %% ../nbs/14_graphs.ipynb #c191c83b
 def nearest_items(
     features: np.ndarray,  # (I, width) One row for each item; zeros or NaN where an item has none
     k: int = 10,  # Neighbours, the item itself included
@@ -418,10 +416,10 @@ def nearest_items(
         found[at] = _order(at, cosines, members[near], k)
     return found
 
-# %% ../nbs/14_graphs.ipynb #59d142d4
+# %% ../nbs/14_graphs.ipynb #096e5411
 WEIGHTS = {"text": 0.9, "image": 0.1}  # FREEDOM's share of each modality
 
-
+# %% ../nbs/14_graphs.ipynb #a06fbdee
 def _modality_edges(
     near: np.ndarray,  # (I, k) Neighbours, -1 where there is none
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # Rows, columns, values
@@ -430,7 +428,7 @@ def _modality_edges(
     columns, degrees = near[rows, at], np.bincount(rows, minlength=len(near)) + GUARD
     return rows, columns, (degrees[rows] * degrees[columns]) ** -0.5
 
-
+# %% ../nbs/14_graphs.ipynb #7d0efac7
 def item_graph(
     features: Mapping[str, np.ndarray],  # Modality -> (I, width), rows in the order of the items' codes
     k: int = 10,  # Neighbours of an item in each modality, itself included
@@ -462,7 +460,7 @@ def item_graph(
     n = next(iter(sizes.values()))
     return graph_of_edges(*(np.concatenate(part) for part in zip(*edges, strict=True)), (n, n), dtype=dtype)
 
-# %% ../nbs/14_graphs.ipynb #9d0587ad
+# %% ../nbs/14_graphs.ipynb #7562ace3
 def neighbours_key(
     features: np.ndarray,  # (I, width)
     k: int,  # Neighbours
@@ -472,7 +470,7 @@ def neighbours_key(
     content = hashlib.sha256(features).hexdigest()
     return hash_key("nearest_items 1", content, features.dtype.str, features.shape, k)
 
-
+# %% ../nbs/14_graphs.ipynb #f7ca9c8c
 def cached_neighbours(
     features: np.ndarray,  # (I, width)
     k: int = 10,  # Neighbours, the item itself included
