@@ -12,6 +12,7 @@ from mmpc_analysis.collaborative import (
     Recommender,
     feature_tensors,
     linear_uniform,
+    touched,
     xavier_normal,
     xavier_uniform,
 )
@@ -38,8 +39,10 @@ class BM3Settings:
 
 # %% ../nbs/17_bm3.ipynb #acb354b2
 def disagreement(
-    online: torch.Tensor,  # (B, d) Vectors through the predictor
-    target: torch.Tensor,  # (B, d) Vectors to agree with; no gradient goes there
+    online: torch.Tensor,  # (n, d) Vectors through the predictor
+    target: torch.Tensor,  # (n, d) Vectors to agree with; no gradient goes there
+    share: torch.Tensor
+    | None = None,  # (n,) Share of the batch that each row stands for; None for equal ones
 ) -> torch.Tensor:  # One less the mean cosine, in [0, 2]
     """How far two views of the same things are apart.
 
@@ -47,7 +50,8 @@ def disagreement(
     """
     from torch.nn.functional import cosine_similarity
 
-    return 1 - cosine_similarity(online, target.detach(), dim=-1).mean()
+    cosine = cosine_similarity(online, target.detach(), dim=-1)
+    return 1 - (cosine.mean() if share is None else share @ cosine)
 
 # %% ../nbs/17_bm3.ipynb #caad783c
 def _first_numbers(
@@ -107,13 +111,13 @@ class BM3(Recommender):
     def kept(
         self,
         name: str,  # users, items, text or image: whose target it is
-        codes: torch.Tensor,  # (n,) Rows that are looked at
+        rows: torch.Tensor | slice,  # Which rows of its table are looked at
+        like: torch.Tensor,  # (n, d) Those rows
     ) -> torch.Tensor:  # (n, d) False where a number is dropped
         "Draw which numbers of a target stay; assign another function to replay masks."
         import torch
 
-        shape = len(codes), self.settings.embedding_size
-        return (torch.rand(shape, generator=self.generator) >= self.settings.dropout).to(codes.device)
+        return (torch.rand(like.shape, generator=self.generator) >= self.settings.dropout).to(like.device)
 
 # %% ../nbs/17_bm3.ipynb #d36e1bc3
 def flowed(
@@ -146,23 +150,25 @@ def _losses(
     positives: torch.Tensor,  # (B,) Codes
 ) -> dict[str, torch.Tensor]:  # Parts and total
     "The loss of a batch by its parts."
-    s, (h_users, h_items) = model.settings, flowed(model)
-    (of_u, u), (of_i, i) = (codes.unique(return_inverse=True) for codes in (users, positives))
+    import torch
 
-    def target(name, rows, codes):
-        return rows.detach() * model.kept(name, codes) / (1 - s.dropout) if s.dropout else rows
+    s, (h_users, h_items) = model.settings, flowed(model)
+    of_u, u = touched(users, len(h_users))
+    of_i, i = touched(positives, len(h_items))
+
+    def target(name, rows, h):
+        return h.detach() * model.kept(name, rows, h) / (1 - s.dropout) if s.dropout else h
 
     row_u, row_i = h_users[of_u], h_items[of_i]
-    target_u, target_i = target("users", row_u, of_u)[u], target("items", row_i, of_i)[i]
-    parts = {
-        "user": disagreement(mapped(model, "predictor", row_u)[u], target_i),
-        "item": disagreement(mapped(model, "predictor", row_i)[i], target_u),
-    }
+    target_u, target_i = target("users", of_u, row_u), target("items", of_i, row_i)
+    online_u, online_i = (mapped(model, "predictor", h) for h in (row_u, row_i))
+    parts = {"user": disagreement(online_u[u], target_i[i]), "item": disagreement(online_i[i], target_u[u])}
+    share = torch.bincount(i, minlength=len(row_i)).to(row_i) / len(i)
     for name in model.modalities:
         row_m = mapped(model, name, getattr(model, name)[of_i])
-        online = mapped(model, "predictor", row_m)[i]
-        parts[f"{name}_align"] = disagreement(online, target_i)
-        parts[f"{name}_mask"] = disagreement(online, target(name, row_m, of_i)[i])
+        online = mapped(model, "predictor", row_m)
+        parts[f"{name}_align"] = disagreement(online, target_i, share)
+        parts[f"{name}_mask"] = disagreement(online, target(name, of_i, row_m), share)
     weight = {"user": 1, "item": 1, "reg": s.reg_weight}
     parts["reg"] = (h_users.norm() + h_items.norm()) / len(h_items)
     return parts | {"total": sum(weight.get(name, s.cl_weight) * part for name, part in parts.items())}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 # %% auto #0
-__all__ = ['PASSED', 'MODALITIES', 'xavier_uniform', 'xavier_normal', 'linear_uniform', 'Arrays', 'Recommender',
+__all__ = ['PASSED', 'MODALITIES', 'xavier_uniform', 'xavier_normal', 'linear_uniform', 'Arrays', 'Recommender', 'touched',
            'feature_tensors', 'Popularity', 'popularity', 'co_purchases', 'ItemKNNSettings', 'ItemKNN', 'item_knn',
            'bpr_loss', 'squared_length', 'BPRSettings', 'BPR', 'LightGCNSettings', 'LightGCN']
 
@@ -153,6 +153,18 @@ class Recommender(Arrays):
         raise NotImplementedError(f"{type(self).__name__} has no vectors; write the method")
 
 # %% ../nbs/15_collaborative.ipynb #66e0b6ba
+def touched(
+    codes: torch.Tensor,  # (B,) Rows that a batch looks at, some of them several times
+    n: int,  # Rows of the table
+) -> tuple[
+    torch.Tensor | slice, torch.Tensor
+]:  # Rows to work on, each once, and (B,) where each place finds its own
+    "The rows of a table that a batch needs: the distinct ones, or all where the batch is no shorter than the table."
+    if len(codes) >= n:
+        return slice(None), codes
+    return codes.unique(return_inverse=True)
+
+# %% ../nbs/15_collaborative.ipynb #f9f77bad
 MODALITIES = ("text", "image")  # In the order in which models see them
 
 
@@ -185,7 +197,7 @@ def feature_tensors(
         found[name] = torch.tensor(rows)
     return found
 
-# %% ../nbs/15_collaborative.ipynb #186da0d0
+# %% ../nbs/15_collaborative.ipynb #61ba222c
 @dataclass(frozen=True, slots=True, eq=False)
 class Popularity:
     "The same scores for everyone: how many users bought an item."
@@ -206,7 +218,7 @@ def popularity(
     "The floor that knows no user."
     return Popularity(np.bincount(split.train[:, 1], minlength=len(split.items)).astype(float))
 
-# %% ../nbs/15_collaborative.ipynb #88eab34e
+# %% ../nbs/15_collaborative.ipynb #fd347091
 def co_purchases(
     split: Split,  # Purchases; train is used
     k: int,  # Most similar items kept of each
@@ -231,7 +243,7 @@ def co_purchases(
         rows.append(csr_array((value[kept], (row[kept], column[kept])), shape=both.shape))
     return vstack(rows, format="csr")
 
-# %% ../nbs/15_collaborative.ipynb #fd347091
+# %% ../nbs/15_collaborative.ipynb #775b25c8
 @dataclass(frozen=True, slots=True)
 class ItemKNNSettings:
     "Settings of the neighbours of items."
@@ -253,7 +265,7 @@ class ItemKNN:
         "Scores of every item."
         return (self.bought[users] @ self.likeness).toarray()
 
-# %% ../nbs/15_collaborative.ipynb #3d001ae7
+# %% ../nbs/15_collaborative.ipynb #1347c564
 def item_knn(
     split: Split,  # Purchases; train is used
     settings: ItemKNNSettings = ItemKNNSettings(),  # How many neighbours
@@ -272,7 +284,7 @@ def item_knn(
     bought = csr_array((np.ones(len(split.train)), split.train.T), shape=shape)
     return ItemKNN(bought, co_purchases(split, settings.k))
 
-# %% ../nbs/15_collaborative.ipynb #d634f303
+# %% ../nbs/15_collaborative.ipynb #adf974a3
 def bpr_loss(
     users: torch.Tensor,  # (B, d) Vectors of the users
     positives: torch.Tensor,  # (B, d) Vectors of what they bought
@@ -286,7 +298,7 @@ def bpr_loss(
 
     return softplus((users * (negatives - positives)).sum(dim=-1)).mean()
 
-# %% ../nbs/15_collaborative.ipynb #adf974a3
+# %% ../nbs/15_collaborative.ipynb #d47cd98b
 def squared_length(
     *rows: torch.Tensor,  # (B, d) Vectors of the batch, each
 ) -> torch.Tensor:  # Half the sum of squares, over B
@@ -335,7 +347,7 @@ class BPR(Recommender):
         "The two tables."
         return self.users, self.items
 
-# %% ../nbs/15_collaborative.ipynb #52c0c43f
+# %% ../nbs/15_collaborative.ipynb #4177abc6
 @dataclass(frozen=True, slots=True)
 class LightGCNSettings:
     "Settings of the graph convolution."

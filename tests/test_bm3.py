@@ -72,7 +72,7 @@ def started(case, dumped_graph=True):
         model.graphs["purchases"] = dumped(found)
     if chosen.dropout:
         masks = {ours: torch.tensor(found[f"dropout_keep/{theirs}"]) for ours, theirs in MASKS.items()}
-        model.kept = lambda name, codes: masks[name][codes]
+        model.kept = lambda name, rows, like: masks[name][rows]
     return model, found, said
 
 
@@ -151,7 +151,7 @@ def test_first_numbers_have_mmrecs_spread_and_are_the_seeds():
 def test_what_is_dropped_has_its_share_and_nothing_else_moves(dropout):
     data, split = small()
     model = BM3(split, {"text": data["text_feat"]}, BM3Settings(dropout=dropout), seed=4)
-    kept = model.kept("users", torch.arange(2000)).double()
+    kept = model.kept("users", slice(None), torch.zeros(2000, 64)).double()
     assert kept.mean().item() == pytest.approx(1 - dropout, abs=0.005)
     before = [v.clone() for v in model.vectors()]
     state = model.generator.get_state()
@@ -165,9 +165,9 @@ def test_a_row_that_occurs_twice_has_one_mask():
     model = BM3(split, {"text": data["text_feat"]}, BM3Settings(dropout=0.5), seed=4)
     asked = []
     drawn = model.kept
-    model.kept = lambda name, codes: asked.append((name, codes)) or drawn(name, codes)
+    model.kept = lambda name, rows, like: asked.append((name, rows)) or drawn(name, rows, like)
     model.losses(torch.tensor([3, 3, 9]), torch.tensor([7, 2, 7]))
-    assert {name: codes.tolist() for name, codes in asked} == {
+    assert {name: rows.tolist() for name, rows in asked} == {
         "users": [3, 9],
         "items": [2, 7],
         "text": [2, 7],
