@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['FREEDOMSettings', 'FREEDOM', 'thinned', 'flowed', 'feature_vectors']
+__all__ = ['FREEDOMSettings', 'FREEDOM', 'frozen', 'thinned', 'flowed', 'feature_vectors']
 
 # %% ../nbs/18_freedom.ipynb #c23d1a53
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class FREEDOMSettings:
         if not 0 <= self.dropout < 1 or not 0 <= self.mm_image_weight <= 1:
             raise ValueError(f"dropout must be in [0, 1) and mm_image_weight in [0, 1], got {self}")
 
-# %% ../nbs/18_freedom.ipynb #ea5fc9ea
+# %% ../nbs/18_freedom.ipynb #6246350f
 class FREEDOM(Recommender):
     """Vectors that flow along thinned purchases and along a frozen graph of alike items.
 
@@ -73,13 +73,11 @@ class FREEDOM(Recommender):
         super().__init__(seed)
         self.settings, self.shape = settings, (len(split.users), len(split.items))
         rows = feature_tensors(features, self.shape[1])
-        self.modalities, weight = tuple(rows), settings.mm_image_weight
+        self.modalities = tuple(rows)
         self.learn(**_first_numbers(self.shape, rows, settings.embedding_size, self.generator))
         self.pairs = distinct_pairs(split.train, *self.shape)
         self.graphs["purchases"] = user_item_graph(self.pairs, *self.shape)
-        shares = {"text": 1 - weight, "image": weight} if len(rows) == 2 else dict.fromkeys(rows, 1.0)
-        given = {name: table.numpy() for name, table in rows.items()}
-        self.graphs["items"] = item_graph(given, settings.knn_k, shares, folder=folder)
+        self.graphs["items"] = frozen(rows, settings, folder)
         self.start_epoch()
 
     def start_epoch(self) -> None:
@@ -112,6 +110,20 @@ def _first_numbers(
         arrays[name] = rows.clone()
         arrays[f"{name}_weight"], arrays[f"{name}_bias"] = linear_uniform(d, rows.shape[1], draw)
     return arrays
+
+# %% ../nbs/18_freedom.ipynb #466b6e16
+def frozen(
+    features: dict[str, torch.Tensor],  # Modality -> (items, width)
+    settings: FREEDOMSettings,  # Neighbours, and the share of the image
+    folder: str | os.PathLike | None,  # Where neighbours are kept; None for nowhere
+) -> Graph:  # (items, items), built once
+    "The graph of alike items; one modality alone has all the weight."
+    shares = {"text": 1 - settings.mm_image_weight, "image": settings.mm_image_weight}
+    if len(features) == 1:
+        shares = dict.fromkeys(features, 1.0)
+    return item_graph(
+        {name: rows.numpy() for name, rows in features.items()}, settings.knn_k, shares, folder=folder
+    )
 
 # %% ../nbs/18_freedom.ipynb #e112efbd
 def thinned(
@@ -155,7 +167,7 @@ def feature_vectors(
     mapped = linear(rows, getattr(model, f"{name}_weight"), getattr(model, f"{name}_bias"))
     return mapped.index_select(0, codes)
 
-# %% ../nbs/18_freedom.ipynb #01fd140f
+# %% ../nbs/18_freedom.ipynb #4da23ffa
 def _losses(
     model: FREEDOM,  # The model
     users: torch.Tensor,  # (B,) Codes
@@ -167,8 +179,8 @@ def _losses(
 
     of_users, of_items = flowed(model, model.graphs["kept"])
     u, items = of_users.index_select(0, users), torch.cat([positives, negatives])
-    parts = {"bpr_id": bpr_loss(u, *of_items.index_select(0, items).chunk(2))}
-    for name in model.modalities:
-        parts[f"bpr_{name}"] = bpr_loss(u, *feature_vectors(model, name, items).chunk(2))
-    apart = sum(parts[f"bpr_{name}"] for name in model.modalities)
-    return parts | {"total": parts["bpr_id"] + model.settings.reg_weight * apart}
+    found = {"bpr_id": of_items.index_select(0, items)}
+    found |= {f"bpr_{name}": feature_vectors(model, name, items) for name in model.modalities}
+    parts = {name: bpr_loss(u, *rows.chunk(2)) for name, rows in found.items()}
+    of_features = sum(parts[f"bpr_{name}"] for name in model.modalities)
+    return parts | {"total": parts["bpr_id"] + model.settings.reg_weight * of_features}
