@@ -5,16 +5,22 @@
 # %% ../nbs/15_collaborative.ipynb #ea939830
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .graphs import layer_mean, user_item_graph
+from .interactions import Split
+
 if TYPE_CHECKING:
     import torch
+    from scipy.sparse import csr_array
 
 # %% auto #0
-__all__ = ['PASSED', 'MODALITIES', 'xavier_uniform', 'xavier_normal', 'linear_uniform', 'Arrays', 'Recommender',
-           'feature_tensors']
+__all__ = ['PASSED', 'MODALITIES', 'xavier_uniform', 'xavier_normal', 'linear_uniform', 'Arrays', 'Recommender', 'touched',
+           'feature_tensors', 'Popularity', 'popularity', 'co_purchases', 'ItemKNNSettings', 'ItemKNN', 'item_knn',
+           'bpr_loss', 'squared_length', 'BPRSettings', 'BPR', 'LightGCNSettings', 'LightGCN']
 
 # %% ../nbs/15_collaborative.ipynb #06ba2af4
 def xavier_uniform(
@@ -147,6 +153,18 @@ class Recommender(Arrays):
         raise NotImplementedError(f"{type(self).__name__} has no vectors; write the method")
 
 # %% ../nbs/15_collaborative.ipynb #66e0b6ba
+def touched(
+    codes: torch.Tensor,  # (B,) Rows that a batch looks at, some of them several times
+    n: int,  # Rows of the table
+) -> tuple[
+    torch.Tensor | slice, torch.Tensor
+]:  # Rows to work on, each once, and (B,) where each place finds its own
+    "The rows of a table that a batch needs: the distinct ones, or all where the batch is no shorter than the table."
+    if len(codes) >= n:
+        return slice(None), codes
+    return codes.unique(return_inverse=True)
+
+# %% ../nbs/15_collaborative.ipynb #f9f77bad
 MODALITIES = ("text", "image")  # In the order in which models see them
 
 
@@ -178,3 +196,200 @@ def feature_tensors(
             )
         found[name] = torch.tensor(rows)
     return found
+
+# %% ../nbs/15_collaborative.ipynb #61ba222c
+@dataclass(frozen=True, slots=True, eq=False)
+class Popularity:
+    "The same scores for everyone: how many users bought an item."
+
+    counts: np.ndarray  # (items,) Purchases in train
+
+    def score_block(
+        self,
+        users: np.ndarray,  # (b,) Codes of users
+    ) -> np.ndarray:  # (b, items) Scores, the same in each row
+        "Scores of every item."
+        return np.tile(self.counts, (len(users), 1))
+
+
+def popularity(
+    split: Split,  # Purchases; train is counted
+) -> Popularity:  # One count for each item
+    "The floor that knows no user."
+    return Popularity(np.bincount(split.train[:, 1], minlength=len(split.items)).astype(float))
+
+# %% ../nbs/15_collaborative.ipynb #fd347091
+def co_purchases(
+    split: Split,  # Purchases; train is used
+    k: int,  # Most similar items kept of each
+    block: int = 1024,  # Items handled at a time, which bounds the memory
+) -> csr_array:  # (items, items) Cosines; row: an item, columns: the items most like it
+    "The likeness of items by who bought them."
+    from scipy.sparse import csr_array, vstack
+
+    shape = len(split.users), len(split.items)
+    bought = csr_array((np.ones(len(split.train)), split.train.T), shape=shape).tocsc()
+    scale = np.maximum(bought.sum(axis=0), 1) ** -0.5
+    rows = []
+    for start in range(0, shape[1], block):
+        both = (bought[:, start : start + block].T @ bought).tocoo()
+        row, column = both.coords
+        value = both.data * scale[row + start] * scale[column]
+        apart = row + start != column
+        row, column, value = row[apart], column[apart], value[apart]
+        order = np.lexsort((column, -value, row))
+        row, column, value = row[order], column[order], value[order]
+        kept = np.arange(len(row)) - np.searchsorted(row, row) < k
+        rows.append(csr_array((value[kept], (row[kept], column[kept])), shape=both.shape))
+    return vstack(rows, format="csr")
+
+# %% ../nbs/15_collaborative.ipynb #775b25c8
+@dataclass(frozen=True, slots=True)
+class ItemKNNSettings:
+    "Settings of the neighbours of items."
+
+    k: int = 20  # Most similar items kept of each item
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ItemKNN:
+    "Scores from what was bought together with the user's items."
+
+    bought: csr_array  # (users, items) 1 where the user bought the item in train
+    likeness: csr_array  # (items, items) Cosines of each item's neighbours
+
+    def score_block(
+        self,
+        users: np.ndarray,  # (b,) Codes of users
+    ) -> np.ndarray:  # (b, items) Sums of cosines; 0 where nothing bought is like the item
+        "Scores of every item."
+        return (self.bought[users] @ self.likeness).toarray()
+
+# %% ../nbs/15_collaborative.ipynb #1347c564
+def item_knn(
+    split: Split,  # Purchases; train is used
+    settings: ItemKNNSettings = ItemKNNSettings(),  # How many neighbours
+) -> ItemKNN:  # Ready to score
+    """Item-based nearest neighbours on purchases.
+
+    Source: Deshpande & Karypis (2004), Item-based top-N recommendation algorithms, doi:10.1145/963770.963776.
+
+    Raises: ValueError where `k` is not positive.
+    """
+    from scipy.sparse import csr_array
+
+    if settings.k < 1:
+        raise ValueError(f"k must be at least 1 neighbour, got {settings.k}")
+    shape = len(split.users), len(split.items)
+    bought = csr_array((np.ones(len(split.train)), split.train.T), shape=shape)
+    return ItemKNN(bought, co_purchases(split, settings.k))
+
+# %% ../nbs/15_collaborative.ipynb #adf974a3
+def bpr_loss(
+    users: torch.Tensor,  # (B, d) Vectors of the users
+    positives: torch.Tensor,  # (B, d) Vectors of what they bought
+    negatives: torch.Tensor,  # (B, d) Vectors of what they did not buy
+) -> torch.Tensor:  # Mean of -ln sigmoid of how far the bought item is ahead
+    """Loss of pairs that should stand in order.
+
+    Source: Rendle et al. (2009), arXiv:1205.2618, section 4.1.
+    """
+    from torch.nn.functional import softplus
+
+    return softplus((users * (negatives - positives)).sum(dim=-1)).mean()
+
+# %% ../nbs/15_collaborative.ipynb #d47cd98b
+def squared_length(
+    *rows: torch.Tensor,  # (B, d) Vectors of the batch, each
+) -> torch.Tensor:  # Half the sum of squares, over B
+    "The regulariser of BPR and LightGCN."
+    return sum(r.square().sum() for r in rows) / (2 * len(rows[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class BPRSettings:
+    "Settings of the matrix factorisation."
+
+    embedding_size: int = 64  # Width of the vectors
+    reg_weight: float = 1e-4  # Weight of the squared length
+
+
+class BPR(Recommender):
+    """Matrix factorisation that learns the order of pairs.
+
+    Source: Rendle et al. (2009), arXiv:1205.2618.
+    """
+
+    def __init__(
+        self,
+        split: Split,  # Purchases
+        features: dict | None = None,  # Not used
+        settings: BPRSettings = BPRSettings(),  # Width and weight
+        seed: int = 0,  # Seed of the first numbers
+    ):
+        super().__init__(seed)
+        self.settings, width = settings, settings.embedding_size
+        users = xavier_uniform(len(split.users), width, self.generator)
+        self.learn(users=users, items=xavier_uniform(len(split.items), width, self.generator))
+
+    def losses(
+        self,
+        users: torch.Tensor,  # (B,) Codes
+        positives: torch.Tensor,  # (B,) Codes
+        negatives: torch.Tensor,  # (B,) Codes
+    ) -> dict[str, torch.Tensor]:  # bpr, reg and total
+        "The pairs' order, and the length of their vectors."
+        u, p, n = self.users[users], self.items[positives], self.items[negatives]
+        bpr, reg = bpr_loss(u, p, n), squared_length(u, p, n)
+        return {"bpr": bpr, "reg": reg, "total": bpr + self.settings.reg_weight * reg}
+
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:  # (users, d) and (items, d)
+        "The two tables."
+        return self.users, self.items
+
+# %% ../nbs/15_collaborative.ipynb #4177abc6
+@dataclass(frozen=True, slots=True)
+class LightGCNSettings:
+    "Settings of the graph convolution."
+
+    embedding_size: int = 64  # Width of the vectors
+    n_layers: int = 3  # Steps along the graph
+    reg_weight: float = 1e-4  # Weight of the squared length of the table's rows
+
+
+class LightGCN(BPR):
+    """Vectors that flow along purchases, nothing else.
+
+    Source: He et al. (2020), arXiv:2002.02126, equations 7, 8 and 15.
+    """
+
+    def __init__(
+        self,
+        split: Split,  # Purchases; train makes the graph
+        features: dict | None = None,  # Not used
+        settings: LightGCNSettings = LightGCNSettings(),  # Width, layers and weight
+        seed: int = 0,  # Seed of the first numbers
+    ):
+        super().__init__(split, features, settings, seed)
+        self.graphs["purchases"] = user_item_graph(split.train, len(split.users), len(split.items))
+
+    def losses(
+        self,
+        users: torch.Tensor,  # (B,) Codes
+        positives: torch.Tensor,  # (B,) Codes
+        negatives: torch.Tensor,  # (B,) Codes
+    ) -> dict[str, torch.Tensor]:  # bpr, reg and total
+        "The order of pairs by the flowed vectors, and the length of the table's rows."
+        of_users, of_items = self.vectors()
+        bpr = bpr_loss(of_users[users], of_items[positives], of_items[negatives])
+        reg = squared_length(self.users[users], self.items[positives], self.items[negatives])
+        return {"bpr": bpr, "reg": reg, "total": bpr + self.settings.reg_weight * reg}
+
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:  # (users, d) and (items, d)
+        "The mean over the layers."
+        import torch
+
+        flowed = layer_mean(
+            self.graphs["purchases"], torch.cat([self.users, self.items]), self.settings.n_layers
+        )
+        return flowed[: len(self.users)], flowed[len(self.users) :]

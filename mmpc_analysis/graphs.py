@@ -259,7 +259,7 @@ def user_item_graph(
     n = n_users + n_items
     return Graph(torch.from_numpy(starts), torch.from_numpy(columns), values, (n, n))
 
-# %% ../nbs/14_graphs.ipynb #c74edf2c
+# %% ../nbs/14_graphs.ipynb #0fc15631
 def neighbour_graph(
     pairs: np.ndarray,  # (n, 2) Codes of user and item; a pair given twice is one edge
     n_users: int,  # Users, with or without a purchase
@@ -268,7 +268,7 @@ def neighbour_graph(
 ) -> Graph:  # (users + items, users + items), rows add up to 1, or to 0 for a node without neighbours
     """Mean over the neighbours of each user and each item.
 
-    Source: Wei et al. (2019), MMGCN, MM, doi:10.1145/3343031.3351034, equation 3.
+    Source: Wei et al. (2019), MMGCN, MM, doi:10.1145/3343031.3351034, on mean aggregation.
     """
     users, items = distinct_pairs(pairs, n_users, n_items).T
     n, items = n_users + n_items, items + n_users
@@ -428,7 +428,7 @@ def _modality_edges(
     columns, degrees = near[rows, at], np.bincount(rows, minlength=len(near)) + GUARD
     return rows, columns, (degrees[rows] * degrees[columns]) ** -0.5
 
-# %% ../nbs/14_graphs.ipynb #7d0efac7
+# %% ../nbs/14_graphs.ipynb #d4f7d6c7
 def item_graph(
     features: Mapping[str, np.ndarray],  # Modality -> (I, width), rows in the order of the items' codes
     k: int = 10,  # Neighbours of an item in each modality, itself included
@@ -441,7 +441,7 @@ def item_graph(
 ) -> Graph:  # (I, I), not symmetric
     """Items joined to those that look and read alike.
 
-    Source: Zhou & Shen (2023), FREEDOM, MM, arXiv:2211.06924, equations 1 to 4.
+    Source: Zhou & Shen (2023), FREEDOM, MM, arXiv:2211.06924, on the frozen item-item graph.
     Raises: ValueError for a modality without a weight, weights that are not positive in sum and arrays of different lengths.
     """
     if not features or not set(features) <= set(weights):

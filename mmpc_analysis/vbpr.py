@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .collaborative import Recommender, feature_tensors, xavier_normal, xavier_uniform
+from .collaborative import Recommender, feature_tensors, touched, xavier_normal, xavier_uniform
 from .interactions import Split
 
 if TYPE_CHECKING:
@@ -72,13 +72,13 @@ class VBPR(Recommender):
 
     def item_vectors(
         self,
-        codes: torch.Tensor | slice,  # Codes of items, each once
-    ) -> torch.Tensor:  # (codes, 2 d) What was learned of each, and what its features say
+        rows: torch.Tensor | slice,  # Codes of items
+    ) -> torch.Tensor:  # (rows, 2 d) What was learned of each, and what its features say
         "Factors and mapped features side by side."
         import torch
         from torch.nn.functional import linear
 
-        return torch.cat([self.items[codes], linear(self.features[codes], self.weight, self.bias)], dim=1)
+        return torch.cat([self.items[rows], linear(self.features[rows], self.weight, self.bias)], dim=1)
 
     def losses(
         self,
@@ -89,8 +89,8 @@ class VBPR(Recommender):
         "The pairs' order, and the length of their vectors."
         import torch
 
-        distinct, places = torch.cat([positives, negatives]).unique(return_inverse=True)
-        p, n = self.item_vectors(distinct)[places].split(len(users))
+        rows, places = touched(torch.cat([positives, negatives]), len(self.items))
+        p, n = self.item_vectors(rows)[places].split(len(users))
         u = self.users[users]
         bpr, reg = guarded_bpr_loss((u * p).sum(1) - (u * n).sum(1)), batch_length(u, p, n)
         return {"bpr": bpr, "reg": reg, "total": bpr + self.settings.reg_weight * reg}
