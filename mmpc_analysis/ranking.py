@@ -115,9 +115,8 @@ def _reaching(
     np.ndarray, np.ndarray
 ]:  # (b, w) Columns, ascending; (b, w) scores, minus infinity where a row has fewer
     "What reaches the bound, moved to the left of each row."
-    reach = scores >= bound
-    count = np.count_nonzero(reach, axis=1)
-    row, column = np.divmod(np.flatnonzero(reach), scores.shape[1])
+    row, column = np.divmod(np.flatnonzero(scores >= bound), scores.shape[1])
+    count = np.bincount(row, minlength=len(scores))
     place = np.arange(len(row)) - (np.cumsum(count) - count)[row]
     columns = np.zeros((len(scores), count.max(initial=0)), dtype=np.int64)
     values = np.full(columns.shape, -np.inf, scores.dtype)
