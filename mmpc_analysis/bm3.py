@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from mmpc_analysis.collaborative import (
@@ -111,7 +112,7 @@ class BM3(Recommender):
     def kept(
         self,
         name: str,  # users, items, text or image: whose target it is
-        rows: torch.Tensor | slice,  # Which rows of its table are looked at
+        rows: torch.Tensor | EllipsisType,  # Which rows of its table are looked at
         like: torch.Tensor,  # (n, d) Those rows
     ) -> torch.Tensor:  # (n, d) False where a number is dropped
         "Draw which numbers of a target stay; assign another function to replay masks."

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -157,11 +158,11 @@ def touched(
     codes: torch.Tensor,  # (B,) Rows that a batch looks at, some of them several times
     n: int,  # Rows of the table
 ) -> tuple[
-    torch.Tensor | slice, torch.Tensor
+    torch.Tensor | EllipsisType, torch.Tensor
 ]:  # Rows to work on, each once, and (B,) where each place finds its own
     "The rows of a table that a batch needs: the distinct ones, or all where the batch is no shorter than the table."
     if len(codes) >= n:
-        return slice(None), codes
+        return ..., codes
     return codes.unique(return_inverse=True)
 
 # %% ../nbs/15_collaborative.ipynb #f9f77bad

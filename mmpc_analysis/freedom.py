@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['FREEDOMSettings', 'FREEDOM', 'frozen', 'thinned', 'flowed', 'feature_vectors']
+__all__ = ['FREEDOMSettings', 'FREEDOM', 'frozen', 'weighed', 'thinned', 'flowed', 'feature_vectors']
 
 # %% ../nbs/18_freedom.ipynb #c23d1a53
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class FREEDOMSettings:
         if not 0 <= self.dropout < 1 or not 0 <= self.mm_image_weight <= 1:
             raise ValueError(f"dropout must be in [0, 1) and mm_image_weight in [0, 1], got {self}")
 
-# %% ../nbs/18_freedom.ipynb #6246350f
+# %% ../nbs/18_freedom.ipynb #830df1cf
 class FREEDOM(Recommender):
     """Vectors that flow along thinned purchases and along a frozen graph of alike items.
 
@@ -76,7 +76,7 @@ class FREEDOM(Recommender):
         self.modalities = tuple(rows)
         self.learn(**_first_numbers(self.shape, rows, settings.embedding_size, self.generator))
         self.pairs = distinct_pairs(split.train, *self.shape)
-        self.graphs["purchases"] = user_item_graph(self.pairs, *self.shape)
+        self.graphs["purchases"] = weighed(self.pairs, self.shape)
         self.graphs["items"] = frozen(rows, settings, folder)
         self.start_epoch()
 
@@ -111,21 +111,33 @@ def _first_numbers(
         arrays[f"{name}_weight"], arrays[f"{name}_bias"] = linear_uniform(d, rows.shape[1], draw)
     return arrays
 
-# %% ../nbs/18_freedom.ipynb #466b6e16
+# %% ../nbs/18_freedom.ipynb #97bdfdd4
 def frozen(
     features: dict[str, torch.Tensor],  # Modality -> (items, width)
     settings: FREEDOMSettings,  # Neighbours, and the share of the image
     folder: str | os.PathLike | None,  # Where neighbours are kept; None for nowhere
 ) -> Graph:  # (items, items), built once
     "The graph of alike items; one modality alone has all the weight."
+    from torch import float64
+
     shares = {"text": 1 - settings.mm_image_weight, "image": settings.mm_image_weight}
     if len(features) == 1:
         shares = dict.fromkeys(features, 1.0)
     return item_graph(
-        {name: rows.numpy() for name, rows in features.items()}, settings.knn_k, shares, folder=folder
+        {name: rows.numpy() for name, rows in features.items()}, settings.knn_k, shares, float64, folder
     )
 
-# %% ../nbs/18_freedom.ipynb #e112efbd
+# %% ../nbs/18_freedom.ipynb #e04438dd
+def weighed(
+    pairs: np.ndarray,  # (edges, 2) Codes of user and item
+    shape: tuple[int, int],  # Users and items
+) -> Graph:  # (users + items, users + items)
+    "The graph of some purchases, in 64 bits."
+    from torch import float64
+
+    return user_item_graph(pairs, *shape, float64)
+
+# %% ../nbs/18_freedom.ipynb #17678ed8
 def thinned(
     model: FREEDOM,  # Holds the purchases and the source of chance
 ) -> Graph:  # (users + items, users + items), normalised by the degrees that are left
@@ -135,7 +147,7 @@ def thinned(
         return model.graphs["purchases"]
     weights = edge_weights(model.pairs, *model.shape)
     kept = sample_edges(weights, int(len(weights) * share), model.generator)
-    return user_item_graph(model.pairs[kept], *model.shape).to(model.users)
+    return weighed(model.pairs[kept], model.shape).to(model.users.device)
 
 # %% ../nbs/18_freedom.ipynb #180b0a27
 def flowed(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from .collaborative import Recommender, feature_tensors, touched, xavier_normal, xavier_uniform
@@ -72,7 +73,7 @@ class VBPR(Recommender):
 
     def item_vectors(
         self,
-        rows: torch.Tensor | slice,  # Codes of items
+        rows: torch.Tensor | EllipsisType,  # Codes of items
     ) -> torch.Tensor:  # (rows, 2 d) What was learned of each, and what its features say
         "Factors and mapped features side by side."
         import torch
@@ -97,4 +98,4 @@ class VBPR(Recommender):
 
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:  # (users, 2 d) and (items, 2 d)
         "The users' table, and the vectors of all items."
-        return self.users, self.item_vectors(slice(None))
+        return self.users, self.item_vectors(...)

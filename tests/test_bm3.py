@@ -151,7 +151,7 @@ def test_first_numbers_have_mmrecs_spread_and_are_the_seeds():
 def test_what_is_dropped_has_its_share_and_nothing_else_moves(dropout):
     data, split = small()
     model = BM3(split, {"text": data["text_feat"]}, BM3Settings(dropout=dropout), seed=4)
-    kept = model.kept("users", slice(None), torch.zeros(2000, 64)).double()
+    kept = model.kept("users", ..., torch.zeros(2000, 64)).double()
     assert kept.mean().item() == pytest.approx(1 - dropout, abs=0.005)
     before = [v.clone() for v in model.vectors()]
     state = model.generator.get_state()

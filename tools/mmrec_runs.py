@@ -1,0 +1,92 @@
+"""Whole trainings beside MMRec's: the same data, split and settings, five seeds, and the control with permuted features.
+
+    python tools/mmrec_runs.py            # writes tests/data/mmrec/our_runs.json, some minutes
+    python tools/mmrec_runs.py --check    # compares what is written with MMRec's means
+
+MMRec draws from three generators of its own, so single runs cannot agree; the means over five seeds have to, within two standard
+errors of their difference. `tests/data/mmrec/runs.json` holds MMRec's means and standard deviations.
+"""
+
+import argparse
+import json
+import platform
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmpc_analysis.interactions import split_of_codes
+from mmpc_analysis.ranking import rank
+from mmpc_analysis.recommenders import Training, fit
+
+DATA = Path(__file__).resolve().parents[1] / "tests" / "data" / "mmrec"
+SETS = {
+    "A": Training(learning_rate=1e-3, batch_size=256, epochs=40, patience=20),
+    "B": Training(learning_rate=5e-3, batch_size=256, epochs=40, patience=5),
+}
+SETS["A_permuted_features"] = SETS["A"]
+MODELS = ("freedom", "vbpr", "bm3")
+SEEDS = (1, 2, 3, 4, 5)
+
+
+def big(permuted=False):
+    "The split and the features of MMRec's runs; permuted gives item i the features of item perm[i]."
+    data = np.load(DATA / "data_big.npz")
+    split = split_of_codes(
+        *(data[p] for p in ("train", "valid", "test")), int(data["n_users"]), int(data["n_items"])
+    )
+    order = data["perm"] if permuted else slice(None)
+    return split, {"text": data["text_feat"][order], "image": data["image_feat"][order]}
+
+
+def run(model, chosen, seed):
+    "One training, and its test metrics with the train items masked only, as MMRec masks."
+    split, features = big(permuted=chosen == "A_permuted_features")
+    fitted = fit(model, split, features, training=SETS[chosen], seed=seed, progress=False)
+    test = rank(fitted.scorer, split, "test", cuts=(20,), mask=("train",)).means()
+    return {
+        "seed": seed,
+        "best_epoch": fitted.best_epoch,
+        "epochs": len(fitted.history),
+        "valid_recall@20": float(fitted.history["recall@20"].max()),
+        "test_recall@20": test["recall@20"],
+        "test_ndcg@20": test["ndcg@20"],
+        "curve": [round(value, 4) for value in fitted.history["recall@20"]],
+    }
+
+
+def comparison(ours, theirs):
+    "Mean test recall@20 of both, and their difference in standard errors, for every set and model."
+    rows = {}
+    for name, runs in ours.items():
+        values, mmrec = np.array([r["test_recall@20"] for r in runs]), theirs[name]["test_recall@20"]
+        error = np.sqrt(values.var(ddof=1) / len(values) + mmrec["sd"] ** 2 / theirs[name]["n"])
+        rows[name] = {"ours": values.mean(), "mmrec": mmrec["mean"], "error": error}
+        rows[name]["in_errors"] = (values.mean() - mmrec["mean"]) / error
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="only compare what is written")
+    parser.add_argument(
+        "--models", nargs="+", default=MODELS, help="models to train; the others are kept as written"
+    )
+    asked = parser.parse_args()
+    path = DATA / "our_runs.json"
+    written = json.loads(path.read_text("utf-8"))["runs"] if path.exists() else {}
+    if not asked.check:
+        torch.set_num_threads(1)
+        for name in [f"{chosen}/{model}" for chosen in SETS for model in asked.models]:
+            written[name] = [run(*reversed(name.split("/")), seed) for seed in SEEDS]
+            print(name, np.mean([r["test_recall@20"] for r in written[name]]), flush=True)
+        versions = {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}
+        said = {"made_by": "tools/mmrec_runs.py", "versions": versions, "runs": dict(sorted(written.items()))}
+        path.write_text(json.dumps(said, indent=1) + "\n", "utf-8")
+    theirs = json.loads((DATA / "runs.json").read_text("utf-8"))["runs"]
+    for name, row in comparison(written, theirs).items():
+        print(f"{name:28}" + "  ".join(f"{key} {value:8.4f}" for key, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()
