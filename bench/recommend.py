@@ -312,7 +312,8 @@ def memory(repeats: int) -> Iterator[tuple]:
     for items in (200_000, 20_000):
         run = [sys.executable, __file__, "--alone", str(items)]
         peaks.append(json.loads(subprocess.run(run, stdout=subprocess.PIPE, text=True, check=True).stdout))
-    what = "peak of the graph of 200,000 items, other: 20,000"
+    width = ", ".join(f"{name} {size}" for name, size in WIDTHS["narrow"].items())
+    what = f"peak of the graph of 200,000 items, {width}, other: 20,000"
     yield (what, np.nan, *peaks, "MB", peaks[0] / peaks[1], np.nan, np.nan, "< 4000")
 
 
