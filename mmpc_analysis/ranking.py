@@ -115,19 +115,18 @@ def _reaching(
     np.ndarray, np.ndarray
 ]:  # (b, w) Columns, ascending; (b, w) scores, minus infinity where a row has fewer
     "What reaches the bound, moved to the left of each row."
-    reach = scores >= bound
-    count = np.count_nonzero(reach, axis=1)
-    row, column = np.divmod(np.flatnonzero(reach), scores.shape[1])
+    row, column = np.divmod(np.flatnonzero(scores >= bound), scores.shape[1])
+    count = np.bincount(row, minlength=len(scores))
     place = np.arange(len(row)) - (np.cumsum(count) - count)[row]
     columns = np.zeros((len(scores), count.max(initial=0)), dtype=np.int64)
     values = np.full(columns.shape, -np.inf, scores.dtype)
     columns[row, place], values[row, place] = column, scores[row, column]
     return columns, values
 
-# %% ../nbs/52_ranking.ipynb #7fb729eb
-TILE = (256, 64)  # Users and items of one product
+# %% ../nbs/52_ranking.ipynb #74c73bec
+TILE = (128, 64)  # Users and, at most, items of one product
 
-
+# %% ../nbs/52_ranking.ipynb #5ee832e9
 def _tiles(
     n: int,  # Number of rows
     size: int,  # Rows of a tile
@@ -150,12 +149,13 @@ def _products(
     users: np.ndarray,  # (b, d) Vectors of users, in whole tiles
     items: np.ndarray,  # (m, d) Vectors of items, in whole tiles
 ) -> np.ndarray:  # (b, m) Scores, each from a product of the same shape
-    "Scores of a block, tile by tile."
+    "Scores of a block, all tiles in one call."
+    d, wide = users.shape[1], TILE[1]
+    while wide > 8 and TILE[0] * wide * d > 2**18:
+        wide //= 2
     scores = np.empty((len(users), len(items)), users.dtype)
-    for i in range(0, len(users), TILE[0]):
-        for j in range(0, len(items), TILE[1]):
-            block = scores[i : i + TILE[0], j : j + TILE[1]]
-            np.matmul(users[i : i + TILE[0]], items[j : j + TILE[1]].T, out=block)
+    tiles = scores.reshape(-1, TILE[0], len(items) // wide, wide).swapaxes(1, 2)
+    np.matmul(users.reshape(-1, 1, TILE[0], d), items.reshape(1, -1, wide, d).swapaxes(2, 3), out=tiles)
     return scores
 
 # %% ../nbs/52_ranking.ipynb #b5909d5b

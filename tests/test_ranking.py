@@ -199,10 +199,11 @@ def test_nan_is_found_wherever_it_stands(m, k, data):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(1, 1), (5, 63), (257, 65), (700, 3001)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 63, 48), (257, 65, 700), (700, 3001, 64)])
 def test_no_budget_changes_a_bit(dtype, shape):
     rng = np.random.default_rng(1)
-    users, items = vectors(rng, *shape, width=48, dtype=dtype)
+    *shape, width = shape
+    users, items = vectors(rng, *shape, width=width, dtype=dtype)
     items[shape[1] // 2 :: 7] = items[0]  # Items that are exactly alike, far apart
     k = min(50, shape[1])
     lists = [top_items(users, items, k, megabytes=mb) for mb in (1e-6, 2, 7, 64, 4000)]
@@ -242,8 +243,8 @@ def test_lists_of_users_in_any_order():
 @given(st.integers(0, 10**9), st.floats(1e-6, 1e6))
 def test_a_block_keeps_to_its_budget(n_items, megabytes):
     down, across = block_shape(n_items, megabytes)
-    assert down % 256 == 0 and across % 64 == 0 and min(down, across) > 0
-    assert down * across * 32 <= max(megabytes * 1e6, 256 * 64 * 32)
+    assert down % 128 == 0 and across % 64 == 0 and min(down, across) > 0
+    assert down * across * 32 <= max(megabytes * 1e6, 128 * 64 * 32)
 
 
 def test_a_million_users_never_meet_all_items():
