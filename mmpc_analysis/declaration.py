@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from mmpc_analysis.catalogue import Catalogue
 
 # %% auto #0
-__all__ = ['STANDINS', 'LAYOUTS', 'CatalogueChoice', 'MissingChoice', 'CompletionChoice', 'DrawingChoice', 'ScoreChoice', 'Study',
-           'study_from', 'read_study', 'study_toml', 'run_folder', 'source_columns', 'read_catalogue', 'cards_of',
-           'check_study']
+__all__ = ['STANDINS', 'LAYOUTS', 'CatalogueChoice', 'MissingChoice', 'CompletionChoice', 'DrawingChoice', 'ScoreChoice',
+           'RecommendationChoice', 'Study', 'study_from', 'read_study', 'study_toml', 'run_folder', 'source_columns',
+           'read_catalogue', 'cards_of', 'check_study']
 
 # %% ../nbs/78_declaration.ipynb #492fb7e1
 STANDINS = tuple(f"standin-{family}-{size}" for family in ("qwen", "gemma") for size in "sml")
@@ -80,6 +80,24 @@ class ScoreChoice:
     draws: int = 1000  # Bootstrap samples of the items
     level: float = 0.95  # Coverage of the intervals
 
+# %% ../nbs/78_declaration.ipynb #2cd03ad1
+@dataclass(frozen=True, slots=True)
+class RecommendationChoice:
+    "How the worth of completions to recommenders is measured."
+
+    interactions: str = ""  # File of purchases, `simulated` or `none`; empty for simulated with the embedded catalogue only
+    users: int = 1000  # Users that are simulated
+    recommenders: tuple[str, ...] = ("vbpr", "freedom", "popularity")  # Names in RECOMMENDERS
+    rates: tuple[float, ...] = (0.5, 1.0)  # Shares hidden; above the largest of missing.rates, that one
+    fills: tuple[str, ...] = ("zeros", "random", "category_mean", "neighbours", "neigh_mean")  # Baselines
+    seeds: int = 1  # Trainings of each condition
+    fallback: str = "zeros"  # What a failed completion is filled with
+    epochs: int = 60  # At most this many of each training
+    learning_rate: float = 0.005  # Of Adam
+    batch_size: int = 512  # Purchases of a training step
+    patience: int = 5  # Epochs without a better validation score that are borne
+    workers: int = 0  # Trainings at the same time, 0 for one per processor
+
 # %% ../nbs/78_declaration.ipynb #c27a2ef8
 @dataclass(frozen=True, slots=True)
 class Study:
@@ -92,6 +110,7 @@ class Study:
     completion: CompletionChoice = CompletionChoice()  # Who completes it
     drawing: DrawingChoice = DrawingChoice()  # How pictures are drawn
     scores: ScoreChoice = ScoreChoice()  # How it is scored
+    recommendation: RecommendationChoice = RecommendationChoice()  # What it is worth to a recommender
 
 # %% ../nbs/78_declaration.ipynb #bffd40dd
 def _like(
@@ -267,6 +286,7 @@ def _check_names(
     from mmpc_analysis.measures import WEIGHTS
     from mmpc_analysis.metrics import metric_card
     from mmpc_analysis.missing import MECHANISMS
+    from mmpc_analysis.recommendation import BASELINES, RECOMMENDERS
 
     for name in study.scores.metrics:
         try:
@@ -277,9 +297,11 @@ def _check_names(
         ("missing.mechanism", (study.missing.mechanism,), MECHANISMS),
         ("completion.tasks", study.completion.tasks, tables.TASKS),
         ("scores.weights", study.scores.weights, WEIGHTS),
+        ("recommendation.recommenders", study.recommendation.recommenders, RECOMMENDERS),
+        ("recommendation.fills", (*study.recommendation.fills, study.recommendation.fallback), BASELINES),
     ):
         for name in set(given) - set(known):
-            raise ValueError(f"{key} must be among {', '.join(known)}, got {name!r}")
+            raise ValueError(f"{key} must be among {', '.join(map(str, known))}, got {name!r}")
 
 # %% ../nbs/78_declaration.ipynb #6feac5cd
 def _check_numbers(
@@ -293,12 +315,16 @@ def _check_numbers(
         ("drawing.batch_size", drawing.batch_size, 1),
         ("drawing.steps", drawing.steps, 1),
         ("scores.draws", scores.draws, 1),
+        *((f"recommendation.{k}", getattr(study.recommendation, k), 1) for k in ("users", "seeds", "epochs", "batch_size", "patience")),
+        ("recommendation.workers", study.recommendation.workers, 0),
     ):
         if value < least:
             raise ValueError(f"{key} must be at least {least}, got {value!r}")
-    for rate in study.missing.rates:
-        if not 0 < rate <= 1:
-            raise ValueError(f"missing.rates must lie in (0, 1], got {rate!r}")
+    for key, rates in (("missing", study.missing.rates), ("recommendation", study.recommendation.rates)):
+        if wrong := [rate for rate in rates if not 0 < rate <= 1]:
+            raise ValueError(f"{key}.rates must lie in (0, 1], got {wrong[0]!r}")
+    if not study.recommendation.learning_rate > 0:
+        raise ValueError(f"recommendation.learning_rate must be above 0, got {study.recommendation.learning_rate!r}")
     if not 0 < scores.level < 1:
         raise ValueError(f"scores.level must lie in (0, 1), got {scores.level!r}")
 

@@ -111,7 +111,7 @@ def text_features(
     where = f"{str(folder).rstrip('/')}/text-{hash_key(encoder_signature(loaded))}" if folder else None
     return _unit(encode_once(contents, lambda places: embed_texts([texts[p] for p in places], weights), loaded.width, where))
 
-# %% ../nbs/50_features.ipynb #7641c921
+# %% ../nbs/50_features.ipynb #0ad4fe4a
 _CHUNK = 256  # Pictures that are held decoded at a time
 
 
@@ -121,17 +121,17 @@ def _picture_vectors(
     images: list[str],  # (n,) Paths inside it
     places: list[int],  # Which to encode
 ) -> np.ndarray:  # (k, w) float32
-    "Pictures through an encoder, some at a time."
+    "Pictures through an encoder, some at a time; what was scored in the same process is not encoded again."
     from mmpc_analysis.image_metrics import read_pictures
-    from mmpc_analysis.picture_encoders import encode
+    from mmpc_analysis.measures import pooled_features
 
     parts = []
     for start in range(0, len(places), _CHUNK):
         some = [images[p] for p in places[start : start + _CHUNK]]
-        parts.append(encode(encoder, read_pictures(root, some, (encoder.size,))[0][encoder.size]).pooled)
+        parts.append(pooled_features(encoder, read_pictures(root, some, (encoder.size,))[0][encoder.size]))
     return np.concatenate(parts)
 
-# %% ../nbs/50_features.ipynb #5ee8abd9
+# %% ../nbs/50_features.ipynb #ca813f85
 def _content(
     root: str,  # Folder of the pictures
     image: str | None,  # Path inside it
@@ -145,7 +145,7 @@ def _content(
         return None
     if picture is None:
         return None
-    return hash_key("picture", picture.size, hashlib.sha256(picture.tobytes()).hexdigest())
+    return hash_key("picture", picture.mode, picture.size, hashlib.sha256(picture.tobytes()).hexdigest())
 
 
 def picture_features(

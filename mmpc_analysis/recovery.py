@@ -14,7 +14,7 @@ from .metrics import metric_card
 from .multiplicity import benjamini_hochberg, holm
 
 # %% auto #0
-__all__ = ['ORACLE', 'paired', 'recover', 'item_gains', 'link', 'links']
+__all__ = ['ORACLE', 'paired', 'fieller', 'recover', 'item_gains', 'link', 'links']
 
 # %% ../nbs/74_recovery.ipynb #befe183c
 _CONDITION = ["modality", "rate", "fill"]
@@ -98,11 +98,33 @@ def _difference(
         _paired_p(by_user),
     )
 
-# %% ../nbs/74_recovery.ipynb #e19b83a5
+# %% ../nbs/74_recovery.ipynb #e9481289
 ORACLE = ("none", 0.0, "oracle")  # The condition in which nothing is missing
-_TOLD = "ratio of paired differences, bootstrap over users"
+_TOLD = "ratio of paired differences, Fieller's interval from bootstrap covariances over users"
 
 
+def fieller(
+    top: float,  # Estimate above the line
+    bottom: float,  # Estimate below it
+    covariance: np.ndarray,  # (2, 2) Variances and covariance of the two
+    level: float,  # Coverage of the interval
+) -> tuple[float, float]:  # Bounds of the ratio; NaN where the lower estimate is not told from zero
+    """The interval of a ratio of two correlated estimates.
+
+    Source: Fieller (1954), Some problems in interval estimation, doi:10.1111/j.2517-6161.1954.tb00159.x.
+    """
+    from statistics import NormalDist
+
+    z = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    a = bottom**2 - z * covariance[1, 1]
+    b = top * bottom - z * covariance[0, 1]
+    c = top**2 - z * covariance[0, 0]
+    if not (a > 0 and bottom > 0):
+        return np.nan, np.nan
+    half = np.sqrt(max(b * b - a * c, 0.0))
+    return (b - half) / a, (b + half) / a
+
+# %% ../nbs/74_recovery.ipynb #ced97b16
 def _recovered(
     means: pd.Series,  # (conditions,) Means
     drawn: pd.DataFrame,  # (draws, conditions) Means as drawn
@@ -114,16 +136,15 @@ def _recovered(
 ) -> dict:  # Columns of `tables.EFFECTS`
     "The recovered fraction, or why there is none."
     low = (*condition[:2], floor)
-    room = (drawn[ORACLE] - drawn[low]).to_numpy()
-    why = "" if uses else "not given: the recommender was not shown to use this modality"
-    if uses and not np.quantile(room, (1 - level) / 2) > 0:
-        why = "not given: hiding the modality was not shown to cost anything"
+    both = np.stack([drawn[condition] - drawn[low], drawn[ORACLE] - drawn[low]])
+    gain, room = means[condition] - means[low], means[ORACLE] - means[low]
+    bounds = fieller(gain, room, np.cov(both), level) if n > 1 and len(drawn) > 1 else (np.nan, np.nan)
+    why = "" if np.isfinite(bounds).all() else "not given: hiding the modality was not shown to cost anything"
+    why = why if uses else "not given: the recommender was not shown to use this modality"
     if why:
-        return _row("recovered", np.nan, np.full(len(drawn), np.nan), n, level, why)
-    share = (means[condition] - means[low]) / (means[ORACLE] - means[low])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        draws = ((drawn[condition] - drawn[low]) / (drawn[ORACLE] - drawn[low])).to_numpy()
-    return _row("recovered", share, np.where(np.isfinite(draws), draws, np.nan), n, level, _TOLD)
+        return _row("recovered", np.nan, np.full(1, np.nan), n, level, why)
+    found = _row("recovered", gain / room, np.full(1, np.nan), n, level, _TOLD)
+    return found | {"low": bounds[0], "high": bounds[1]}
 
 # %% ../nbs/74_recovery.ipynb #b7d4ab06
 def _of_one(
@@ -241,7 +262,7 @@ def _resampled(
     with np.errstate(divide="ignore", invalid="ignore"):
         return product / np.sqrt(spread)
 
-# %% ../nbs/74_recovery.ipynb #659b7683
+# %% ../nbs/74_recovery.ipynb #f41bda8e
 def link(
     quality: pd.DataFrame,  # (items, models) A content metric of each completion, higher is better
     gain: pd.DataFrame,  # (items, models) What the completion is worth
@@ -256,7 +277,7 @@ def link(
     """
     check_draws(draws, level)
     models = [m for m in quality if m in gain]
-    both = quality[models].join(gain[models], rsuffix=" gain").dropna()
+    both = pd.concat([quality[models], gain[models]], axis=1, join="inner", keys=["quality", "gain"]).dropna()
     x, y = _ranked(both.iloc[:, : len(models)]), _ranked(both.iloc[:, len(models) :])
     rng, n = item_rng(seed, "link"), len(both)
     method = "Spearman over item x model, bootstrap and permutation of items"

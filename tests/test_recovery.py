@@ -90,7 +90,7 @@ def test_the_check_of_use_keeps_its_level():
     for seed in range(150):
         found = recover(simulated(250, seed, same), draws=200, seed=seed)
         passed.append(term(found, "use", "shuffled")["low"] > 0)
-    assert np.mean(passed) <= 0.06
+    assert np.mean(passed) <= 0.09  # 150 runs
 
 
 @pytest.mark.parametrize(
