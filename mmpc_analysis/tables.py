@@ -301,8 +301,10 @@ LINES = Table(
         Column("family", "str", "Model family"),
         Column("parameters", "float", "Number of parameters", "count"),
         Column("estimate", "float", "Expected score on the straight line over log10 of the size"),
-        Column("low", "float", "Lower bound of its interval", required=False),
-        Column("high", "float", "Upper bound of its interval", required=False),
+        Column(
+            "low", "float", "The same with the slope at an end of its interval, the lower", required=False
+        ),
+        Column("high", "float", "And the upper, the line held at the family's centre", required=False),
         Column("n", "int", "Units the interval rests on", "count"),
     ),
     unique=("task", "category", "metric", "question", "family", "parameters"),
