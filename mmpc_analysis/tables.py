@@ -287,6 +287,7 @@ SLOPES = Table(
         *EFFECTS.columns,
         Column("standard_error", "float", "Standard error of the estimate", required=False),
         Column("dof", "float", "Degrees of freedom of its interval", required=False),
+        Column("correction", "str", "How p_adjusted was corrected, and for how many tests"),
         Column("models", "int", "Models of known size", "count"),
         Column("families", "int", "Families among them", "count"),
     ),
