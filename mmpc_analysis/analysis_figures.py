@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['scale_lines', 'slope_forest', 'variance_bars', 'contrast_matrix', 'power_curves']
 
-# %% ../nbs/82_analysis_figures.ipynb #a4b032b9
+# %% ../nbs/82_analysis_figures.ipynb #24428346
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,13 +28,13 @@ from mmpc_analysis.figures import (
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# %% ../nbs/82_analysis_figures.ipynb #220f7b75
+# %% ../nbs/82_analysis_figures.ipynb #be007b13
 _LOOKS = {
     "these_models": ("these models, other products", "#0072B2", "circle"),
     "scale_in_general": ("scale in general, other models", "#D55E00", "circle-open"),
 }
 
-# %% ../nbs/82_analysis_figures.ipynb #4430e6bf
+# %% ../nbs/82_analysis_figures.ipynb #99527a3e
 def _outline(
     fan: pd.DataFrame,  # Rows of one family and question, along its sizes
     colour: str,  # Colour of the family
@@ -50,7 +50,7 @@ def _outline(
         "name": name, "legendgroup": name, "hoverinfo": "skip",
     }  # fmt: skip
 
-# %% ../nbs/82_analysis_figures.ipynb #eea9720b
+# %% ../nbs/82_analysis_figures.ipynb #5d06c820
 def _family_traces(
     rows: pd.DataFrame,  # Lines of one task and metric
     family: str,  # Family
@@ -65,7 +65,18 @@ def _family_traces(
     return [*fans, {"type": "scatter", "mode": "lines", "x": line["parameters"], "y": line["estimate"],
                     "line": style, "name": label(family), "hoverinfo": "skip"}]  # fmt: skip
 
-# %% ../nbs/82_analysis_figures.ipynb #ebf2ab59
+# %% ../nbs/82_analysis_figures.ipynb #bfa3c0fe
+def _model_marks(
+    rows: pd.DataFrame,  # Averages of one task and metric, models of known size only
+) -> list[dict]:  # Scatter traces, one per model
+    "The models' means with their own intervals, each family with a symbol."
+    families, marks = sorted(set(rows["family"])), []
+    for _, row in rows.sort_values(["family", "parameters"]).groupby("model", sort=False):
+        symbol = _SYMBOLS[families.index(row["family"].iloc[0]) % len(_SYMBOLS)]
+        marks.append(_mark(row, row["parameters"].iloc[0], symbol))
+    return marks
+
+# %% ../nbs/82_analysis_figures.ipynb #5fa22d9e
 def scale_lines(
     averages: pd.DataFrame,  # Averages table
     lines: pd.DataFrame,  # Lines table
@@ -82,16 +93,12 @@ def scale_lines(
     figure = go.Figure(layout=_layout(title, 480, margin={"t": 130}))
     for place, family in enumerate(sorted(set(fans["family"]))):
         figure.add_traces(_family_traces(fans, family, first=place == 0))
-    for place, (_, members) in enumerate(rows.groupby("family", sort=True)):
-        marks = members.sort_values("parameters").groupby("model", sort=False)
-        figure.add_traces(
-            [_mark(row, row["parameters"].iloc[0], _SYMBOLS[place % len(_SYMBOLS)]) for _, row in marks]
-        )
+    figure.add_traces(_model_marks(rows))
     figure.update_xaxes(type="log", title_text="Parameters (count, log scale)", tickformat="~s", dtick="D2")
     figure.update_yaxes(title_text=f"Mean {label(metric)}")
     return figure
 
-# %% ../nbs/82_analysis_figures.ipynb #acb337ee
+# %% ../nbs/82_analysis_figures.ipynb #9f532d07
 def _forest_marks(
     rows: pd.DataFrame,  # Slopes of one question
     heights: list[float],  # Where they stand
@@ -105,7 +112,7 @@ def _forest_marks(
         "customdata": details, "hovertemplate": _hover(name, "x").replace("items", "units"),
     }  # fmt: skip
 
-# %% ../nbs/82_analysis_figures.ipynb #3b003672
+# %% ../nbs/82_analysis_figures.ipynb #3fb2fcdb
 def slope_forest(
     slopes: pd.DataFrame,  # Slopes table
     task: str,  # image_to_text or text_to_image
@@ -122,21 +129,30 @@ def slope_forest(
         mine = rows[rows["question"] == question]
         figure.add_trace(_forest_marks(mine, [names.index(c) + offset for c in mine["category"]]))
     figure.add_vline(x=0, line={"color": "#767676", "dash": "dot"})
-    figure.update_xaxes(title_text=f"Rise of the mean {label(metric)} for ten times the parameters")
+    figure.update_xaxes(title_text=f"Rise of the mean {label(metric)}<br>for ten times the parameters")
     ticks = {"tickvals": list(range(len(names))), "ticktext": [label(name) for name in names]}
     figure.update_yaxes(**ticks, range=[len(names) - 0.5, -0.5], showgrid=False, zeroline=False)
     return figure
 
-# %% ../nbs/82_analysis_figures.ipynb #9481f335
+# %% ../nbs/82_analysis_figures.ipynb #14454146
 _SOURCES = {
     "item": "products",
     "category": "categories",
-    "model": "models beyond size and family",
-    "category:model": "models within categories",
-    "residual": "one model on one product",
+    "model": "models beyond<br>size and family",
+    "category:model": "models within<br>categories",
+    "residual": "one model on<br>one product",
 }
 
+# %% ../nbs/82_analysis_figures.ipynb #4f48e9d1
+def _source(
+    term: str,  # Name of a component
+    row: pd.Series,  # n and share
+) -> str:  # What it is called, how many vary and what share of the variance that is
+    "The label of a bar."
+    share = "under 1%" if 0 < row["share"] < 0.005 else f"{row['share']:.0%}"
+    return f"{_SOURCES[term]}<br>{row['n']:,} levels, {share}"
 
+# %% ../nbs/82_analysis_figures.ipynb #6059f6fa
 def variance_bars(
     variances: pd.DataFrame,  # Variances table
     task: str,  # image_to_text or text_to_image
@@ -147,23 +163,18 @@ def variance_bars(
 
     rows = rows_of(variances, task=task, metric=metric).set_index("term")
     rows = rows.loc[[term for term in _SOURCES if term in rows.index]]
-    names = [f"{_SOURCES[term]}<br>({n:,})" for term, n in zip(rows.index, rows["n"], strict=True)]
-    title, shares = _question("Where do the differences lie?", rows), [f"  {s:.0%}" for s in rows["share"]]
-    figure = go.Figure(layout=_layout(title, 150 + 58 * len(rows), margin={"t": 60}))
+    names = [_source(term, row) for term, row in rows.iterrows()]
+    layout = _layout(_question("Where do the differences lie?", rows), 150 + 66 * len(rows), margin={"t": 60})
+    figure = go.Figure(layout=layout)
     figure.add_trace({
         "type": "bar", "orientation": "h", "x": rows["estimate"], "y": names, "marker": {"color": "#56B4E9"}, "showlegend": False,
         "error_x": _interval(rows, color="#767676"), "customdata": rows[_DETAILS].to_numpy(), "hovertemplate": _hover("%{y}", "x").replace("items", "levels"),
     })  # fmt: skip
-    side = {"xanchor": "left", "showarrow": False}
-    for name, share, x in zip(names, shares, rows["high"], strict=True):
-        figure.add_annotation(x=x, y=name, text=f"{share} of the variance", **side)
-    figure.update_xaxes(
-        title_text=f"Standard deviation of {label(metric)}", range=[0, 1.45 * rows["high"].max()]
-    )
+    figure.update_xaxes(title_text=f"Standard deviation<br>of {label(metric)}", rangemode="tozero")
     figure.update_yaxes(type="category", showgrid=False, autorange="reversed")
     return figure
 
-# %% ../nbs/82_analysis_figures.ipynb #1e176b9e
+# %% ../nbs/82_analysis_figures.ipynb #c59477b5
 def _both_ways(
     rows: pd.DataFrame,  # Comparisons of one task, metric and category
 ) -> pd.DataFrame:  # The same pairs seen from either side
@@ -177,7 +188,29 @@ def _both_ways(
     sign = np.where(both["verdict"].eq("equivalent"), " =", "")
     return both.assign(mark=np.where(apart, "*", "") + pd.Series(sign, dtype=object))
 
-# %% ../nbs/82_analysis_figures.ipynb #57f9d9fa
+# %% ../nbs/82_analysis_figures.ipynb #afb9502b
+def _matrix(
+    both: pd.DataFrame,  # Pairs seen from either side, with their marks
+    names: list[str],  # Models in order
+) -> dict:  # Heatmap trace
+    "The cells of the matrix, with their numbers and what pointing at them shows."
+    cells = [
+        both.pivot(index="model", columns="other", values=c).reindex(index=names, columns=names)
+        for c in _CELLS
+    ]
+    z, mark, *bounds = (cell.to_numpy() for cell in cells)
+    written = np.vectorize(lambda v, m: f"{_signed(v)}{m}" if m == m else "", otypes=[object])(
+        z.astype(float), mark
+    )
+    bar = {"title": {"text": "Row better by", "side": "right"}, "thickness": 12, "outlinewidth": 0}
+    shown = [label(name) for name in names]
+    return {
+        "type": "heatmap", "z": z.astype(float), "x": shown, "y": shown, "text": written, "texttemplate": "%{text}", "zmid": 0,
+        "colorscale": "RdBu", "customdata": np.stack(bounds, axis=-1).astype(float), "hoverongaps": False, "xgap": 2, "ygap": 2,
+        "hovertemplate": _CELL, "colorbar": bar,
+    }  # fmt: skip
+
+# %% ../nbs/82_analysis_figures.ipynb #bae765ee
 def contrast_matrix(
     comparisons: pd.DataFrame,  # Comparisons table
     task: str,  # image_to_text or text_to_image
@@ -189,38 +222,18 @@ def contrast_matrix(
 
     rows = rows_of(comparisons, task=task, metric=metric, category=category)
     both, names = _both_ways(rows), sorted({*rows["model"], *rows["other"]}, key=_by_family)
-    cells = [
-        both.pivot(index="model", columns="other", values=c).reindex(index=names, columns=names)
-        for c in _CELLS
-    ]
-    z, mark, *bounds = (cell.to_numpy() for cell in cells)
-    text = [
-        [f"{_signed(v)}{m}" if m == m else "" for v, m in zip(*row, strict=True)]
-        for row in zip(z, mark, strict=True)
-    ]
-    shown = [label(name) for name in names]
-    layout = _layout(_question("Which models can be told apart?", rows, category), 190 + 52 * len(names))
-    figure = go.Figure(layout=layout)
-    figure.add_trace({
-        "type": "heatmap", "z": z.astype(float), "x": shown, "y": shown, "text": text, "texttemplate": "%{text}", "zmid": 0,
-        "colorscale": "RdBu", "customdata": np.stack(bounds, axis=-1).astype(float), "hoverongaps": False, "xgap": 2, "ygap": 2,
-        "hovertemplate": _CELL, "colorbar": {"title": {"text": "Row better by", "side": "right"}, "thickness": 12, "outlinewidth": 0},
-    })  # fmt: skip
-    figure.update_xaxes(
-        showgrid=False,
-        zeroline=False,
-        tickangle=-40,
-        type="category",
-        title_text="* joint interval leaves out zero, = equal within the margin",
-    )
+    layout = _layout(_question("Which models can be told apart?", rows, category), 200 + 52 * len(names))
+    figure = go.Figure(_matrix(both, names), layout)
+    figure.update_xaxes(showgrid=False, zeroline=False, tickangle=-40, type="category", title_text=_KEY)
     figure.update_yaxes(showgrid=False, zeroline=False, type="category", autorange="reversed")
     return figure
 
-# %% ../nbs/82_analysis_figures.ipynb #3a63a21d
+# %% ../nbs/82_analysis_figures.ipynb #170eda13
+_KEY = "* joint interval leaves out zero<br>= equal within the margin"
 _CELLS = ("estimate", "mark", "low_joint", "high_joint")
 _CELL = "%{y} over %{x}<br><b>%{z:.3f}</b>, %{customdata[0]:.3f} to %{customdata[1]:.3f} (all pairs)<extra></extra>"
 
-
+# %% ../nbs/82_analysis_figures.ipynb #f5742a4e
 def _signed(
     value: float,  # A difference
 ) -> str:  # Two decimals with a sign and without a leading zero, three where it is small
@@ -228,7 +241,7 @@ def _signed(
     text = f"{value:+.2f}" if abs(value) >= 0.095 else f"{value:+.3f}"
     return text.replace("-", "\u2212").replace("0.", ".", 1)
 
-
+# %% ../nbs/82_analysis_figures.ipynb #05ec8693
 def _by_family(
     model: str,  # Name of a model
 ) -> tuple:  # Key that keeps the palette's order, others by name
@@ -236,16 +249,16 @@ def _by_family(
     colour = colour_of(model)
     return PALETTE.index(colour) if colour in PALETTE else len(PALETTE), model
 
-# %% ../nbs/82_analysis_figures.ipynb #891d1365
+# %% ../nbs/82_analysis_figures.ipynb #58fc2b3d
 _PANELS = {
     "these_models": ("Telling two models apart", "True difference in mean {}"),
     "scale_in_general": (
         "Finding an effect of size in general",
-        "True rise of {} for ten times the parameters",
+        "True rise of {}<br>for ten times the parameters",
     ),
 }
 
-
+# %% ../nbs/82_analysis_figures.ipynb #63ed5ca4
 def _power_traces(
     rows: pd.DataFrame,  # Powers of one question
     panel: int,  # Number of its panel
@@ -260,7 +273,7 @@ def _power_traces(
                        "line": line, "hovertemplate": hover, "legendgroup": str(panel)})  # fmt: skip
     return traces
 
-# %% ../nbs/82_analysis_figures.ipynb #bdbe4b89
+# %% ../nbs/82_analysis_figures.ipynb #b0ea1cb8
 def power_curves(
     powers: pd.DataFrame,  # Powers table
     task: str,  # image_to_text or text_to_image
@@ -271,9 +284,9 @@ def power_curves(
 
     rows = rows_of(powers, task=task, metric=metric)
     there = [question for question in _PANELS if question in set(rows["question"])]
-    height, title = 160 + 290 * len(there), _question("Which effects could this study have seen?", rows)
+    height, title = 170 + 300 * len(there), _question("Which effects could this study have seen?", rows)
     heads = [_PANELS[question][0] for question in there]
-    figure = make_subplots(len(there), 1, subplot_titles=heads, vertical_spacing=110 / height)
+    figure = make_subplots(len(there), 1, subplot_titles=heads, vertical_spacing=130 / height)
     for panel, question in enumerate(there, start=1):
         for trace in _power_traces(rows[rows["question"] == question], panel):
             figure.add_trace(trace, row=panel, col=1)
