@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['scale_lines', 'slope_forest', 'variance_bars', 'contrast_matrix', 'power_curves']
 
-# %% ../nbs/82_analysis_figures.ipynb #24428346
+# %% ../nbs/82_analysis_figures.ipynb #8fe84b09
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,13 +28,13 @@ from mmpc_analysis.figures import (
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# %% ../nbs/82_analysis_figures.ipynb #be007b13
+# %% ../nbs/82_analysis_figures.ipynb #53d0f494
 _LOOKS = {
     "these_models": ("these models, other products", "#0072B2", "circle"),
     "scale_in_general": ("scale in general, other models", "#D55E00", "circle-open"),
 }
 
-# %% ../nbs/82_analysis_figures.ipynb #99527a3e
+# %% ../nbs/82_analysis_figures.ipynb #ac669542
 def _outline(
     fan: pd.DataFrame,  # Rows of one family and question, along its sizes
     colour: str,  # Colour of the family
@@ -44,13 +44,13 @@ def _outline(
     x, y = ([*fan["parameters"], *fan["parameters"][::-1]], [*fan["high"], *fan["low"][::-1]])
     red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
     line = {"color": colour, "width": 0 if filled else 1.5, "dash": "dash"}
-    shade = f"rgba({red},{green},{blue},{0.22 if filled else 0})"
+    shade = f"rgba({red},{green},{blue},{0.28 if filled else 0})"
     return {
         "type": "scatter", "mode": "lines", "x": x, "y": y, "fill": "toself", "fillcolor": shade, "line": line,
         "name": name, "legendgroup": name, "hoverinfo": "skip",
     }  # fmt: skip
 
-# %% ../nbs/82_analysis_figures.ipynb #5d06c820
+# %% ../nbs/82_analysis_figures.ipynb #ac941316
 def _family_traces(
     rows: pd.DataFrame,  # Lines of one task and metric
     family: str,  # Family
@@ -65,7 +65,7 @@ def _family_traces(
     return [*fans, {"type": "scatter", "mode": "lines", "x": line["parameters"], "y": line["estimate"],
                     "line": style, "name": label(family), "hoverinfo": "skip"}]  # fmt: skip
 
-# %% ../nbs/82_analysis_figures.ipynb #bfa3c0fe
+# %% ../nbs/82_analysis_figures.ipynb #5f1e75f6
 def _model_marks(
     rows: pd.DataFrame,  # Averages of one task and metric, models of known size only
 ) -> list[dict]:  # Scatter traces, one per model
@@ -76,7 +76,7 @@ def _model_marks(
         marks.append(_mark(row, row["parameters"].iloc[0], symbol))
     return marks
 
-# %% ../nbs/82_analysis_figures.ipynb #5fa22d9e
+# %% ../nbs/82_analysis_figures.ipynb #c04a9639
 def scale_lines(
     averages: pd.DataFrame,  # Averages table
     lines: pd.DataFrame,  # Lines table
@@ -98,7 +98,7 @@ def scale_lines(
     figure.update_yaxes(title_text=f"Mean {label(metric)}")
     return figure
 
-# %% ../nbs/82_analysis_figures.ipynb #9f532d07
+# %% ../nbs/82_analysis_figures.ipynb #ae0733e3
 def _forest_marks(
     rows: pd.DataFrame,  # Slopes of one question
     heights: list[float],  # Where they stand
@@ -112,7 +112,7 @@ def _forest_marks(
         "customdata": details, "hovertemplate": _hover(name, "x").replace("items", "units"),
     }  # fmt: skip
 
-# %% ../nbs/82_analysis_figures.ipynb #3fb2fcdb
+# %% ../nbs/82_analysis_figures.ipynb #633b4889
 def slope_forest(
     slopes: pd.DataFrame,  # Slopes table
     task: str,  # image_to_text or text_to_image
@@ -124,17 +124,17 @@ def slope_forest(
     rows = rows_of(slopes, task=task, metric=metric)
     names = sorted(set(rows["category"]), key=lambda c: (c != "all", c.casefold()))
     title = _question("In which categories does size help?", rows)
-    figure = go.Figure(layout=_layout(title, 170 + 44 * len(names), margin={"t": 100}))
+    figure = go.Figure(layout=_layout(title, 190 + 44 * len(names), margin={"t": 100}))
     for offset, question in ((-0.14, "these_models"), (0.14, "scale_in_general")):
         mine = rows[rows["question"] == question]
         figure.add_trace(_forest_marks(mine, [names.index(c) + offset for c in mine["category"]]))
     figure.add_vline(x=0, line={"color": "#767676", "dash": "dot"})
-    figure.update_xaxes(title_text=f"Rise of the mean {label(metric)}<br>for ten times the parameters")
+    figure.update_xaxes(title_text=f"Rise of {label(metric)}<br>for ten times<br>the parameters")
     ticks = {"tickvals": list(range(len(names))), "ticktext": [label(name) for name in names]}
     figure.update_yaxes(**ticks, range=[len(names) - 0.5, -0.5], showgrid=False, zeroline=False)
     return figure
 
-# %% ../nbs/82_analysis_figures.ipynb #14454146
+# %% ../nbs/82_analysis_figures.ipynb #f48a2a62
 _SOURCES = {
     "item": "products",
     "category": "categories",
@@ -143,7 +143,7 @@ _SOURCES = {
     "residual": "one model on<br>one product",
 }
 
-# %% ../nbs/82_analysis_figures.ipynb #4f48e9d1
+# %% ../nbs/82_analysis_figures.ipynb #22b227de
 def _source(
     term: str,  # Name of a component
     row: pd.Series,  # n and share
@@ -152,7 +152,7 @@ def _source(
     share = "under 1%" if 0 < row["share"] < 0.005 else f"{row['share']:.0%}"
     return f"{_SOURCES[term]}<br>{row['n']:,} levels, {share}"
 
-# %% ../nbs/82_analysis_figures.ipynb #6059f6fa
+# %% ../nbs/82_analysis_figures.ipynb #8d7d2e8a
 def variance_bars(
     variances: pd.DataFrame,  # Variances table
     task: str,  # image_to_text or text_to_image
@@ -174,7 +174,7 @@ def variance_bars(
     figure.update_yaxes(type="category", showgrid=False, autorange="reversed")
     return figure
 
-# %% ../nbs/82_analysis_figures.ipynb #c59477b5
+# %% ../nbs/82_analysis_figures.ipynb #b6f0186a
 def _both_ways(
     rows: pd.DataFrame,  # Comparisons of one task, metric and category
 ) -> pd.DataFrame:  # The same pairs seen from either side
@@ -188,7 +188,7 @@ def _both_ways(
     sign = np.where(both["verdict"].eq("equivalent"), " =", "")
     return both.assign(mark=np.where(apart, "*", "") + pd.Series(sign, dtype=object))
 
-# %% ../nbs/82_analysis_figures.ipynb #afb9502b
+# %% ../nbs/82_analysis_figures.ipynb #7009bfa7
 def _matrix(
     both: pd.DataFrame,  # Pairs seen from either side, with their marks
     names: list[str],  # Models in order
@@ -199,18 +199,17 @@ def _matrix(
         for c in _CELLS
     ]
     z, mark, *bounds = (cell.to_numpy() for cell in cells)
-    written = np.vectorize(lambda v, m: f"{_signed(v)}{m}" if m == m else "", otypes=[object])(
-        z.astype(float), mark
-    )
+    pairs = zip(z.ravel(), mark.ravel(), strict=True)
+    written = [_signed(v) + m if isinstance(m, str) and np.isfinite(v) else "" for v, m in pairs]
     bar = {"title": {"text": "Row better by", "side": "right"}, "thickness": 12, "outlinewidth": 0}
     shown = [label(name) for name in names]
     return {
-        "type": "heatmap", "z": z.astype(float), "x": shown, "y": shown, "text": written, "texttemplate": "%{text}", "zmid": 0,
+        "type": "heatmap", "z": z.astype(float), "x": shown, "y": shown, "text": np.reshape(written, z.shape), "texttemplate": "%{text}", "zmid": 0,
         "colorscale": "RdBu", "customdata": np.stack(bounds, axis=-1).astype(float), "hoverongaps": False, "xgap": 2, "ygap": 2,
         "hovertemplate": _CELL, "colorbar": bar,
     }  # fmt: skip
 
-# %% ../nbs/82_analysis_figures.ipynb #bae765ee
+# %% ../nbs/82_analysis_figures.ipynb #73fbd177
 def contrast_matrix(
     comparisons: pd.DataFrame,  # Comparisons table
     task: str,  # image_to_text or text_to_image
@@ -228,12 +227,12 @@ def contrast_matrix(
     figure.update_yaxes(showgrid=False, zeroline=False, type="category", autorange="reversed")
     return figure
 
-# %% ../nbs/82_analysis_figures.ipynb #170eda13
+# %% ../nbs/82_analysis_figures.ipynb #08211968
 _KEY = "* joint interval leaves out zero<br>= equal within the margin"
 _CELLS = ("estimate", "mark", "low_joint", "high_joint")
 _CELL = "%{y} over %{x}<br><b>%{z:.3f}</b>, %{customdata[0]:.3f} to %{customdata[1]:.3f} (all pairs)<extra></extra>"
 
-# %% ../nbs/82_analysis_figures.ipynb #f5742a4e
+# %% ../nbs/82_analysis_figures.ipynb #4f107b94
 def _signed(
     value: float,  # A difference
 ) -> str:  # Two decimals with a sign and without a leading zero, three where it is small
@@ -241,7 +240,7 @@ def _signed(
     text = f"{value:+.2f}" if abs(value) >= 0.095 else f"{value:+.3f}"
     return text.replace("-", "\u2212").replace("0.", ".", 1)
 
-# %% ../nbs/82_analysis_figures.ipynb #05ec8693
+# %% ../nbs/82_analysis_figures.ipynb #a1b31570
 def _by_family(
     model: str,  # Name of a model
 ) -> tuple:  # Key that keeps the palette's order, others by name
@@ -249,7 +248,7 @@ def _by_family(
     colour = colour_of(model)
     return PALETTE.index(colour) if colour in PALETTE else len(PALETTE), model
 
-# %% ../nbs/82_analysis_figures.ipynb #58fc2b3d
+# %% ../nbs/82_analysis_figures.ipynb #2e60c0a4
 _PANELS = {
     "these_models": ("Telling two models apart", "True difference in mean {}"),
     "scale_in_general": (
@@ -258,7 +257,7 @@ _PANELS = {
     ),
 }
 
-# %% ../nbs/82_analysis_figures.ipynb #63ed5ca4
+# %% ../nbs/82_analysis_figures.ipynb #b8316a10
 def _power_traces(
     rows: pd.DataFrame,  # Powers of one question
     panel: int,  # Number of its panel
@@ -273,7 +272,7 @@ def _power_traces(
                        "line": line, "hovertemplate": hover, "legendgroup": str(panel)})  # fmt: skip
     return traces
 
-# %% ../nbs/82_analysis_figures.ipynb #b0ea1cb8
+# %% ../nbs/82_analysis_figures.ipynb #d4219abd
 def power_curves(
     powers: pd.DataFrame,  # Powers table
     task: str,  # image_to_text or text_to_image

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .comparison import direction
+from .comparison import directed, direction
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -36,6 +36,7 @@ def frontier(
     pd.DataFrame
 ):  # The models' averages with cost, unit, on_frontier and question; models of unknown cost are left out
     "Which models are beaten by no other in both quality and cost."
+    averages = directed(averages)
     models = averages[~averages["family"].isin(["floor", "ceiling"])]
     table = models.merge(costs[["task", "model", "cost", "unit"]], on=["task", "model"])
     table = table[table["cost"].notna() & table["estimate"].notna()].reset_index(drop=True)
