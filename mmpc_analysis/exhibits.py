@@ -134,7 +134,7 @@ def category_table(
 
 # %% ../nbs/85_exhibits.ipynb #6c904dfd
 _EFFECT_CAPTION = (
-    "Rank correlation of score with log10 parameters; interval from resampled items, p from permuted models. "
+    "orrelation of score with log10 parameters; interval from resampled items, p from permuted models. "
     "Where lower is better, a negative value favours larger models."
 )
 
@@ -161,13 +161,15 @@ def effect_table(
     task: str,  # image_to_text or text_to_image
     metrics: list[str],  # Metrics to show
 ) -> Safe:  # One row per metric, scope and coefficient; empty where there are none
-    "Rank correlations of score and size as a table."
+    "Correlations of score and size as a table."
     if "task" not in effects:
         return Safe("")
     rows = effects[effects["task"].eq(task) & effects["metric"].isin(metrics) & effects["category"].eq("all")]
     parts = rows.groupby(["metric", "scope", "term"], sort=False)
     frame = pd.DataFrame([_effect_line(part) for _, part in parts], dtype=object)
-    return table_html(frame, _EFFECT_CAPTION, numbers=tuple(frame.columns[3:])) if len(frame) else Safe("")
+    kind = "C" if "pearson" in set(rows["term"]) else "Rank c"  # Pearson's is no correlation of ranks
+    caption, numbers = kind + _EFFECT_CAPTION, tuple(frame.columns[3:])
+    return table_html(frame, caption, numbers=numbers) if len(frame) else Safe("")
 
 # %% ../nbs/85_exhibits.ipynb #06cd0b02
 def answers_of(

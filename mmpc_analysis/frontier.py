@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .comparison import direction
+from .comparison import directed, direction
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -36,6 +36,7 @@ def frontier(
     pd.DataFrame
 ):  # The models' averages with cost, unit, on_frontier and question; models of unknown cost are left out
     "Which models are beaten by no other in both quality and cost."
+    averages = directed(averages)
     models = averages[~averages["family"].isin(["floor", "ceiling"])]
     table = models.merge(costs[["task", "model", "cost", "unit"]], on=["task", "model"])
     table = table[table["cost"].notna() & table["estimate"].notna()].reset_index(drop=True)
@@ -82,8 +83,8 @@ def _point(
     }
     hover = f"{name}<br><b>%{{y:.3f}}</b>, {row['low']:.3f} to {row['high']:.3f}<br>%{{x:.3g}} {html.escape(str(row['unit']))}<extra></extra>"
     return {
-        "type": "scatter", "mode": "markers+text", "x": [row["cost"]], "y": [row["estimate"]], "error_y": bars | {"color": colour},
-        "text": [name], "textposition": "top right", "name": name, "showlegend": False, "hovertemplate": hover, "cliponaxis": False,
+        "type": "scatter", "mode": "markers", "x": [row["cost"]], "y": [row["estimate"]], "error_y": bars | {"color": colour},
+        "name": name, "hovertemplate": hover,
         "marker": {"size": 11, "color": colour, "symbol": "circle" if row["on_frontier"] else "circle-open"},
     }  # fmt: skip
 
@@ -109,9 +110,9 @@ def _frontier_layout(
     "The question as title, and axes with units."
     wins = "higher" if direction(metric) > 0 else "lower"
     return {
-        "template": "none", "height": 460, "font": _FONT, "margin": {"l": 10, "r": 130, "t": 90, "b": 20},
+        "template": "none", "height": 460, "font": _FONT, "margin": {"l": 10, "r": 16, "t": 110, "b": 20},
         "title": {"text": _question(metric, category), "x": 0, "xanchor": "left", "font": {"size": 17}},
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
-        "xaxis": _AXIS | {"type": "log", "title": {"text": f"Cost of 1,000 completions ({html.escape(str(unit))}, log scale)"}, "dtick": "D2", "tickformat": "~g"},
-        "yaxis": _AXIS | {"title": {"text": f"Mean {html.escape(metric)} ({wins} is better)"}},
+        "xaxis": _AXIS | {"type": "log", "title": {"text": f"Cost of 1,000 completions<br>({html.escape(str(unit))}, log scale)"}, "dtick": "D2", "tickformat": "~g"},
+        "yaxis": _AXIS | {"title": {"text": f"Mean {html.escape(metric)} ({wins} is better)", "standoff": 8}},
     }  # fmt: skip

@@ -5,9 +5,25 @@
 # %% ../nbs/87_report.ipynb #50a38d8c
 from __future__ import annotations
 
-from . import tables
-from .findings import RunTables, notices, read_run, what_was_run
-from .pages import Safe, escaped, joined, markup, page
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from . import analysis_figures, analysis_words, figures, tables
+from .exhibits import estimate_cell, share, with_numbers
+from .figures import number, readable
+from mmpc_analysis.findings import (
+    TASK_TITLES,
+    RunTables,
+    headline_metrics,
+    notices,
+    read_run,
+    tasks_of,
+    what_was_run,
+)
+from .frontier import frontier_figure
+from .pages import Safe, escaped, figure_html, joined, markup, page, table_html
 from mmpc_analysis.sections import (
     Section,
     categories,
@@ -15,6 +31,7 @@ from mmpc_analysis.sections import (
     in_short,
     laid_out,
     levels,
+    needed,
     outcomes,
     provenance,
     reference_walk,
@@ -25,7 +42,8 @@ from mmpc_analysis.sections import (
 )
 
 # %% auto #0
-__all__ = ['SECTIONS', 'report_html', 'write_report']
+__all__ = ['SECTIONS', 'told', 'by_task', 'size_piece', 'size', 'variance_piece', 'varying', 'comparison_piece', 'against',
+           'cost_piece', 'cost', 'power_piece', 'power', 'report_html', 'write_report']
 
 # %% ../nbs/87_report.ipynb #cda3ac3f
 _FLOORS = Safe("""<p>A score means little until one knows what is to be had for nothing. These rows are scored like any model.</p><dl class="facts">
@@ -41,6 +59,228 @@ _READING = Safe("""<ul><li>An interval says how far a mean would move with other
 <li>Levels are not comparable with each other: 0.6 of a cosine is not more than 0.4 of a word overlap. Hold each against its own floors.</li>
 <li>Many numbers stand on this page; the most striking of many is partly luck. Adjusted p-values account for it, the eye does not.</li></ul>""")
 
+# %% ../nbs/87_report.ipynb #b7e652e9
+def told(
+    said: list[str],  # Sentences, not escaped
+) -> Safe:  # A paragraph
+    "Sentences as a paragraph."
+    return markup("<p>{s}</p>", s=joined([escaped(s, 2000) for s in said], " "))
+
+# %% ../nbs/87_report.ipynb #640d618c
+def by_task(
+    run: RunTables,  # The run
+    name: str,  # Name of the analysis table that the section cannot do without
+    make: Callable[[RunTables, str, str], Safe],  # From run, task and metric to a piece
+) -> Safe:  # A heading and a piece per task
+    "The same piece for each task, on its coarsest headline metric."
+    found, pieces = needed(run, name), []
+    for task in tasks_of(found):
+        there = set(found.loc[found["task"] == task, "metric"])
+        metric = [m for m in headline_metrics(run.tables["averages"], task) if m in there][-1:]
+        pieces += [joined([markup("<h3>{t}</h3>", t=TASK_TITLES[task]), make(run, task, m)]) for m in metric]
+    return joined(pieces)
+
+# %% ../nbs/87_report.ipynb #fd7bea81
+def _rows(
+    run: RunTables,  # The run
+    name: str,  # Name of an analysis table
+    task: str,  # image_to_text or text_to_image
+    metric: str = "",  # Metric, empty for all
+) -> pd.DataFrame:  # Its rows of this task and metric, perhaps none
+    "What an analysis table says of one task."
+    rows = run.tables[name][run.tables[name]["task"] == task]
+    return rows[rows["metric"] == metric] if metric else rows
+
+# %% ../nbs/87_report.ipynb #fcbf8e29
+_ASKED = {"these_models": "these models", "scale_in_general": "scale in general"}
+_NAMED = {"Metric": "metric", "Products": "category", "Correction": "correction"}
+
+# %% ../nbs/87_report.ipynb #fa6040ef
+def _slope_numbers(
+    rows: pd.DataFrame,  # Slopes of one task: all metrics pooled, and one in its categories
+) -> Safe:  # A table
+    "Slopes with both intervals."
+    cells = {name: [readable(v) for v in rows[column]] for name, column in _NAMED.items()}
+    cells |= {"Question": [_ASKED[q] for q in rows["question"]]}
+    cells |= {"Slope": [estimate_cell(row) for _, row in rows.iterrows()]}
+    cells |= {
+        "p": [number(p) for p in rows["p_value"]],
+        "p, adjusted": [number(p) for p in rows["p_adjusted"]],
+    }
+    cells |= {"Degrees of freedom": [number(d, 100) for d in rows["dof"]]}
+    caption = "Rise of the mean score for ten times the parameters within families, under both questions."
+    return table_html(cells, caption, tuple(cells)[4:])
+
+# %% ../nbs/87_report.ipynb #6c648910
+def _slope_figures(
+    run: RunTables,  # The run
+    task: str,  # image_to_text or text_to_image
+    metric: str,  # Metric
+) -> list[Safe]:  # Score against size and the forest; none where there is no slope
+    "The two figures of size."
+    lines = _rows(run, "lines", task, metric)
+    if lines.empty:
+        return []
+    fans = "Mean scores against size; about each family's line a filled fan for these models and a dashed one for scale in general."
+    forest = "Slope of the score over size with both intervals, all products first, then every category."
+    drawn = analysis_figures.scale_lines(run.tables["averages"], lines, task, metric)
+    slopes = analysis_figures.slope_forest(run.tables["slopes"], task, metric)
+    return [figure_html(drawn, f"lines-{task}", fans), figure_html(slopes, f"slopes-{task}", forest)]
+
+# %% ../nbs/87_report.ipynb #c599f9c1
+def size_piece(
+    run: RunTables,  # The run
+    task: str,  # image_to_text or text_to_image
+    metric: str,  # Metric
+) -> Safe:  # Two figures, each with its sentences, and the numbers
+    "Score against size and the forest of slopes, under both questions."
+    slopes, pictures = _rows(run, "slopes", task), _slope_figures(run, task, metric)
+    mine = slopes[slopes["metric"] == metric]
+    said = [told(analysis_words.scale_words(mine)), told(analysis_words.category_words(mine))]
+    shown = slopes[slopes["category"].eq("all") | slopes["metric"].eq(metric)]
+    pieces = [piece for pair in zip(pictures, said, strict=True) for piece in pair] if pictures else said[:1]
+    return with_numbers(joined(pieces), _slope_numbers(shown))
+
+# %% ../nbs/87_report.ipynb #4cd29839
+def size(
+    run: RunTables,  # The run
+) -> Safe:  # A piece per task
+    "Whether size matters, among these models and in general."
+    return by_task(run, "slopes", size_piece)
+
+# %% ../nbs/87_report.ipynb #03585979
+def variance_piece(
+    run: RunTables,  # The run
+    task: str,  # image_to_text or text_to_image
+    metric: str,  # Metric
+) -> Safe:  # A figure, sentences and numbers
+    "Where the differences between scores lie."
+    rows, every = _rows(run, "variances", task, metric), _rows(run, "variances", task)
+    words = "Standard deviations of products, categories, models and the rest, with intervals."
+    figure = figure_html(analysis_figures.variance_bars(rows, task, metric), f"variances-{task}", words)
+    cells = {"Metric": [readable(m) for m in every["metric"]], "Source": [readable(t) for t in every["term"]]}
+    cells |= {"Standard deviation": [estimate_cell(row) for _, row in every.iterrows()]}
+    cells |= {"Share": [share(s) for s in every["share"]], "Levels": [f"{n:,}" for n in every["n"]]}
+    caption = (
+        "Standard deviations beyond size and family, with profile intervals. Question: scale in general."
+    )
+    said = told(analysis_words.variance_words(rows))
+    return with_numbers(joined([figure, said]), table_html(cells, caption, tuple(cells)[2:]))
+
+# %% ../nbs/87_report.ipynb #35c81c46
+def varying(
+    run: RunTables,  # The run
+) -> Safe:  # A piece per task
+    "What scores vary over."
+    return by_task(run, "variances", variance_piece)
+
+# %% ../nbs/87_report.ipynb #2a51c2c3
+def _pair_numbers(
+    rows: pd.DataFrame,  # Comparisons of one task and metric, over all products
+) -> Safe:  # A table
+    "Every pair with its joint interval and what was shown of equality."
+    joint = rows.assign(low=rows["low_joint"], high=rows["high_joint"])
+    cells = {"Pair": rows["term"].tolist(), "Equality": rows["verdict"].tolist()}
+    cells |= {"Difference": [estimate_cell(row) for _, row in joint.iterrows()]}
+    cells |= {
+        "p, max-T": [number(p) for p in rows["p_max_t"]],
+        "p, equal": [number(p) for p in rows["p_equivalent"]],
+    }
+    cells["Bayes factor, no difference"] = [f"{b:.2g}" if np.isfinite(b) else "\u2013" for b in rows["bf01"]]
+    caption = f"Differences with intervals for all pairs together; equality within {number(rows['margin'].max())}. Question: these models."
+    return table_html(cells, caption, tuple(cells)[2:])
+
+# %% ../nbs/87_report.ipynb #ca7a1986
+def comparison_piece(
+    run: RunTables,  # The run
+    task: str,  # image_to_text or text_to_image
+    metric: str,  # Metric
+) -> Safe:  # A figure, sentences and numbers
+    "Who is better than whom, and who is equal."
+    rows = _rows(run, "comparisons", task, metric)
+    rows = rows[rows["category"] == "all"]
+    words = "Matrix of differences between models, the row's over the column's, with a star where a joint interval leaves out zero."
+    figure = figure_html(analysis_figures.contrast_matrix(rows, task, metric), f"comparisons-{task}", words)
+    return with_numbers(joined([figure, told(analysis_words.comparison_words(rows))]), _pair_numbers(rows))
+
+# %% ../nbs/87_report.ipynb #914826a9
+def against(
+    run: RunTables,  # The run
+) -> Safe:  # A piece per task
+    "Model against model."
+    return by_task(run, "comparisons", comparison_piece)
+
+# %% ../nbs/87_report.ipynb #3dbc7e4a
+def _decision_numbers(
+    rows: pd.DataFrame,  # Decisions of one task and metric, perhaps none
+) -> Safe:  # A table
+    "What is good enough in each category."
+    rows = rows.sort_values("category", key=lambda names: names.ne("all"), kind="stable")
+    cells = {"Products": [readable(c) for c in rows["category"]], "Scored best": rows["best"].tolist()}
+    cells["Cheapest good enough"] = rows["chosen"].where(rows["established"], "undecided").tolist()
+    cells |= {"Lead, lower bound": [number(v) for v in rows["low"]], "Risk": [share(r) for r in rows["risk"]]}
+    unit = ", ".join(sorted(set(rows["unit"])))
+    cells[f"Cost of 1,000 ({unit})"] = [f"{c:.3g}" for c in rows["cost"]]
+    return table_html(
+        cells, "The cheapest model shown to be good enough. Question: these models.", tuple(cells)[3:]
+    )
+
+# %% ../nbs/87_report.ipynb #b216f8fb
+def cost_piece(
+    run: RunTables,  # The run
+    task: str,  # image_to_text or text_to_image
+    metric: str,  # Metric
+) -> Safe:  # A figure, sentences and numbers
+    "What quality costs."
+    rows, decisions = _rows(run, "frontier", task, metric), _rows(run, "decisions", task, metric)
+    words = "Mean score against the cost of 1,000 completions, models that are beaten in both hollow."
+    figure = figure_html(frontier_figure(rows, task, metric, figures.colour_of), f"frontier-{task}", words)
+    said = told(analysis_words.cost_words(rows, decisions))
+    return with_numbers(joined([figure, said]), _decision_numbers(decisions))
+
+# %% ../nbs/87_report.ipynb #e5eb1331
+def cost(
+    run: RunTables,  # The run
+) -> Safe:  # A piece per task
+    "Quality and cost."
+    return by_task(run, "frontier", cost_piece)
+
+# %% ../nbs/87_report.ipynb #ddaa1775
+def _power_numbers(
+    rows: pd.DataFrame,  # Powers of one task, one row per design
+) -> Safe:  # A table
+    "The detectable effect of every design."
+    cells = {
+        "Metric": [readable(m) for m in rows["metric"]],
+        "Question": [_ASKED[q] for q in rows["question"]],
+    }
+    cells |= {"Models": [f"{n:,}" for n in rows["models"]], "Products": [f"{n:,}" for n in rows["items"]]}
+    cells["Detectable"] = [number(d) if np.isfinite(d) else "none" for d in rows["detectable"]]
+    caption = "Effect that 80% of such studies find: a difference of two models, or a rise for ten times the parameters."
+    return table_html(cells, caption, tuple(cells)[2:])
+
+# %% ../nbs/87_report.ipynb #f3d3000c
+def power_piece(
+    run: RunTables,  # The run
+    task: str,  # image_to_text or text_to_image
+    metric: str,  # Metric
+) -> Safe:  # A figure, sentences and numbers
+    "What a study of this size can see."
+    rows, slopes = _rows(run, "powers", task, metric), _rows(run, "slopes", task, metric)
+    words = "Power against the true effect, for two models and for size in general, for several sizes of the study."
+    figure = figure_html(analysis_figures.power_curves(rows, task, metric), f"powers-{task}", words)
+    designs = _rows(run, "powers", task).drop_duplicates(["metric", "question", "models", "items"])
+    return with_numbers(
+        joined([figure, told(analysis_words.power_words(rows, slopes))]), _power_numbers(designs)
+    )
+
+# %% ../nbs/87_report.ipynb #7f18a2c6
+def power(
+    run: RunTables,  # The run
+) -> Safe:  # A piece per task
+    "What could have been seen."
+    return by_task(run, "powers", power_piece)
+
 # %% ../nbs/87_report.ipynb #492859a0
 SECTIONS = (
     Section("short", "In short", in_short),
@@ -48,6 +288,11 @@ SECTIONS = (
     Section("levels", "Level against level", levels, link="Levels"),
     Section("categories", "Categories", categories),
     Section("scale", "Scale", scale),
+    Section("size", "Size, asked two ways", size, link="Size"),
+    Section("varying", "What varies", varying),
+    Section("against", "Model against model", against, link="Comparisons"),
+    Section("cost", "Quality and cost", cost, link="Cost"),
+    Section("power", "What could have been seen", power, link="Power"),
     Section("examples", "Best and worst completions", examples, link="Examples"),
     Section("outcomes", "Outcomes and coverage", outcomes, link="Outcomes"),
     Section("floors", "Floors and ceiling", lambda run: _FLOORS, link="Floors"),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .association import ranks
-from .comparison import direction
+from .comparison import directed, direction
 from .correlation import bootstrap_means, complete_items, contestants
 from .tables import EFFECTS, empty, hash_key, validate
 
@@ -101,7 +101,7 @@ def _by_category(
     tuple[dict, list[tuple]]
 ]:  # Per task and metric: its names, and per category what `_category` gives
     "The categories of every task and metric that have a complete item."
-    kept = contestants(scores, cluster, draws, level).assign(stratum="one")
+    kept = contestants(directed(scores), cluster, draws, level).assign(stratum="one")
     found = []
     for names, group in kept.groupby(["task", "metric", "level"], sort=True):
         models, sign = sorted(group["model"].unique()), direction(names[1])

@@ -31,7 +31,7 @@ from .manifest import write_run_manifest
 
 # %% auto #0
 __all__ = ['STAGES', 'chosen_ids', 'hidden_of', 'Subject', 'subject_of', 'completed', 'drawn', 'scored', 'compared', 'analysed',
-           'Run', 'run_study']
+           'concluded', 'Run', 'run_study']
 
 # %% ../nbs/88_study.ipynb #84310a11
 def _unchanged(
@@ -315,6 +315,28 @@ def analysed(
     effects = _kept(out, tables.EFFECTS, inputs, lambda: scale_effect(scores, **how))
     return averages, effects
 
+# %% ../nbs/88_study.ipynb #c0c29b16
+def concluded(
+    study: Study,  # Bootstrap draws, level and seed
+    completions: pd.DataFrame,  # (k, columns) Completions, with the time they took
+    scores: pd.DataFrame,  # (rows, columns) Scores
+    averages: pd.DataFrame,  # (rows, columns) Averages
+    out: str,  # Folder of the run
+) -> dict[str, pd.DataFrame]:  # Analysis tables by name
+    "What a study says about size, category, models and cost."
+    from mmpc_analysis.analysis_tables import analyses
+    from mmpc_analysis.findings import headline_metrics, tasks_of
+
+    headline = {(task, name) for task in tasks_of(averages) for name in headline_metrics(averages, task)}
+    chosen = [
+        rows[[pair in headline for pair in zip(rows["task"], rows["metric"], strict=True)]]
+        for rows in (scores, averages)
+    ]
+    how = {"draws": study.scores.draws, "seed": study.seed, "level": study.scores.level}
+    inputs = [*map(tables.fingerprint, chosen), tables.fingerprint(completions), how]
+    makers = analyses(chosen[0], completions, chosen[1], **how)
+    return {name: _kept(out, tables.TABLES[name], inputs, make) for name, make in makers.items()}
+
 # %% ../nbs/88_study.ipynb #857b3df9
 STAGES = ("catalogue", "completions", "drawing", "scores", "analysis", "report")
 
@@ -349,9 +371,11 @@ def _work(
     yield "scores", f"{len(scores)} scores of {scores['metric'].nunique()} metrics", keep
     averages, effects = analysed(study, scores, out)
     sets, contrasts, walk = compared(study, subject, completions, scores, out)
+    said = concluded(study, completions, scores, averages, out)
     more = (
         f"{len(sets)} of whole sets, {len(contrasts)} shares of levels, {len(walk)} steps from the reference"
     )
+    more += f", {sum(map(len, said.values()))} rows of conclusions"
     yield "analysis", f"{len(averages)} averages, {len(effects)} effects of scale, {more}", keep
     yield "report", str(write_report(out)), lambda seconds: None
 

@@ -16,9 +16,10 @@ import pandas as pd
 
 # %% auto #0
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'LEVELS', 'HIDDEN', 'COMPLETIONS', 'SCORES',
-           'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS', 'TABLES', 'Column',
-           'Table', 'TableError', 'empty', 'validate', 'hash_key', 'hash_unit', 'write_bytes', 'write_text',
-           'write_shard', 'read_shards', 'fingerprint', 'write_manifest', 'read_manifest']
+           'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS', 'SLOPES', 'LINES',
+           'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'TABLES', 'Column', 'Table', 'TableError',
+           'empty', 'validate', 'hash_key', 'hash_unit', 'write_bytes', 'write_text', 'write_shard', 'read_shards',
+           'fingerprint', 'write_manifest', 'read_manifest']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -300,6 +301,137 @@ LINKS = Table(
     unique=("recommender", "modality", "rate", "metric", "content_metric"),
 )
 
+# %% ../nbs/00_tables.ipynb #815b84a1
+_PLACE = (
+    Column("task", "str", "image_to_text or text_to_image"),
+    Column("category", "str", "Category, or all"),
+    Column("metric", "str", "Name of the metric"),
+    Column("level", "str", "Level of the metric"),
+)
+SLOPES = Table(
+    "slopes",
+    "the rise of one metric for ten times the parameters, under one question",
+    (
+        *_PLACE,
+        *EFFECTS.columns,
+        Column("standard_error", "float", "Standard error of the estimate", required=False),
+        Column("dof", "float", "Degrees of freedom of its interval", required=False),
+        Column("correction", "str", "How p_adjusted was corrected, and for how many tests"),
+        Column("models", "int", "Models of known size", "count"),
+        Column("families", "int", "Families among them", "count"),
+    ),
+    unique=("task", "category", "metric", "question"),
+)
+LINES = Table(
+    "lines",
+    "the expected score of one family at one size, under one question",
+    (
+        *_PLACE,
+        Column("question", "str", "What the interval speaks about"),
+        Column("family", "str", "Model family"),
+        Column("parameters", "float", "Number of parameters", "count"),
+        Column("estimate", "float", "Expected score on the straight line over log10 of the size"),
+        Column(
+            "low", "float", "The same with the slope at an end of its interval, the lower", required=False
+        ),
+        Column("high", "float", "And the upper, the line held at the family's centre", required=False),
+        Column("n", "int", "Units the interval rests on", "count"),
+    ),
+    unique=("task", "category", "metric", "question", "family", "parameters"),
+)
+
+# %% ../nbs/00_tables.ipynb #2b1f669b
+VARIANCES = Table(
+    "variances",
+    "one source of variation of one metric",
+    (
+        *_PLACE,
+        Column("question", "str", "What the estimate speaks about"),
+        Column("term", "str", "item, category, model, category:model or residual"),
+        Column("estimate", "float", "Standard deviation, in units of the metric", required=False),
+        Column("low", "float", "Lower bound of its interval", required=False),
+        Column("high", "float", "Upper bound of its interval", required=False),
+        Column("share", "float", "Share of the variance", "[0, 1]", required=False),
+        Column("n", "int", "Levels that vary", "count"),
+        Column("method", "str", "How it was estimated"),
+    ),
+    unique=("task", "category", "metric", "term"),
+)
+COMPARISONS = Table(
+    "comparisons",
+    "two models on the same items",
+    (
+        *_PLACE,
+        Column("model", "str", "The first model"),
+        Column("other", "str", "The second; estimates are positive where the first is better"),
+        *EFFECTS.columns,
+        Column("low_joint", "float", "Lower bound that holds for all pairs together", required=False),
+        Column("high_joint", "float", "Upper bound that holds for all pairs together", required=False),
+        Column("p_max_t", "float", "p-value corrected over all pairs at once", "[0, 1]", required=False),
+        Column("margin", "float", "The difference that would just matter", required=False),
+        Column("p_equivalent", "float", "TOST within the margin, corrected", "[0, 1]", required=False),
+        Column("verdict", "str", "equivalent, not inferior, inferior or undecided", required=False),
+        Column("bf01", "float", "Bayes factor for no difference", "odds", required=False),
+    ),
+    unique=("task", "category", "metric", "model", "other"),
+)
+
+# %% ../nbs/00_tables.ipynb #eb06e0bb
+DECISIONS = Table(
+    "decisions",
+    "the cheapest model that is good enough at one place",
+    (
+        *_PLACE,
+        Column("question", "str", "What the decision speaks about"),
+        Column("margin", "float", "How much worse than the best is good enough"),
+        Column("best", "str", "Model that scored best"),
+        Column("chosen", "str", "Cheapest model shown to be good enough, the best where there is none"),
+        Column("established", "bool", "Whether the chosen model is shown to be good enough"),
+        Column("good_enough", "int", "Models shown to be good enough", "count"),
+        Column("cost", "float", "Cost of 1,000 completions of the chosen model", required=False),
+        Column("best_cost", "float", "The same of the best", required=False),
+        Column("unit", "str", "Unit of both"),
+        Column("estimate", "float", "Its smallest lead over another model", required=False),
+        Column("low", "float", "Lower bound of that, joint over all pairs", required=False),
+        Column("risk", "float", "Share of draws in which it trails by more", "[0, 1]", required=False),
+        Column("unpriced", "int", "Models of unknown cost", "count"),
+        Column("n", "int", "Units compared", "count"),
+        Column("method", "str", "How it was decided"),
+    ),
+    unique=("task", "category", "metric"),
+)
+FRONTIER = Table(
+    "frontier",
+    "the quality and the cost of one model",
+    (
+        *_PLACE,
+        Column("model", "str", "Model"),
+        *(c for c in AVERAGES.columns if c.name in ("family", "parameters", "estimate", "low", "high", "n")),
+        Column("question", "str", "What the estimate speaks about"),
+        Column("cost", "float", "Cost of 1,000 completions"),
+        Column("unit", "str", "Its unit"),
+        Column("on_frontier", "bool", "Whether no other model is as good and as cheap, and better in one"),
+    ),
+    unique=("task", "category", "metric", "model"),
+)
+
+# %% ../nbs/00_tables.ipynb #fa1fbad1
+POWERS = Table(
+    "powers",
+    "the chance of finding an effect of one size",
+    (
+        *_PLACE,
+        Column("question", "str", "What a study would be asked"),
+        Column("models", "int", "Models of the study", "count"),
+        Column("items", "int", "Items that all of them answer", "count"),
+        Column("effect", "float", "True difference of two models, or true rise for ten times the parameters"),
+        Column("power", "float", "Share of studies that find it", "[0, 1]"),
+        Column("detectable", "float", "Effect that 80% of such studies find; infinite where none can"),
+        Column("method", "str", "Which test was simulated"),
+    ),
+    unique=("task", "category", "metric", "question", "models", "items", "effect"),
+)
+
 # %% ../nbs/00_tables.ipynb #aa777956
 class TableError(ValueError):
     "A table that does not keep its declaration."
@@ -549,5 +681,12 @@ TABLES = {
         EFFECTS,
         CONTRASTS,
         WALK,
+        SLOPES,
+        LINES,
+        VARIANCES,
+        COMPARISONS,
+        DECISIONS,
+        FRONTIER,
+        POWERS,
     )
 }

@@ -4,11 +4,14 @@ import html
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from PIL import Image
 
+from mmpc_analysis import tables
+from mmpc_analysis.catalogue import load_catalogue
 from mmpc_analysis.declaration import CatalogueChoice, CompletionChoice, ScoreChoice, Study
 from mmpc_analysis.findings import read_run
 from mmpc_analysis.pages import Safe, markup
@@ -121,7 +124,37 @@ def test_every_anchor_and_figure_has_a_name_of_its_own(run):
     assert len(names) == len(set(names))
     links = re.findall(r'<a href="#([^"]+)"', body)
     assert set(links) <= set(names)
-    assert links == [section.anchor for section in SECTIONS]
+    assert links == [section.anchor for section in SECTIONS if section.anchor != "varying"]
+    assert "this run has no variances" in body  # Two models leave no degree of freedom
+
+
+def test_two_models_get_reasons_and_no_figures_of_size(run):
+    body = re.sub(r"<script.*?</script>", "", run[2], flags=re.S)
+    words = re.sub("<[^>]+>", "", body)
+    assert "No slope of token f1 over size can be estimated from two models" in words
+    assert 'id="slopes-image-to-text"' not in body and 'id="lines-image-to-text"' not in body
+    assert 'id="comparisons-image-to-text"' in body and 'id="comparisons-text-to-image"' in body
+    assert 'id="powers-text-to-image"' in body
+    assert "two models apart" in words and "measured time of this machine" in words
+
+
+def test_the_published_results_tell_both_questions(tmp_path):
+    results = Path(__file__).parents[1] / "nbs" / "results"
+    for path in results.glob("*.parquet"):
+        declared = tables.TABLES[path.stem]
+        tables.write_shard(pd.read_parquet(path), declared, f"{tmp_path}/{path.stem}")
+    tables.write_shard(load_catalogue().items, tables.ITEMS, f"{tmp_path}/items")
+    sections = tuple(s for s in SECTIONS if s.anchor in ("size", "varying", "against", "cost", "power"))
+    html_page = report_html(read_run(str(tmp_path)), sections)
+    words = html.unescape(re.sub("<[^>]+>", "", re.sub(r"<script.*?</script>", "", html_page, flags=re.S)))
+    assert [s.anchor for s in sections] == re.findall(r'<section id="([^"]+)"', html_page)
+    assert html_page.count('class="plot"') == 12
+    assert words.count("With the models as the sample the same slope has the interval") == 2
+    assert words.count("models cannot show either that size makes no difference") == 2
+    for name, frame in ((n, pd.read_parquet(results / f"{n}.parquet")) for n in ("slopes", "comparisons")):
+        one = frame[(frame["category"] == "all") & (frame["metric"] == "minilm_cosine")].iloc[0]
+        assert f"{one['estimate']:.3f}".replace("-", "\u2212") in words, name
+    assert "nan" not in re.findall(r"[a-z]+", words)
 
 
 def test_tags_of_ours_are_never_shown_as_text(run):

@@ -35,9 +35,10 @@ def table(out, declared):
     return tables.read_shards(f"{out}/{declared.name}", declared)
 
 
-def prints(out):
-    """Fingerprint of every table of a run, the time of an answer aside."""
-    found = {name: table(out, declared) for name, declared in tables.TABLES.items()}
+def prints(out, timed=True):
+    """Fingerprint of every table of a run, the time of an answer aside, and where asked what rests on that time."""
+    costs = () if timed else ("decisions", "frontier")
+    found = {name: table(out, declared) for name, declared in tables.TABLES.items() if name not in costs}
     return {
         name: tables.fingerprint(rows.drop(columns="seconds", errors="ignore"))
         for name, rows in found.items()
@@ -115,7 +116,27 @@ def test_a_run_in_parts_equals_a_run_in_one(finished, tmp_path):
     for through in ("completions", "drawing", "scores", "analysis"):
         run_study(SMALL, str(tmp_path), through=through, progress=False, say=lambda line: None)
         assert not (tmp_path / "report.html").exists()
-    assert prints(tmp_path) == prints(finished[0])
+    assert prints(tmp_path, timed=False) == prints(finished[0], timed=False)
+
+
+def test_a_run_keeps_what_it_concludes(finished):
+    out, _, lines = finished
+    for declared in (tables.SLOPES, tables.COMPARISONS, tables.DECISIONS, tables.FRONTIER, tables.POWERS):
+        rows = table(out, declared)
+        assert len(rows) and set(rows["question"]) <= {"these_models", "scale_in_general"}, declared.name
+        assert set(rows["metric"]) <= {"token_f1", "ssim"}, "headline metrics only"
+    slopes = table(out, tables.SLOPES)
+    assert slopes["estimate"].isna().all() and slopes["method"].str.startswith("no fit: ").all()  # Two models
+    assert "rows of conclusions" in lines[-2]
+
+
+def test_conclusions_are_made_again_when_the_scores_change(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    other = replace(SMALL, scores=replace(SMALL.scores, draws=150))
+    before = tables.read_manifest(str(tmp_path / "run" / "comparisons"))["inputs"]
+    run_study(other, str(tmp_path / "run"), through="analysis", progress=False, say=lambda line: None)
+    assert tables.read_manifest(str(tmp_path / "run" / "comparisons"))["inputs"] != before
+    assert "150 draws" in table(tmp_path / "run", tables.COMPARISONS)["method"].iloc[0]
 
 
 def test_another_study_in_the_same_folder_leaves_no_rows_behind(finished, tmp_path):
