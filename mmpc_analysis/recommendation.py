@@ -25,7 +25,8 @@ from .recommenders import RECOMMENDERS, SMALL, Training, fit
 
 # %% auto #0
 __all__ = ['BASELINES', 'SHOP_TASTE', 'BIG_STEPS', 'Grid', 'Cell', 'cells', 'Bench', 'filled', 'inputs', 'per_user', 'rank_cell',
-           'cell_keys', 'run_grid', 'shards', 'forget', 'make_bench', 'models_of']
+           'cell_keys', 'run_grid', 'shards', 'forget', 'make_bench', 'held_out', 'hidden_rows', 'models_of', 'grid_of',
+           'fields_of']
 
 # %% ../nbs/56_recommendation.ipynb #b26cafda
 @dataclass(frozen=True, slots=True)
@@ -332,7 +333,7 @@ def forget(
         if name not in keep:
             fs.rm_file(path)
 
-# %% ../nbs/56_recommendation.ipynb #4b587bf4
+# %% ../nbs/56_recommendation.ipynb #16ba9747
 def make_bench(
     items: pd.DataFrame,  # (I, columns) Items, each with title or picture
     interactions: pd.DataFrame,  # (m, columns) Purchases; those of other items are left out
@@ -362,9 +363,46 @@ def make_bench(
     categories = rows["category"].to_numpy(dtype=object)
     return Bench(split, categories, features, hidden, vectors, metrics=grid.metrics, **more)
 
+# %% ../nbs/56_recommendation.ipynb #3bf7277f
+def held_out(
+    bench: Bench,  # What the cells share
+) -> pd.DataFrame:  # (m, 2) user_id and item_id
+    "The purchases that judge, as `recovery.links` wants them."
+    users, items = bench.split.test.T
+    return pd.DataFrame({"user_id": bench.split.users[users], "item_id": bench.split.items[items]})
+
+
+def hidden_rows(
+    bench: Bench,  # What the cells share
+) -> pd.DataFrame:  # (h, 3) item_id, modality and rate
+    "What is hidden at each rate, as `recovery.links` wants it."
+    parts = [pd.DataFrame({"item_id": bench.split.items[h], "modality": m, "rate": r}) for (m, r), h in bench.hidden.items()]
+    return pd.concat(parts, ignore_index=True)
+
 
 def models_of(
     bench: Bench,  # What the cells share
 ) -> dict[str, tuple[str, ...]]:  # Modality to its models, for `cells`
     "Whose completions a bench has."
     return {m: tuple(sorted(name for name, of in bench.completions if of == m)) for m in tables.MODALITIES}
+
+# %% ../nbs/56_recommendation.ipynb #a6603087
+def grid_of(
+    study: object,  # A declared Study
+) -> Grid:  # Its conditions
+    "The grid that a study declares."
+    choice, most = study.recommendation, max(study.missing.rates)
+    modalities = tuple(dict.fromkeys(tables.TASKS[task] for task in study.completion.tasks))
+    rates = tuple(sorted({min(rate, most) for rate in choice.rates}))
+    return Grid(choice.recommenders, modalities, rates, choice.fills, tuple(range(choice.seeds)))
+
+
+def fields_of(
+    study: object,  # A declared Study
+) -> dict:  # training, trainings and fallback
+    "What a study says about training."
+    choice = study.recommendation
+    how = {k: getattr(choice, k) for k in ("epochs", "learning_rate", "batch_size", "patience")}
+    training = Training(**how, device=study.completion.device)
+    big = replace(training, batch_size=max(training.batch_size, BIG_STEPS.batch_size), learning_rate=BIG_STEPS.learning_rate)
+    return {"training": training, "trainings": {"mmgcn": big}, "fallback": choice.fallback}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import __version__, tables
+from . import tables
 from mmpc_analysis.declaration import (
     CatalogueChoice,
     DrawingChoice,
@@ -28,50 +28,11 @@ from mmpc_analysis.declaration import (
     study_toml,
 )
 from .manifest import write_run_manifest
+from .resume import kept
 
 # %% auto #0
-__all__ = ['STAGES', 'chosen_ids', 'hidden_of', 'Subject', 'subject_of', 'completed', 'drawn', 'scored', 'compared', 'analysed',
-           'concluded', 'Run', 'run_study']
-
-# %% ../nbs/88_study.ipynb #84310a11
-def _unchanged(
-    folder: str,  # Folder of the table
-    table: tables.Table,  # Its declaration
-    key: str,  # Hash of what it would be made from now
-) -> pd.DataFrame | None:  # (n, columns) The table on disk, None where it has to be made
-    "A table that is still what its inputs would make of it."
-    manifest = tables.read_manifest(folder)
-    if manifest.get("inputs") != key:
-        return None
-    found = tables.read_shards(folder, table)
-    found.attrs = manifest["notes"]
-    return found if tables.fingerprint(found) == manifest["fingerprint"] else None
-
-# %% ../nbs/88_study.ipynb #77fb5cf1
-def _write(
-    frame: pd.DataFrame,  # (n, columns) A new table, with what it cannot hold in its attrs
-    table: tables.Table,  # Its declaration
-    folder: str,  # Where it goes
-    key: str,  # Hash of what it was made from
-) -> pd.DataFrame:  # (n, columns) The table as it will be read again
-    "Write a table, and beside it what it was made from."
-    frame = tables.validate(frame, table)
-    frame.attrs = json.loads(json.dumps(dict(frame.attrs), default=str))
-    tables.write_shard(frame, table, folder)
-    tables.write_manifest(folder, table, inputs=key, notes=frame.attrs)
-    return frame
-
-# %% ../nbs/88_study.ipynb #5a727294
-def _kept(
-    out: str,  # Folder of the run
-    table: tables.Table,  # Declaration of the stage's table
-    inputs: list,  # Everything it is made from
-    make: Callable[[], pd.DataFrame],  # Makes it
-) -> pd.DataFrame:  # (n, columns) The table, from disk where its inputs have not changed
-    "A table of the run, made again only when its inputs have changed."
-    key = tables.hash_key(__version__, json.dumps(inputs, default=str))
-    found = _unchanged(f"{out}/{table.name}", table, key)
-    return _write(make(), table, f"{out}/{table.name}", key) if found is None else found
+__all__ = ['LEAST', 'STAGES', 'chosen_ids', 'purchases_of', 'hidden_of', 'Subject', 'subject_of', 'completed', 'drawn', 'scored',
+           'recommended', 'compared', 'analysed', 'concluded', 'Run', 'run_study']
 
 # %% ../nbs/88_study.ipynb #0c6d3f1c
 def _check_split(
@@ -99,17 +60,33 @@ def chosen_ids(
     ranked = sorted(ids, key=lambda item: tables.hash_unit("limit", seed, item))
     return set(ranked[: choice.limit or None])
 
+# %% ../nbs/88_study.ipynb #9e18a1e8
+def purchases_of(
+    study: Study,  # Which purchases, and how many users
+    items: pd.DataFrame,  # (n, columns) Items that the study completes
+) -> pd.DataFrame | None:  # (m, columns) Purchases of these items, None where a study has none
+    "What users bought: a file, or simulated with the embedded catalogue and wherever that is asked for."
+    from mmpc_analysis.catalogue import simulate_interactions
+    from mmpc_analysis.purchases import read_interactions
+    from mmpc_analysis.recommendation import SHOP_TASTE
+
+    source = study.recommendation.interactions or ("none", "simulated")[study.catalogue.source == "embedded"]
+    if source == "none":
+        return None
+    if source == "simulated":
+        return simulate_interactions(items, study.recommendation.users, study.seed, SHOP_TASTE)
+    return read_interactions(source)
+
 # %% ../nbs/88_study.ipynb #6d0cd686
 def hidden_of(
     study: Study,  # Mechanism, rates, seed and tasks
     items: pd.DataFrame,  # (n, columns) Items that the study completes
 ) -> pd.DataFrame:  # (m, columns) Hidden modalities at every rate, of items that have them
     "What a study hides: for each task, the modality that the task completes."
-    from mmpc_analysis.catalogue import simulate_interactions
     from mmpc_analysis.missing import hide
 
     mechanism, seed = study.missing.mechanism, study.seed
-    bought = simulate_interactions(items, seed=seed) if mechanism == "by_popularity" else None
+    bought = purchases_of(study, items) if mechanism == "by_popularity" else None
     there = items[items["title"].notna() & items["image"].notna()]
     parts = [
         hide(there, tables.TASKS[task], rate, mechanism, seed, bought)
@@ -149,10 +126,10 @@ def subject_of(
     tables.write_text(f"{out}/study.toml", study_toml(study))
     loaded = read_catalogue(study.catalogue)
     tables.write_text(f"{out}/set_aside.csv", loaded.set_aside.to_csv(index=False))
-    items = _kept(out, tables.ITEMS, [tables.fingerprint(loaded.items)], lambda: loaded.items)
+    items = kept(out, tables.ITEMS, [tables.fingerprint(loaded.items)], lambda: loaded.items)
     mine = items[items["item_id"].isin(chosen_ids(items, study.catalogue, study.seed))]
     inputs = [asdict(study), tables.fingerprint(mine)]
-    hidden = _kept(out, tables.HIDDEN, inputs, lambda: hidden_of(study, mine))
+    hidden = kept(out, tables.HIDDEN, inputs, lambda: hidden_of(study, mine))
     if hidden.empty:
         raise ValueError(f"nothing can be hidden and compared: {_lacking(study, mine)}")
     return Subject(loaded, items, mine, hidden)
@@ -252,7 +229,39 @@ def scored(
     }
     make = partial(score, completions, subject.items, progress=progress, **how)
     able = choose(names, weights)[0]  # What was not installed yesterday may be today
-    return _kept(out, tables.SCORES, [*prints, names, study.seed, weights, able, how["root"]], make)
+    return kept(out, tables.SCORES, [*prints, names, study.seed, weights, able, how["root"]], make)
+
+# %% ../nbs/88_study.ipynb #65217c0f
+LEAST = 40  # Items without which nothing is recommended
+
+
+def recommended(
+    study: Study,  # Recommenders, rates, fills, seeds
+    subject: Subject,  # Items and their pictures
+    completions: pd.DataFrame,  # (k, columns) Completions with their pictures
+    scores: pd.DataFrame,  # (rows, columns) Scores
+    out: str,  # Folder of the run
+    progress: bool = True,  # Whether to show a bar
+) -> str:  # One line about it; the tables are rankings, recovery and links
+    "What a study's completions are worth to recommenders."
+    from mmpc_analysis import recommendation as r
+    from mmpc_analysis.recovery import links, recover
+
+    bought = purchases_of(study, subject.mine) if len(subject.mine) >= LEAST else None
+    if bought is None:
+        for name in ("rankings", "recovery", "links"):
+            _forget(f"{out}/{name}", set())
+        return f"no purchases of at least {LEAST} items, so nothing was recommended"
+    grid = r.grid_of(study)
+    bench = r.make_bench(subject.mine, bought, completions, grid, subject.catalogue.root, out, study.missing.mechanism, study.seed, **r.fields_of(study))
+    chosen = r.cells(grid, r.models_of(bench))
+    rankings = r.run_grid(bench, chosen, f"{out}/rankings", study.recommendation.workers, progress)
+    how = {"floor": grid.fills[0], "draws": study.scores.draws, "seed": study.seed, "level": study.scores.level}
+    inputs = [sorted(r.cell_keys(bench, chosen)), how]
+    recovery = kept(out, tables.RECOVERY, inputs, lambda: recover(rankings, **how))
+    held, hidden = r.held_out(bench), r.hidden_rows(bench)
+    kept(out, tables.LINKS, [*inputs, tables.fingerprint(scores)], lambda: links(rankings, held, scores, hidden, **how))
+    return f"{len(chosen)} trainings, {len(recovery)} answers about {rankings['user_id'].nunique()} users"
 
 # %% ../nbs/88_study.ipynb #37ff573e
 def compared(
@@ -273,7 +282,7 @@ def compared(
     prints.append(places["root"])
     _keep_counts(subject.items, out)
     make = partial(score_sets, completions, subject.items, **places, **how)
-    sets = _kept(out, tables.SETS, [*prints, how], make)
+    sets = kept(out, tables.SETS, [*prints, how], make)
     draws = study.scores.draws
     there = {"shuffled", "oracle"} <= set(scores["model"])
     make = (
@@ -281,9 +290,9 @@ def compared(
         if there
         else partial(tables.empty, tables.CONTRASTS)
     )
-    contrasts = _kept(out, tables.CONTRASTS, [tables.fingerprint(scores), how, draws], make)
+    contrasts = kept(out, tables.CONTRASTS, [tables.fingerprint(scores), how, draws], make)
     make = partial(parity_walk, completions, subject.items, **places, seed=study.seed)
-    return sets, contrasts, _kept(out, tables.WALK, [*prints, study.seed], make)
+    return sets, contrasts, kept(out, tables.WALK, [*prints, study.seed], make)
 
 # %% ../nbs/88_study.ipynb #9c6958b3
 def _keep_counts(
@@ -311,8 +320,8 @@ def analysed(
 
     how = {"draws": study.scores.draws, "seed": study.seed, "level": study.scores.level}
     inputs = [tables.fingerprint(scores), how]
-    averages = _kept(out, tables.AVERAGES, inputs, lambda: average(scores, **how))
-    effects = _kept(out, tables.EFFECTS, inputs, lambda: scale_effect(scores, **how))
+    averages = kept(out, tables.AVERAGES, inputs, lambda: average(scores, **how))
+    effects = kept(out, tables.EFFECTS, inputs, lambda: scale_effect(scores, **how))
     return averages, effects
 
 # %% ../nbs/88_study.ipynb #c0c29b16
@@ -335,10 +344,10 @@ def concluded(
     how = {"draws": study.scores.draws, "seed": study.seed, "level": study.scores.level}
     inputs = [*map(tables.fingerprint, chosen), tables.fingerprint(completions), how]
     makers = analyses(chosen[0], completions, chosen[1], **how)
-    return {name: _kept(out, tables.TABLES[name], inputs, make) for name, make in makers.items()}
+    return {name: kept(out, tables.TABLES[name], inputs, make) for name, make in makers.items()}
 
 # %% ../nbs/88_study.ipynb #857b3df9
-STAGES = ("catalogue", "completions", "drawing", "scores", "analysis", "report")
+STAGES = ("catalogue", "completions", "drawing", "scores", "recommendation", "analysis", "report")
 
 # %% ../nbs/88_study.ipynb #69ab0438
 @dataclass(frozen=True, slots=True)
@@ -369,6 +378,7 @@ def _work(
     yield "drawing", f"{completions['image'].nunique()} different pictures", keep
     scores = scored(study, subject, completions, out, progress)
     yield "scores", f"{len(scores)} scores of {scores['metric'].nunique()} metrics", keep
+    yield "recommendation", recommended(study, subject, completions, scores, out, progress), keep
     averages, effects = analysed(study, scores, out)
     sets, contrasts, walk = compared(study, subject, completions, scores, out)
     said = concluded(study, completions, scores, averages, out)
@@ -409,7 +419,7 @@ def run_study(
     for stage, told, finish in _work(study, out, progress):
         seconds[stage] = time.perf_counter() - started
         started = time.perf_counter()
-        say(f"{stage:<12} {told}  ({seconds[stage]:.1f} s)")
+        say(f"{stage:<14} {told}  ({seconds[stage]:.1f} s)")
         finish(seconds)
         if stage == through:
             break
