@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['scale_lines', 'slope_forest', 'variance_bars', 'contrast_matrix', 'power_curves']
 
-# %% ../nbs/82_analysis_figures.ipynb #8fe84b09
+# %% ../nbs/82_analysis_figures.ipynb #be2baf8b
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,13 +28,13 @@ from mmpc_analysis.figures import (
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# %% ../nbs/82_analysis_figures.ipynb #53d0f494
+# %% ../nbs/82_analysis_figures.ipynb #9731122d
 _LOOKS = {
     "these_models": ("these models, other products", "#0072B2", "circle"),
     "scale_in_general": ("scale in general, other models", "#D55E00", "circle-open"),
 }
 
-# %% ../nbs/82_analysis_figures.ipynb #ac669542
+# %% ../nbs/82_analysis_figures.ipynb #88cbae48
 def _outline(
     fan: pd.DataFrame,  # Rows of one family and question, along its sizes
     colour: str,  # Colour of the family
@@ -50,7 +50,7 @@ def _outline(
         "name": name, "legendgroup": name, "hoverinfo": "skip",
     }  # fmt: skip
 
-# %% ../nbs/82_analysis_figures.ipynb #ac941316
+# %% ../nbs/82_analysis_figures.ipynb #56ef081b
 def _family_traces(
     rows: pd.DataFrame,  # Lines of one task and metric
     family: str,  # Family
@@ -65,7 +65,7 @@ def _family_traces(
     return [*fans, {"type": "scatter", "mode": "lines", "x": line["parameters"], "y": line["estimate"],
                     "line": style, "name": label(family), "hoverinfo": "skip"}]  # fmt: skip
 
-# %% ../nbs/82_analysis_figures.ipynb #5f1e75f6
+# %% ../nbs/82_analysis_figures.ipynb #31ff97cf
 def _model_marks(
     rows: pd.DataFrame,  # Averages of one task and metric, models of known size only
 ) -> list[dict]:  # Scatter traces, one per model
@@ -76,7 +76,7 @@ def _model_marks(
         marks.append(_mark(row, row["parameters"].iloc[0], symbol))
     return marks
 
-# %% ../nbs/82_analysis_figures.ipynb #c04a9639
+# %% ../nbs/82_analysis_figures.ipynb #a0914d24
 def scale_lines(
     averages: pd.DataFrame,  # Averages table
     lines: pd.DataFrame,  # Lines table
@@ -89,7 +89,7 @@ def scale_lines(
     fans = rows_of(lines, task=task, metric=metric)
     rows = rows_of(averages, task=task, metric=metric, category="all")
     rows = rows[rows["parameters"].gt(0) & ~rows["family"].isin(["floor", "ceiling"])]
-    title = _question("Does a larger model score higher, here and in general?", rows)
+    title = _question("Does size help, here and in general?", rows)
     figure = go.Figure(layout=_layout(title, 480, margin={"t": 130}))
     for place, family in enumerate(sorted(set(fans["family"]))):
         figure.add_traces(_family_traces(fans, family, first=place == 0))
@@ -98,7 +98,7 @@ def scale_lines(
     figure.update_yaxes(title_text=f"Mean {label(metric)}")
     return figure
 
-# %% ../nbs/82_analysis_figures.ipynb #ae0733e3
+# %% ../nbs/82_analysis_figures.ipynb #5d51d053
 def _forest_marks(
     rows: pd.DataFrame,  # Slopes of one question
     heights: list[float],  # Where they stand
@@ -112,7 +112,7 @@ def _forest_marks(
         "customdata": details, "hovertemplate": _hover(name, "x").replace("items", "units"),
     }  # fmt: skip
 
-# %% ../nbs/82_analysis_figures.ipynb #633b4889
+# %% ../nbs/82_analysis_figures.ipynb #7911b997
 def slope_forest(
     slopes: pd.DataFrame,  # Slopes table
     task: str,  # image_to_text or text_to_image
@@ -134,7 +134,7 @@ def slope_forest(
     figure.update_yaxes(**ticks, range=[len(names) - 0.5, -0.5], showgrid=False, zeroline=False)
     return figure
 
-# %% ../nbs/82_analysis_figures.ipynb #f48a2a62
+# %% ../nbs/82_analysis_figures.ipynb #e1bafbf3
 _SOURCES = {
     "item": "products",
     "category": "categories",
@@ -143,7 +143,7 @@ _SOURCES = {
     "residual": "one model on<br>one product",
 }
 
-# %% ../nbs/82_analysis_figures.ipynb #22b227de
+# %% ../nbs/82_analysis_figures.ipynb #199f7743
 def _source(
     term: str,  # Name of a component
     row: pd.Series,  # n and share
@@ -152,7 +152,7 @@ def _source(
     share = "under 1%" if 0 < row["share"] < 0.005 else f"{row['share']:.0%}"
     return f"{_SOURCES[term]}<br>{row['n']:,} levels, {share}"
 
-# %% ../nbs/82_analysis_figures.ipynb #8d7d2e8a
+# %% ../nbs/82_analysis_figures.ipynb #519a86a6
 def variance_bars(
     variances: pd.DataFrame,  # Variances table
     task: str,  # image_to_text or text_to_image
@@ -174,7 +174,7 @@ def variance_bars(
     figure.update_yaxes(type="category", showgrid=False, autorange="reversed")
     return figure
 
-# %% ../nbs/82_analysis_figures.ipynb #b6f0186a
+# %% ../nbs/82_analysis_figures.ipynb #30d543e8
 def _both_ways(
     rows: pd.DataFrame,  # Comparisons of one task, metric and category
 ) -> pd.DataFrame:  # The same pairs seen from either side
@@ -188,7 +188,7 @@ def _both_ways(
     sign = np.where(both["verdict"].eq("equivalent"), " =", "")
     return both.assign(mark=np.where(apart, "*", "") + pd.Series(sign, dtype=object))
 
-# %% ../nbs/82_analysis_figures.ipynb #7009bfa7
+# %% ../nbs/82_analysis_figures.ipynb #a8d52d83
 def _matrix(
     both: pd.DataFrame,  # Pairs seen from either side, with their marks
     names: list[str],  # Models in order
@@ -206,10 +206,10 @@ def _matrix(
     return {
         "type": "heatmap", "z": z.astype(float), "x": shown, "y": shown, "text": np.reshape(written, z.shape), "texttemplate": "%{text}", "zmid": 0,
         "colorscale": "RdBu", "customdata": np.stack(bounds, axis=-1).astype(float), "hoverongaps": False, "xgap": 2, "ygap": 2,
-        "hovertemplate": _CELL, "colorbar": bar,
+        "hovertemplate": _CELL, "colorbar": bar, "showscale": False,
     }  # fmt: skip
 
-# %% ../nbs/82_analysis_figures.ipynb #73fbd177
+# %% ../nbs/82_analysis_figures.ipynb #e708e690
 def contrast_matrix(
     comparisons: pd.DataFrame,  # Comparisons table
     task: str,  # image_to_text or text_to_image
@@ -227,12 +227,12 @@ def contrast_matrix(
     figure.update_yaxes(showgrid=False, zeroline=False, type="category", autorange="reversed")
     return figure
 
-# %% ../nbs/82_analysis_figures.ipynb #08211968
-_KEY = "* joint interval leaves out zero<br>= equal within the margin"
+# %% ../nbs/82_analysis_figures.ipynb #1943719a
+_KEY = "Row over column, blue is better<br>* joint interval leaves out zero<br>= equal within the margin"
 _CELLS = ("estimate", "mark", "low_joint", "high_joint")
 _CELL = "%{y} over %{x}<br><b>%{z:.3f}</b>, %{customdata[0]:.3f} to %{customdata[1]:.3f} (all pairs)<extra></extra>"
 
-# %% ../nbs/82_analysis_figures.ipynb #4f107b94
+# %% ../nbs/82_analysis_figures.ipynb #b96645b0
 def _signed(
     value: float,  # A difference
 ) -> str:  # Two decimals with a sign and without a leading zero, three where it is small
@@ -240,7 +240,7 @@ def _signed(
     text = f"{value:+.2f}" if abs(value) >= 0.095 else f"{value:+.3f}"
     return text.replace("-", "\u2212").replace("0.", ".", 1)
 
-# %% ../nbs/82_analysis_figures.ipynb #a1b31570
+# %% ../nbs/82_analysis_figures.ipynb #c46b5546
 def _by_family(
     model: str,  # Name of a model
 ) -> tuple:  # Key that keeps the palette's order, others by name
@@ -248,7 +248,7 @@ def _by_family(
     colour = colour_of(model)
     return PALETTE.index(colour) if colour in PALETTE else len(PALETTE), model
 
-# %% ../nbs/82_analysis_figures.ipynb #2e60c0a4
+# %% ../nbs/82_analysis_figures.ipynb #1aa570f8
 _PANELS = {
     "these_models": ("Telling two models apart", "True difference in mean {}"),
     "scale_in_general": (
@@ -257,7 +257,7 @@ _PANELS = {
     ),
 }
 
-# %% ../nbs/82_analysis_figures.ipynb #b8316a10
+# %% ../nbs/82_analysis_figures.ipynb #e01e25e4
 def _power_traces(
     rows: pd.DataFrame,  # Powers of one question
     panel: int,  # Number of its panel
@@ -272,7 +272,7 @@ def _power_traces(
                        "line": line, "hovertemplate": hover, "legendgroup": str(panel)})  # fmt: skip
     return traces
 
-# %% ../nbs/82_analysis_figures.ipynb #d4219abd
+# %% ../nbs/82_analysis_figures.ipynb #684dace8
 def power_curves(
     powers: pd.DataFrame,  # Powers table
     task: str,  # image_to_text or text_to_image

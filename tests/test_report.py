@@ -13,6 +13,7 @@ from PIL import Image
 from mmpc_analysis import tables
 from mmpc_analysis.catalogue import load_catalogue
 from mmpc_analysis.declaration import CatalogueChoice, CompletionChoice, ScoreChoice, Study
+from mmpc_analysis.exhibits import effect_table
 from mmpc_analysis.findings import read_run
 from mmpc_analysis.pages import Safe, markup
 from mmpc_analysis.report import SECTIONS, report_html, write_report
@@ -128,6 +129,16 @@ def test_every_anchor_and_figure_has_a_name_of_its_own(run):
     assert "this run has no variances" in body  # Two models leave no degree of freedom
 
 
+def test_a_table_with_pearson_is_not_called_one_of_rank_correlations(run):
+    effects = read_run(str(run[1])).tables["effects"]
+    captions = {
+        name: str(effect_table(rows, "image_to_text", ["token_f1"]))
+        for name, rows in (("both", effects), ("ranks", effects[effects["term"] != "pearson"]))
+    }
+    assert "Correlation of score" in captions["both"] and "Rank correlation" not in captions["both"]
+    assert "Rank correlation of score" in captions["ranks"]
+
+
 def test_two_models_get_reasons_and_no_figures_of_size(run):
     body = re.sub(r"<script.*?</script>", "", run[2], flags=re.S)
     words = re.sub("<[^>]+>", "", body)
@@ -206,7 +217,9 @@ def test_a_run_of_one_task_alone_is_a_whole_report(run):
     }
     page = report_html(replace(found, tables=one))
     assert "Titles from pictures" in page and "Pictures from titles" not in page
-    assert page.count("<section") == len(SECTIONS)
+    left_out = re.findall('left-out"><strong>(?:<bdi[^>]*>)?([^<]+)', page)
+    assert left_out == ["What varies", "What could have been seen"]  # Two models, and titles that never vary
+    assert page.count("<section") == len(SECTIONS) - len(left_out)
 
 
 def test_a_model_that_cannot_draw_is_refused_before_any_is_asked(run, tmp_path):

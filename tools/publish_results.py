@@ -2,8 +2,8 @@
 
     python tools/publish_results.py [runs/demo] [--out nbs/results]
 
-Averages, sets, effects, contrasts, scores and completions go along with the manifest; items, pictures and the answers' raw text stay
-behind, so that the folder stays small enough to be committed.
+Averages, sets, effects, contrasts, scores, completions and the seven analysis tables go along with the manifest; items, pictures and the
+answers' raw text stay behind, so that the folder stays small enough to be committed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,12 @@ from mmpc_analysis import tables
 
 HERE = Path(__file__).resolve().parent.parent
 
+PUBLISHED = (
+    *(tables.AVERAGES, tables.SETS, tables.EFFECTS, tables.CONTRASTS, tables.SCORES, tables.COMPLETIONS),
+    *(tables.SLOPES, tables.LINES, tables.VARIANCES, tables.COMPARISONS, tables.DECISIONS, tables.FRONTIER),
+    tables.POWERS,
+)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -23,14 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "nbs" / "results")
     args = parser.parse_args()
     manifest = json.loads((args.run / "manifest.json").read_text(encoding="utf-8"))
-    for table in (
-        tables.AVERAGES,
-        tables.SETS,
-        tables.EFFECTS,
-        tables.CONTRASTS,
-        tables.SCORES,
-        tables.COMPLETIONS,
-    ):
+    for table in PUBLISHED:
         rows = tables.read_shards(str(args.run / table.name), table)
         if table is tables.COMPLETIONS:
             rows = rows.assign(raw_text=None, image=None)
