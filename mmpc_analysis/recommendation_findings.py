@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['NAMES', 'use_figure', 'fill_figure', 'fill_order', 'recovered_figure', 'use_sentence', 'recovered_sentence',
-           'link_sentence']
+__all__ = ['NAMES', 'use_figure', 'fill_figure', 'floor_of', 'fill_order', 'recovered_figure', 'use_sentence',
+           'recovered_sentence', 'link_sentence']
 
 # %% ../nbs/75_recommendation_findings.ipynb #0b497f44
 _FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": "#333333"}
@@ -134,7 +134,15 @@ def fill_figure(
     figure.update_xaxes(title=f"{metric}; dotted: {html.escape(floor)}, solid: true {_HIDDEN[modality]}", row=len(names), col=1)
     return figure
 
-# %% ../nbs/75_recommendation_findings.ipynb #97370233
+# %% ../nbs/75_recommendation_findings.ipynb #6f764809
+def floor_of(
+    recovery: pd.DataFrame,  # Rows of the recovery table of one modality
+) -> str:  # Name of the fill
+    "The fill that counts as nothing: the one whose mean is there and whose gain is not."
+    means, gains = (set(recovery.loc[recovery["term"] == term, "fill"]) for term in ("mean", "gain"))
+    return sorted(means - gains - {"oracle", "shuffled"})[0]
+
+
 def fill_order(
     rows: pd.DataFrame,  # Rows with fill
     floor: str = "zeros",  # Fill that comes last

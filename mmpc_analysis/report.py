@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from . import analysis_figures, analysis_words, figures, tables
+from . import recommendation_findings as worth_of
 from .exhibits import estimate_cell, share, with_numbers
 from .figures import number, readable
 from mmpc_analysis.findings import (
@@ -25,6 +26,7 @@ from mmpc_analysis.findings import (
 from .frontier import frontier_figure
 from .pages import Safe, escaped, figure_html, joined, markup, page, table_html
 from mmpc_analysis.sections import (
+    Absent,
     Section,
     categories,
     examples,
@@ -43,7 +45,7 @@ from mmpc_analysis.sections import (
 
 # %% auto #0
 __all__ = ['SECTIONS', 'told', 'by_task', 'size_piece', 'size', 'variance_piece', 'varying', 'comparison_piece', 'against',
-           'cost_piece', 'cost', 'power_piece', 'power', 'report_html', 'write_report']
+           'cost_piece', 'cost', 'power_piece', 'power', 'worth_piece', 'worth', 'report_html', 'write_report']
 
 # %% ../nbs/87_report.ipynb #cda3ac3f
 _FLOORS = Safe("""<p>A score means little until one knows what is to be had for nothing. These rows are scored like any model.</p><dl class="facts">
@@ -281,6 +283,65 @@ def power(
     "What could have been seen."
     return by_task(run, "powers", power_piece)
 
+# %% ../nbs/87_report.ipynb #47d9eb77
+_SIMULATED = (
+    "The purchases are simulated from a preference model, so these numbers show that the measurement works and say "
+    "nothing of real shops."
+)
+
+
+def _purchases(
+    run: RunTables,  # The run
+) -> list[str]:  # Sentences about where the purchases come from
+    "What the purchases are."
+    study = run.manifest.get("study", {})
+    source = study.get("recommendation", {}).get("interactions", "")
+    plain = not source and study.get("catalogue", {}).get("source", "embedded") == "embedded"
+    users = f"{run.tables['rankings']['user_id'].nunique():,} users are judged by purchases that no recommender saw."
+    return [users, *([_SIMULATED] if plain or source == "simulated" else [])]
+
+# %% ../nbs/87_report.ipynb #85dd7c3f
+def worth_piece(
+    run: RunTables,  # The run
+    modality: str,  # text or image
+    metric: str,  # Ranking metric
+) -> Safe:  # Heading, figure, sentences and numbers
+    "What each fill of a modality reaches."
+    recovery, links = run.tables["recovery"], run.tables["links"]
+    mine = recovery[(recovery["modality"] == modality) & (recovery["metric"] == metric) & (recovery["category"] == "all")]
+    rows = mine[mine["term"].isin(["gain", "recovered"])]
+    rate, floor = rows["rate"].max(), worth_of.floor_of(mine)
+    figure = worth_of.fill_figure(recovery, metric, modality, rate, figures.colour_of, floor)
+    words = "Ranking score of every fill, one panel per recommender, between the floor and the true features."
+    said = []
+    for name in rows["recommender"].unique():
+        said.append(worth_of.recovered_sentence(recovery, name, modality, rate, metric))
+        if mine.loc[(mine["term"] == "use") & (mine["recommender"] == name), "low"].gt(0).any():
+            said.append(worth_of.link_sentence(links, name, modality, rate, metric))
+    cells = {"Recommender": [worth_of.NAMES.get(r, r) for r in rows["recommender"]], "Hidden": [share(r) for r in rows["rate"]]}
+    cells |= {"Fill": [readable(f) for f in rows["fill"]], "Quantity": rows["term"].tolist()}
+    cells |= {"Value": [estimate_cell(row) for _, row in rows.iterrows()], "Adjusted p": [number(p) for p in rows["p_adjusted"]]}
+    table = table_html(cells, f"Gains over the floor ({floor}) in {metric}, and recovered fractions.", ("Value", "Adjusted p"))
+    title = {"text": "Hidden titles", "image": "Hidden pictures"}[modality]
+    shown = with_numbers(joined([figure_html(figure, f"worth-{modality}", words), told(said)]), table)
+    return joined([markup("<h3>{t}</h3>", t=title), shown])
+
+# %% ../nbs/87_report.ipynb #3ba9a91c
+def worth(
+    run: RunTables,  # The run
+) -> Safe:  # Use of the modalities, and a piece for each
+    "What completions are worth to recommenders."
+    recovery = needed(run, "recovery")
+    metric = min(set(recovery["metric"]), key=lambda m: (not m.startswith("recall"), m))
+    use = recovery[(recovery["term"] == "use") & (recovery["category"] == "all") & (recovery["metric"] == metric)]
+    if use.empty:
+        raise Absent("no recommender of this run reads titles or pictures")
+    words = "How much each recommender loses when every item has the features of another one."
+    figure = figure_html(worth_of.use_figure(recovery, metric), "use", words)
+    said = told([worth_of.use_sentence(row) for _, row in use.iterrows()])
+    pieces = [worth_piece(run, modality, metric) for modality in dict.fromkeys(use["modality"])]
+    return joined([told(_purchases(run)), figure, said, *pieces])
+
 # %% ../nbs/87_report.ipynb #492859a0
 SECTIONS = (
     Section("short", "In short", in_short),
@@ -293,6 +354,7 @@ SECTIONS = (
     Section("against", "Model against model", against, link="Comparisons"),
     Section("cost", "Quality and cost", cost, link="Cost"),
     Section("power", "What could have been seen", power, link="Power"),
+    Section("worth", "What completions are worth to a recommender", worth, link="Worth"),
     Section("examples", "Best and worst completions", examples, link="Examples"),
     Section("outcomes", "Outcomes and coverage", outcomes, link="Outcomes"),
     Section("floors", "Floors and ceiling", lambda run: _FLOORS, link="Floors"),
