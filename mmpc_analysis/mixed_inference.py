@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .exact_mixed import Problem, Solution, bordered, set_up, solve, unpack, values_at
+from .exact_mixed import Problem, Solution, bordered, set_up, solve, unpack
 from .formulas import design, factor_levels
-from .mixed import Mixed, model_stratum, models_seem_equal
+from .mixed import Mixed, errors_of, method_of
 from .mixed_engines import coefficients, satterthwaite
 from .mixed_variances import bootstrap_intervals, profile_intervals
 from .tables import EFFECTS, validate
@@ -93,65 +93,49 @@ def contrasts(
     """
     from scipy.stats import t
 
-    solution = _minimum(fit)
-    values, covariance = coefficients(solution)
     rows = np.asarray(rows, dtype=np.float64)
-    estimate, error = rows @ values, np.sqrt(((rows @ covariance) * rows).sum(1))
-    dof = satterthwaite(solution, rows)
-    error, dof = _of_models(fit, rows, error, dof)
+    estimate = rows @ coefficients(_minimum(fit))[0]
+    error, dof, about = _errors(fit, rows)
     reach = t.ppf((1 + fit.level) / 2, dof) * error
     table = {
-        "question": fit.question,
+        "question": np.where(about, fit.question, "these_models"),
         "term": terms,
         "estimate": estimate,
         "low": estimate - reach,
         "high": estimate + reach,
     }
-    table |= {"p_value": 2 * t.sf(np.abs(estimate / error), dof), "n": _units(fit), "method": fit.engine}
+    table |= {"p_value": 2 * t.sf(np.abs(estimate / error), dof), "n": [_units(fit, a) for a in about]}
+    table |= {"method": [method_of(fit.engine, a and _general(fit), fit.dof) for a in about]}
     return validate(pd.DataFrame(table | {"standard_error": error, "dof": dof}), EFFECTS)
 
 # %% ../nbs/63_mixed_inference.ipynb #032d9f60
-def _of_models(
+def _errors(
     fit: Mixed,  # A fitted model
     rows: np.ndarray,  # (c, p) Linear combinations of the coefficients
-    error: np.ndarray,  # (c,) Standard errors of the mixed model
-    dof: np.ndarray,  # (c,) Degrees of freedom of the mixed model
-) -> tuple[np.ndarray, np.ndarray]:  # (c,) standard errors and (c,) degrees of freedom
-    "Where models seem not to vary, the error that the spread of their means gives."
+) -> tuple[
+    np.ndarray, np.ndarray, np.ndarray
+]:  # (c,) standard errors, (c,) degrees of freedom, (c,) whether a row keeps the fit's question
+    "Standard errors and degrees of freedom that suit the question."
     solution = _minimum(fit)
-    equal = fit.question == "scale_in_general" and models_seem_equal(fit.estimates)
-    exact = model_stratum(solution) if equal else None
-    if exact is None:
-        return error, dof
-    pure, covariance, rest = exact
-    share = _share_of_models(solution)
-    first = int(np.flatnonzero(pure)[0])
-    spread = covariance[first, first] / share[first, first]
-    own = ((rows @ share) * rows).sum(1) * spread
-    noise = solution.sigma**2 / solution.problem.data.counts.sum()
-    variance = error**2 + own * (1 - noise / spread)
-    return np.sqrt(variance), variance**2 / (own**2 / rest + (variance - own) ** 2 / dof)
+    if _general(fit):
+        return errors_of(solution, rows, fit.dof)
+    error = np.sqrt(((rows @ coefficients(solution)[1]) * rows).sum(1))
+    return error, satterthwaite(solution, rows), np.full(len(rows), True)
 
-# %% ../nbs/63_mixed_inference.ipynb #38afedb5
-def _share_of_models(
-    solution: Solution,  # A minimum of the exact engine
-) -> np.ndarray:  # (p, p) What a unit of the models' variance adds to the coefficients' covariance
-    "How the coefficients' covariance grows with the models' variance."
-    problem, roots = solution.problem, unpack(solution.problem, solution.theta[None])
-    every = zip((*problem.inner, *problem.outer), roots, strict=True)
-    more = [r + abs(b.basis[0, 0]) if b.term.group == ("model",) else r for b, r in every]
-    gain = values_at(problem, more).covariance[0] - values_at(problem, roots).covariance[0]
-    back = np.linalg.inv(problem.triangle)
-    return back @ gain @ back.T
+
+def _general(
+    fit: Mixed,  # A fitted model
+) -> bool:  # Whether models are a sample in it
+    "Whether a fit is about scale in general."
+    return fit.question == "scale_in_general"
 
 # %% ../nbs/63_mixed_inference.ipynb #d1aaaa76
 def _units(
     fit: Mixed,  # A fitted model
+    about: bool = True,  # Whether a row keeps the fit's question
 ) -> int:  # Models where the question is scale in general, items otherwise
-    "How many units a fit's question rests on."
-    return fit.levels.get(
-        "model" if fit.question == "scale_in_general" else "item", len(_minimum(fit).problem.data.units)
-    )
+    "How many units a row rests on."
+    return fit.levels.get("model" if about and _general(fit) else "item", len(_minimum(fit).problem.data.units))
 
 # %% ../nbs/63_mixed_inference.ipynb #970fced5
 def marginal_means(
@@ -209,10 +193,10 @@ def variance_intervals(
 # %% ../nbs/63_mixed_inference.ipynb #cce8945a
 def intraclass(
     fit: Mixed,  # A fitted model with random levels only
-) -> pd.DataFrame:  # group and share, which add up to 1 with the residual's
-    """Share of the random variance at each grouping factor.
+) -> pd.DataFrame:  # question, group, share, low and high; the shares add up to 1 with the residual's
+    """Share of the random variance at each grouping factor, with an interval.
 
-    Source: Nakagawa, Johnson & Schielzeth (2017), doi:10.1098/rsif.2017.0213.
+    Source: Nakagawa, Johnson & Schielzeth (2017), doi:10.1098/rsif.2017.0213; Newcombe (2016), doi:10.1177/0962280213502144.
     """
     sd = fit.components.query("kind == 'sd'")
     if not sd["term"].isin(["(Intercept)", ""]).all():
@@ -220,7 +204,36 @@ def intraclass(
             f"{fit.formula} has random slopes, with which the share of variance depends on the place; there is no one number"
         )
     share = sd["value"] ** 2 / (sd["value"] ** 2).sum()
-    return pd.DataFrame({"question": fit.question, "group": sd["group"], "share": share})
+    table = pd.DataFrame({"question": fit.question, "group": sd["group"], "share": share})
+    known = profile_intervals(_minimum(fit), fit.level).set_index("group").loc[sd["group"]]
+    low, high = _share_bounds(*(known[c].to_numpy() ** 2 for c in ("estimate", "low", "high")))
+    return table.assign(low=low, high=high)
+
+# %% ../nbs/63_mixed_inference.ipynb #3036760b
+def _share_bounds(
+    value: np.ndarray,  # (c,) Variances
+    low: np.ndarray,  # (c,) Their lower bounds
+    high: np.ndarray,  # (c,) Their upper bounds
+) -> tuple[np.ndarray, np.ndarray]:  # (c,) lower and upper bounds of each one's share of all
+    "Bounds of shares from bounds of variances, by recovering variance estimates."
+    other, below, above = value.sum() - value, (value - low) ** 2, (high - value) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root, square = _root(value, other, below, above.sum() - above)
+        least = np.where(value > 0, (value**2 - below) / (value * other + root), 0)
+        root, square = _root(value, other, above, below.sum() - below)
+        most = np.where(square > 0, (value * other + root) / square, np.inf)
+    return 1 - 1 / (1 + least), 1 - 1 / (1 + most)
+
+
+def _root(
+    a: np.ndarray,  # (c,) Numerators
+    b: np.ndarray,  # (c,) Denominators
+    reach: np.ndarray,  # (c,) Squared distances of the numerators' bounds
+    against: np.ndarray,  # (c,) And of the denominators', on the other side
+) -> tuple[np.ndarray, np.ndarray]:  # (c,) root of the discriminant, and (c,) factor of the square
+    "Parts of the solution of (a - R b)^2 = reach + against R^2 for R."
+    square = b**2 - against
+    return np.sqrt(np.maximum((a * b) ** 2 - square * (a**2 - reach), 0)), square
 
 # %% ../nbs/63_mixed_inference.ipynb #7f89820e
 def random_effects(

@@ -10,11 +10,11 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from .exact_mixed import Problem, Solution, blocks, solve, unpack, values_at
-from .mixed_engines import coefficients, exact_estimates
+from .exact_mixed import Block, Problem, Solution, blocks, diagonal, solve, unpack, values_at
+from .mixed_engines import coefficients, component_table
 
 # %% auto #0
-__all__ = ['FAR', 'simulate_problem', 'bootstrap', 'profile_intervals', 'bootstrap_intervals']
+__all__ = ['FAR', 'RAISED', 'simulate_problem', 'bootstrap', 'bartlett_factor', 'profile_intervals', 'bootstrap_intervals']
 
 # %% ../nbs/61_mixed_variances.ipynb #598fdab1
 def _roots_of_groups(
@@ -92,12 +92,23 @@ def bootstrap(
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
     rng, rows = np.random.default_rng(seed), []
+    start = np.where(diagonal(solution.problem), np.maximum(solution.theta, 1e-2), solution.theta)
     for _ in range(draws):
-        found = exact_estimates(solve(simulate_problem(solution, rng), starts=(1.0,)))
-        rows.append([*found.components["value"], *found.values])
-    fitted = exact_estimates(solution)
-    names = [_name(row) for row in fitted.components.itertuples()]
-    return pd.DataFrame(rows, columns=[*names, *fitted.names])
+        found = solve(simulate_problem(solution, rng), starts=(start,))
+        rows.append([*_components(found)["value"], *coefficients(found)[0]])
+    names = [_name(row) for row in _components(solution).itertuples()]
+    return pd.DataFrame(rows, columns=[*names, *solution.problem.names])
+
+# %% ../nbs/61_mixed_variances.ipynb #b5dff4bd
+def _components(
+    solution: Solution,  # A minimum of the exact engine
+) -> pd.DataFrame:  # group, term, other, kind and value
+    "Variance components of a minimum, in the order of the formula."
+    problem, parts = solution.problem, {}
+    for block, root in zip(blocks(problem), unpack(problem, solution.theta[None]), strict=True):
+        half = np.linalg.solve(block.basis, root[0]) * solution.sigma
+        parts[problem.formula.random.index(block.term)] = (block.term, block.names, half @ half.T)
+    return component_table([parts[k] for k in sorted(parts)], solution.sigma)
 
 # %% ../nbs/61_mixed_variances.ipynb #48bfb435
 def _name(
@@ -105,6 +116,35 @@ def _name(
 ) -> str:  # Such as `sd item (Intercept)`
     "What to call a variance component."
     return " ".join(p for p in (row.kind, row.group, row.term, row.other) if p)
+
+# %% ../nbs/61_mixed_variances.ipynb #041f2e6d
+def _freedom(
+    problem: Problem,  # Matrices of the formula
+    block: Block,  # A random term that holds one effect
+) -> int:  # Degrees of freedom, at least 1
+    "Levels of a random effect that the fixed effects leave free."
+    if block.levels:
+        wide, fixed, levels = block.columns[problem.data.seen][..., 0], problem.fixed[problem.data.seen], block.levels
+        left = fixed - wide @ np.linalg.lstsq(wide, fixed, rcond=None)[0]
+    else:
+        wide, fixed, levels = block.columns, problem.fixed, problem.data.units
+        part = wide.swapaxes(-1, -2) @ fixed / (wide**2).sum((-1, -2))[:, None, None]
+        left = (fixed - wide @ part).reshape(-1, fixed.shape[-1])
+    size = np.sqrt((problem.fixed**2).sum((0, 1)))
+    rank = (np.linalg.svd(left / size, compute_uv=False) > 1e-8).sum()
+    return max(len(levels) - (left.shape[1] - int(rank)), 1)
+
+# %% ../nbs/61_mixed_variances.ipynb #6c72a099
+def bartlett_factor(
+    dof: float,  # Degrees of freedom of a variance
+) -> float:  # At least 1
+    """How much a likelihood ratio of a variance exceeds its chi-square on average.
+
+    Source: Bartlett (1937), doi:10.1098/rspa.1937.0109.
+    """
+    from scipy.special import digamma
+
+    return float(dof * (np.log(dof / 2) - digamma(dof / 2))) if dof < 1e6 else 1.0
 
 # %% ../nbs/61_mixed_variances.ipynb #096b7a39
 def _held(
@@ -150,6 +190,7 @@ def _free_slope(
 def profile_intervals(
     solution: Solution,  # A minimum of the exact engine whose random terms hold one effect each
     level: float = 0.95,  # Coverage, in (0, 1)
+    bartlett: bool = True,  # Raise the limit where few levels are free; False gives the limit of lme4
 ) -> pd.DataFrame:  # group, term, other, kind, estimate, low and high of every standard deviation
     """Profile-likelihood intervals of standard deviations, on the fit's own criterion.
 
@@ -164,11 +205,12 @@ def profile_intervals(
         )
     sigma = solution.sigma / problem.data.scale
     best = np.append(solution.theta * sigma, sigma)
-    limit, units = _least_and_units(problem, best)
-    limit += chi2.ppf(level, 1)
+    least, units = _least_and_units(problem, best)
     inside = np.append([1 / abs(b.basis[0, 0]) for b in blocks(problem)], 1.0) * problem.data.scale
     rows = []
     for place, block in enumerate([*blocks(problem), None]):
+        factor = bartlett_factor(_freedom(problem, block)) if bartlett and block else 1.0
+        limit = least + chi2.ppf(level, 1) * factor
         low, high = (_edge(problem, place, best, units, limit, up) for up in (False, True))
         group, term = (":".join(block.term.group), block.names[0]) if block else ("residual", "")
         rows.append((group, term, "", "sd", *(np.array([best[place], low, high]) * inside[place])))
@@ -214,14 +256,43 @@ def _edge(
     return brentq(over, here, here + reach, xtol=1e-5 * unit, rtol=1e-9)
 
 # %% ../nbs/61_mixed_variances.ipynb #a347c330
-def _turned(
-    estimate: np.ndarray,  # (c,) Fitted standard deviations
-    low: np.ndarray,  # (c,) Lower quantiles of drawn ones
-    high: np.ndarray,  # (c,) Upper quantiles of drawn ones
-) -> list[np.ndarray]:  # (c,) lower and upper bounds
-    "Turn the ratio of drawn to fitted round, to see how far the truth may lie from the fit."
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return [np.nan_to_num(estimate**2 / edge, posinf=np.inf) for edge in (high, low)]
+def _floor(
+    problem: Problem,  # Matrices of the formula
+    roots: list[np.ndarray],  # (1, k, k) for each random term, at the fit
+    place: int,  # Which random term, with one effect
+    sigma: float,  # Residual standard deviation, in scales
+) -> float:  # Noise in a level of it, in residual variances
+    "The noise from which a variance has to stand out."
+    block, here = blocks(problem)[place], float(roots[place][0, 0, 0] ** 2)
+    each = problem.data.counts[:, None] * (block.columns**2).sum(tuple(range(2, block.columns.ndim)))
+    step = 0.02 * max(here, (len(block.levels) or len(problem.data.units)) / each.sum())
+    points = [np.repeat(r, 3, axis=0) for r in roots]
+    points[place] = np.sqrt(here + step * np.arange(3.0))[:, None, None]
+    low, middle, high = values_at(problem, points).at(np.full(3, sigma))
+    first, second = (high - low) / (2 * step), (low - 2 * middle + high) / step**2
+    dof = _freedom(problem, block)
+    inverse = (first + np.sqrt(max(first**2 + dof * second, 0.0))) / dof
+    return max(1 / inverse - here - step, 0.0) if inverse > 0 else 0.0
+
+# %% ../nbs/61_mixed_variances.ipynb #8427976f
+def _raised(
+    solution: Solution,  # A minimum of the exact engine
+) -> tuple[Solution, dict]:  # The same with small variances raised, and the noise of each term, in squared scores
+    "A fit in which every variance shows."
+    problem, theta, floors = solution.problem, solution.theta.copy(), {}
+    roots, at = unpack(problem, solution.theta[None]), 0
+    for place, block in enumerate(blocks(problem)):
+        k = len(block.names)
+        if k == 1:
+            floor = _floor(problem, roots, place, solution.sigma / problem.data.scale)
+            theta[at] = np.sqrt(max(theta[at] ** 2, RAISED * floor))
+            group = ":".join(block.term.group)
+            floors[group, block.names[0]] = floor * (solution.sigma / block.basis[0, 0]) ** 2
+        at += k * (k + 1) // 2
+    return dataclasses.replace(solution, theta=theta), floors
+
+
+RAISED = 100  # Multiple of the noise that a variance has at least in drawn tables
 
 # %% ../nbs/61_mixed_variances.ipynb #ab98aad5
 def bootstrap_intervals(
@@ -230,12 +301,15 @@ def bootstrap_intervals(
     seed: int = 0,  # Seed of the draws
     level: float = 0.95,  # Coverage, in (0, 1)
 ) -> pd.DataFrame:  # group, term, other, kind, estimate, low and high of every variance component
-    "Parametric-bootstrap intervals of variance components: basic on the log scale for standard deviations, percentile for correlations."
-    drawn, tails = bootstrap(solution, draws, seed), [(1 - level) / 2, (1 + level) / 2]
-    table = exact_estimates(solution).components.rename(columns={"value": "estimate"})
-    low, high = np.nanquantile(drawn.to_numpy()[:, : len(table)], tails, axis=0)
-    turned = _turned(table["estimate"].to_numpy(), low, high)
-    turned[0] = np.where(low > 0, turned[0], 0.0)
-    sd = (table["kind"] == "sd").to_numpy() & (table["estimate"] > 0).to_numpy()
-    edges = [np.where(sd, t, e) for t, e in zip(turned, (low, high), strict=True)]
-    return table.assign(low=np.nan_to_num(edges[0]), high=edges[1])
+    "Parametric-bootstrap intervals of variance components: a turned-round ratio for standard deviations, percentiles for correlations."
+    (raised, floors), tails = _raised(solution), np.array([(1 - level) / 2, (1 + level) / 2])
+    table = _components(solution).rename(columns={"value": "estimate"})
+    drawn = bootstrap(raised, draws, seed).to_numpy()[:, : len(table)]
+    truth, estimate = _components(raised)["value"].to_numpy(), table["estimate"].to_numpy()
+    floor = np.array([floors.get((r.group, r.term), 0.0) for r in table.itertuples()])
+    sd = (table["kind"] == "sd").to_numpy() & (estimate**2 + floor > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        edge = np.nanquantile((drawn**2 + floor) / (truth**2 + floor), tails[::-1], axis=0, method="weibull")
+        turned = np.sqrt(np.maximum((estimate**2 + floor) / edge - floor, 0))
+    low, high = np.where(sd, turned, np.nanquantile(drawn, tails, axis=0, method="weibull"))
+    return table.assign(low=np.nan_to_num(low), high=high)
