@@ -219,7 +219,7 @@ def _share_bounds(
     other, below, above = value.sum() - value, (value - low) ** 2, (high - value) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         root, square = _root(value, other, below, above.sum() - above)
-        least = np.where(value > 0, (value**2 - below) / (value * other + root), 0)
+        least = np.nan_to_num((value**2 - below) / (value * other + root), posinf=np.inf)
         root, square = _root(value, other, above, below.sum() - below)
         most = np.where(square > 0, (value * other + root) / square, np.inf)
     return 1 - 1 / (1 + least), 1 - 1 / (1 + most)

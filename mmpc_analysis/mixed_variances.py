@@ -186,11 +186,33 @@ def _free_slope(
     found = values_at(problem, unpack(problem, points[:, :-1] / points[:, -1:])).at(points[:, -1])
     return found[0], (found[1 : k + 1] - found[k + 1 :]) / (2 * step)
 
+# %% ../nbs/61_mixed_variances.ipynb #a347c330
+def _mean_square(
+    problem: Problem,  # Matrices of the formula
+    roots: list[np.ndarray],  # (1, k, k) for each random term, at the fit
+    place: int,  # Which random term, with one effect
+    sigma: float,  # Residual standard deviation, in scales
+) -> tuple[float, float]:  # Noise in a level of it, and mean square of its levels, in residual variances
+    "The noise from which a variance has to stand out, and how far the levels do."
+    block, here = blocks(problem)[place], float(roots[place][0, 0, 0] ** 2)
+    each = problem.data.counts[:, None] * (block.columns**2).sum(tuple(range(2, block.columns.ndim)))
+    step = 0.02 * max(here, (len(block.levels) or len(problem.data.units)) / each.sum())
+    points = [np.repeat(r, 3, axis=0) for r in roots]
+    points[place] = np.sqrt(here + step * np.arange(3.0))[:, None, None]
+    low, middle, high = values_at(problem, points).at(np.full(3, sigma))
+    first, second = (high - low) / (2 * step), (low - 2 * middle + high) / step**2
+    dof = _freedom(problem, block)
+    inverse = (first + np.sqrt(max(first**2 + dof * second, 0.0))) / dof
+    if not inverse > 0:
+        return 0.0, here
+    noise = max(1 / inverse - here - step, 0.0)
+    return noise, here + noise if here > 0 else max((1 - first / (dof * inverse)) / inverse, 0.0)
+
 # %% ../nbs/61_mixed_variances.ipynb #c949d58c
 def profile_intervals(
     solution: Solution,  # A minimum of the exact engine whose random terms hold one effect each
     level: float = 0.95,  # Coverage, in (0, 1)
-    bartlett: bool = True,  # Raise the limit where few levels are free; False gives the limit of lme4
+    corrected: bool = True,  # Allow for few levels and for an estimate of zero; False gives the bounds of lme4
 ) -> pd.DataFrame:  # group, term, other, kind, estimate, low and high of every standard deviation
     """Profile-likelihood intervals of standard deviations, on the fit's own criterion.
 
@@ -209,12 +231,31 @@ def profile_intervals(
     inside = np.append([1 / abs(b.basis[0, 0]) for b in blocks(problem)], 1.0) * problem.data.scale
     rows = []
     for place, block in enumerate([*blocks(problem), None]):
-        factor = bartlett_factor(_freedom(problem, block)) if bartlett and block else 1.0
-        limit = least + chi2.ppf(level, 1) * factor
-        low, high = (_edge(problem, place, best, units, limit, up) for up in (False, True))
+        rise, floor = chi2.ppf(level, 1), 0.0
+        if corrected and block:
+            rise, floor = _corrected(solution, place, rise)
+        low, high = (_edge(problem, place, best, units, least, rise, up) for up in (False, True))
+        high = max(high, floor)
         group, term = (":".join(block.term.group), block.names[0]) if block else ("residual", "")
         rows.append((group, term, "", "sd", *(np.array([best[place], low, high]) * inside[place])))
     return pd.DataFrame(rows, columns=["group", "term", "other", "kind", "estimate", "low", "high"])
+
+# %% ../nbs/61_mixed_variances.ipynb #1b02e83b
+def _corrected(
+    solution: Solution,  # A minimum of the exact engine
+    place: int,  # Which random term
+    rise: float,  # Quantile of a chi-square
+) -> tuple[float, float]:  # By how much the criterion may rise, and smallest upper bound in scales
+    "A rise that allows for few levels, and for a variance that would be below zero."
+    problem, sigma = solution.problem, solution.sigma / solution.problem.data.scale
+    roots, dof = unpack(problem, solution.theta[None]), _freedom(problem, blocks(problem)[place])
+    rise *= bartlett_factor(dof)
+    if roots[place][0, 0, 0] > 0:
+        return rise, 0.0
+    noise, square = _mean_square(problem, roots, place, sigma)
+    if not 0 < square < noise:
+        return rise, 0.0
+    return rise - dof * (np.log(noise / square) + square / noise - 1), np.sqrt(noise) * sigma
 
 # %% ../nbs/61_mixed_variances.ipynb #18f06342
 def _least_and_units(
@@ -237,59 +278,44 @@ def _edge(
     place: int,  # Which parameter
     best: np.ndarray,  # (k + 1,) Standard deviations at the minimum
     units: np.ndarray,  # (k + 1,) How far each may be off
-    limit: float,  # Criterion that is just not contradicted
+    least: float,  # Criterion at the minimum
+    rise: float,  # By how much it may rise
     up: bool,  # Whether the upper edge is wanted
 ) -> float:  # Standard deviation, in scales
-    "Where the profile crosses the limit."
+    "Where the profile has risen that far; its square root is close to a line, on which roots are found quickly."
     from scipy.optimize import brentq
 
     def over(sd):
-        return _held(problem, place, sd, best, units) - limit
+        gain = _held(problem, place, sd, best, units) - least if sd != here else 0.0
+        return np.sqrt(max(gain, 0.0)) - np.sqrt(rise)
 
     here, unit = best[place], units[place]
     if not up:
-        least = max(here - FAR * unit, 0.5 * here if place == len(best) - 1 else 0.0)
-        return 0.0 if here == 0 or over(least) < 0 else brentq(over, least, here, xtol=1e-5 * unit, rtol=1e-9)
+        lowest = max(here - FAR * unit, 0.5 * here if place == len(best) - 1 else 0.0)
+        return 0.0 if here == 0 or over(lowest) < 0 else brentq(over, lowest, here, xtol=1e-5 * unit, rtol=1e-9)
+    if rise <= 0:
+        return here
     reach = 2 * unit
     while over(here + reach) < 0:
         reach *= 2
     return brentq(over, here, here + reach, xtol=1e-5 * unit, rtol=1e-9)
 
-# %% ../nbs/61_mixed_variances.ipynb #a347c330
-def _floor(
-    problem: Problem,  # Matrices of the formula
-    roots: list[np.ndarray],  # (1, k, k) for each random term, at the fit
-    place: int,  # Which random term, with one effect
-    sigma: float,  # Residual standard deviation, in scales
-) -> float:  # Noise in a level of it, in residual variances
-    "The noise from which a variance has to stand out."
-    block, here = blocks(problem)[place], float(roots[place][0, 0, 0] ** 2)
-    each = problem.data.counts[:, None] * (block.columns**2).sum(tuple(range(2, block.columns.ndim)))
-    step = 0.02 * max(here, (len(block.levels) or len(problem.data.units)) / each.sum())
-    points = [np.repeat(r, 3, axis=0) for r in roots]
-    points[place] = np.sqrt(here + step * np.arange(3.0))[:, None, None]
-    low, middle, high = values_at(problem, points).at(np.full(3, sigma))
-    first, second = (high - low) / (2 * step), (low - 2 * middle + high) / step**2
-    dof = _freedom(problem, block)
-    inverse = (first + np.sqrt(max(first**2 + dof * second, 0.0))) / dof
-    return max(1 / inverse - here - step, 0.0) if inverse > 0 else 0.0
-
 # %% ../nbs/61_mixed_variances.ipynb #8427976f
 def _raised(
     solution: Solution,  # A minimum of the exact engine
-) -> tuple[Solution, dict]:  # The same with small variances raised, and the noise of each term, in squared scores
+) -> tuple[Solution, dict]:  # The same with small variances raised; noise and mean square of each term, in squared scores
     "A fit in which every variance shows."
-    problem, theta, floors = solution.problem, solution.theta.copy(), {}
+    problem, theta, squares = solution.problem, solution.theta.copy(), {}
     roots, at = unpack(problem, solution.theta[None]), 0
     for place, block in enumerate(blocks(problem)):
         k = len(block.names)
         if k == 1:
-            floor = _floor(problem, roots, place, solution.sigma / problem.data.scale)
-            theta[at] = np.sqrt(max(theta[at] ** 2, RAISED * floor))
+            known = np.array(_mean_square(problem, roots, place, solution.sigma / problem.data.scale))
+            theta[at] = np.sqrt(max(theta[at] ** 2, RAISED * known[0]))
             group = ":".join(block.term.group)
-            floors[group, block.names[0]] = floor * (solution.sigma / block.basis[0, 0]) ** 2
+            squares[group, block.names[0]] = known * (solution.sigma / block.basis[0, 0]) ** 2
         at += k * (k + 1) // 2
-    return dataclasses.replace(solution, theta=theta), floors
+    return dataclasses.replace(solution, theta=theta), squares
 
 
 RAISED = 100  # Multiple of the noise that a variance has at least in drawn tables
@@ -302,14 +328,16 @@ def bootstrap_intervals(
     level: float = 0.95,  # Coverage, in (0, 1)
 ) -> pd.DataFrame:  # group, term, other, kind, estimate, low and high of every variance component
     "Parametric-bootstrap intervals of variance components: a turned-round ratio for standard deviations, percentiles for correlations."
-    (raised, floors), tails = _raised(solution), np.array([(1 - level) / 2, (1 + level) / 2])
+    (raised, squares), tails = _raised(solution), np.array([(1 - level) / 2, (1 + level) / 2])
     table = _components(solution).rename(columns={"value": "estimate"})
     drawn = bootstrap(raised, draws, seed).to_numpy()[:, : len(table)]
-    truth, estimate = _components(raised)["value"].to_numpy(), table["estimate"].to_numpy()
-    floor = np.array([floors.get((r.group, r.term), 0.0) for r in table.itertuples()])
-    sd = (table["kind"] == "sd").to_numpy() & (estimate**2 + floor > 0)
+    truth = _components(raised)["value"].to_numpy()
+    own = [squares.get((r.group, r.term), (0.0, r.estimate**2)) for r in table.itertuples()]
+    floor, square = np.array(own).T
+    sd = (table["kind"] == "sd").to_numpy() & (truth > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        edge = np.nanquantile((drawn**2 + floor) / (truth**2 + floor), tails[::-1], axis=0, method="weibull")
-        turned = np.sqrt(np.maximum((estimate**2 + floor) / edge - floor, 0))
+        ratio = (drawn**2 + floor) / (truth**2 + floor)
+        edge = np.nanquantile(ratio, tails[::-1], axis=0, method="weibull")
+        turned = np.sqrt(np.maximum(square / edge - floor, [np.zeros(len(floor)), floor]))
     low, high = np.where(sd, turned, np.nanquantile(drawn, tails, axis=0, method="weibull"))
     return table.assign(low=np.nan_to_num(low), high=high)
