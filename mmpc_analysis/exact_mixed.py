@@ -222,7 +222,9 @@ class Values:
 
     determinants: np.ndarray  # (B,) All log determinants together
     squares: np.ndarray  # (B,) Penalised residual sum of squares, in squared scales
-    root: np.ndarray  # (B, p, p) Triangular root of the orthonormal coefficients' precision, in residual variances
+    root: (
+        np.ndarray
+    )  # (B, p, p) Triangular root of the orthonormal coefficients' precision, in residual variances
     dof: int  # n - p, or n for the full likelihood
 
     @property
@@ -286,7 +288,7 @@ def _triangle(
     "Places of a random term's parameters in its root."
     return np.triu_indices(size)
 
-
+# %% ../nbs/55_exact_mixed.ipynb #3505c047
 def unpack(
     problem: Problem,  # Matrices of the formula
     theta: np.ndarray,  # (B, parameters) Lower triangles, column by column as in lme4

@@ -20,7 +20,7 @@ from mmpc_analysis.compressed import (
     encode,
     prepare,
 )
-from .exact_mixed import Solution, blocks, bordered, set_up, solve, unpack, values_at
+from .exact_mixed import Solution, blocks, set_up, solve, unpack, values_at
 from .formulas import Formula, parse_formula
 from mmpc_analysis.mixed_engines import (
     Columns,
@@ -32,11 +32,12 @@ from mmpc_analysis.mixed_engines import (
     statsmodels_estimates,
     uncertainty,
 )
+from .mixed_variances import ZERO, model_stratum
 from .tables import EFFECTS, validate
 
 # %% auto #0
-__all__ = ['QUESTIONS', 'ZERO', 'DOF', 'ENGINES', 'question_of', 'models_seem_equal', 'Stratum', 'model_stratum', 'errors_of',
-           'method_of', 'Mixed', 'fit_mixed', 'in_words_of', 'to_markdown', 'to_latex']
+__all__ = ['QUESTIONS', 'DOF', 'ENGINES', 'question_of', 'models_seem_equal', 'errors_of', 'method_of', 'Mixed', 'fit_mixed',
+           'in_words_of', 'to_markdown', 'to_latex']
 
 # %% ../nbs/62_mixed.ipynb #30d4d0ad
 QUESTIONS = {
@@ -55,89 +56,6 @@ def question_of(
         return "scale_in_general"
     return "these_models" if models else "this_table"
 
-# %% ../nbs/62_mixed.ipynb #5e7b7d3a
-ZERO = 1e-4  # Standard deviations below this share of the residual's count as zero, as in lme4
-
-# %% ../nbs/62_mixed.ipynb #6ce3dd47
-def models_seem_equal(
-    solution: Solution,  # A minimum of the exact engine
-) -> bool:  # Whether a variance of models is estimated as zero
-    "Whether models seem not to vary."
-    roots = unpack(solution.problem, solution.theta[None])
-    own = [
-        np.linalg.solve(b.basis, r[0])
-        for b, r in zip(blocks(solution.problem), roots, strict=True)
-        if b.term.group == ("model",)
-    ]
-    return bool(any(np.linalg.norm(half, axis=1).min() < ZERO for half in own))
-
-# %% ../nbs/62_mixed.ipynb #aedbef72
-def _levels_of_models(
-    solution: Solution,  # A minimum of the exact engine
-    place: int,  # Place of the random level of models
-) -> tuple[np.ndarray, np.ndarray]:  # (nu,) levels of models in independent directions, scales; (nu,) their noise, residual variances
-    "What the scores say of models beyond all fixed effects, if nothing is assumed of their variance."
-    problem, roots = solution.problem, unpack(solution.problem, solution.theta[None])
-    roots[place] = np.ones((1, 1, 1))
-    root = bordered(problem, roots)[0][0]
-    whole, sizes = root @ root.T, [b.columns.shape[2] * b.columns.shape[3] for b in problem.outer]
-    before = sum(sizes[: place - len(problem.inner)])
-    own = np.arange(before, before + sizes[place - len(problem.inner)])
-    whole[own, own] -= 1
-    rest = np.setdiff1d(np.arange(len(whole) - 1), own)
-    left = whole - whole[:, rest] @ np.linalg.solve(whole[np.ix_(rest, rest)], whole[rest])
-    value, vectors = np.linalg.eigh(left[np.ix_(own, own)])
-    free = value > 1e-9 * np.abs(np.diag(whole)[own]).max()
-    return vectors[:, free].T @ left[own, -1] / value[free], 1 / value[free]
-
-# %% ../nbs/62_mixed.ipynb #10a08700
-@dataclass(frozen=True, slots=True, eq=False)
-class Stratum:
-    "The part of a fit's error that rests on its models."
-
-    share: np.ndarray  # (p, p) What the coefficients' covariance gains for each unit of the models' variance
-    own: float  # The models' variance as fitted
-    fitted: float  # Variance of a model's level as the scores show it: its own and the noise, as fitted
-    variance: float  # The same, but as the levels spread where the models' variance is fitted as zero
-    dof: float  # Its degrees of freedom
-
-# %% ../nbs/62_mixed.ipynb #77f337d8
-def model_stratum(
-    solution: Solution,  # A minimum of the exact engine
-) -> Stratum | None:  # None where models are not a random level, or leave no degrees of freedom
-    """What a fit's errors owe to the spread of its models.
-
-    Source: Snedecor & Cochran (1989), Statistical Methods, chapter 13, on the choice of the error term.
-    """
-    problem, inner = solution.problem, len(solution.problem.inner)
-    places = [k for k, b in enumerate(blocks(problem)) if b.term.group == ("model",)]
-    if len(places) != 1 or places[0] < inner or blocks(problem)[places[0]].names != ("(Intercept)",):
-        return None
-    levels, noise = _levels_of_models(solution, places[0])
-    if not len(levels):
-        return None
-    unit, variance = abs(blocks(problem)[places[0]].basis[0, 0]), solution.sigma**2
-    own = (unpack(problem, solution.theta[None])[places[0]][0, 0, 0] / unit) ** 2 * variance
-    fitted = own + noise.mean() * variance / unit**2
-    spread = (levels**2).mean() * (problem.data.scale / unit) ** 2
-    share = _share(solution, places[0], fitted)
-    return Stratum(share, own, fitted, spread if own < ZERO**2 * variance else fitted, float(len(levels)))
-
-# %% ../nbs/62_mixed.ipynb #7c8e953f
-def _share(
-    solution: Solution,  # A minimum of the exact engine
-    place: int,  # Place of the random level of models
-    more: float,  # By how much to let their variance grow
-) -> np.ndarray:  # (p, p) What a unit of the models' variance adds to the coefficients' covariance
-    "How the coefficients' covariance grows with the models' variance."
-    problem, sigma = solution.problem, solution.sigma
-    roots = unpack(problem, solution.theta[None])
-    wider = list(roots)
-    wider[place] = np.sqrt(roots[place] ** 2 + more * (blocks(problem)[place].basis[0, 0] / sigma) ** 2)
-    gain = values_at(problem, wider).covariance[0] - values_at(problem, roots).covariance[0]
-    back = np.linalg.inv(problem.triangle)
-    return back @ gain @ back.T * sigma**2 / more
-
 # %% ../nbs/62_mixed.ipynb #96f7c96a
 DOF = ("between_models", "satterthwaite")  # How degrees of freedom are counted in a fit about scale
 
@@ -149,7 +67,7 @@ def _quadratic(
     "Variances of linear combinations."
     return ((rows @ covariance) * rows).sum(1)
 
-
+# %% ../nbs/62_mixed.ipynb #0a6279f1
 def _follows_models(
     solution: Solution,  # A minimum of the exact engine
     rows: np.ndarray,  # (c, p) Linear combinations of the coefficients
@@ -162,6 +80,16 @@ def _follows_models(
     turned = rows @ np.linalg.inv(problem.triangle)
     both = [_quadratic(turned, values_at(problem, r).covariance[0]) for r in (roots, more)]
     return both[1] > 1.000001 * both[0]
+
+# %% ../nbs/62_mixed.ipynb #6ce3dd47
+def models_seem_equal(
+    solution: Solution,  # A minimum of the exact engine
+) -> bool:  # Whether a variance of models is estimated as zero
+    "Whether models seem not to vary."
+    roots = unpack(solution.problem, solution.theta[None])
+    every = zip(blocks(solution.problem), roots, strict=True)
+    own = [np.linalg.solve(b.basis, r[0]) for b, r in every if b.term.group == ("model",)]
+    return bool(any(np.linalg.norm(half, axis=1).min() < ZERO for half in own))
 
 # %% ../nbs/62_mixed.ipynb #fb55a947
 def _rest_dof(
@@ -434,7 +362,9 @@ def _scope(
     if len(general):
         few = f"{models} models leave as few as {general['dof'].min():.1f} degrees of freedom"
         counted = general["method"].str.endswith("between models").all()
-        return [f"Models are the sample: {few}, counted {'between models' if counted else 'by Satterthwaite'}."]
+        return [
+            f"Models are the sample: {few}, counted {'between models' if counted else 'by Satterthwaite'}."
+        ]
     if question == "scale_in_general":
         return ["As models seem not to vary, every row rests on items alone and speaks of these models only."]
     if size and question == "these_models":

@@ -122,7 +122,7 @@ def _errors(
     error = np.sqrt(((rows @ coefficients(solution)[1]) * rows).sum(1))
     return error, satterthwaite(solution, rows), np.full(len(rows), True)
 
-
+# %% ../nbs/63_mixed_inference.ipynb #f1baca5a
 def _general(
     fit: Mixed,  # A fitted model
 ) -> bool:  # Whether models are a sample in it
@@ -135,7 +135,9 @@ def _units(
     about: bool = True,  # Whether a row keeps the fit's question
 ) -> int:  # Models where the question is scale in general, items otherwise
     "How many units a row rests on."
-    return fit.levels.get("model" if about and _general(fit) else "item", len(_minimum(fit).problem.data.units))
+    return fit.levels.get(
+        "model" if about and _general(fit) else "item", len(_minimum(fit).problem.data.units)
+    )
 
 # %% ../nbs/63_mixed_inference.ipynb #970fced5
 def marginal_means(
@@ -224,7 +226,7 @@ def _share_bounds(
         most = np.where(square > 0, (value * other + root) / square, np.inf)
     return 1 - 1 / (1 + least), 1 - 1 / (1 + most)
 
-
+# %% ../nbs/63_mixed_inference.ipynb #9e982e2e
 def _root(
     a: np.ndarray,  # (c,) Numerators
     b: np.ndarray,  # (c,) Denominators

@@ -6,15 +6,19 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from .exact_mixed import Block, Problem, Solution, blocks, diagonal, solve, unpack, values_at
+from mmpc_analysis.exact_mixed import (
+    Block, Problem, Solution, blocks, bordered, diagonal, solve, unpack, values_at,
+)  # fmt: skip
 from .mixed_engines import coefficients, component_table
 
 # %% auto #0
-__all__ = ['FAR', 'RAISED', 'simulate_problem', 'bootstrap', 'bartlett_factor', 'profile_intervals', 'bootstrap_intervals']
+__all__ = ['FAR', 'RAISED', 'ZERO', 'simulate_problem', 'bootstrap', 'bartlett_factor', 'profile_intervals',
+           'bootstrap_intervals', 'Stratum', 'model_stratum']
 
 # %% ../nbs/61_mixed_variances.ipynb #598fdab1
 def _roots_of_groups(
@@ -124,7 +128,11 @@ def _freedom(
 ) -> int:  # Degrees of freedom, at least 1
     "Levels of a random effect that the fixed effects leave free."
     if block.levels:
-        wide, fixed, levels = block.columns[problem.data.seen][..., 0], problem.fixed[problem.data.seen], block.levels
+        wide, fixed, levels = (
+            block.columns[problem.data.seen][..., 0],
+            problem.fixed[problem.data.seen],
+            block.levels,
+        )
         left = fixed - wide @ np.linalg.lstsq(wide, fixed, rcond=None)[0]
     else:
         wide, fixed, levels = block.columns, problem.fixed, problem.data.units
@@ -181,8 +189,7 @@ def _free_slope(
     k, step = len(free), np.maximum(1e-5 * np.abs(values), 1e-6 * whole[-1])
     points = np.tile(whole, (2 * k + 1, 1))
     points[:, free] = values  # A standard deviation below zero is one above it
-    points[1 : k + 1, free] += np.diag(step)
-    points[k + 1 :, free] -= np.diag(step)
+    points[1:, free] += np.vstack([np.diag(step), -np.diag(step)])
     found = values_at(problem, unpack(problem, points[:, :-1] / points[:, -1:])).at(points[:, -1])
     return found[0], (found[1 : k + 1] - found[k + 1 :]) / (2 * step)
 
@@ -250,10 +257,8 @@ def _corrected(
     problem, sigma = solution.problem, solution.sigma / solution.problem.data.scale
     roots, dof = unpack(problem, solution.theta[None]), _freedom(problem, blocks(problem)[place])
     rise *= bartlett_factor(dof)
-    if roots[place][0, 0, 0] > 0:
-        return rise, 0.0
     noise, square = _mean_square(problem, roots, place, sigma)
-    if not 0 < square < noise:
+    if roots[place][0, 0, 0] > 0 or not 0 < square < noise:
         return rise, 0.0
     return rise - dof * (np.log(noise / square) + square / noise - 1), np.sqrt(noise) * sigma
 
@@ -292,7 +297,9 @@ def _edge(
     here, unit = best[place], units[place]
     if not up:
         lowest = max(here - FAR * unit, 0.5 * here if place == len(best) - 1 else 0.0)
-        return 0.0 if here == 0 or over(lowest) < 0 else brentq(over, lowest, here, xtol=1e-5 * unit, rtol=1e-9)
+        return (
+            0.0 if here == 0 or over(lowest) < 0 else brentq(over, lowest, here, xtol=1e-5 * unit, rtol=1e-9)
+        )
     if rise <= 0:
         return here
     reach = 2 * unit
@@ -300,10 +307,15 @@ def _edge(
         reach *= 2
     return brentq(over, here, here + reach, xtol=1e-5 * unit, rtol=1e-9)
 
+# %% ../nbs/61_mixed_variances.ipynb #84d0b297
+RAISED = 100  # Multiple of the noise that a variance has at least in drawn tables
+
 # %% ../nbs/61_mixed_variances.ipynb #8427976f
 def _raised(
     solution: Solution,  # A minimum of the exact engine
-) -> tuple[Solution, dict]:  # The same with small variances raised; noise and mean square of each term, in squared scores
+) -> tuple[
+    Solution, dict
+]:  # The same with small variances raised; noise and mean square of each term, in squared scores
     "A fit in which every variance shows."
     problem, theta, squares = solution.problem, solution.theta.copy(), {}
     roots, at = unpack(problem, solution.theta[None]), 0
@@ -316,9 +328,6 @@ def _raised(
             squares[group, block.names[0]] = known * (solution.sigma / block.basis[0, 0]) ** 2
         at += k * (k + 1) // 2
     return dataclasses.replace(solution, theta=theta), squares
-
-
-RAISED = 100  # Multiple of the noise that a variance has at least in drawn tables
 
 # %% ../nbs/61_mixed_variances.ipynb #ab98aad5
 def bootstrap_intervals(
@@ -341,3 +350,75 @@ def bootstrap_intervals(
         turned = np.sqrt(np.maximum(square / edge - floor, [np.zeros(len(floor)), floor]))
     low, high = np.where(sd, turned, np.nanquantile(drawn, tails, axis=0, method="weibull"))
     return table.assign(low=np.nan_to_num(low), high=high)
+
+# %% ../nbs/61_mixed_variances.ipynb #ca6b6f20
+def _levels_of_models(
+    solution: Solution,  # A minimum of the exact engine
+    place: int,  # Place of the random level of models
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (nu,) levels of models in independent directions, scales; (nu,) their noise, residual variances
+    "What the scores say of models beyond all fixed effects, if nothing is assumed of their variance."
+    problem, roots = solution.problem, unpack(solution.problem, solution.theta[None])
+    roots[place] = np.ones((1, 1, 1))
+    root = bordered(problem, roots)[0][0]
+    whole, sizes = root @ root.T, [b.columns.shape[2] * b.columns.shape[3] for b in problem.outer]
+    before = sum(sizes[: place - len(problem.inner)])
+    own = np.arange(before, before + sizes[place - len(problem.inner)])
+    whole[own, own] -= 1
+    rest = np.setdiff1d(np.arange(len(whole) - 1), own)
+    left = whole - whole[:, rest] @ np.linalg.solve(whole[np.ix_(rest, rest)], whole[rest])
+    value, vectors = np.linalg.eigh(left[np.ix_(own, own)])
+    free = value > 1e-9 * np.abs(np.diag(whole)[own]).max()
+    return vectors[:, free].T @ left[own, -1] / value[free], 1 / value[free]
+
+# %% ../nbs/61_mixed_variances.ipynb #cd3e26e1
+@dataclass(frozen=True, slots=True, eq=False)
+class Stratum:
+    "The part of a fit's error that rests on its models."
+
+    share: np.ndarray  # (p, p) What the coefficients' covariance gains for each unit of the models' variance
+    own: float  # The models' variance as fitted
+    fitted: float  # Variance of a model's level as the scores show it: its own and the noise, as fitted
+    variance: float  # The same, but as the levels spread where the models' variance is fitted as zero
+    dof: float  # Its degrees of freedom
+
+# %% ../nbs/61_mixed_variances.ipynb #6bd3dec9
+ZERO = 1e-4  # Standard deviations below this share of the residual's count as zero, as in lme4
+
+# %% ../nbs/61_mixed_variances.ipynb #64016ee8
+def model_stratum(
+    solution: Solution,  # A minimum of the exact engine
+) -> Stratum | None:  # None where models are not a random level, or leave no degrees of freedom
+    """What a fit's errors owe to the spread of its models.
+
+    Source: Snedecor & Cochran (1989), Statistical Methods, chapter 13, on the choice of the error term.
+    """
+    problem, inner = solution.problem, len(solution.problem.inner)
+    places = [k for k, b in enumerate(blocks(problem)) if b.term.group == ("model",)]
+    if len(places) != 1 or places[0] < inner or blocks(problem)[places[0]].names != ("(Intercept)",):
+        return None
+    levels, noise = _levels_of_models(solution, places[0])
+    if not len(levels):
+        return None
+    unit, variance = abs(blocks(problem)[places[0]].basis[0, 0]), solution.sigma**2
+    own = (unpack(problem, solution.theta[None])[places[0]][0, 0, 0] / unit) ** 2 * variance
+    fitted = own + noise.mean() * variance / unit**2
+    spread = (levels**2).mean() * (problem.data.scale / unit) ** 2
+    share = _share(solution, places[0], fitted)
+    return Stratum(share, own, fitted, spread if own < ZERO**2 * variance else fitted, float(len(levels)))
+
+# %% ../nbs/61_mixed_variances.ipynb #8c21c02b
+def _share(
+    solution: Solution,  # A minimum of the exact engine
+    place: int,  # Place of the random level of models
+    more: float,  # By how much to let their variance grow
+) -> np.ndarray:  # (p, p) What a unit of the models' variance adds to the coefficients' covariance
+    "How the coefficients' covariance grows with the models' variance."
+    problem, sigma = solution.problem, solution.sigma
+    roots = unpack(problem, solution.theta[None])
+    wider = list(roots)
+    wider[place] = np.sqrt(roots[place] ** 2 + more * (blocks(problem)[place].basis[0, 0] / sigma) ** 2)
+    gain = values_at(problem, wider).covariance[0] - values_at(problem, roots).covariance[0]
+    back = np.linalg.inv(problem.triangle)
+    return back @ gain @ back.T * sigma**2 / more

@@ -15,7 +15,7 @@ from scipy.stats import chi2, f
 
 from mmpc_analysis.exact_mixed import set_up, solve, unpack
 from mmpc_analysis.formulas import parse_formula
-from mmpc_analysis.mixed import fit_mixed, model_stratum
+from mmpc_analysis.mixed import fit_mixed
 from mmpc_analysis.mixed_engines import (
     EngineError,
     check_fit,
@@ -36,7 +36,13 @@ from mmpc_analysis.mixed_inference import (
     residuals,
     variance_intervals,
 )
-from mmpc_analysis.mixed_variances import _mean_square, bootstrap, profile_intervals, simulate_problem
+from mmpc_analysis.mixed_variances import (
+    _mean_square,
+    bootstrap,
+    model_stratum,
+    profile_intervals,
+    simulate_problem,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "tests" / "data" / "mixed"
@@ -411,7 +417,11 @@ def test_bands_are_those_that_were_asked_for():
         elif name.startswith("rejects"):
             assert count["band"] == [0.04, 0.06]
         else:
-            edge = sd == "0.0" and name in ("profile: sd of model", "bootstrap: sd of model", "share of model")
+            edge = sd == "0.0" and name in (
+                "profile: sd of model",
+                "bootstrap: sd of model",
+                "share of model",
+            )
             assert count["band"] == [0.93, 1.0 if edge else 0.97]
         assert count["n"] >= 2000 or study == "bootstrap"
     assert set(COVERAGE) == {"effects", "formulas", "profile", "bootstrap"}

@@ -204,7 +204,9 @@ def main() -> None:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--only", nargs="*", choices=list(STUDIES), default=list(STUDIES))
-    parser.add_argument("--draws", type=int, help="tables for each standard deviation; 10,000 for effects, else 2,000")
+    parser.add_argument(
+        "--draws", type=int, help="tables for each standard deviation; 10,000 for effects, else 2,000"
+    )
     parser.add_argument("--inner", type=int, default=79, help="drawn tables of each bootstrap")
     given = parser.parse_args()
     state = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}
@@ -217,7 +219,9 @@ def main() -> None:
                 here = state.setdefault(study, {}).setdefault(str(sd), {"draws": 0, "counts": {}})
                 for seed in range(here["draws"], until):
                     for name, value in draws[sd](seed).items():
-                        count = here["counts"].setdefault(name, {"hits": 0, "n": 0, "band": band_of(name, sd)})
+                        count = here["counts"].setdefault(
+                            name, {"hits": 0, "n": 0, "band": band_of(name, sd)}
+                        )
                         count["hits"] += bool(value)
                         count["n"] += 1
                     here["draws"] = seed + 1
