@@ -32,7 +32,7 @@ from mmpc_analysis.mixed_engines import (
     statsmodels_estimates,
     uncertainty,
 )
-from .mixed_variances import ZERO, model_stratum
+from .mixed_variances import ZERO, is_of_models, model_stratum
 from .tables import EFFECTS, validate
 
 # %% auto #0
@@ -52,7 +52,7 @@ def question_of(
     models: bool,  # Whether the table has a column of models
 ) -> str:  # these_models, scale_in_general or this_table
     "The question that a formula asks of a table."
-    if any("model" in r.group and len(r.group) == 1 and r.intercept for r in formula.random):
+    if any(is_of_models(r.group) and r.intercept for r in formula.random):
         return "scale_in_general"
     return "these_models" if models else "this_table"
 
@@ -76,7 +76,7 @@ def _follows_models(
     problem = solution.problem
     roots = unpack(problem, solution.theta[None])
     every = zip(blocks(problem), roots, strict=True)
-    more = [r + 3 * np.eye(r.shape[-1]) if b.term.group == ("model",) else r for b, r in every]
+    more = [r + 3 * np.eye(r.shape[-1]) if is_of_models(b.term.group) else r for b, r in every]
     turned = rows @ np.linalg.inv(problem.triangle)
     both = [_quadratic(turned, values_at(problem, r).covariance[0]) for r in (roots, more)]
     return both[1] > 1.000001 * both[0]
@@ -88,7 +88,7 @@ def models_seem_equal(
     "Whether models seem not to vary."
     roots = unpack(solution.problem, solution.theta[None])
     every = zip(blocks(solution.problem), roots, strict=True)
-    own = [np.linalg.solve(b.basis, r[0]) for b, r in every if b.term.group == ("model",)]
+    own = [np.linalg.solve(b.basis, r[0]) for b, r in every if is_of_models(b.term.group)]
     return bool(any(np.linalg.norm(half, axis=1).min() < ZERO for half in own))
 
 # %% ../nbs/62_mixed.ipynb #fb55a947
@@ -99,7 +99,7 @@ def _rest_dof(
     rest: np.ndarray,  # (c,) Those variances without what models add
 ) -> np.ndarray:  # (c,) Degrees of freedom of the rest
     "Satterthwaite's degrees of freedom of what does not rest on models."
-    models = [b.term.group == ("model",) for b in blocks(solution.problem)]
+    models = [is_of_models(b.term.group) for b in blocks(solution.problem)]
     sizes = [len(b.names) * (len(b.names) + 1) // 2 for b in blocks(solution.problem)]
     at = np.append(np.repeat(models, sizes), False)
     sigma, slope = solution.sigma / solution.problem.data.scale, gradient[~at].copy()

@@ -12,13 +12,21 @@ import numpy as np
 import pandas as pd
 
 from mmpc_analysis.exact_mixed import (
-    Block, Problem, Solution, blocks, bordered, diagonal, solve, unpack, values_at,
+    Block,
+    Problem,
+    Solution,
+    blocks,
+    bordered,
+    diagonal,
+    solve,
+    unpack,
+    values_at,
 )  # fmt: skip
 from .mixed_engines import coefficients, component_table
 
 # %% auto #0
 __all__ = ['FAR', 'RAISED', 'ZERO', 'simulate_problem', 'bootstrap', 'bartlett_factor', 'profile_intervals',
-           'bootstrap_intervals', 'Stratum', 'model_stratum']
+           'bootstrap_intervals', 'Stratum', 'is_of_models', 'model_stratum']
 
 # %% ../nbs/61_mixed_variances.ipynb #598fdab1
 def _roots_of_groups(
@@ -386,6 +394,13 @@ class Stratum:
 # %% ../nbs/61_mixed_variances.ipynb #6bd3dec9
 ZERO = 1e-4  # Standard deviations below this share of the residual's count as zero, as in lme4
 
+# %% ../nbs/61_mixed_variances.ipynb #aa976f7c
+def is_of_models(
+    group: tuple[str, ...],  # Columns of a grouping factor
+) -> bool:  # Whether its levels are models
+    "Whether a factor's levels are models: by name, or named within their families."
+    return "model" in group and set(group) <= {"model", "family"}
+
 # %% ../nbs/61_mixed_variances.ipynb #64016ee8
 def model_stratum(
     solution: Solution,  # A minimum of the exact engine
@@ -395,7 +410,7 @@ def model_stratum(
     Source: Snedecor & Cochran (1989), Statistical Methods, chapter 13, on the choice of the error term.
     """
     problem, inner = solution.problem, len(solution.problem.inner)
-    places = [k for k, b in enumerate(blocks(problem)) if b.term.group == ("model",)]
+    places = [k for k, b in enumerate(blocks(problem)) if is_of_models(b.term.group)]
     if len(places) != 1 or places[0] < inner or blocks(problem)[places[0]].names != ("(Intercept)",):
         return None
     levels, noise = _levels_of_models(solution, places[0])

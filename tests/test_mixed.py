@@ -172,6 +172,15 @@ def test_lmertests_degrees_of_freedom_are_to_be_had_by_name(stored):
         np.testing.assert_allclose(table["standard_error"], named["standard_error"], rtol=1e-6)
 
 
+def test_models_named_within_families_are_models():
+    frame = simulate(20, 5, sd_model=0.02)
+    one, other = (fit_mixed(frame, f"value ~ log10p*family + (1|item) + (1|{g})") for g in ("model", "family:model"))
+    assert other.question == "scale_in_general"
+    assert one.table[["question", "n"]].equals(other.table[["question", "n"]])
+    for column in ("estimate", "standard_error", "dof"):
+        np.testing.assert_allclose(one.table[column], other.table[column], rtol=1e-6)
+
+
 def test_how_degrees_of_freedom_are_counted_is_said():
     frame = simulate(30, 6, sd_model=0.0)
     ours, theirs = (fit_mixed(frame, FORMULAS["C"], dof=d) for d in ("between_models", "satterthwaite"))
