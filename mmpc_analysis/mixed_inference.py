@@ -43,11 +43,9 @@ def _grid(
     values = [
         v if v is not None else [at.get(n, np.average(cells[n], weights=weights))] for n, v in levels.items()
     ]
-    return (
-        pd.MultiIndex.from_product(values, names=names).to_frame(index=False)
-        if names
-        else pd.DataFrame(index=[0])
-    )
+    if not names:
+        return pd.DataFrame(index=[0])
+    return pd.MultiIndex.from_product(values, names=names).to_frame(index=False)
 
 # %% ../nbs/63_mixed_inference.ipynb #3f9570fe
 def _check_names(
@@ -97,13 +95,8 @@ def contrasts(
     estimate = rows @ coefficients(_minimum(fit))[0]
     error, dof, about = _errors(fit, rows)
     reach = t.ppf((1 + fit.level) / 2, dof) * error
-    table = {
-        "question": np.where(about, fit.question, "these_models"),
-        "term": terms,
-        "estimate": estimate,
-        "low": estimate - reach,
-        "high": estimate + reach,
-    }
+    table = {"question": np.where(about, fit.question, "these_models"), "term": terms, "estimate": estimate}
+    table |= {"low": estimate - reach, "high": estimate + reach}
     table |= {"p_value": 2 * t.sf(np.abs(estimate / error), dof), "n": [_units(fit, a) for a in about]}
     table |= {"method": [method_of(fit.engine, a and _general(fit), fit.dof) for a in about]}
     return validate(pd.DataFrame(table | {"standard_error": error, "dof": dof}), EFFECTS)
@@ -240,40 +233,41 @@ def _root(
 # %% ../nbs/63_mixed_inference.ipynb #7f89820e
 def random_effects(
     fit: Mixed,  # A fitted model
-) -> pd.DataFrame:  # group, level, term and value; units come last, in the order of their first score
-    """Best linear unbiased predictions of all random effects.
+) -> pd.DataFrame:  # group, level, term, value and sd; units come last, in the order of their first score
+    """Best linear unbiased predictions of all random effects, with their conditional standard deviations.
 
     Source: Robinson (1991), doi:10.1214/ss/1177011926.
     """
     solution = _minimum(fit)
-    problem, rows = solution.problem, []
-    spherical = _spherical(solution)
-    at, roots = 0, unpack(problem, solution.theta[None])
+    problem, roots = solution.problem, unpack(solution.problem, solution.theta[None])
+    spherical, covariance = _spherical(solution)
+    rows, at = [pd.DataFrame(columns=["group", "level", "term", "value", "sd"])], 0
     for block, root in zip(problem.outer, roots[len(problem.inner) :], strict=True):
         count, k = len(block.levels), len(block.names)
-        part = spherical[at : at + count * k].reshape(count, k) @ root[0].T
-        at += count * k
+        place = slice(at, at + count * k)
+        own = np.einsum("lalb->lab", covariance[place, place].reshape(count, k, count, k))
         names = [":".join(map(str, level)) for level in block.levels]
-        rows.append(_as_rows(block, names, part * problem.data.scale))
-    rows += _unit_effects(solution, _cell_residual(problem, roots, spherical))
-    return (
-        pd.concat(rows, ignore_index=True)
-        if rows
-        else pd.DataFrame(columns=["group", "level", "term", "value"])
-    )
+        rows.append(_as_rows(block, root[0], names, spherical[place].reshape(count, k), own, solution))
+        at += count * k
+    rows += _unit_effects(solution, _cell_residual(problem, roots, spherical), covariance)
+    return pd.concat([r for r in rows if len(r)] or rows, ignore_index=True)
 
 # %% ../nbs/63_mixed_inference.ipynb #d4046aee
 def _as_rows(
     block,  # A random term as matrices
+    root: np.ndarray,  # (k, k) Its relative root
     names: list,  # (L,) Names of its levels
-    values: np.ndarray,  # (L, k) Effects in the internal basis, on the scale of the scores
-) -> pd.DataFrame:  # group, level, term and value
+    values: np.ndarray,  # (L, k) Effects before their root, in scales
+    covariance: np.ndarray,  # (L, k, k) Their conditional covariance, in residual variances
+    solution: Solution,  # Whose effects they are
+) -> pd.DataFrame:  # group, level, term, value and sd
     "Predicted effects of one term as rows."
-    original = np.linalg.solve(block.basis, values.T).T
-    table = pd.DataFrame(original, columns=list(block.names)).assign(level=names)
-    return table.melt("level", var_name="term").assign(group=":".join(block.term.group))[
-        ["group", "level", "term", "value"]
-    ]
+    turn = np.linalg.solve(block.basis, root)
+    effects = values @ turn.T * solution.problem.data.scale
+    spread = np.sqrt(np.einsum("ij,ljk,ik->li", turn, covariance, turn)) * solution.sigma
+    count, k = effects.shape
+    columns = {"group": ":".join(block.term.group), "level": names * k, "term": np.repeat(block.names, count)}
+    return pd.DataFrame(columns | {"value": effects.T.ravel(), "sd": spread.T.ravel()})
 
 # %% ../nbs/63_mixed_inference.ipynb #61bac2f2
 def _cell_residual(
@@ -282,14 +276,19 @@ def _cell_residual(
     spherical: np.ndarray,  # (q + p,) Outer random effects before their roots, then what is added to least squares
 ) -> np.ndarray:  # (G, M) Expected mean score of each cell, in scales
     "What fixed and outer random effects say of each cell."
-    shape, p = problem.data.seen.shape, len(problem.names)
-    held = problem.fixed @ (problem.start + spherical[-p:]) if p else np.zeros(shape)
-    at = 0
-    for block, root in zip(problem.outer, roots[len(problem.inner) :], strict=True):
-        wide = (block.columns @ root[0]).reshape(*shape, -1)
-        held = held + wide @ spherical[at : at + wide.shape[-1]]
-        at += wide.shape[-1]
-    return held
+    p = len(problem.names)
+    held = problem.fixed @ (problem.start + spherical[-p:]) if p else 0.0
+    return held + _outer_columns(problem, roots) @ spherical[: len(spherical) - p]
+
+
+def _outer_columns(
+    problem: Problem,  # Matrices of the formula
+    roots: list[np.ndarray],  # (1, k, k) for each random term
+) -> np.ndarray:  # (G, M, q) Columns of the outer random effects, times their roots
+    "Columns of the random effects that are not over the unit."
+    shape, pairs = problem.data.seen.shape, zip(problem.outer, roots[len(problem.inner) :], strict=True)
+    parts = [(b.columns @ r[0]).reshape(*shape, -1) for b, r in pairs]
+    return np.concatenate([np.zeros((*shape, 0)), *parts], -1)
 
 # %% ../nbs/63_mixed_inference.ipynb #b5d53411
 def _shift(
@@ -302,29 +301,42 @@ def _shift(
 # %% ../nbs/63_mixed_inference.ipynb #23eb2744
 def _spherical(
     solution: Solution,  # A minimum of the exact engine
-) -> np.ndarray:  # (q + p,) Outer random effects before their roots, then what is added to least squares
-    "Solve the bordered system for all effects."
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (q + p,) outer random effects before their roots, then what is added to least squares; (q, q)
+    "Solve the bordered system for all effects, and give the conditional covariance of the random ones."
     triangle = bordered(solution.problem, unpack(solution.problem, solution.theta[None]))[0][0]
-    return np.linalg.solve(triangle[:-1, :-1].T, triangle[-1, :-1])
+    q = len(triangle) - 1 - len(solution.problem.names)
+    inverse = np.linalg.inv(triangle[:q, :q])
+    return np.linalg.solve(triangle[:-1, :-1].T, triangle[-1, :-1]), inverse.T @ inverse
 
 # %% ../nbs/63_mixed_inference.ipynb #ed2bcdfc
 def _unit_effects(
     solution: Solution,  # A minimum of the exact engine
     held: np.ndarray,  # (G, M) What fixed and outer random effects say, in scales
+    covariance: np.ndarray,  # (q, q) Conditional covariance of outer random effects, in residual variances
 ) -> list[pd.DataFrame]:  # One table per random term over the unit
     "Predicted effects of the units, from their own scores."
     problem, data = solution.problem, solution.problem.data
-    roots = unpack(problem, solution.theta[None])[: len(problem.inner)]
-    if not roots:
+    roots = unpack(problem, solution.theta[None])
+    pairs = list(zip(problem.inner, roots, strict=False))
+    if not pairs:
         return []
-    wide = np.concatenate([b.columns @ r[0] for b, r in zip(problem.inner, roots, strict=True)], -1)
+    wide = np.concatenate([b.columns @ r[0] for b, r in pairs], -1)
     rest = np.nan_to_num(data.table + _shift(problem) - held[data.group])
-    inside = np.linalg.solve(wide.swapaxes(-1, -2) @ wide + np.eye(wide.shape[-1]), wide.swapaxes(-1, -2))
+    alone = np.linalg.inv(wide.swapaxes(-1, -2) @ wide + np.eye(wide.shape[-1]))
+    inside = alone @ wide.swapaxes(-1, -2)
+    through = inside @ _outer_columns(problem, roots)
+    spread = alone + through @ covariance @ through.swapaxes(-1, -2)
     effects, at, tables = np.einsum("ukm,um->uk", inside[data.group], rest), 0, []
-    for block, root in zip(problem.inner, roots, strict=True):
-        k = len(block.names)
-        tables.append(_as_rows(block, list(data.units), effects[:, at : at + k] @ root[0].T * data.scale))
-        at += k
+    for block, root in pairs:
+        own = slice(at, at + len(block.names))
+        tables.append(
+            _as_rows(
+                block, root[0], list(data.units), effects[:, own], spread[data.group, own, own], solution
+            )
+        )
+        at = own.stop
     return tables
 
 # %% ../nbs/63_mixed_inference.ipynb #21d505eb
@@ -404,7 +416,7 @@ def residuals(
     "Residuals of a fit, by unit and column."
     solution = _minimum(fit)
     problem, roots = solution.problem, unpack(solution.problem, solution.theta[None])
-    held = _cell_residual(problem, roots, _spherical(solution))
+    held = _cell_residual(problem, roots, _spherical(solution)[0])
     rest = problem.data.table + _shift(problem) - held[problem.data.group]
     sigma = np.eye(rest.shape[1]) + sum(
         (b.columns @ r[0]) @ (b.columns @ r[0]).swapaxes(-1, -2)
@@ -416,12 +428,8 @@ def residuals(
 
 # %% ../nbs/63_mixed_inference.ipynb #4bfdb51a
 SIGNS = (
-    "skewness",
-    "excess kurtosis",
-    "largest over smallest spread",
-    "share at the bounds",
-    "fitted beyond the bounds",
-)
+    "skewness", "excess kurtosis", "largest over smallest spread", "share at the bounds", "fitted beyond the bounds",
+)  # fmt: skip
 
 # %% ../nbs/63_mixed_inference.ipynb #74ea6bdb
 def diagnose(

@@ -174,7 +174,9 @@ def test_lmertests_degrees_of_freedom_are_to_be_had_by_name(stored):
 
 def test_models_named_within_families_are_models():
     frame = simulate(20, 5, sd_model=0.02)
-    one, other = (fit_mixed(frame, f"value ~ log10p*family + (1|item) + (1|{g})") for g in ("model", "family:model"))
+    one, other = (
+        fit_mixed(frame, f"value ~ log10p*family + (1|item) + (1|{g})") for g in ("model", "family:model")
+    )
     assert other.question == "scale_in_general"
     assert one.table[["question", "n"]].equals(other.table[["question", "n"]])
     for column in ("estimate", "standard_error", "dof"):

@@ -90,6 +90,29 @@ def test_predicted_effects_are_lme4s(stored):
     assert checked
 
 
+@pytest.mark.parametrize(
+    "stored",
+    [
+        f
+        for f in LME4["fits"]
+        if f["reml"] and not f["singular"] and not f["name"].startswith(("large", "zeros"))
+    ],
+    ids=lambda f: f"{f['name']} {f['formula']}",
+)
+def test_conditional_standard_deviations_are_lme4s(stored):
+    ours = random_effects(fit_mixed(table_of(stored["name"]), stored["formula"]))
+    ours["group"] = [":".join(sorted(g.split(":"))) for g in ours["group"]]
+    ours["level"] = [
+        sorted(map(str, n if isinstance(n, tuple) else str(n).split(":"))) for n in ours["level"]
+    ]
+    ours = ours.assign(level=ours["level"].str.join(":")).set_index(["group", "term", "level"])["sd"]
+    for group, terms in stored["ranef_sd"].items():
+        for term, said in terms.items():
+            names = [":".join(sorted(str(n).split(":"))) for n in np.atleast_1d(said["level"])]
+            mine = [ours[":".join(sorted(group.split(":"))), term, n] for n in names]
+            np.testing.assert_allclose(mine, np.atleast_1d(said["sd"]), rtol=1e-3)
+
+
 @pytest.mark.parametrize("stored", [f for f in LME4["fits"] if f.get("profile")], ids=lambda f: f["name"])
 def test_profiles_of_the_full_likelihood_are_lme4s(stored):
     fit = fit_mixed(table_of(stored["name"]), stored["formula"], reml=False)
