@@ -1,17 +1,18 @@
 """Do 95% intervals of mixed models cover the truth in 95 of 100 tables, and which test of scale keeps its 5%?
 
-Run from the top of the repository: python tools/coverage_mixed.py [--only effects formulas profile bootstrap] [--draws 2000] [--inner 79]
+Run from the top of the repository: python tools/coverage_mixed.py [--only effects formulas profile bootstrap correlated] [--draws 2000] [--inner 79]
 Tables of 6 models x 9 categories x 1000 items are drawn in small (mixed_variances.simulate_problem, which
 tests/test_mixed_inference.py compares with drawing every score), with models that differ by 0, 0.005 and 0.02 and no effect of
-scale beyond that. Four studies, each with tables of its own seeds:
+scale beyond that. Five studies, each with tables of its own seeds:
 
 effects    fixed effects, expected scores, slopes and contrasts of model C, and the item-only model A read as if it spoke of scale;
            after 2,000 tables the test of scale goes on alone to 10,000, for its band is only two standard errors of 2,000 wide
 formulas   the test of scale in model C with 5% of the scores missing, and with random slopes of categories or items beside it
 profile    profile intervals of standard deviations, and shares of variance, of model C
 bootstrap  bootstrap intervals of standard deviations of model C, from --inner drawn tables each
+correlated the same where level and slope of categories are correlated, with size as it is and centred; no models vary, no band
 
-Counts are written to tests/data/mixed/coverage.json after every fifty tables, each with the band that it has to stay in; a second
+Counts are written to tests/data/mixed/coverage.json after every twenty tables, each with the band that it has to stay in; a second
 run goes on where the first one stopped. Effects take 30 milliseconds a table, profiles and formulas 100, bootstraps half a second.
 With 79 inner tables the bounds are the second smallest and second largest ratio, which leave out two of eighty on each side, exactly.
 """
@@ -43,7 +44,8 @@ SLOPED = {
     "levels and slopes of categories": FORMULAS["E"] + " + (1|model)",
     "slopes of items": FORMULAS["D"] + " + (1|model)",
 }
-STUDIES = {"effects": 10_000, "formulas": 2000, "profile": 2000, "bootstrap": 2000}
+STUDIES = {"effects": 10_000, "formulas": 2000, "profile": 2000, "bootstrap": 2000, "correlated": 60}
+STEP = 20  # Tables between two writings of the file
 WHOLE = 2000  # Tables in which every effect is looked at; after them the test of scale goes on alone
 
 
@@ -58,9 +60,10 @@ def sds_of(sd_model: float) -> dict:
     }
 
 
-def truth(formula: str, sd_model: float, share: float = 0.0) -> tuple[Mixed, Solution]:
+def truth(formula: str, sd_model: float, share: float = 0.0, centre: float = 0.0) -> tuple[Mixed, Solution]:
     """A fit that stands for the truth: known standard deviations, and some coefficients."""
-    fit, known = fit_mixed(gaps(simulate(1000, 77), share), formula, engine="exact"), sds_of(sd_model)
+    frame, known = gaps(simulate(1000, 77), share), sds_of(sd_model)
+    fit = fit_mixed(frame.assign(log10p=frame["log10p"] - centre), formula, engine="exact")
     theta = []
     for block in blocks(fit.solution.problem):
         sd = np.array([known[block.term.group[0], name] for name in block.names])
@@ -69,7 +72,7 @@ def truth(formula: str, sd_model: float, share: float = 0.0) -> tuple[Mixed, Sol
         root = np.linalg.cholesky(root) if root.any() else root
         columns, rows = np.triu_indices(len(sd))
         theta += list(root[rows, columns])
-    return fit, dataclasses.replace(fit.solution, theta=np.abs(theta), sigma=REST)
+    return fit, dataclasses.replace(fit.solution, theta=np.array(theta), sigma=REST)
 
 
 def refit(fit: Mixed, solution: Solution, question: str) -> Mixed:
@@ -193,9 +196,27 @@ def bootstrap(sd: float, inner: int) -> callable:
     return said
 
 
+def correlated(inner: int) -> callable:
+    """Draws of model E, whose categories have a level and a slope each, with bootstraps of its components."""
+    values = sds_of(0.0) | {("residual", ""): REST}
+    all_of = {name: truth(FORMULAS["E"], 0.0, centre=c) for name, c in (("as it is", 0.0), ("centred", 10.2))}
+
+    def said(seed: int) -> dict[str, bool]:
+        out = {}
+        for name, (_, known) in all_of.items():
+            problem = simulate_problem(known, np.random.default_rng((30, seed)))
+            found = bootstrap_intervals(solve(problem, starts=(known.theta,)), inner, seed).itertuples()
+            for r in found:
+                value = values[r.group, r.term] if r.kind == "sd" else 0.0
+                out[f"{r.kind} of {r.term or 'all'} by {r.group}, size {name}"] = r.low <= value <= r.high
+        return out
+
+    return said
+
+
 def band_of(name: str, sd: float) -> list[float] | None:
     """Where a share has to lie; None where the question is how badly it fails."""
-    if "items alone" in name or "Satterthwaite alone" in name:
+    if "items alone" in name or "Satterthwaite alone" in name or ", size " in name:
         return None
     if name.startswith("rejects"):
         return [0.04, 0.06]
@@ -215,11 +236,14 @@ def main() -> None:
     given = parser.parse_args()
     state = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}
     make = {"effects": effects, "formulas": formulas, "profile": profile}
-    make["bootstrap"] = lambda sd: bootstrap(sd, given.inner)
+    make |= {
+        "bootstrap": lambda sd: bootstrap(sd, given.inner),
+        "correlated": lambda sd: correlated(given.inner),
+    }
     for study in given.only:
-        draws = {sd: make[study](sd) for sd in SDS}
-        for until in range(50, (given.draws or STUDIES[study]) + 50, 50):
-            for sd in SDS:
+        draws = {sd: make[study](sd) for sd in (SDS[:1] if study == "correlated" else SDS)}
+        for until in range(STEP, (given.draws or STUDIES[study]) + STEP, STEP):
+            for sd in draws:
                 here = state.setdefault(study, {}).setdefault(str(sd), {"draws": 0, "counts": {}})
                 for seed in range(here["draws"], until):
                     for name, value in draws[sd](seed).items():
@@ -229,7 +253,7 @@ def main() -> None:
                         count["hits"] += bool(value)
                         count["n"] += 1
                     here["draws"] = seed + 1
-                if study == "bootstrap":
+                if study in ("bootstrap", "correlated"):
                     here["inner"] = given.inner
             FILE.write_text(json.dumps(state, indent=1) + "\n", "utf-8")
     for study, parts in state.items():
