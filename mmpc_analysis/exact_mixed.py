@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -221,8 +222,16 @@ class Values:
 
     determinants: np.ndarray  # (B,) All log determinants together
     squares: np.ndarray  # (B,) Penalised residual sum of squares, in squared scales
-    covariance: np.ndarray  # (B, p, p) Covariance of the orthonormal coefficients, in residual variances
+    root: (
+        np.ndarray
+    )  # (B, p, p) Triangular root of the orthonormal coefficients' precision, in residual variances
     dof: int  # n - p, or n for the full likelihood
+
+    @property
+    def covariance(self) -> np.ndarray:  # (B, p, p) In residual variances; made when it is asked for
+        "Covariance of the orthonormal coefficients."
+        inverse = np.linalg.inv(self.root)
+        return inverse.swapaxes(-1, -2) @ inverse
 
     @property
     def profiled(self) -> np.ndarray:  # (B,) With the residual variance at its best
@@ -247,8 +256,7 @@ def values_at(
     effects = triangle.shape[-1] - p - 1
     logs = 2 * np.log(np.diagonal(triangle, axis1=-2, axis2=-1))
     logdet = logdet + logs[:, :effects].sum(-1) + (logs[:, effects:-1].sum(-1) if problem.reml else 0)
-    inverse = np.linalg.inv(triangle[:, effects:-1, effects:-1])
-    return Values(logdet, triangle[:, -1, -1] ** 2, inverse.swapaxes(-1, -2) @ inverse, _free(problem))
+    return Values(logdet, triangle[:, -1, -1] ** 2, triangle[:, effects:-1, effects:-1], _free(problem))
 
 # %% ../nbs/55_exact_mixed.ipynb #a2083734
 def _free(
@@ -273,6 +281,14 @@ def blocks(
     return (*problem.inner, *problem.outer)
 
 # %% ../nbs/55_exact_mixed.ipynb #5fe5eaff
+@cache
+def _triangle(
+    size: int,  # Effects of a random term
+) -> tuple[np.ndarray, np.ndarray]:  # Columns and rows of a lower triangle, column by column
+    "Places of a random term's parameters in its root."
+    return np.triu_indices(size)
+
+# %% ../nbs/55_exact_mixed.ipynb #3505c047
 def unpack(
     problem: Problem,  # Matrices of the formula
     theta: np.ndarray,  # (B, parameters) Lower triangles, column by column as in lme4
@@ -281,7 +297,7 @@ def unpack(
     roots, at = [], 0
     for block in blocks(problem):
         k = len(block.names)
-        columns, rows = np.triu_indices(k)
+        columns, rows = _triangle(k)
         root = np.zeros((len(theta), k, k))
         root[:, rows, columns] = theta[:, at : at + len(rows)]
         roots.append(root)
@@ -293,7 +309,7 @@ def diagonal(
     problem: Problem,  # Matrices of the formula
 ) -> np.ndarray:  # (parameters,) Whether a parameter is a standard deviation, and so not negative
     "Which parameters lie on a diagonal."
-    parts = [np.equal(*np.triu_indices(len(b.names))) for b in blocks(problem)]
+    parts = [np.equal(*_triangle(len(b.names))) for b in blocks(problem)]
     return np.concatenate(parts)
 
 # %% ../nbs/55_exact_mixed.ipynb #31e0944e

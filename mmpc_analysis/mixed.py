@@ -20,7 +20,7 @@ from mmpc_analysis.compressed import (
     encode,
     prepare,
 )
-from .exact_mixed import Solution, set_up, solve, unpack, values_at
+from .exact_mixed import Solution, blocks, set_up, solve, unpack, values_at
 from .formulas import Formula, parse_formula
 from mmpc_analysis.mixed_engines import (
     Columns,
@@ -30,11 +30,13 @@ from mmpc_analysis.mixed_engines import (
     make_columns,
     mixedlm_estimates,
     statsmodels_estimates,
+    uncertainty,
 )
+from .mixed_variances import ZERO, is_of_models, model_stratum
 from .tables import EFFECTS, validate
 
 # %% auto #0
-__all__ = ['QUESTIONS', 'ZERO', 'ENGINES', 'question_of', 'model_stratum', 'models_seem_equal', 'Mixed', 'fit_mixed',
+__all__ = ['QUESTIONS', 'DOF', 'ENGINES', 'question_of', 'models_seem_equal', 'errors_of', 'method_of', 'Mixed', 'fit_mixed',
            'in_words_of', 'to_markdown', 'to_latex']
 
 # %% ../nbs/62_mixed.ipynb #30d4d0ad
@@ -50,102 +52,116 @@ def question_of(
     models: bool,  # Whether the table has a column of models
 ) -> str:  # these_models, scale_in_general or this_table
     "The question that a formula asks of a table."
-    if any("model" in r.group and len(r.group) == 1 and r.intercept for r in formula.random):
+    if any(is_of_models(r.group) and r.intercept for r in formula.random):
         return "scale_in_general"
     return "these_models" if models else "this_table"
 
+# %% ../nbs/62_mixed.ipynb #96f7c96a
+DOF = ("between_models", "satterthwaite")  # How degrees of freedom are counted in a fit about scale
+
 # %% ../nbs/62_mixed.ipynb #6a3e86ba
+def _quadratic(
+    rows: np.ndarray,  # (c, p) Linear combinations
+    covariance: np.ndarray,  # (p, p) Covariance of what they combine
+) -> np.ndarray:  # (c,) Their variances
+    "Variances of linear combinations."
+    return ((rows @ covariance) * rows).sum(1)
+
+# %% ../nbs/62_mixed.ipynb #0a6279f1
 def _follows_models(
     solution: Solution,  # A minimum of the exact engine
-) -> np.ndarray:  # (p,) Whether a coefficient's variance grows with the models'
-    "Which coefficients are less certain when models vary more."
+    rows: np.ndarray,  # (c, p) Linear combinations of the coefficients
+) -> np.ndarray:  # (c,) Whether their variance grows with the models'
+    "Which combinations are less certain when models vary more."
     problem = solution.problem
     roots = unpack(problem, solution.theta[None])
-    everyone = [*problem.inner, *problem.outer]
-    more = [
-        r + 3 * np.eye(r.shape[-1]) if b.term.group == ("model",) else r
-        for b, r in zip(everyone, roots, strict=True)
-    ]
-    back = np.linalg.inv(problem.triangle)
-    both = [((back @ values_at(problem, r).covariance[0]) * back).sum(1) for r in (roots, more)]
+    every = zip(blocks(problem), roots, strict=True)
+    more = [r + 3 * np.eye(r.shape[-1]) if is_of_models(b.term.group) else r for b, r in every]
+    turned = rows @ np.linalg.inv(problem.triangle)
+    both = [_quadratic(turned, values_at(problem, r).covariance[0]) for r in (roots, more)]
     return both[1] > 1.000001 * both[0]
 
-# %% ../nbs/62_mixed.ipynb #aedbef72
-def _by_model(
+# %% ../nbs/62_mixed.ipynb #6ce3dd47
+def models_seem_equal(
     solution: Solution,  # A minimum of the exact engine
-) -> tuple[
-    np.ndarray, np.ndarray, np.ndarray
-]:  # (M, p) mean of each column, (p,) whether it is constant within models, (M,) mean scores
-    "Fixed columns and scores, averaged over what each model answered."
-    problem, data = solution.problem, solution.problem.data
-    codes = encode(data.cells["model"])[0]
-    weights = np.repeat(data.counts, data.seen.sum(1))
-    share = np.stack([weights * (codes == m) for m in range(int(codes.max()) + 1)])
-    share /= share.sum(1, keepdims=True)
-    columns = problem.fixed[data.seen] @ problem.triangle
-    flat = share @ columns
-    still = np.abs(columns - flat[codes]).max(0) < 1e-10 * np.abs(columns).max(0)
-    return flat, still, share @ data.means[data.seen]
+) -> bool:  # Whether a variance of models is estimated as zero
+    "Whether models seem not to vary."
+    roots = unpack(solution.problem, solution.theta[None])
+    every = zip(blocks(solution.problem), roots, strict=True)
+    own = [np.linalg.solve(b.basis, r[0]) for b, r in every if is_of_models(b.term.group)]
+    return bool(any(np.linalg.norm(half, axis=1).min() < ZERO for half in own))
 
-# %% ../nbs/62_mixed.ipynb #10a08700
-def model_stratum(
+# %% ../nbs/62_mixed.ipynb #fb55a947
+def _rest_dof(
     solution: Solution,  # A minimum of the exact engine
-) -> tuple[np.ndarray, np.ndarray, float] | None:  # (p,) whether purely about models, (p, p) covariance, dof
-    """Exact covariance of model-level effects from the models' means, in a complete table.
-
-    Source: Snedecor & Cochran (1989), Statistical Methods, chapter 13, on the choice of the error term.
-    """
-    problem, data = solution.problem, solution.problem.data
-    if (
-        "model" not in data.cells
-        or not data.seen.all()
-        or any(b.names != ("(Intercept)",) for b in problem.inner)
-    ):
-        return None
-    flat, still, means = _by_model(solution)
-    differs = np.ptp(flat, axis=0) > 1e-10 * np.abs(flat).max(0)
-    pure = differs & still
-    wide = np.column_stack([np.ones(len(flat)), flat[:, pure] / np.abs(flat[:, pure]).max(0)])
-    dof = len(flat) - wide.shape[1]
-    if (differs & ~still).any() or not pure.any() or dof < 1:
-        return None
-    rest = means - wide @ np.linalg.lstsq(wide, means, rcond=None)[0]
-    spread = np.linalg.inv(wide.T @ wide)[1:, 1:] * (rest @ rest) / dof
-    size, covariance = data.scale / np.abs(flat[:, pure]).max(0), np.full((len(pure),) * 2, np.nan)
-    covariance[np.ix_(pure, pure)] = spread * np.outer(size, size)
-    return pure, covariance, float(dof)
-
-# %% ../nbs/62_mixed.ipynb #5e7b7d3a
-ZERO = 1e-4  # Standard deviations below this share of the residual's count as zero, as in lme4
+    spread: np.ndarray,  # (k + 1, k + 1) Covariance of theta and sigma
+    gradient: np.ndarray,  # (k + 1, c) How variances of combinations hang on them
+    rest: np.ndarray,  # (c,) Those variances without what models add
+) -> np.ndarray:  # (c,) Degrees of freedom of the rest
+    "Satterthwaite's degrees of freedom of what does not rest on models."
+    models = [is_of_models(b.term.group) for b in blocks(solution.problem)]
+    sizes = [len(b.names) * (len(b.names) + 1) // 2 for b in blocks(solution.problem)]
+    at = np.append(np.repeat(models, sizes), False)
+    sigma, slope = solution.sigma / solution.problem.data.scale, gradient[~at].copy()
+    slope[-1] -= (gradient[:-1] * solution.theta[:, None])[at[:-1]].sum(0) / sigma
+    return 2 * rest**2 / (slope * (spread[np.ix_(~at, ~at)] @ slope)).sum(0)
 
 # %% ../nbs/62_mixed.ipynb #dfbe67e3
+def errors_of(
+    solution: Solution,  # A minimum of the exact engine, in a fit about scale
+    rows: np.ndarray,  # (c, p) Linear combinations of the coefficients
+    dof: str = "between_models",  # between_models or satterthwaite
+) -> tuple[
+    np.ndarray, np.ndarray, np.ndarray
+]:  # (c,) standard errors, (c,) degrees of freedom, (c,) whether a row is about scale
+    """Standard errors and degrees of freedom of linear combinations in a fit about scale.
+
+    Source: Cochran (1964), Biometrics 20, 191-195, on t tests whose variance has two sources.
+    """
+    known = uncertainty(solution)
+    turned, scale = rows @ np.linalg.inv(solution.problem.triangle), solution.problem.data.scale
+    variance = _quadratic(turned, known[2]) * scale**2
+    gradient = ((turned @ known[1]) * turned).sum(-1) * scale**2
+    count = 2 * variance**2 / (gradient * (known[0] @ gradient)).sum(0)
+    about = _follows_models(solution, rows)
+    stratum = model_stratum(solution) if dof == "between_models" else None
+    if stratum is None:
+        return np.sqrt(variance), count, about & (not models_seem_equal(solution))
+    share = _quadratic(rows, stratum.share)
+    rest = _rest_dof(solution, known[0], gradient, variance - share * stratum.own)
+    variance = np.maximum(variance - share * stratum.fitted, 0) + share * stratum.variance
+    part = np.clip(share * stratum.variance / variance, 0, 1)
+    mixed = 1 / (part / stratum.dof + (1 - part) / rest)
+    return np.sqrt(variance), np.where(about, mixed, count), about
+
+# %% ../nbs/62_mixed.ipynb #6fb4908c
 def _strata(
     estimates: Estimates,  # A fit
     solution: Solution | None,  # The exact minimum, None for other engines
     question: str,  # Question of the whole fit
+    dof: str = "between_models",  # between_models or satterthwaite
 ) -> tuple[
     list[str], np.ndarray, np.ndarray, list[str]
 ]:  # Question, standard error, dof and method of each row
     "The question that each row answers, and the error term that belongs to it."
-    count = len(estimates.names)
-    error, dof = np.sqrt(np.diag(estimates.covariance)), estimates.dof.copy()
-    about, methods = np.full(count, True), [estimates.engine] * count
+    about = np.full(len(estimates.names), True)
+    error, count = np.sqrt(np.diag(estimates.covariance)), estimates.dof.copy()
     if question == "scale_in_general" and solution is not None:
-        exact = model_stratum(solution) if models_seem_equal(estimates) else None
-        about = np.full(count, False) if models_seem_equal(estimates) else _follows_models(solution)
-        if exact is not None:
-            about, dof = exact[0], np.where(exact[0], exact[2], dof)
-            error = np.where(about, np.sqrt(np.diag(exact[1])), error)
-            methods = ["exact, means of the models" if a else m for a, m in zip(about, methods, strict=True)]
-    return [question if a else "these_models" for a in about], error, dof, methods
+        error, count, about = errors_of(solution, np.eye(len(about)), dof)
+    return (
+        [question if a else "these_models" for a in about], error, count,
+        [method_of(estimates.engine, a and question == "scale_in_general", dof) for a in about],
+    )  # fmt: skip
 
-# %% ../nbs/62_mixed.ipynb #6ce3dd47
-def models_seem_equal(
-    estimates: Estimates,  # A fit
-) -> bool:  # Whether a variance of models is estimated as zero
-    "Whether models seem not to vary."
-    sd = estimates.components.query("kind == 'sd' and group == 'model'")["value"]
-    return bool((sd < ZERO * estimates.sigma).any())
+# %% ../nbs/62_mixed.ipynb #22b1a0a2
+def method_of(
+    engine: str,  # Who fitted, and where its degrees of freedom come from
+    about: bool,  # Whether a row is about scale in general
+    dof: str,  # between_models or satterthwaite
+) -> str:  # Such as `exact, between models`
+    "Who fitted, and how degrees of freedom were counted."
+    counted = about and dof == "between_models" and engine.startswith("exact")
+    return "exact, between models" if counted else engine
 
 # %% ../nbs/62_mixed.ipynb #06d17078
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,6 +182,7 @@ class Mixed:
     singular: bool  # Whether a variance is zero or a correlation one
     notes: tuple[str, ...]  # What a reader has to know
     level: float  # Coverage of the intervals
+    dof: str  # How degrees of freedom are counted for rows about scale: between_models or satterthwaite
     estimates: Estimates  # The fixed effects with their covariance
     solution: Solution | None  # The exact minimum, None for other engines
 
@@ -213,6 +230,7 @@ def fit_mixed(
     reml: bool = True,  # Restricted likelihood (for estimates), or the full one (to compare fixed effects)
     engine: str = "auto",  # auto, exact, statsmodels, mixedlm or least_squares
     level: float = 0.95,  # Coverage of the intervals, in (0, 1)
+    dof: str = "between_models",  # Degrees of freedom of rows about scale: between_models or satterthwaite
 ) -> Mixed:  # Estimates, variance components, and the question they answer
     """Fit a mixed-effects model of scores.
 
@@ -225,6 +243,8 @@ def fit_mixed(
             f"engine must be one of {', '.join(ENGINES)}, missing keep or complete, and level in (0, 1), got {engine!r}, "
             f"{missing!r} and {level}"
         )
+    if dof not in DOF:
+        raise ValueError(f"dof must be {' or '.join(DOF)}, got {dof!r}")
     spec = parse_formula(formula)
     prepared = prepare(choose(scores, metric=metric, task=task), spec, missing)
     if not prepared.frame.notna().all(axis=1).any():
@@ -233,7 +253,7 @@ def fit_mixed(
         )
     check_levels(prepared)
     estimates, solution = _run(prepared, engine, reml)
-    return _result(prepared, estimates, solution, reml, level)
+    return _result(prepared, estimates, solution, reml, level, dof)
 
 # %% ../nbs/62_mixed.ipynb #41530c8f
 def _run(
@@ -287,17 +307,18 @@ def _result(
     solution: Solution | None,  # The exact minimum if there is one
     reml: bool,  # Restricted likelihood, or the full one
     level: float,  # Coverage of the intervals
+    dof: str,  # How degrees of freedom are counted for rows about scale
 ) -> Mixed:  # The result
     "Put a result together."
     formula, frame = prepared.formula, prepared.frame
     question = question_of(formula, prepared.model is not None)
     levels = _count_levels(prepared)
-    strata = _strata(estimates, solution, question)
+    strata = _strata(estimates, solution, question, dof)
     table = _effects(estimates, strata, levels, level)
     notes = (*prepared.notes, *_warnings(question, estimates, table, levels))
     return Mixed(
         question, formula, estimates.engine, table, estimates.components, estimates.sigma, estimates.criterion, reml,
-        estimates.rows, len(frame) - estimates.rows, levels, estimates.singular, notes, level, estimates, solution,
+        estimates.rows, len(frame) - estimates.rows, levels, estimates.singular, notes, level, dof, estimates, solution,
     )  # fmt: skip
 
 # %% ../nbs/62_mixed.ipynb #1a0c95d8
@@ -339,8 +360,10 @@ def _scope(
     general = table[table["question"] == "scale_in_general"]
     size = [n for n in table["term"] if {"log10p", "parameters"} & set(n.split(":"))]
     if len(general):
+        few = f"{models} models leave as few as {general['dof'].min():.1f} degrees of freedom"
+        counted = general["method"].str.endswith("between models").all()
         return [
-            f"Models are the sample: {models} models leave as few as {general['dof'].min():.1f} degrees of freedom."
+            f"Models are the sample: {few}, counted {'between models' if counted else 'by Satterthwaite'}."
         ]
     if question == "scale_in_general":
         return ["As models seem not to vary, every row rests on items alone and speaks of these models only."]

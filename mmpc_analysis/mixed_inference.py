@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .exact_mixed import Problem, Solution, bordered, set_up, solve, unpack, values_at
+from .exact_mixed import Problem, Solution, bordered, set_up, solve, unpack
 from .formulas import design, factor_levels
-from .mixed import Mixed, model_stratum, models_seem_equal
+from .mixed import Mixed, errors_of, method_of
 from .mixed_engines import coefficients, satterthwaite
 from .mixed_variances import bootstrap_intervals, profile_intervals
 from .tables import EFFECTS, validate
@@ -43,11 +43,9 @@ def _grid(
     values = [
         v if v is not None else [at.get(n, np.average(cells[n], weights=weights))] for n, v in levels.items()
     ]
-    return (
-        pd.MultiIndex.from_product(values, names=names).to_frame(index=False)
-        if names
-        else pd.DataFrame(index=[0])
-    )
+    if not names:
+        return pd.DataFrame(index=[0])
+    return pd.MultiIndex.from_product(values, names=names).to_frame(index=False)
 
 # %% ../nbs/63_mixed_inference.ipynb #3f9570fe
 def _check_names(
@@ -93,64 +91,45 @@ def contrasts(
     """
     from scipy.stats import t
 
-    solution = _minimum(fit)
-    values, covariance = coefficients(solution)
     rows = np.asarray(rows, dtype=np.float64)
-    estimate, error = rows @ values, np.sqrt(((rows @ covariance) * rows).sum(1))
-    dof = satterthwaite(solution, rows)
-    error, dof = _of_models(fit, rows, error, dof)
+    estimate = rows @ coefficients(_minimum(fit))[0]
+    error, dof, about = _errors(fit, rows)
     reach = t.ppf((1 + fit.level) / 2, dof) * error
-    table = {
-        "question": fit.question,
-        "term": terms,
-        "estimate": estimate,
-        "low": estimate - reach,
-        "high": estimate + reach,
-    }
-    table |= {"p_value": 2 * t.sf(np.abs(estimate / error), dof), "n": _units(fit), "method": fit.engine}
+    table = {"question": np.where(about, fit.question, "these_models"), "term": terms, "estimate": estimate}
+    table |= {"low": estimate - reach, "high": estimate + reach}
+    table |= {"p_value": 2 * t.sf(np.abs(estimate / error), dof), "n": [_units(fit, a) for a in about]}
+    table |= {"method": [method_of(fit.engine, a and _general(fit), fit.dof) for a in about]}
     return validate(pd.DataFrame(table | {"standard_error": error, "dof": dof}), EFFECTS)
 
 # %% ../nbs/63_mixed_inference.ipynb #032d9f60
-def _of_models(
+def _errors(
     fit: Mixed,  # A fitted model
     rows: np.ndarray,  # (c, p) Linear combinations of the coefficients
-    error: np.ndarray,  # (c,) Standard errors of the mixed model
-    dof: np.ndarray,  # (c,) Degrees of freedom of the mixed model
-) -> tuple[np.ndarray, np.ndarray]:  # (c,) standard errors and (c,) degrees of freedom
-    "Where models seem not to vary, the error that the spread of their means gives."
+) -> tuple[
+    np.ndarray, np.ndarray, np.ndarray
+]:  # (c,) standard errors, (c,) degrees of freedom, (c,) whether a row keeps the fit's question
+    "Standard errors and degrees of freedom that suit the question."
     solution = _minimum(fit)
-    equal = fit.question == "scale_in_general" and models_seem_equal(fit.estimates)
-    exact = model_stratum(solution) if equal else None
-    if exact is None:
-        return error, dof
-    pure, covariance, rest = exact
-    share = _share_of_models(solution)
-    first = int(np.flatnonzero(pure)[0])
-    spread = covariance[first, first] / share[first, first]
-    own = ((rows @ share) * rows).sum(1) * spread
-    noise = solution.sigma**2 / solution.problem.data.counts.sum()
-    variance = error**2 + own * (1 - noise / spread)
-    return np.sqrt(variance), variance**2 / (own**2 / rest + (variance - own) ** 2 / dof)
+    if _general(fit):
+        return errors_of(solution, rows, fit.dof)
+    error = np.sqrt(((rows @ coefficients(solution)[1]) * rows).sum(1))
+    return error, satterthwaite(solution, rows), np.full(len(rows), True)
 
-# %% ../nbs/63_mixed_inference.ipynb #38afedb5
-def _share_of_models(
-    solution: Solution,  # A minimum of the exact engine
-) -> np.ndarray:  # (p, p) What a unit of the models' variance adds to the coefficients' covariance
-    "How the coefficients' covariance grows with the models' variance."
-    problem, roots = solution.problem, unpack(solution.problem, solution.theta[None])
-    every = zip((*problem.inner, *problem.outer), roots, strict=True)
-    more = [r + abs(b.basis[0, 0]) if b.term.group == ("model",) else r for b, r in every]
-    gain = values_at(problem, more).covariance[0] - values_at(problem, roots).covariance[0]
-    back = np.linalg.inv(problem.triangle)
-    return back @ gain @ back.T
+# %% ../nbs/63_mixed_inference.ipynb #f1baca5a
+def _general(
+    fit: Mixed,  # A fitted model
+) -> bool:  # Whether models are a sample in it
+    "Whether a fit is about scale in general."
+    return fit.question == "scale_in_general"
 
 # %% ../nbs/63_mixed_inference.ipynb #d1aaaa76
 def _units(
     fit: Mixed,  # A fitted model
+    about: bool = True,  # Whether a row keeps the fit's question
 ) -> int:  # Models where the question is scale in general, items otherwise
-    "How many units a fit's question rests on."
+    "How many units a row rests on."
     return fit.levels.get(
-        "model" if fit.question == "scale_in_general" else "item", len(_minimum(fit).problem.data.units)
+        "model" if about and _general(fit) else "item", len(_minimum(fit).problem.data.units)
     )
 
 # %% ../nbs/63_mixed_inference.ipynb #970fced5
@@ -209,10 +188,10 @@ def variance_intervals(
 # %% ../nbs/63_mixed_inference.ipynb #cce8945a
 def intraclass(
     fit: Mixed,  # A fitted model with random levels only
-) -> pd.DataFrame:  # group and share, which add up to 1 with the residual's
-    """Share of the random variance at each grouping factor.
+) -> pd.DataFrame:  # question, group, share, low and high; the shares add up to 1 with the residual's
+    """Share of the random variance at each grouping factor, with an interval.
 
-    Source: Nakagawa, Johnson & Schielzeth (2017), doi:10.1098/rsif.2017.0213.
+    Source: Nakagawa, Johnson & Schielzeth (2017), doi:10.1098/rsif.2017.0213; Newcombe (2016), doi:10.1177/0962280213502144.
     """
     sd = fit.components.query("kind == 'sd'")
     if not sd["term"].isin(["(Intercept)", ""]).all():
@@ -220,45 +199,75 @@ def intraclass(
             f"{fit.formula} has random slopes, with which the share of variance depends on the place; there is no one number"
         )
     share = sd["value"] ** 2 / (sd["value"] ** 2).sum()
-    return pd.DataFrame({"question": fit.question, "group": sd["group"], "share": share})
+    table = pd.DataFrame({"question": fit.question, "group": sd["group"], "share": share})
+    known = profile_intervals(_minimum(fit), fit.level).set_index("group").loc[sd["group"]]
+    low, high = _share_bounds(*(known[c].to_numpy() ** 2 for c in ("estimate", "low", "high")))
+    return table.assign(low=low, high=high)
+
+# %% ../nbs/63_mixed_inference.ipynb #3036760b
+def _share_bounds(
+    value: np.ndarray,  # (c,) Variances
+    low: np.ndarray,  # (c,) Their lower bounds
+    high: np.ndarray,  # (c,) Their upper bounds
+) -> tuple[np.ndarray, np.ndarray]:  # (c,) lower and upper bounds of each one's share of all
+    "Bounds of shares from bounds of variances, by recovering variance estimates."
+    other, below, above = value.sum() - value, (value - low) ** 2, (high - value) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root, square = _root(value, other, below, above.sum() - above)
+        least = np.nan_to_num((value**2 - below) / (value * other + root), posinf=np.inf)
+        root, square = _root(value, other, above, below.sum() - below)
+        most = np.where(square > 0, (value * other + root) / square, np.inf)
+    return 1 - 1 / (1 + least), 1 - 1 / (1 + most)
+
+# %% ../nbs/63_mixed_inference.ipynb #9e982e2e
+def _root(
+    a: np.ndarray,  # (c,) Numerators
+    b: np.ndarray,  # (c,) Denominators
+    reach: np.ndarray,  # (c,) Squared distances of the numerators' bounds
+    against: np.ndarray,  # (c,) And of the denominators', on the other side
+) -> tuple[np.ndarray, np.ndarray]:  # (c,) root of the discriminant, and (c,) factor of the square
+    "Parts of the solution of (a - R b)^2 = reach + against R^2 for R."
+    square = b**2 - against
+    return np.sqrt(np.maximum((a * b) ** 2 - square * (a**2 - reach), 0)), square
 
 # %% ../nbs/63_mixed_inference.ipynb #7f89820e
 def random_effects(
     fit: Mixed,  # A fitted model
-) -> pd.DataFrame:  # group, level, term and value; units come last, in the order of their first score
-    """Best linear unbiased predictions of all random effects.
+) -> pd.DataFrame:  # group, level, term, value and sd; units come last, in the order of their first score
+    """Best linear unbiased predictions of all random effects, with their conditional standard deviations.
 
     Source: Robinson (1991), doi:10.1214/ss/1177011926.
     """
     solution = _minimum(fit)
-    problem, rows = solution.problem, []
-    spherical = _spherical(solution)
-    at, roots = 0, unpack(problem, solution.theta[None])
+    problem, roots = solution.problem, unpack(solution.problem, solution.theta[None])
+    spherical, covariance = _spherical(solution)
+    rows, at = [pd.DataFrame(columns=["group", "level", "term", "value", "sd"])], 0
     for block, root in zip(problem.outer, roots[len(problem.inner) :], strict=True):
         count, k = len(block.levels), len(block.names)
-        part = spherical[at : at + count * k].reshape(count, k) @ root[0].T
-        at += count * k
+        place = slice(at, at + count * k)
+        own = np.einsum("lalb->lab", covariance[place, place].reshape(count, k, count, k))
         names = [":".join(map(str, level)) for level in block.levels]
-        rows.append(_as_rows(block, names, part * problem.data.scale))
-    rows += _unit_effects(solution, _cell_residual(problem, roots, spherical))
-    return (
-        pd.concat(rows, ignore_index=True)
-        if rows
-        else pd.DataFrame(columns=["group", "level", "term", "value"])
-    )
+        rows.append(_as_rows(block, root[0], names, spherical[place].reshape(count, k), own, solution))
+        at += count * k
+    rows += _unit_effects(solution, _cell_residual(problem, roots, spherical), covariance)
+    return pd.concat([r for r in rows if len(r)] or rows, ignore_index=True)
 
 # %% ../nbs/63_mixed_inference.ipynb #d4046aee
 def _as_rows(
     block,  # A random term as matrices
+    root: np.ndarray,  # (k, k) Its relative root
     names: list,  # (L,) Names of its levels
-    values: np.ndarray,  # (L, k) Effects in the internal basis, on the scale of the scores
-) -> pd.DataFrame:  # group, level, term and value
+    values: np.ndarray,  # (L, k) Effects before their root, in scales
+    covariance: np.ndarray,  # (L, k, k) Their conditional covariance, in residual variances
+    solution: Solution,  # Whose effects they are
+) -> pd.DataFrame:  # group, level, term, value and sd
     "Predicted effects of one term as rows."
-    original = np.linalg.solve(block.basis, values.T).T
-    table = pd.DataFrame(original, columns=list(block.names)).assign(level=names)
-    return table.melt("level", var_name="term").assign(group=":".join(block.term.group))[
-        ["group", "level", "term", "value"]
-    ]
+    turn = np.linalg.solve(block.basis, root)
+    effects = values @ turn.T * solution.problem.data.scale
+    spread = np.sqrt(np.einsum("ij,ljk,ik->li", turn, covariance, turn)) * solution.sigma
+    count, k = effects.shape
+    columns = {"group": ":".join(block.term.group), "level": names * k, "term": np.repeat(block.names, count)}
+    return pd.DataFrame(columns | {"value": effects.T.ravel(), "sd": spread.T.ravel()})
 
 # %% ../nbs/63_mixed_inference.ipynb #61bac2f2
 def _cell_residual(
@@ -267,14 +276,19 @@ def _cell_residual(
     spherical: np.ndarray,  # (q + p,) Outer random effects before their roots, then what is added to least squares
 ) -> np.ndarray:  # (G, M) Expected mean score of each cell, in scales
     "What fixed and outer random effects say of each cell."
-    shape, p = problem.data.seen.shape, len(problem.names)
-    held = problem.fixed @ (problem.start + spherical[-p:]) if p else np.zeros(shape)
-    at = 0
-    for block, root in zip(problem.outer, roots[len(problem.inner) :], strict=True):
-        wide = (block.columns @ root[0]).reshape(*shape, -1)
-        held = held + wide @ spherical[at : at + wide.shape[-1]]
-        at += wide.shape[-1]
-    return held
+    p = len(problem.names)
+    held = problem.fixed @ (problem.start + spherical[-p:]) if p else 0.0
+    return held + _outer_columns(problem, roots) @ spherical[: len(spherical) - p]
+
+
+def _outer_columns(
+    problem: Problem,  # Matrices of the formula
+    roots: list[np.ndarray],  # (1, k, k) for each random term
+) -> np.ndarray:  # (G, M, q) Columns of the outer random effects, times their roots
+    "Columns of the random effects that are not over the unit."
+    shape, pairs = problem.data.seen.shape, zip(problem.outer, roots[len(problem.inner) :], strict=True)
+    parts = [(b.columns @ r[0]).reshape(*shape, -1) for b, r in pairs]
+    return np.concatenate([np.zeros((*shape, 0)), *parts], -1)
 
 # %% ../nbs/63_mixed_inference.ipynb #b5d53411
 def _shift(
@@ -287,29 +301,42 @@ def _shift(
 # %% ../nbs/63_mixed_inference.ipynb #23eb2744
 def _spherical(
     solution: Solution,  # A minimum of the exact engine
-) -> np.ndarray:  # (q + p,) Outer random effects before their roots, then what is added to least squares
-    "Solve the bordered system for all effects."
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (q + p,) outer random effects before their roots, then what is added to least squares; (q, q)
+    "Solve the bordered system for all effects, and give the conditional covariance of the random ones."
     triangle = bordered(solution.problem, unpack(solution.problem, solution.theta[None]))[0][0]
-    return np.linalg.solve(triangle[:-1, :-1].T, triangle[-1, :-1])
+    q = len(triangle) - 1 - len(solution.problem.names)
+    inverse = np.linalg.inv(triangle[:q, :q])
+    return np.linalg.solve(triangle[:-1, :-1].T, triangle[-1, :-1]), inverse.T @ inverse
 
 # %% ../nbs/63_mixed_inference.ipynb #ed2bcdfc
 def _unit_effects(
     solution: Solution,  # A minimum of the exact engine
     held: np.ndarray,  # (G, M) What fixed and outer random effects say, in scales
+    covariance: np.ndarray,  # (q, q) Conditional covariance of outer random effects, in residual variances
 ) -> list[pd.DataFrame]:  # One table per random term over the unit
     "Predicted effects of the units, from their own scores."
     problem, data = solution.problem, solution.problem.data
-    roots = unpack(problem, solution.theta[None])[: len(problem.inner)]
-    if not roots:
+    roots = unpack(problem, solution.theta[None])
+    pairs = list(zip(problem.inner, roots, strict=False))
+    if not pairs:
         return []
-    wide = np.concatenate([b.columns @ r[0] for b, r in zip(problem.inner, roots, strict=True)], -1)
+    wide = np.concatenate([b.columns @ r[0] for b, r in pairs], -1)
     rest = np.nan_to_num(data.table + _shift(problem) - held[data.group])
-    inside = np.linalg.solve(wide.swapaxes(-1, -2) @ wide + np.eye(wide.shape[-1]), wide.swapaxes(-1, -2))
+    alone = np.linalg.inv(wide.swapaxes(-1, -2) @ wide + np.eye(wide.shape[-1]))
+    inside = alone @ wide.swapaxes(-1, -2)
+    through = inside @ _outer_columns(problem, roots)
+    spread = alone + through @ covariance @ through.swapaxes(-1, -2)
     effects, at, tables = np.einsum("ukm,um->uk", inside[data.group], rest), 0, []
-    for block, root in zip(problem.inner, roots, strict=True):
-        k = len(block.names)
-        tables.append(_as_rows(block, list(data.units), effects[:, at : at + k] @ root[0].T * data.scale))
-        at += k
+    for block, root in pairs:
+        own = slice(at, at + len(block.names))
+        tables.append(
+            _as_rows(
+                block, root[0], list(data.units), effects[:, own], spread[data.group, own, own], solution
+            )
+        )
+        at = own.stop
     return tables
 
 # %% ../nbs/63_mixed_inference.ipynb #21d505eb
@@ -389,7 +416,7 @@ def residuals(
     "Residuals of a fit, by unit and column."
     solution = _minimum(fit)
     problem, roots = solution.problem, unpack(solution.problem, solution.theta[None])
-    held = _cell_residual(problem, roots, _spherical(solution))
+    held = _cell_residual(problem, roots, _spherical(solution)[0])
     rest = problem.data.table + _shift(problem) - held[problem.data.group]
     sigma = np.eye(rest.shape[1]) + sum(
         (b.columns @ r[0]) @ (b.columns @ r[0]).swapaxes(-1, -2)
@@ -401,12 +428,8 @@ def residuals(
 
 # %% ../nbs/63_mixed_inference.ipynb #4bfdb51a
 SIGNS = (
-    "skewness",
-    "excess kurtosis",
-    "largest over smallest spread",
-    "share at the bounds",
-    "fitted beyond the bounds",
-)
+    "skewness", "excess kurtosis", "largest over smallest spread", "share at the bounds", "fitted beyond the bounds",
+)  # fmt: skip
 
 # %% ../nbs/63_mixed_inference.ipynb #74ea6bdb
 def diagnose(

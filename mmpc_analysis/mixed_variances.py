@@ -6,15 +6,27 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from .exact_mixed import Problem, Solution, blocks, solve, unpack, values_at
-from .mixed_engines import coefficients, exact_estimates
+from mmpc_analysis.exact_mixed import (
+    Block,
+    Problem,
+    Solution,
+    blocks,
+    bordered,
+    diagonal,
+    solve,
+    unpack,
+    values_at,
+)  # fmt: skip
+from .mixed_engines import coefficients, component_table
 
 # %% auto #0
-__all__ = ['FAR', 'simulate_problem', 'bootstrap', 'profile_intervals', 'bootstrap_intervals']
+__all__ = ['FAR', 'RAISED', 'ZERO', 'simulate_problem', 'bootstrap', 'bartlett_factor', 'profile_intervals',
+           'bootstrap_intervals', 'Stratum', 'is_of_models', 'model_stratum']
 
 # %% ../nbs/61_mixed_variances.ipynb #598fdab1
 def _roots_of_groups(
@@ -92,12 +104,23 @@ def bootstrap(
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
     rng, rows = np.random.default_rng(seed), []
+    start = np.where(diagonal(solution.problem), np.maximum(solution.theta, 1e-2), solution.theta)
     for _ in range(draws):
-        found = exact_estimates(solve(simulate_problem(solution, rng), starts=(1.0,)))
-        rows.append([*found.components["value"], *found.values])
-    fitted = exact_estimates(solution)
-    names = [_name(row) for row in fitted.components.itertuples()]
-    return pd.DataFrame(rows, columns=[*names, *fitted.names])
+        found = solve(simulate_problem(solution, rng), starts=(start,))
+        rows.append([*_components(found)["value"], *coefficients(found)[0]])
+    names = [_name(row) for row in _components(solution).itertuples()]
+    return pd.DataFrame(rows, columns=[*names, *solution.problem.names])
+
+# %% ../nbs/61_mixed_variances.ipynb #b5dff4bd
+def _components(
+    solution: Solution,  # A minimum of the exact engine
+) -> pd.DataFrame:  # group, term, other, kind and value
+    "Variance components of a minimum, in the order of the formula."
+    problem, parts = solution.problem, {}
+    for block, root in zip(blocks(problem), unpack(problem, solution.theta[None]), strict=True):
+        half = np.linalg.solve(block.basis, root[0]) * solution.sigma
+        parts[problem.formula.random.index(block.term)] = (block.term, block.names, half @ half.T)
+    return component_table([parts[k] for k in sorted(parts)], solution.sigma)
 
 # %% ../nbs/61_mixed_variances.ipynb #48bfb435
 def _name(
@@ -105,6 +128,39 @@ def _name(
 ) -> str:  # Such as `sd item (Intercept)`
     "What to call a variance component."
     return " ".join(p for p in (row.kind, row.group, row.term, row.other) if p)
+
+# %% ../nbs/61_mixed_variances.ipynb #041f2e6d
+def _freedom(
+    problem: Problem,  # Matrices of the formula
+    block: Block,  # A random term that holds one effect
+) -> int:  # Degrees of freedom, at least 1
+    "Levels of a random effect that the fixed effects leave free."
+    if block.levels:
+        wide, fixed, levels = (
+            block.columns[problem.data.seen][..., 0],
+            problem.fixed[problem.data.seen],
+            block.levels,
+        )
+        left = fixed - wide @ np.linalg.lstsq(wide, fixed, rcond=None)[0]
+    else:
+        wide, fixed, levels = block.columns, problem.fixed, problem.data.units
+        part = wide.swapaxes(-1, -2) @ fixed / (wide**2).sum((-1, -2))[:, None, None]
+        left = (fixed - wide @ part).reshape(-1, fixed.shape[-1])
+    size = np.sqrt((problem.fixed**2).sum((0, 1)))
+    rank = (np.linalg.svd(left / size, compute_uv=False) > 1e-8).sum()
+    return max(len(levels) - (left.shape[1] - int(rank)), 1)
+
+# %% ../nbs/61_mixed_variances.ipynb #6c72a099
+def bartlett_factor(
+    dof: float,  # Degrees of freedom of a variance
+) -> float:  # At least 1
+    """How much a likelihood ratio of a variance exceeds its chi-square on average.
+
+    Source: Bartlett (1937), doi:10.1098/rspa.1937.0109.
+    """
+    from scipy.special import digamma
+
+    return float(dof * (np.log(dof / 2) - digamma(dof / 2))) if dof < 1e6 else 1.0
 
 # %% ../nbs/61_mixed_variances.ipynb #096b7a39
 def _held(
@@ -141,15 +197,37 @@ def _free_slope(
     k, step = len(free), np.maximum(1e-5 * np.abs(values), 1e-6 * whole[-1])
     points = np.tile(whole, (2 * k + 1, 1))
     points[:, free] = values  # A standard deviation below zero is one above it
-    points[1 : k + 1, free] += np.diag(step)
-    points[k + 1 :, free] -= np.diag(step)
+    points[1:, free] += np.vstack([np.diag(step), -np.diag(step)])
     found = values_at(problem, unpack(problem, points[:, :-1] / points[:, -1:])).at(points[:, -1])
     return found[0], (found[1 : k + 1] - found[k + 1 :]) / (2 * step)
+
+# %% ../nbs/61_mixed_variances.ipynb #a347c330
+def _mean_square(
+    problem: Problem,  # Matrices of the formula
+    roots: list[np.ndarray],  # (1, k, k) for each random term, at the fit
+    place: int,  # Which random term, with one effect
+    sigma: float,  # Residual standard deviation, in scales
+) -> tuple[float, float]:  # Noise in a level of it, and mean square of its levels, in residual variances
+    "The noise from which a variance has to stand out, and how far the levels do."
+    block, here = blocks(problem)[place], float(roots[place][0, 0, 0] ** 2)
+    each = problem.data.counts[:, None] * (block.columns**2).sum(tuple(range(2, block.columns.ndim)))
+    step = 0.02 * max(here, (len(block.levels) or len(problem.data.units)) / each.sum())
+    points = [np.repeat(r, 3, axis=0) for r in roots]
+    points[place] = np.sqrt(here + step * np.arange(3.0))[:, None, None]
+    low, middle, high = values_at(problem, points).at(np.full(3, sigma))
+    first, second = (high - low) / (2 * step), (low - 2 * middle + high) / step**2
+    dof = _freedom(problem, block)
+    inverse = (first + np.sqrt(max(first**2 + dof * second, 0.0))) / dof
+    if not inverse > 0:
+        return 0.0, here
+    noise = max(1 / inverse - here - step, 0.0)
+    return noise, here + noise if here > 0 else max((1 - first / (dof * inverse)) / inverse, 0.0)
 
 # %% ../nbs/61_mixed_variances.ipynb #c949d58c
 def profile_intervals(
     solution: Solution,  # A minimum of the exact engine whose random terms hold one effect each
     level: float = 0.95,  # Coverage, in (0, 1)
+    corrected: bool = True,  # Allow for few levels and for an estimate of zero; False gives the bounds of lme4
 ) -> pd.DataFrame:  # group, term, other, kind, estimate, low and high of every standard deviation
     """Profile-likelihood intervals of standard deviations, on the fit's own criterion.
 
@@ -164,15 +242,33 @@ def profile_intervals(
         )
     sigma = solution.sigma / problem.data.scale
     best = np.append(solution.theta * sigma, sigma)
-    limit, units = _least_and_units(problem, best)
-    limit += chi2.ppf(level, 1)
+    least, units = _least_and_units(problem, best)
     inside = np.append([1 / abs(b.basis[0, 0]) for b in blocks(problem)], 1.0) * problem.data.scale
     rows = []
     for place, block in enumerate([*blocks(problem), None]):
-        low, high = (_edge(problem, place, best, units, limit, up) for up in (False, True))
+        rise, floor = chi2.ppf(level, 1), 0.0
+        if corrected and block:
+            rise, floor = _corrected(solution, place, rise)
+        low, high = (_edge(problem, place, best, units, least, rise, up) for up in (False, True))
+        high = max(high, floor)
         group, term = (":".join(block.term.group), block.names[0]) if block else ("residual", "")
         rows.append((group, term, "", "sd", *(np.array([best[place], low, high]) * inside[place])))
     return pd.DataFrame(rows, columns=["group", "term", "other", "kind", "estimate", "low", "high"])
+
+# %% ../nbs/61_mixed_variances.ipynb #1b02e83b
+def _corrected(
+    solution: Solution,  # A minimum of the exact engine
+    place: int,  # Which random term
+    rise: float,  # Quantile of a chi-square
+) -> tuple[float, float]:  # By how much the criterion may rise, and smallest upper bound in scales
+    "A rise that allows for few levels, and for a variance that would be below zero."
+    problem, sigma = solution.problem, solution.sigma / solution.problem.data.scale
+    roots, dof = unpack(problem, solution.theta[None]), _freedom(problem, blocks(problem)[place])
+    rise *= bartlett_factor(dof)
+    noise, square = _mean_square(problem, roots, place, sigma)
+    if roots[place][0, 0, 0] > 0 or not 0 < square < noise:
+        return rise, 0.0
+    return rise - dof * (np.log(noise / square) + square / noise - 1), np.sqrt(noise) * sigma
 
 # %% ../nbs/61_mixed_variances.ipynb #18f06342
 def _least_and_units(
@@ -195,33 +291,51 @@ def _edge(
     place: int,  # Which parameter
     best: np.ndarray,  # (k + 1,) Standard deviations at the minimum
     units: np.ndarray,  # (k + 1,) How far each may be off
-    limit: float,  # Criterion that is just not contradicted
+    least: float,  # Criterion at the minimum
+    rise: float,  # By how much it may rise
     up: bool,  # Whether the upper edge is wanted
 ) -> float:  # Standard deviation, in scales
-    "Where the profile crosses the limit."
+    "Where the profile has risen that far; its square root is close to a line, on which roots are found quickly."
     from scipy.optimize import brentq
 
     def over(sd):
-        return _held(problem, place, sd, best, units) - limit
+        gain = _held(problem, place, sd, best, units) - least if sd != here else 0.0
+        return np.sqrt(max(gain, 0.0)) - np.sqrt(rise)
 
     here, unit = best[place], units[place]
     if not up:
-        least = max(here - FAR * unit, 0.5 * here if place == len(best) - 1 else 0.0)
-        return 0.0 if here == 0 or over(least) < 0 else brentq(over, least, here, xtol=1e-5 * unit, rtol=1e-9)
+        lowest = max(here - FAR * unit, 0.5 * here if place == len(best) - 1 else 0.0)
+        return (
+            0.0 if here == 0 or over(lowest) < 0 else brentq(over, lowest, here, xtol=1e-5 * unit, rtol=1e-9)
+        )
+    if rise <= 0:
+        return here
     reach = 2 * unit
     while over(here + reach) < 0:
         reach *= 2
     return brentq(over, here, here + reach, xtol=1e-5 * unit, rtol=1e-9)
 
-# %% ../nbs/61_mixed_variances.ipynb #a347c330
-def _turned(
-    estimate: np.ndarray,  # (c,) Fitted standard deviations
-    low: np.ndarray,  # (c,) Lower quantiles of drawn ones
-    high: np.ndarray,  # (c,) Upper quantiles of drawn ones
-) -> list[np.ndarray]:  # (c,) lower and upper bounds
-    "Turn the ratio of drawn to fitted round, to see how far the truth may lie from the fit."
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return [np.nan_to_num(estimate**2 / edge, posinf=np.inf) for edge in (high, low)]
+# %% ../nbs/61_mixed_variances.ipynb #84d0b297
+RAISED = 100  # Multiple of the noise that a variance has at least in drawn tables
+
+# %% ../nbs/61_mixed_variances.ipynb #8427976f
+def _raised(
+    solution: Solution,  # A minimum of the exact engine
+) -> tuple[
+    Solution, dict
+]:  # The same with small variances raised; noise and mean square of each term, in squared scores
+    "A fit in which every variance shows."
+    problem, theta, squares = solution.problem, solution.theta.copy(), {}
+    roots, at = unpack(problem, solution.theta[None]), 0
+    for place, block in enumerate(blocks(problem)):
+        k = len(block.names)
+        if k == 1:
+            known = np.array(_mean_square(problem, roots, place, solution.sigma / problem.data.scale))
+            theta[at] = np.sqrt(max(theta[at] ** 2, RAISED * known[0]))
+            group = ":".join(block.term.group)
+            squares[group, block.names[0]] = known * (solution.sigma / block.basis[0, 0]) ** 2
+        at += k * (k + 1) // 2
+    return dataclasses.replace(solution, theta=theta), squares
 
 # %% ../nbs/61_mixed_variances.ipynb #ab98aad5
 def bootstrap_intervals(
@@ -230,12 +344,96 @@ def bootstrap_intervals(
     seed: int = 0,  # Seed of the draws
     level: float = 0.95,  # Coverage, in (0, 1)
 ) -> pd.DataFrame:  # group, term, other, kind, estimate, low and high of every variance component
-    "Parametric-bootstrap intervals of variance components: basic on the log scale for standard deviations, percentile for correlations."
-    drawn, tails = bootstrap(solution, draws, seed), [(1 - level) / 2, (1 + level) / 2]
-    table = exact_estimates(solution).components.rename(columns={"value": "estimate"})
-    low, high = np.nanquantile(drawn.to_numpy()[:, : len(table)], tails, axis=0)
-    turned = _turned(table["estimate"].to_numpy(), low, high)
-    turned[0] = np.where(low > 0, turned[0], 0.0)
-    sd = (table["kind"] == "sd").to_numpy() & (table["estimate"] > 0).to_numpy()
-    edges = [np.where(sd, t, e) for t, e in zip(turned, (low, high), strict=True)]
-    return table.assign(low=np.nan_to_num(edges[0]), high=edges[1])
+    "Parametric-bootstrap intervals of variance components: a turned-round ratio for standard deviations, percentiles for correlations."
+    (raised, squares), tails = _raised(solution), np.array([(1 - level) / 2, (1 + level) / 2])
+    table = _components(solution).rename(columns={"value": "estimate"})
+    drawn = bootstrap(raised, draws, seed).to_numpy()[:, : len(table)]
+    truth = _components(raised)["value"].to_numpy()
+    own = [squares.get((r.group, r.term), (0.0, r.estimate**2)) for r in table.itertuples()]
+    floor, square = np.array(own).T
+    sd = (table["kind"] == "sd").to_numpy() & (truth > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (drawn**2 + floor) / (truth**2 + floor)
+        edge = np.nanquantile(ratio, tails[::-1], axis=0, method="weibull")
+        turned = np.sqrt(np.maximum(square / edge - floor, [np.zeros(len(floor)), floor]))
+    low, high = np.where(sd, turned, np.nanquantile(drawn, tails, axis=0, method="weibull"))
+    return table.assign(low=np.nan_to_num(low), high=high)
+
+# %% ../nbs/61_mixed_variances.ipynb #ca6b6f20
+def _levels_of_models(
+    solution: Solution,  # A minimum of the exact engine
+    place: int,  # Place of the random level of models
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (nu,) levels of models in independent directions, scales; (nu,) their noise, residual variances
+    "What the scores say of models beyond all fixed effects, if nothing is assumed of their variance."
+    problem, roots = solution.problem, unpack(solution.problem, solution.theta[None])
+    roots[place] = np.ones((1, 1, 1))
+    root = bordered(problem, roots)[0][0]
+    whole, sizes = root @ root.T, [b.columns.shape[2] * b.columns.shape[3] for b in problem.outer]
+    before = sum(sizes[: place - len(problem.inner)])
+    own = np.arange(before, before + sizes[place - len(problem.inner)])
+    whole[own, own] -= 1
+    rest = np.setdiff1d(np.arange(len(whole) - 1), own)
+    left = whole - whole[:, rest] @ np.linalg.solve(whole[np.ix_(rest, rest)], whole[rest])
+    value, vectors = np.linalg.eigh(left[np.ix_(own, own)])
+    free = value > 1e-9 * np.abs(np.diag(whole)[own]).max()
+    return vectors[:, free].T @ left[own, -1] / value[free], 1 / value[free]
+
+# %% ../nbs/61_mixed_variances.ipynb #cd3e26e1
+@dataclass(frozen=True, slots=True, eq=False)
+class Stratum:
+    "The part of a fit's error that rests on its models."
+
+    share: np.ndarray  # (p, p) What the coefficients' covariance gains for each unit of the models' variance
+    own: float  # The models' variance as fitted
+    fitted: float  # Variance of a model's level as the scores show it: its own and the noise, as fitted
+    variance: float  # The same, but as the levels spread where the models' variance is fitted as zero
+    dof: float  # Its degrees of freedom
+
+# %% ../nbs/61_mixed_variances.ipynb #6bd3dec9
+ZERO = 1e-4  # Standard deviations below this share of the residual's count as zero, as in lme4
+
+# %% ../nbs/61_mixed_variances.ipynb #aa976f7c
+def is_of_models(
+    group: tuple[str, ...],  # Columns of a grouping factor
+) -> bool:  # Whether its levels are models
+    "Whether a factor's levels are models: by name, or named within their families."
+    return "model" in group and set(group) <= {"model", "family"}
+
+# %% ../nbs/61_mixed_variances.ipynb #64016ee8
+def model_stratum(
+    solution: Solution,  # A minimum of the exact engine
+) -> Stratum | None:  # None where models are not a random level, or leave no degrees of freedom
+    """What a fit's errors owe to the spread of its models.
+
+    Source: Snedecor & Cochran (1989), Statistical Methods, chapter 13, on the choice of the error term.
+    """
+    problem, inner = solution.problem, len(solution.problem.inner)
+    places = [k for k, b in enumerate(blocks(problem)) if is_of_models(b.term.group)]
+    if len(places) != 1 or places[0] < inner or blocks(problem)[places[0]].names != ("(Intercept)",):
+        return None
+    levels, noise = _levels_of_models(solution, places[0])
+    if not len(levels):
+        return None
+    unit, variance = abs(blocks(problem)[places[0]].basis[0, 0]), solution.sigma**2
+    own = (unpack(problem, solution.theta[None])[places[0]][0, 0, 0] / unit) ** 2 * variance
+    fitted = own + noise.mean() * variance / unit**2
+    spread = (levels**2).mean() * (problem.data.scale / unit) ** 2
+    share = _share(solution, places[0], fitted)
+    return Stratum(share, own, fitted, spread if own < ZERO**2 * variance else fitted, float(len(levels)))
+
+# %% ../nbs/61_mixed_variances.ipynb #8c21c02b
+def _share(
+    solution: Solution,  # A minimum of the exact engine
+    place: int,  # Place of the random level of models
+    more: float,  # By how much to let their variance grow
+) -> np.ndarray:  # (p, p) What a unit of the models' variance adds to the coefficients' covariance
+    "How the coefficients' covariance grows with the models' variance."
+    problem, sigma = solution.problem, solution.sigma
+    roots = unpack(problem, solution.theta[None])
+    wider = list(roots)
+    wider[place] = np.sqrt(roots[place] ** 2 + more * (blocks(problem)[place].basis[0, 0] / sigma) ** 2)
+    gain = values_at(problem, wider).covariance[0] - values_at(problem, roots).covariance[0]
+    back = np.linalg.inv(problem.triangle)
+    return back @ gain @ back.T * sigma**2 / more

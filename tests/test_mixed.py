@@ -153,6 +153,45 @@ def test_models_as_the_unit_is_least_squares_of_their_means(seed, sd):
         assert row.loc[name, "dof"] == pytest.approx(2, abs=1e-2)
 
 
+@pytest.mark.parametrize(
+    "stored", [f for f in LME4["fits"] if f["reml"] and "(1|model)" in f["formula"].replace(" ", "")],
+    ids=lambda f: f"{f['name']} {f['formula']}",
+)  # fmt: skip
+def test_lmertests_degrees_of_freedom_are_to_be_had_by_name(stored):
+    "By name in every row; and by default wherever a row rests on models or on items alone, unless models seem equal."
+    frame = table_of(stored["name"])
+    named = fit_mixed(frame, stored["formula"], dof="satterthwaite").table
+    order = [stored["term"].index(r_name(name)) for name in named["term"]]
+    dof = np.array(stored["dof"], dtype=float)[order]
+    np.testing.assert_allclose(named["dof"], dof, rtol=0.01)
+    table = fit_mixed(frame, stored["formula"]).table
+    within = table["question"] == "these_models"
+    np.testing.assert_allclose(table["dof"][within], dof[within], rtol=0.01)
+    if not stored["singular"]:
+        np.testing.assert_allclose(table["dof"], dof, rtol=0.02)
+        np.testing.assert_allclose(table["standard_error"], named["standard_error"], rtol=1e-6)
+
+
+def test_models_named_within_families_are_models():
+    frame = simulate(20, 5, sd_model=0.02)
+    one, other = (
+        fit_mixed(frame, f"value ~ log10p*family + (1|item) + (1|{g})") for g in ("model", "family:model")
+    )
+    assert other.question == "scale_in_general"
+    assert one.table[["question", "n"]].equals(other.table[["question", "n"]])
+    for column in ("estimate", "standard_error", "dof"):
+        np.testing.assert_allclose(one.table[column], other.table[column], rtol=1e-6)
+
+
+def test_how_degrees_of_freedom_are_counted_is_said():
+    frame = simulate(30, 6, sd_model=0.0)
+    ours, theirs = (fit_mixed(frame, FORMULAS["C"], dof=d) for d in ("between_models", "satterthwaite"))
+    assert "counted between models" in ours.words and "counted between models" not in theirs.words
+    assert ours.table.set_index("term").loc["log10p", "method"] == "exact, between models"
+    clear = fit_mixed(simulate(30, 1, sd_model=0.05), FORMULAS["C"], dof="satterthwaite")
+    assert "counted by Satterthwaite" in clear.words
+
+
 def test_a_slope_of_these_models_says_so():
     assert "no evidence that scale matters in general" in fit_mixed(simulate(20, 1), FORMULAS["A"]).words
 

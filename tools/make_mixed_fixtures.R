@@ -13,6 +13,8 @@ fit <- function(job) {
   m <- lmer(as.formula(job$formula), d, REML = job$reml, control = control)
   s <- coef(summary(m))
   v <- as.data.frame(VarCorr(m))
+  effects <- as.data.frame(ranef(m, condVar = TRUE))
+  effects$grpvar <- as.character(effects$grpvar)
   bounds <- if (isTRUE(job$profile)) suppressMessages(confint(m, method = "profile", oldNames = FALSE, quiet = TRUE, devtol = 1e-7)) else NULL
   list(name = job$name, formula = job$formula, reml = job$reml, rows = nobs(m),
        criterion = if (job$reml) REMLcrit(m) else deviance(m),
@@ -20,7 +22,9 @@ fit <- function(job) {
        group = I(v$grp), first = I(v$var1), second = I(v$var2), sd = I(v$sdcor), singular = isSingular(m),
        profile = if (is.null(bounds)) NULL else lapply(split(bounds, rownames(bounds)), I),
        ranef = lapply(ranef(m, condVar = FALSE), function(r) lapply(head(r, 12), I)),
-       ranef_names = lapply(ranef(m, condVar = FALSE), function(r) I(head(rownames(r), 12))))
+       ranef_names = lapply(ranef(m, condVar = FALSE), function(r) I(head(rownames(r), 12))),
+       ranef_sd = lapply(split(effects, effects$grpvar), function(g) lapply(split(g, as.character(g$term)), function(h)
+         list(level = I(head(as.character(h$grp), 12)), sd = I(head(h$condsd, 12))))))
 }
 
 jobs <- fromJSON(args[1], simplifyDataFrame = FALSE)
