@@ -305,7 +305,7 @@ def test_parts_that_do_not_fit_are_refused(change, said):
 @pytest.mark.parametrize("policy", ["category_mean", "neighbours", "neigh_mean", "multi_hop"])
 def test_a_fill_says_what_it_needs(policy):
     shown = Shown(np.array(["a", "b"], dtype=object), np.array([[1.0], [np.nan]], np.float32))
-    with pytest.raises(ValueError, match="this fill needs (categories|other|purchases)"):
+    with pytest.raises(ValueError, match=r"this fill needs (categories|other|purchases)"):
         fill(shown, policy)
 
 
