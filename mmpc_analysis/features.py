@@ -8,36 +8,56 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from .tables import MODALITIES, TASKS, USABLE, hash_key, write_bytes
 
+if TYPE_CHECKING:
+    from mmpc_analysis.picture_encoders import PictureEncoder
+
 # %% auto #0
-__all__ = ['stored', 'keep', 'encode_once', 'text_features', 'picture_features', 'encode_width', 'ItemFeatures', 'item_features',
-           'completion_features']
+__all__ = ['stored', 'keep', 'encode_once', 'text_features', 'load_vit', 'picture_encoder', 'encode_width', 'picture_features',
+           'ItemFeatures', 'item_features', 'completion_features']
 
 # %% ../nbs/50_features.ipynb #89fddd2f
+def _digest(
+    fs: object,  # File system
+    path: str,  # Path of a file
+) -> str:  # Its SHA-256
+    "Hash a file without holding it."
+    found = hashlib.sha256()
+    with fs.open(path, "rb") as file:
+        while block := file.read(1 << 22):
+            found.update(block)
+    return found.hexdigest()
+
+# %% ../nbs/50_features.ipynb #5fbac927
 def _opened(
     fs: object,  # File system
     path: str,  # Path of an index
 ) -> tuple[list[str], np.ndarray] | None:  # Content hashes and their vectors, None where the pair is damaged
     "One array of stored vectors, memory-mapped where it lies on this machine."
+    from fsspec.implementations.local import LocalFileSystem
+
     try:
-        index = json.loads(fs.cat_file(path))
-        array = path.removesuffix(".json") + ".npy"
-        if hashlib.sha256(fs.cat_file(array)).hexdigest() != index["sha256"]:
+        index, stem = json.loads(fs.cat_file(path)), path.removesuffix(".json")
+        sound = os.path.basename(stem) == hash_key(index["sha256"], *index["contents"])
+        if not sound or _digest(fs, stem + ".npy") != index["sha256"]:
             return None
-        local = array if getattr(fs, "local_file", False) or "file" in fs.protocol else None
-        return index["contents"], np.load(local or io.BytesIO(fs.cat_file(array)), mmap_mode="r" if local else None)
+        if isinstance(fs, LocalFileSystem):
+            return index["contents"], np.load(stem + ".npy", mmap_mode="r").view(np.ndarray)
+        return index["contents"], np.load(io.BytesIO(fs.cat_file(stem + ".npy")))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
-
+# %% ../nbs/50_features.ipynb #054417d1
 def stored(
     folder: str,  # Folder of one encoder's vectors, local or fsspec
 ) -> dict[str, np.ndarray]:  # Content hash to its vector
@@ -66,6 +86,9 @@ def keep(
     write_bytes(f"{name}.json", json.dumps({"sha256": digest, "contents": contents}).encode())
 
 # %% ../nbs/50_features.ipynb #22c95338
+_LOT = 512  # Contents encoded between two writes
+
+
 def encode_once(
     contents: Sequence[str | None],  # (n,) Hash of each content, None where there is none
     encode: Callable[[list[int]], np.ndarray],  # Places to encode -> (k, w) their vectors
@@ -73,14 +96,19 @@ def encode_once(
     folder: str | None,  # Folder of the encoder's vectors, None to keep none
 ) -> np.ndarray:  # (n, w) float32, NaN rows where there is no content
     "Vectors of contents, each distinct one encoded at most once, ever."
+    from tqdm.auto import tqdm
+
     known = stored(folder) if folder else {}
     new = {c: place for place, c in reversed(list(enumerate(contents))) if c is not None and c not in known}
     places = sorted(new.values())
-    if places:
-        fresh, names = encode(places), [contents[p] for p in places]
-        known |= dict(zip(names, fresh, strict=True))
-        if folder:
-            keep(folder, names, fresh)
+    with tqdm(total=len(places), desc="encode", unit="item", disable=len(places) <= _LOT) as bar:
+        for start in range(0, len(places), _LOT):
+            lot = places[start : start + _LOT]
+            fresh, names = encode(lot), [contents[p] for p in lot]
+            known |= dict(zip(names, fresh, strict=True))
+            if folder:
+                keep(folder, names, fresh)
+            bar.update(len(lot))
     found = np.full((len(contents), width), np.nan, np.float32)
     for row, content in enumerate(contents):
         if content is not None:
@@ -95,78 +123,141 @@ def _unit(
     length = np.sqrt((vectors.astype(np.float64) ** 2).sum(1, keepdims=True))
     return (vectors / np.where(length == 0, 1, length)).astype(np.float32)
 
-
+# %% ../nbs/50_features.ipynb #3437ccbd
 def text_features(
     texts: Sequence[str | None],  # (n,) Texts, None where missing
     encoder: str = "minilm",  # minilm, a folder, or a hub name@commit of a mean-pooled sentence encoder
     folder: str | None = None,  # Where vectors are kept, None to keep none
 ) -> np.ndarray:  # (n, w) float32 of length 1, NaN where a text is missing
     "What a sentence encoder makes of each text."
+    import torch
+
     from mmpc_analysis.text_encoders import embed_texts, encoder_signature, load_text_encoder, minilm_folder
 
     weights = minilm_folder() if encoder == "minilm" else encoder
     loaded = load_text_encoder(weights)
     texts = [t if isinstance(t, str) and t.strip() else None for t in texts]
     contents = [None if t is None else hash_key("text", t) for t in texts]
-    where = f"{str(folder).rstrip('/')}/text-{hash_key(encoder_signature(loaded))}" if folder else None
-    return _unit(encode_once(contents, lambda places: embed_texts([texts[p] for p in places], weights), loaded.width, where))
+    key = hash_key(encoder_signature(loaded), torch.__version__, torch.backends.cpu.get_cpu_capability())
+    where = f"{str(folder).rstrip('/')}/text-{key}" if folder else None
+    found = encode_once(
+        contents, lambda lot: embed_texts([texts[p] for p in lot], weights), loaded.width, where
+    )
+    return _unit(found)
 
-# %% ../nbs/50_features.ipynb #0ad4fe4a
-_CHUNK = 256  # Pictures that are held decoded at a time
+# %% ../nbs/50_features.ipynb #5ee8abd9
+def _picture_hash(
+    data: bytes,  # Content of a picture's file
+) -> str:  # Its key
+    "What a picture holds, whatever it is called."
+    return hash_key("picture", hashlib.sha256(data).hexdigest())
 
-
-def _picture_vectors(
-    encoder: object,  # A PictureEncoder
-    root: str,  # Folder of the pictures
-    images: list[str],  # (n,) Paths inside it
-    places: list[int],  # Which to encode
-) -> np.ndarray:  # (k, w) float32
-    "Pictures through an encoder, some at a time; what was scored in the same process is not encoded again."
-    from mmpc_analysis.image_metrics import read_pictures
-    from mmpc_analysis.measures import pooled_features
-
-    parts = []
-    for start in range(0, len(places), _CHUNK):
-        some = [images[p] for p in places[start : start + _CHUNK]]
-        parts.append(pooled_features(encoder, read_pictures(root, some, (encoder.size,))[0][encoder.size]))
-    return np.concatenate(parts)
-
-# %% ../nbs/50_features.ipynb #ca813f85
+# %% ../nbs/50_features.ipynb #0a861431
 def _content(
     root: str,  # Folder of the pictures
     image: str | None,  # Path inside it
-) -> str | None:  # Hash of the decoded picture, None where it cannot be opened
-    "What a picture holds, whatever it is called."
-    from mmpc_analysis.pictures import PictureError, open_picture
+) -> str | None:  # Key of the picture, None where it cannot be opened
+    "The key of a picture's file."
+    from mmpc_analysis.pictures import PictureError, read_picture
 
     try:
-        picture = open_picture(root, image) if isinstance(image, str) and image else None
+        return _picture_hash(read_picture(root, image)[0]) if isinstance(image, str) and image else None
     except PictureError:
         return None
-    if picture is None:
-        return None
-    return hash_key("picture", picture.mode, picture.size, hashlib.sha256(picture.tobytes()).hexdigest())
 
-
-def picture_features(
+# %% ../nbs/50_features.ipynb #29843aa5
+def _picture_vectors(
+    encoder: PictureEncoder,  # A loaded encoder
     root: str,  # Folder of the pictures
-    images: Sequence[str | None],  # (n,) Paths inside it, None where missing
-    encoder: str = "effnet",  # effnet, a folder, or a hub name@commit of CLIP or DINOv2
-    folder: str | None = None,  # Where vectors are kept, None to keep none
-) -> np.ndarray:  # (n, w) float32 of length 1, NaN where there is no picture that opens
-    "What a picture encoder sees in each picture."
+    images: list[str],  # (n,) Paths inside it
+    contents: list[str],  # (n,) Their keys
+    width: int,  # Width of a vector
+    places: list[int],  # (k,) Which to encode
+) -> np.ndarray:  # (k, w) float32, NaN where the pixels cannot be decoded
+    "Pictures through an encoder."
+    from mmpc_analysis.image_metrics import square
+    from mmpc_analysis.picture_encoders import encode
+    from mmpc_analysis.pictures import PictureError, decode_picture, read_picture
+
+    able, pictures = [], []
+    for row, place in enumerate(places):
+        try:
+            data = read_picture(root, images[place])[0]
+            picture = square(decode_picture(data, images[place]), encoder.size)
+        except PictureError:
+            continue
+        if _picture_hash(data) != contents[place]:
+            raise ValueError(f"{images[place]!r} changed while it was read; run again")
+        able.append(row)
+        pictures.append(picture)
+    found = np.full((len(places), width), np.nan, np.float32)
+    if able:
+        found[able] = encode(encoder, np.stack(pictures)).pooled
+    return found
+
+# %% ../nbs/50_features.ipynb #b5b2186c
+def _class_token(
+    network: object,  # A vision transformer
+    processor: object,  # Its image processor
+    picture: np.ndarray,  # (size, size, 3) uint8
+) -> tuple:  # Map (places, width) and the class token
+    "One picture through a vision transformer."
+    from PIL import Image
+
+    values = processor(images=[Image.fromarray(picture)], do_resize=False, return_tensors="pt")
+    seen = network(pixel_values=values["pixel_values"]).last_hidden_state[0]
+    return seen[1:].contiguous(), seen[0]
+
+# %% ../nbs/50_features.ipynb #e500eef7
+@lru_cache(maxsize=2)
+def load_vit(
+    source: str,  # Local folder or hub id of a ViT
+    revision: str | None = None,  # Commit of a hub id
+) -> PictureEncoder:  # Ready for `picture_encoders.encode`
+    """A vision transformer whose class token is the vector.
+
+    Source: Dosovitskiy et al. (2021), arXiv:2010.11929.
+    Raises: `EncoderMissing` where the checkpoint cannot be found or is not whole.
+    """
+    from mmpc_analysis.checkpoints import hide_broken_torchvision, pinned, quiet
+    from mmpc_analysis.picture_encoders import EncoderMissing, PictureEncoder, _encoder_key, _processor_side
+    from mmpc_analysis.models import weights_fingerprint
+
+    where = pinned(source, revision)
+    hide_broken_torchvision()
+    from transformers import AutoImageProcessor, ViTModel
+
+    options = {"use_safetensors": True, "output_loading_info": True, "dtype": "float32", **where}
+    with quiet():
+        try:
+            network, report = ViTModel.from_pretrained(source, add_pooling_layer=False, **options)
+            processor = AutoImageProcessor.from_pretrained(source, backend="pil", **where)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise EncoderMissing(f"{source} cannot be loaded ({reason}); give a folder with it") from error
+    if report["missing_keys"]:
+        raise EncoderMissing(f"{source} lacks the weights {', '.join(sorted(report['missing_keys'])[:3])}")
+    weights = weights_fingerprint(source) if os.path.isdir(source) else f"{source}@{revision}"
+    side, run = _processor_side(processor), partial(_class_token, network.eval(), processor)
+    return PictureEncoder(f"vit@{(revision or weights)[:8]}", side, _encoder_key(weights, side), run)
+
+# %% ../nbs/50_features.ipynb #b1b471cf
+def picture_encoder(
+    name: str,  # effnet, a folder, or a hub name@commit of CLIP, DINOv2 or ViT
+) -> PictureEncoder:  # Ready for `picture_encoders.encode`
+    "The picture encoder of a name."
     from mmpc_analysis.picture_encoders import load_effnet, load_encoder
-    from mmpc_analysis.text_encoders import split_revision
+    from mmpc_analysis.text_encoders import _checkpoint_json, split_revision
 
-    loaded = load_effnet() if encoder == "effnet" else load_encoder(*split_revision(encoder))
-    contents = [_content(root, image) for image in images]
-    where = f"{str(folder).rstrip('/')}/image-{loaded.key}" if folder else None
-    probe = encode_width(loaded)
-    return _unit(encode_once(contents, partial(_picture_vectors, loaded, root, list(images)), probe, where))
+    if name == "effnet":
+        return load_effnet()
+    kind = _checkpoint_json(name, "config.json").get("model_type")
+    return (load_vit if kind == "vit" else load_encoder)(*split_revision(name))
 
-
+# %% ../nbs/50_features.ipynb #343d6c11
+@lru_cache(maxsize=8)
 def encode_width(
-    encoder: object,  # A PictureEncoder
+    encoder: PictureEncoder,  # A loaded encoder
 ) -> int:  # Width of its pooled vectors
     "How wide a picture encoder's vectors are, from a grey picture."
     from mmpc_analysis.picture_encoders import encode
@@ -174,23 +265,42 @@ def encode_width(
     grey = np.full((1, encoder.size, encoder.size, 3), 127, np.uint8)
     return encode(encoder, grey).pooled.shape[1]
 
+# %% ../nbs/50_features.ipynb #3bd6f325
+def picture_features(
+    root: str,  # Folder of the pictures
+    images: Sequence[str | None],  # (n,) Paths inside it, None where missing
+    encoder: str = "effnet",  # Picture encoder, as in `picture_encoder`
+    folder: str | None = None,  # Where vectors are kept, None to keep none
+) -> np.ndarray:  # (n, w) float32 of length 1, NaN where there is no picture that opens
+    "What a picture encoder sees in each picture."
+    loaded = picture_encoder(encoder)
+    contents, width = [_content(root, image) for image in images], encode_width(loaded)
+    where = f"{str(folder).rstrip('/')}/image-{loaded.key}" if folder else None
+    run = partial(_picture_vectors, loaded, root, list(images), contents, width)
+    return _unit(encode_once(contents, run, width, where))
+
 # %% ../nbs/50_features.ipynb #0b132a58
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemFeatures:
     """The true vectors of a catalogue's items.
 
-    Raises: `ValueError` for arrays of other lengths.
+    Raises: `ValueError` for arrays of other lengths, and for ids that are not sorted or repeat.
     """
 
-    items: np.ndarray  # (I,) Ids, sorted
+    items: np.ndarray  # (I,) Ids, sorted, each once
     text: np.ndarray  # (I, w) float32, NaN rows for items without a title
     image: np.ndarray  # (I, v) float32, NaN rows for items without a picture
 
     def __post_init__(self) -> None:
         "Refuse arrays that do not fit."
+        if len(self.items) > 1 and not (self.items[:-1] < self.items[1:]).all():
+            raise ValueError(
+                "items must be sorted and each there once; sort the rows by id, and keep one of each"
+            )
         for name in MODALITIES:
-            if getattr(self, name).ndim != 2 or len(getattr(self, name)) != len(self.items):
-                raise ValueError(f"{name} must have a row for each of {len(self.items)} items, got {getattr(self, name).shape}")
+            shape = np.shape(getattr(self, name))
+            if len(shape) != 2 or shape[0] != len(self.items):
+                raise ValueError(f"{name} must have a row for each of {len(self.items)} items, got {shape}")
 
 # %% ../nbs/50_features.ipynb #90f96e3c
 def item_features(
@@ -222,17 +332,36 @@ def completion_features(
     image: str = "effnet",  # Picture encoder, as in `picture_features`
     folder: str | None = None,  # Where vectors are kept, None to keep none
 ) -> dict[tuple[str, str], np.ndarray]:  # Model and modality to (I, w) vectors, NaN where there is none
-    "The vectors of what each model wrote or had drawn, blind answers left out."
-    seen = completions[~completions["blind"].astype(bool) & completions["outcome"].isin(USABLE)]
-    asked = completions.loc[~completions["blind"].astype(bool), ["task", "model"]].drop_duplicates()
+    """The vectors of what each model wrote or had drawn, blind answers left out.
+
+    Raises: `ValueError` where a model has two completions of an item and task.
+    """
+    asked = completions[~completions["blind"].astype(bool)]
+    _check_once(asked)
+    encoders = {
+        "text": partial(text_features, encoder=text),
+        "image": partial(picture_features, run, encoder=image),
+    }
     found = {}
-    for task, part in asked.groupby("task"):
+    for (task, model), mine in asked.groupby(["task", "model"], sort=True):
         modality = TASKS[task]
-        column, encode = ("text", partial(text_features, encoder=text)) if modality == "text" else (
-            "image", partial(picture_features, run, encoder=image)
-        )  # fmt: skip
-        for model in sorted(part["model"]):
-            mine = seen[(seen["task"] == task) & (seen["model"] == model)].set_index("item_id")[column]
-            values = mine.reindex(items)
-            found[model, modality] = encode([v if isinstance(v, str) else None for v in values], folder=folder)
+        values = mine[mine["outcome"].isin(USABLE)].set_index("item_id")[modality].reindex(items)
+        found[model, modality] = encoders[modality](
+            [v if isinstance(v, str) else None for v in values], folder=folder
+        )
     return found
+
+# %% ../nbs/50_features.ipynb #e3e4f17b
+def _check_once(
+    asked: pd.DataFrame,  # (k, columns) Completions
+) -> None:
+    "Refuse completions of which none can be chosen."
+    again = asked.duplicated(["item_id", "task", "model"])
+    unknown = set(asked["task"]) - set(TASKS)
+    if unknown:
+        raise ValueError(f"task must be one of {', '.join(TASKS)}, got {sorted(unknown)[0]!r}")
+    if again.any():
+        row = asked[again].iloc[0]
+        raise ValueError(
+            f"{row['model']} has two completions of {row['item_id']!r} for {row['task']}; keep one of each"
+        )

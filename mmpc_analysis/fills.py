@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
+from .graphs import _candidates, _kinds, _order
 from .tables import hash_key, hash_unit
 
 # %% auto #0
@@ -21,10 +23,10 @@ __all__ = ['NEIGHBOURS', 'HOPS', 'FILLS', 'NEED_KNOWN', 'Shown', 'blank', 'zeros
 class Shown:
     """What a filler may see.
 
-    Raises: `ValueError` for parts that are not of the same items.
+    Raises: `ValueError` for parts that are not of the same items, ids that repeat and numbers that are infinite.
     """
 
-    items: np.ndarray  # (I,) Ids
+    items: np.ndarray  # (I,) Ids, each once
     own: np.ndarray  # (I, w) Vectors of the modality, NaN in the rows that are missing
     other: np.ndarray | None = None  # (I, v) Vectors of the other modality, NaN where an item has none
     categories: np.ndarray | None = None  # (I,) Category of each item
@@ -32,18 +34,40 @@ class Shown:
 
     def __post_init__(self) -> None:
         "Refuse parts that do not fit."
-        n = len(self.items)
-        for name in ("own", "other", "categories"):
-            part = getattr(self, name)
-            if part is not None and len(part) != n:
-                raise ValueError(f"{name} must have a row for each of {n} items, got {len(part)}")
-        if self.purchases is not None and len(self.purchases) and self.purchases[:, 1].max() >= n:
-            raise ValueError(f"purchases name item code {self.purchases[:, 1].max()}, there are {n} items")
+        _check_shown(self)
 
     @property
     def known(self) -> np.ndarray:  # (I,) Whether an item has its own vector
         "The rows that are not missing."
         return ~np.isnan(self.own).any(axis=1)
+
+# %% ../nbs/21_fills.ipynb #42546657
+def _check_shown(
+    shown: Shown,  # What is checked
+) -> None:
+    "Raise a `ValueError` where parts do not fit."
+    n = len(shown.items)
+    if len(set(shown.items)) != n:
+        raise ValueError(
+            f"items must be there once, {n - len(set(shown.items))} of {n} ids repeat; leave them out"
+        )
+    for name in ("own", "other", "categories"):
+        part = getattr(shown, name)
+        if part is not None and len(part) != n:
+            raise ValueError(f"{name} must have a row for each of {n} items, got {len(part)}")
+    for name in ("own", "other"):
+        part = getattr(shown, name)
+        if part is not None and (np.ndim(part) != 2 or np.isinf(part).any()):
+            raise ValueError(f"{name} must be (items, width) and not infinite, got shape {np.shape(part)}")
+    pairs = shown.purchases
+    if pairs is None or not len(pairs):
+        return
+    if np.ndim(pairs) != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
+        raise ValueError(f"purchases must be (n, 2) whole numbers, got {pairs.dtype} of shape {pairs.shape}")
+    if pairs.min() < 0 or pairs[:, 1].max() >= n:
+        raise ValueError(
+            f"purchases must name items by codes from 0 to {n - 1} and users from 0, got {pairs.min()} to {pairs[:, 1].max()}"
+        )
 
 # %% ../nbs/21_fills.ipynb #4cd4191c
 def blank(
@@ -53,28 +77,35 @@ def blank(
     "Take the truth away."
     vectors, hidden = np.asarray(vectors), np.asarray(hidden)
     if hidden.dtype != bool or hidden.shape != (len(vectors),):
-        raise ValueError(f"hidden must be {len(vectors)} booleans, got {hidden.dtype} of shape {hidden.shape}")
+        raise ValueError(
+            f"hidden must be {len(vectors)} booleans, got {hidden.dtype} of shape {hidden.shape}"
+        )
     return np.where(hidden[:, None], np.float32(np.nan), vectors.astype(np.float32))
 
 # %% ../nbs/21_fills.ipynb #71a77c63
 def zeros(
     shown: Shown,  # What may be seen
 ) -> np.ndarray:  # (I, w) Zeros
-    "Nothing."
+    "A fill that says nothing: zeros."
     return np.zeros(shown.own.shape, np.float32)
 
-
+# %% ../nbs/21_fills.ipynb #1680c14a
 def random(
     shown: Shown,  # What may be seen
-) -> np.ndarray:  # (I, w) A random direction for each item, of a length that known items have
+    seed: int = 0,  # Which draws
+) -> (
+    np.ndarray
+):  # (I, w) For each missing item a random direction, of a length that known items have; NaN elsewhere
     "Noise of matched length; of length 1 where no item is known."
     lengths = np.sort(np.sqrt((shown.own[shown.known].astype(np.float64) ** 2).sum(1)))
     lengths = lengths if len(lengths) else np.ones(1)
-    found = np.empty(shown.own.shape, np.float32)
-    for row, item in enumerate(shown.items):
-        draw = np.random.default_rng(int(hash_key("random fill", item), 16)).standard_normal(found.shape[1])
-        length = lengths[int(hash_unit("random length", item) * len(lengths))]
-        found[row] = draw * (length / np.sqrt((draw**2).sum()))
+    found = np.full(shown.own.shape, np.nan, np.float32)
+    for row in np.flatnonzero(~shown.known):
+        key = seed, "random fill", shown.items[row]
+        draw = np.random.default_rng(int(hash_key(*key), 16)).standard_normal(found.shape[1])
+        found[row] = draw * (
+            lengths[int(hash_unit(*key, "length") * len(lengths))] / np.sqrt((draw**2).sum())
+        )
     return found
 
 # %% ../nbs/21_fills.ipynb #77b39e59
@@ -82,17 +113,28 @@ def category_mean(
     shown: Shown,  # What may be seen
 ) -> np.ndarray:  # (I, w) Mean of the known items of the category; NaN where nothing is known
     "The mean of the known items of the same category, of all where it has none."
-    categories = _needs(shown, "categories")
-    names, code = np.unique(np.asarray(categories, dtype=str), return_inverse=True)
-    rows = shown.own[shown.known].astype(np.float64)
+    from scipy import sparse
+
+    code, counts = _known_of_category(shown)
+    rows, mine = shown.own[shown.known].astype(np.float64), code[shown.known]
     if not len(rows):
         return np.full(shown.own.shape, np.nan, np.float32)
-    sums, counts = np.zeros((len(names), rows.shape[1])), np.bincount(code[shown.known], minlength=len(names))
-    np.add.at(sums, code[shown.known], rows)
+    belongs = sparse.csr_array(
+        (np.ones(len(rows)), (mine, np.arange(len(rows)))), shape=(len(counts), len(rows))
+    )
+    sums = belongs @ rows
     means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], rows.mean(0))
     return means[code].astype(np.float32)
 
+# %% ../nbs/21_fills.ipynb #3c8d14bd
+def _known_of_category(
+    shown: Shown,  # What may be seen
+) -> tuple[np.ndarray, np.ndarray]:  # (I,) code of each item's category; known items of each
+    "How many items of each category are known."
+    names, code = np.unique(np.asarray(_needs(shown, "categories"), dtype=str), return_inverse=True)
+    return code, np.bincount(code[shown.known], minlength=len(names))
 
+# %% ../nbs/21_fills.ipynb #570990c2
 def _needs(
     shown: Shown,  # What may be seen
     part: str,  # Name of a part
@@ -105,28 +147,49 @@ def _needs(
 
 # %% ../nbs/21_fills.ipynb #e415d661
 NEIGHBOURS = 10  # Items that lend their vectors
-_BLOCK = 4_000_000  # Similarities held at a time
+_BLOCK = 256  # Missing items compared at a time
 
 
 def neighbours(
     shown: Shown,  # What may be seen
-) -> np.ndarray:  # (I, w) Weighted means; NaN for an item that resembles no known one
+) -> np.ndarray:  # (I, w) Weighted means in the missing rows; NaN for an item that resembles no known one
     "The mean of the known items that are nearest in the other modality."
-    other = np.nan_to_num(_needs(shown, "other").astype(np.float64))
-    length = np.sqrt((other**2).sum(1, keepdims=True))
-    unit = other / np.where(length == 0, 1, length)
-    lenders, rows = np.flatnonzero(shown.known & (length[:, 0] > 0)), np.flatnonzero(~shown.known)
+    import torch
+
+    other = np.asarray(_needs(shown, "other"))
+    lenders, asking = np.flatnonzero(shown.known), np.flatnonzero(~shown.known)
+    rows, lends, members = _kinds(other[lenders], NEIGHBOURS)
+    asked, asks, _ = _kinds(other[asking], 1)
+    own, units = shown.own[lenders].astype(np.float64), torch.from_numpy(rows.astype(np.float32))
     found = np.full(shown.own.shape, np.nan, np.float32)
-    step = max(1, _BLOCK // max(len(lenders), 1))
-    for start in range(0, len(rows) if len(lenders) else 0, step):
-        some = rows[start : start + step]
-        weight = np.round(unit[some] @ unit[lenders].T, 12)  # So that no tie depends on the block
-        nearest = np.argsort(-weight, axis=1, kind="stable")[:, :NEIGHBOURS]
-        kept = np.maximum(np.take_along_axis(weight, nearest, 1), 0)
-        lent = np.einsum("rk,rkw->rw", kept, shown.own[lenders[nearest]].astype(np.float64))
-        with np.errstate(invalid="ignore"):
-            found[some] = lent / np.where(kept.sum(1) > 0, kept.sum(1), np.nan)[:, None]
+    able = np.flatnonzero(asks >= 0) if len(rows) else asks[:0]
+    for at in np.split(able, range(_BLOCK, len(able), _BLOCK)) if len(able) else []:
+        mine = asked[asks[at]]
+        maybe = _candidates(torch.from_numpy(mine.astype(np.float32)), units, min(NEIGHBOURS, len(rows)))
+        near = _nearest(rows, mine, maybe, members)
+        cosines = np.einsum("rkv,rv->rk", rows[lends[near]], mine)
+        found[asking[at]] = _weighted(own[near], np.where(near < 0, 0, np.maximum(cosines, 0)))
     return found
+
+# %% ../nbs/21_fills.ipynb #3b7a2c58
+def _nearest(
+    rows: np.ndarray,  # (K, v) Unit rows of the known items, each once
+    mine: np.ndarray,  # (r, v) Unit rows of missing items
+    maybe: np.ndarray,  # (r, m) Rows that may be among the nearest
+    members: np.ndarray,  # (K, members) Known items that have a row, -1 for none
+) -> np.ndarray:  # (r, NEIGHBOURS) The nearest known items by falling cosine, -1 where there is none
+    "Decide among candidates."
+    cosines = np.stack([(rows[c] * r).sum(1) for c, r in zip(maybe, mine, strict=True)])
+    return _order(np.full(len(mine), -1), cosines, members[maybe], NEIGHBOURS + 1)[:, 1:]
+
+# %% ../nbs/21_fills.ipynb #4a25f243
+def _weighted(
+    vectors: np.ndarray,  # (r, k, w) Vectors
+    weights: np.ndarray,  # (r, k) Weights, not negative
+) -> np.ndarray:  # (r, w) Means; NaN where all weights are zero
+    "Weighted means."
+    total = weights.sum(1, keepdims=True)
+    return np.einsum("rk,rkw->rw", weights, vectors) / np.where(total > 0, total, np.nan)
 
 # %% ../nbs/21_fills.ipynb #a3d28cd4
 def _shared_buyers(
@@ -135,7 +198,8 @@ def _shared_buyers(
     "How many users bought both of two items."
     from scipy import sparse
 
-    user, item = np.unique(np.asarray(_needs(shown, "purchases"), dtype=np.int64), axis=0).T
+    pairs = np.asarray(_needs(shown, "purchases"), dtype=np.int64).reshape(-1, 2)
+    user, item = np.unique(pairs, axis=0).T
     shape = (int(user.max(initial=-1)) + 1, len(shown.items))
     bought = sparse.csr_array((np.ones(len(user)), (user, item)), shape=shape)
     counts = (bought.T @ bought).tocsr()
@@ -143,52 +207,75 @@ def _shared_buyers(
     counts.eliminate_zeros()
     return counts
 
-
+# %% ../nbs/21_fills.ipynb #5b77da2c
 def neigh_mean(
     shown: Shown,  # What may be seen
-) -> np.ndarray:  # (I, w) Weighted means; NaN for an item that shares no buyer with a known one
+) -> (
+    np.ndarray
+):  # (I, w) Weighted means in the missing rows; NaN for an item that shares no buyer with a known one
     """The mean of the known items that share buyers with an item.
 
-    Source: Malitesta et al. (2024), arXiv:2408.11767, there without weights.
+    Source: Malitesta et al. (2024), arXiv:2408.11767, there of a fixed number of them without weights.
     """
-    counts, known = _shared_buyers(shown), shown.known
-    total = counts @ known.astype(np.float64)
-    lent = counts @ np.where(known[:, None], shown.own, 0).astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        return (lent / np.where(total > 0, total, np.nan)[:, None]).astype(np.float32)
+    known = shown.known
+    counts = _shared_buyers(shown)[~known][:, known]
+    total, lent = counts.sum(1), counts @ shown.own[known].astype(np.float64)
+    found = np.full(shown.own.shape, np.nan, np.float32)
+    found[~known] = lent / np.where(total > 0, total, np.nan)[:, None]
+    return found
 
 # %% ../nbs/21_fills.ipynb #9e26daa4
 HOPS = 20  # Steps that vectors flow
+_COLUMNS = 256  # Numbers of each vector that flow at a time
 
 
 def multi_hop(
     shown: Shown,  # What may be seen
-) -> np.ndarray:  # (I, w) Diffused vectors; NaN for an item that no known one reaches
+) -> np.ndarray:  # (I, w) Diffused vectors in the missing rows; NaN for an item that no known one reaches
     """Vectors that flow along shared buyers, with the known ones held fast.
 
     Source: Rossi et al. (2021), arXiv:2111.12128; for recommendation Malitesta et al. (2024), arXiv:2408.11767.
     """
     from scipy import sparse
 
-    counts, known = _shared_buyers(shown), shown.known[:, None]
-    root = 1 / np.sqrt(np.maximum(counts.sum(1), 1))
-    flow = sparse.diags_array(root) @ counts @ sparse.diags_array(root)
-    start = np.where(known, shown.own, 0).astype(np.float64)
-    vectors, reached = start, known[:, 0].astype(np.float64)
-    for _ in range(HOPS):
-        vectors = np.where(known, start, flow @ vectors)
-        reached = np.maximum(reached, flow @ reached)
-    return np.where(reached[:, None] > 0, vectors, np.nan).astype(np.float32)
+    counts, known = _shared_buyers(shown), shown.known
+    root = sparse.diags_array(1 / np.sqrt(np.maximum(counts.sum(1), 1)))
+    flow = (root @ counts @ root).tocsr()[~known]
+    within, across = flow[:, ~known], flow[:, known]
+
+    def settled(start: np.ndarray) -> np.ndarray:
+        lent, vectors = across @ start, np.zeros((within.shape[0], start.shape[1]))
+        for _ in range(HOPS):
+            vectors = within @ vectors + lent
+        return vectors
+
+    reached = settled(np.ones((known.sum(), 1))) > 0
+    found, missing = np.full(shown.own.shape, np.nan, np.float32), np.flatnonzero(~known)
+    for at in range(0, found.shape[1], _COLUMNS):
+        part = settled(shown.own[known, at : at + _COLUMNS].astype(np.float64))
+        found[missing, at : at + _COLUMNS] = np.where(reached, part, np.nan)
+    return found
 
 # %% ../nbs/21_fills.ipynb #6453ba8c
 _FILLERS: dict[str, Callable] = {
     "zeros": zeros, "random": random, "category_mean": category_mean, "neighbours": neighbours,
     "neigh_mean": neigh_mean, "multi_hop": multi_hop, "drop": zeros,
 }  # fmt: skip
-FILLS = (*_FILLERS, "completion", "oracle", "shuffled")  # Policies; the last two see the truth and are yardsticks
-NEED_KNOWN = ("category_mean", "neighbours", "neigh_mean", "multi_hop", "drop")  # Say nothing where all items are hidden
+FILLS = (
+    *_FILLERS,
+    "completion",
+    "oracle",
+    "shuffled",
+)  # Policies; the last two see the truth and are yardsticks
+NEED_KNOWN = (
+    "category_mean",
+    "neighbours",
+    "neigh_mean",
+    "multi_hop",
+    "drop",
+)  # Say nothing where all items are hidden
 
-
+# %% ../nbs/21_fills.ipynb #21952018
 @dataclass(frozen=True, slots=True, eq=False)
 class Filled:
     "A modality without gaps, and what became of them."
@@ -197,43 +284,91 @@ class Filled:
     missing: int  # Rows that were missing, count
     fallback: int  # Of these, rows that the policy could not fill, count
     dropped: np.ndarray  # (I,) Items that leave the catalogue, only with drop
+    elsewhere: int = (
+        0  # Rows that category_mean filled from other categories, their own having no known item, count
+    )
+
+# %% ../nbs/21_fills.ipynb #80e5651e
+def _in_order(
+    shown: Shown,  # Items in any order
+) -> tuple[Shown, np.ndarray]:  # The same by rising id; (I,) the row of each item in it
+    "Bring items into the one order in which everything is computed."
+    order = np.argsort(np.asarray(shown.items, dtype=str), kind="stable")
+    row = np.argsort(order)
+    if (order == np.arange(len(order))).all():
+        return shown, row
+    parts = {name: getattr(shown, name) for name in ("items", "own", "other", "categories")}
+    taken = {name: None if part is None else np.asarray(part)[order] for name, part in parts.items()}
+    if shown.purchases is not None:
+        pairs = np.asarray(shown.purchases).reshape(-1, 2)
+        taken["purchases"] = np.stack([pairs[:, 0], row[pairs[:, 1]]], axis=1)
+    return replace(shown, **taken), row
 
 # %% ../nbs/21_fills.ipynb #0989e61b
 def fill(
     shown: Shown,  # What may be seen
     policy: str,  # One of FILLS but oracle and shuffled
-    completions: np.ndarray | None = None,  # (I, w) Vectors of a model's completions, NaN where it failed; for completion
+    completions: np.ndarray
+    | None = None,  # (I, w) Vectors of a model's completions, NaN where it failed; for completion
     fallback: str = "zeros",  # Policy for rows that the first one cannot fill: zeros or random
+    seed: int = 0,  # Which draws, for random
 ) -> Filled:  # The modality without gaps
     """Fill the missing rows of a modality.
 
     Raises: `ValueError` for an unknown policy or fallback, and for completions of another shape.
     """
+    _check_fill(shown, policy, completions, fallback)
+    fillers = _FILLERS | {"random": partial(random, seed=seed)}
+    seen, row = _in_order(shown)
+    with np.errstate(over="ignore"):  # A number too large for 32 bits is no number, hence a failed completion
+        found = (
+            fillers[policy](seen)[row] if completions is None else np.asarray(completions).astype(np.float32)
+        )
+    missing = ~shown.known
+    unable = missing & ~np.isfinite(found).all(axis=1)
+    values = np.where(missing[:, None], found, shown.own).astype(np.float32)
+    if unable.any():
+        values[unable] = fillers[fallback](seen)[row][unable]
+    dropped, elsewhere = missing if policy == "drop" else np.zeros(len(missing), bool), 0
+    if policy == "category_mean":
+        code, counts = _known_of_category(shown)
+        elsewhere = int((missing & ~unable & (counts[code] == 0)).sum())
+    return Filled(values, int(missing.sum()), int(unable.sum()), dropped, elsewhere)
+
+# %% ../nbs/21_fills.ipynb #897c6a87
+def _check_fill(
+    shown: Shown,  # As given to `fill`
+    policy: str,  # As given to `fill`
+    completions: np.ndarray | None,  # As given to `fill`
+    fallback: str,  # As given to `fill`
+) -> None:
+    "Refuse what `fill` cannot do."
     if policy not in (*_FILLERS, "completion"):
         raise ValueError(f"policy must be one of {', '.join((*_FILLERS, 'completion'))}, got {policy!r}")
     if fallback not in ("zeros", "random"):
         raise ValueError(f"fallback must be zeros or random, which can fill any row, got {fallback!r}")
     if (policy == "completion") != (completions is not None):
-        raise ValueError("completions belong to the policy completion, and it cannot do without; give both or none")
+        raise ValueError(
+            "completions belong to the policy completion, and it cannot do without; give both or none"
+        )
     if completions is not None and np.shape(completions) != shown.own.shape:
         raise ValueError(f"completions must have shape {shown.own.shape}, got {np.shape(completions)}")
-    missing = ~shown.known
-    found = completions if completions is not None else _FILLERS[policy](shown)
-    unable = missing & ~np.isfinite(found).all(axis=1)
-    values = np.where(missing[:, None], found, shown.own).astype(np.float32)
-    if unable.any():
-        values[unable] = _FILLERS[fallback](shown)[unable]
-    dropped = missing if policy == "drop" else np.zeros(len(missing), bool)
-    return Filled(values, int(missing.sum()), int(unable.sum()), dropped)
 
 # %% ../nbs/21_fills.ipynb #7d97ce34
 def shuffled(
     items: np.ndarray,  # (I,) Ids
-    vectors: np.ndarray,  # (I, w) True vectors
+    vectors: np.ndarray,  # (I, w) True vectors, NaN where an item has none
     seed: int = 0,  # Seed of the order
-) -> np.ndarray:  # (I, w) Each item with the vector of another, whatever the order of the rows
-    "The vectors of all items, each with the wrong one."
-    order = np.array(sorted(range(len(items)), key=lambda row: hash_unit("shuffled features", seed, items[row])))
-    found = np.empty_like(np.asarray(vectors))
-    found[order] = vectors[np.roll(order, 1)]
+) -> np.ndarray:  # (I, w) Each vector with another item, whatever the order of the rows
+    """The vectors of all items, each with the wrong one.
+
+    Raises: `ValueError` for fewer than two items with a vector, of which none could have another's.
+    """
+    found = np.array(vectors)
+    rows = np.flatnonzero(~np.isnan(found).any(axis=1))
+    if len(rows) < 2:
+        raise ValueError(f"shuffled needs two items with a vector, got {len(rows)}; leave the control out")
+    draws = {row: (hash_unit("shuffled features", seed, items[row]), str(items[row])) for row in rows}
+    order = np.array(sorted(rows, key=draws.get))
+    found[order] = found[np.roll(order, 1)]
     return found
