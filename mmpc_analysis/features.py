@@ -220,8 +220,8 @@ def load_vit(
     Raises: `EncoderMissing` where the checkpoint cannot be found or is not whole.
     """
     from mmpc_analysis.checkpoints import hide_broken_torchvision, pinned, quiet
-    from mmpc_analysis.picture_encoders import EncoderMissing, PictureEncoder, _encoder_key, _processor_side
     from mmpc_analysis.models import weights_fingerprint
+    from mmpc_analysis.picture_encoders import EncoderMissing, PictureEncoder, _encoder_key, _processor_side
 
     where = pinned(source, revision)
     hide_broken_torchvision()
