@@ -232,9 +232,6 @@ def scored(
     return kept(out, tables.SCORES, [*prints, names, study.seed, weights, able, how["root"]], make)
 
 # %% ../nbs/88_study.ipynb #65217c0f
-LEAST = 40  # Items without which nothing is recommended
-
-
 def recommended(
     study: Study,  # Recommenders, rates, fills, seeds
     subject: Subject,  # Items and their pictures
@@ -245,43 +242,42 @@ def recommended(
 ) -> str:  # One line about it; the tables are rankings, recovery and links
     "What a study's completions are worth to recommenders."
     from mmpc_analysis import recommendation as r
-    from mmpc_analysis.recovery import links, recover
 
     bought = purchases_of(study, subject.mine) if len(subject.mine) >= LEAST else None
     if bought is None:
         for name in ("rankings", "recovery", "links"):
             _forget(f"{out}/{name}", set())
         return f"no purchases of at least {LEAST} items, so nothing was recommended"
-    grid = r.grid_of(study)
-    bench = r.make_bench(
-        subject.mine,
-        bought,
-        completions,
-        grid,
-        subject.catalogue.root,
-        out,
-        study.missing.mechanism,
-        study.seed,
-        **r.fields_of(study),
-    )
+    grid, how = r.grid_of(study), (study.missing.mechanism, study.seed)
+    root = subject.catalogue.root
+    bench = r.make_bench(subject.mine, bought, completions, grid, root, out, *how, **r.fields_of(study))
     chosen = r.cells(grid, r.models_of(bench))
     rankings = r.run_grid(bench, chosen, f"{out}/rankings", study.recommendation.workers, progress)
-    how = {
-        "floor": grid.fills[0],
-        "draws": study.scores.draws,
-        "seed": study.seed,
-        "level": study.scores.level,
-    }
-    inputs = [sorted(r.cell_keys(bench, chosen)), how]
-    recovery = kept(out, tables.RECOVERY, inputs, lambda: recover(rankings, **how))
-    held, hidden = r.held_out(bench), r.hidden_rows(bench)
-    kept(
-        out,
-        tables.LINKS,
-        [*inputs, tables.fingerprint(scores)],
-        lambda: links(rankings, held, scores, hidden, **how),
-    )
-    return f"{len(chosen)} trainings, {len(recovery)} answers about {rankings['user_id'].nunique()} users"
+    _keep_answers(study, bench, chosen, rankings, scores, out)
+    return f"{len(chosen)} trainings for {rankings['user_id'].nunique()} users"
+
+# %% ../nbs/88_study.ipynb #ffff08a4
+LEAST = 40  # Items without which nothing is recommended
+
+# %% ../nbs/88_study.ipynb #25cd0057
+def _keep_answers(
+    study: Study,  # Floor, bootstrap draws, level and seed
+    bench: object,  # What the cells shared
+    chosen: list,  # The cells
+    rankings: pd.DataFrame,  # (rows, columns) Their rankings
+    scores: pd.DataFrame,  # (rows, columns) Scores
+    out: str,  # Folder of the run
+) -> None:
+    "Make or keep the tables of recovered fractions and of links to content metrics."
+    from mmpc_analysis.recommendation import cell_keys, held_out, hidden_rows
+    from mmpc_analysis.recovery import links, recover
+
+    how = {"floor": study.recommendation.fills[0], "draws": study.scores.draws}
+    how |= {"seed": study.seed, "level": study.scores.level}
+    inputs = [sorted(cell_keys(bench, chosen)), how]
+    kept(out, tables.RECOVERY, inputs, lambda: recover(rankings, **how))
+    make = partial(links, rankings, held_out(bench), scores, hidden_rows(bench), **how)
+    kept(out, tables.LINKS, [*inputs, tables.fingerprint(scores)], make)
 
 # %% ../nbs/88_study.ipynb #37ff573e
 def compared(
