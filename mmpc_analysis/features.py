@@ -174,9 +174,9 @@ def _picture_vectors(
     width: int,  # Width of a vector
     places: list[int],  # (k,) Which to encode
 ) -> np.ndarray:  # (k, w) float32, NaN where the pixels cannot be decoded
-    "Pictures through an encoder."
+    "Pictures through an encoder; what was scored in the same process is not encoded again."
     from mmpc_analysis.image_metrics import square
-    from mmpc_analysis.picture_encoders import encode
+    from mmpc_analysis.measures import pooled_features
     from mmpc_analysis.pictures import PictureError, decode_picture, read_picture
 
     able, pictures = [], []
@@ -192,7 +192,7 @@ def _picture_vectors(
         pictures.append(picture)
     found = np.full((len(places), width), np.nan, np.float32)
     if able:
-        found[able] = encode(encoder, np.stack(pictures)).pooled
+        found[able] = pooled_features(encoder, np.stack(pictures))
     return found
 
 # %% ../nbs/50_features.ipynb #b5b2186c
@@ -220,8 +220,8 @@ def load_vit(
     Raises: `EncoderMissing` where the checkpoint cannot be found or is not whole.
     """
     from mmpc_analysis.checkpoints import hide_broken_torchvision, pinned, quiet
-    from mmpc_analysis.picture_encoders import EncoderMissing, PictureEncoder, _encoder_key, _processor_side
     from mmpc_analysis.models import weights_fingerprint
+    from mmpc_analysis.picture_encoders import EncoderMissing, PictureEncoder, _encoder_key, _processor_side
 
     where = pinned(source, revision)
     hide_broken_torchvision()
