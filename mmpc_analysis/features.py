@@ -255,15 +255,14 @@ def picture_encoder(
     return (load_vit if kind == "vit" else load_encoder)(*split_revision(name))
 
 # %% ../nbs/50_features.ipynb #343d6c11
-@lru_cache(maxsize=8)
 def encode_width(
     encoder: PictureEncoder,  # A loaded encoder
 ) -> int:  # Width of its pooled vectors
     "How wide a picture encoder's vectors are, from a grey picture."
-    from mmpc_analysis.picture_encoders import encode
+    from mmpc_analysis.measures import pooled_features
 
     grey = np.full((1, encoder.size, encoder.size, 3), 127, np.uint8)
-    return encode(encoder, grey).pooled.shape[1]
+    return pooled_features(encoder, grey).shape[1]
 
 # %% ../nbs/50_features.ipynb #3bd6f325
 def picture_features(
