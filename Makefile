@@ -30,6 +30,7 @@ bench: $(READY)  ## speed against the reference's way and against bare generatio
 	$(BIN)/python bench/completions.py
 	OMP_NUM_THREADS=1 $(BIN)/python bench/scores.py
 	$(BIN)/python bench/mixed.py --growth
+	OMP_NUM_THREADS=1 $(BIN)/python bench/recommend.py
 
 clean:  ## everything that was made, the virtual environment too
 	rm -rf $(VENV) _docs _proc runs

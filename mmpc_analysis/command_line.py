@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from mmpc_analysis.declaration import CatalogueChoice, Study
 
 # %% auto #0
-__all__ = ['app', 'StudyFile', 'Out', 'Models', 'Limit', 'Source', 'Columns', 'Layout', 'Category', 'PARTS', 'NEEDED',
-           'explained', 'column_map', 'chosen_catalogue', 'base_study', 'chosen_study', 'stage', 'run', 'complete',
-           'draw', 'score', 'analyse', 'report', 'catalogue', 'summary', 'model_lines', 'models', 'doctor', 'main']
+__all__ = ['app', 'StudyFile', 'Out', 'Models', 'Limit', 'Source', 'Columns', 'Interactions', 'Layout', 'Category', 'PARTS',
+           'NEEDED', 'explained', 'column_map', 'chosen_catalogue', 'base_study', 'chosen_study', 'stage', 'run',
+           'complete', 'draw', 'score', 'recommend', 'analyse', 'report', 'catalogue', 'summary', 'model_lines',
+           'models', 'doctor', 'main']
 
 # %% ../nbs/90_command_line.ipynb #6aa0032a
 app = typer.Typer(
@@ -58,6 +59,9 @@ Source = Annotated[
 ]
 Columns = Annotated[
     list[str] | None, typer.Option("--column", help="Own column name, such as title=product_name; repeat it.")
+]
+Interactions = Annotated[
+    str, typer.Option("--interactions", "-i", help="File of purchases or reviews, simulated, or none.")
 ]
 Layout = Annotated[str, typer.Option(help="Column names of a published format: amazon.")]
 Category = Annotated[str, typer.Option(help="Category of the items that have none.")]
@@ -119,6 +123,7 @@ def chosen_study(
     models: list[str] | None = None,  # Models instead of the study's
     begins: bool = True,  # Whether the command may begin a run
     kept: bool = True,  # Whether a run folder's own study counts
+    interactions: str = "",  # Purchases instead of the study's
     **catalogue,  # Options of chosen_catalogue
 ) -> Study:  # What to run
     "The study a command line asks for, called after its catalogue where that is named."
@@ -126,7 +131,8 @@ def chosen_study(
     completion = replace(base.completion, models=tuple(models)) if models else base.completion
     name = Path(source).resolve().stem if source and source != "embedded" else base.name
     choice = chosen_catalogue(base.catalogue, **catalogue)
-    return replace(base, name=name, catalogue=choice, completion=completion)
+    bought = replace(base.recommendation, interactions=interactions or base.recommendation.interactions)
+    return replace(base, name=name, catalogue=choice, completion=completion, recommendation=bought)
 
 # %% ../nbs/90_command_line.ipynb #904aca45
 def stage(
@@ -156,10 +162,11 @@ def run(
     category: Category = "",  # Category of the items that have none
     model: Models = None,  # Models instead of the study's
     limit: Limit = 0,  # Most items, 0 for all
+    interactions: Interactions = "",  # Purchases instead of the study's
 ) -> None:
     "Run a whole study, from the catalogue to report.html."
     source = {"source": catalogue, "columns": column, "layout": layout, "category": category, "limit": limit}
-    stage("report", study, out, models=model, kept=False, **source)
+    stage("report", study, out, models=model, kept=False, interactions=interactions, **source)
 
 # %% ../nbs/90_command_line.ipynb #685387c5
 @app.command()
@@ -189,6 +196,16 @@ def score(
 ) -> None:
     "Score the completions, with floors and ceiling."
     stage("scores", study, out, begins=False)
+
+# %% ../nbs/90_command_line.ipynb #07eddbcc
+@app.command()
+def recommend(
+    study: StudyFile = None,  # Study file; the run's own without one
+    out: Out = None,  # Folder of the run
+    interactions: Interactions = "",  # Purchases instead of the study's
+) -> None:
+    "Train recommenders on what was completed, and see what it is worth to them."
+    stage("recommendation", study, out, begins=False, interactions=interactions)
 
 # %% ../nbs/90_command_line.ipynb #44db264a
 @app.command()

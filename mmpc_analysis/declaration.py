@@ -85,7 +85,9 @@ class ScoreChoice:
 class RecommendationChoice:
     "How the worth of completions to recommenders is measured."
 
-    interactions: str = ""  # File of purchases, `simulated` or `none`; empty for simulated with the embedded catalogue only
+    interactions: str = (
+        ""  # File of purchases, `simulated` or `none`; empty for simulated with the embedded catalogue only
+    )
     users: int = 1000  # Users that are simulated
     recommenders: tuple[str, ...] = ("vbpr", "freedom", "popularity")  # Names in RECOMMENDERS
     rates: tuple[float, ...] = (0.5, 1.0)  # Shares hidden; above the largest of missing.rates, that one
@@ -315,7 +317,10 @@ def _check_numbers(
         ("drawing.batch_size", drawing.batch_size, 1),
         ("drawing.steps", drawing.steps, 1),
         ("scores.draws", scores.draws, 1),
-        *((f"recommendation.{k}", getattr(study.recommendation, k), 1) for k in ("users", "seeds", "epochs", "batch_size", "patience")),
+        *(
+            (f"recommendation.{k}", getattr(study.recommendation, k), 1)
+            for k in ("users", "seeds", "epochs", "batch_size", "patience")
+        ),
         ("recommendation.workers", study.recommendation.workers, 0),
     ):
         if value < least:
@@ -324,7 +329,9 @@ def _check_numbers(
         if wrong := [rate for rate in rates if not 0 < rate <= 1]:
             raise ValueError(f"{key}.rates must lie in (0, 1], got {wrong[0]!r}")
     if not study.recommendation.learning_rate > 0:
-        raise ValueError(f"recommendation.learning_rate must be above 0, got {study.recommendation.learning_rate!r}")
+        raise ValueError(
+            f"recommendation.learning_rate must be above 0, got {study.recommendation.learning_rate!r}"
+        )
     if not 0 < scores.level < 1:
         raise ValueError(f"scores.level must lie in (0, 1), got {scores.level!r}")
 

@@ -36,7 +36,15 @@ class Grid:
     recommenders: tuple[str, ...] = ("vbpr", "bm3", "freedom", "mmgcn")  # Names in `RECOMMENDERS`
     modalities: tuple[str, ...] = tables.MODALITIES  # Which are hidden, one at a time
     rates: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)  # Shares of the items, in (0, 1]
-    fills: tuple[str, ...] = ("zeros", "random", "category_mean", "neighbours", "neigh_mean", "multi_hop", "drop")
+    fills: tuple[str, ...] = (
+        "zeros",
+        "random",
+        "category_mean",
+        "neighbours",
+        "neigh_mean",
+        "multi_hop",
+        "drop",
+    )
     seeds: tuple[int, ...] = (0, 1, 2)  # Seeds of the training
     metrics: tuple[str, ...] = ("recall@20", "ndcg@20")  # What is kept of every user
 
@@ -52,7 +60,9 @@ class Cell:
     seed: int  # Seed of the training
 
 # %% ../nbs/56_recommendation.ipynb #d7de8fc9
-BASELINES = tuple(f for f in FILLS if f not in ("completion", "oracle", "shuffled"))  # Fills that need no model
+BASELINES = tuple(
+    f for f in FILLS if f not in ("completion", "oracle", "shuffled")
+)  # Fills that need no model
 
 
 def cells(
@@ -95,16 +105,22 @@ def _check_grid(
             if name not in allowed:
                 raise ValueError(f"{field_name} must be among {', '.join(allowed)}, got {name!r}")
     if not all(0 < rate <= 1 for rate in grid.rates) or not grid.seeds:
-        raise ValueError(f"rates must lie in (0, 1] and seeds not be empty, got {grid.rates} and {grid.seeds}")
+        raise ValueError(
+            f"rates must lie in (0, 1] and seeds not be empty, got {grid.rates} and {grid.seeds}"
+        )
     taken = sorted({m for names in models.values() for m in names} & {*FILLS, "none"})
     if taken:
         raise ValueError(f"a model is called {taken[0]!r} like a fill; call the model otherwise")
 
 # %% ../nbs/56_recommendation.ipynb #92c28a44
-SHOP_TASTE = Taste(category=3.0, concept=0.5, designer=1.5, popular=0.1, fewest=4, further=2.0)  # Of simulated users
+SHOP_TASTE = Taste(
+    category=3.0, concept=0.5, designer=1.5, popular=0.1, fewest=4, further=2.0
+)  # Of simulated users
 
 # %% ../nbs/56_recommendation.ipynb #15be53d2
-BIG_STEPS = replace(SMALL, batch_size=2048)  # For a step that costs the same whatever its size, as MMGCN's does
+BIG_STEPS = replace(
+    SMALL, batch_size=2048
+)  # For a step that costs the same whatever its size, as MMGCN's does
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,8 +134,12 @@ class Bench:
     completions: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     # Model and modality to (I, w) vectors of its completions, NaN where it failed or was not asked
     training: Training = SMALL  # How recommenders are trained
-    trainings: dict[str, Training] = field(default_factory=lambda: {"mmgcn": BIG_STEPS})  # Recommender to a training of its own
-    settings: dict[str, object] = field(default_factory=dict)  # Recommender to settings other than its defaults
+    trainings: dict[str, Training] = field(
+        default_factory=lambda: {"mmgcn": BIG_STEPS}
+    )  # Recommender to a training of its own
+    settings: dict[str, object] = field(
+        default_factory=dict
+    )  # Recommender to settings other than its defaults
     fallback: str = "zeros"  # What a failed completion is filled with
     metrics: tuple[str, ...] = ("recall@20", "ndcg@20")  # What is kept of every user
 
@@ -136,7 +156,9 @@ class Bench:
 def filled(
     bench: Bench,  # What the cells share
     cell: Cell,  # The condition
-) -> Filled | None:  # Vectors of the hidden modality and what became of the hidden ones; None where nothing is hidden
+) -> (
+    Filled | None
+):  # Vectors of the hidden modality and what became of the hidden ones; None where nothing is hidden
     "The hidden modality of a cell after it was filled."
     if cell.modality == "none":
         return None
@@ -154,7 +176,9 @@ def filled(
 def inputs(
     bench: Bench,  # What the cells share
     cell: Cell,  # The condition
-) -> tuple[Split, dict[str, np.ndarray] | None, np.ndarray]:  # Split, features by modality, (I,) items dropped
+) -> tuple[
+    Split, dict[str, np.ndarray] | None, np.ndarray
+]:  # Split, features by modality, (I,) items dropped
     "What a recommender is trained on in a cell."
     split, dropped = bench.split, np.zeros(len(bench.split.items), bool)
     if not RECOMMENDERS[cell.recommender].uses_features:
@@ -221,7 +245,12 @@ def rank_cell(
     "Train a recommender under one condition and score the list of every user."
     split, features, dropped = inputs(bench, cell)
     training = bench.trainings.get(cell.recommender, bench.training)
-    how = {"settings": bench.settings.get(cell.recommender), "training": training, "seed": cell.seed, "progress": False}
+    how = {
+        "settings": bench.settings.get(cell.recommender),
+        "training": training,
+        "seed": cell.seed,
+        "progress": False,
+    }
     fitted = fit(cell.recommender, split, features, **how)
     cuts = tuple(sorted({int(name.split("@")[1]) for name in bench.metrics}))
     ranked = rank(_scorer(fitted.scorer, dropped), split, "test", cuts)
@@ -376,7 +405,10 @@ def hidden_rows(
     bench: Bench,  # What the cells share
 ) -> pd.DataFrame:  # (h, 3) item_id, modality and rate
     "What is hidden at each rate, as `recovery.links` wants it."
-    parts = [pd.DataFrame({"item_id": bench.split.items[h], "modality": m, "rate": r}) for (m, r), h in bench.hidden.items()]
+    parts = [
+        pd.DataFrame({"item_id": bench.split.items[h], "modality": m, "rate": r})
+        for (m, r), h in bench.hidden.items()
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -404,5 +436,9 @@ def fields_of(
     choice = study.recommendation
     how = {k: getattr(choice, k) for k in ("epochs", "learning_rate", "batch_size", "patience")}
     training = Training(**how, device=study.completion.device)
-    big = replace(training, batch_size=max(training.batch_size, BIG_STEPS.batch_size), learning_rate=BIG_STEPS.learning_rate)
+    big = replace(
+        training,
+        batch_size=max(training.batch_size, BIG_STEPS.batch_size),
+        learning_rate=BIG_STEPS.learning_rate,
+    )
     return {"training": training, "trainings": {"mmgcn": big}, "fallback": choice.fallback}

@@ -42,7 +42,9 @@ def _rows(
         rows = rows[rows[column] == value]
     if rows.empty:
         known = ", ".join(sorted(set(recovery["metric"])))
-        raise ValueError(f"recovery has no row of metric {metric!r} and {wanted}; its metrics are {known or 'none'}")
+        raise ValueError(
+            f"recovery has no row of metric {metric!r} and {wanted}; its metrics are {known or 'none'}"
+        )
     return rows
 
 # %% ../nbs/75_recommendation_findings.ipynb #bdc9d691
@@ -51,7 +53,15 @@ def _layout(
     height: int,  # Pixels
 ) -> dict:  # Settings that the figures share
     "Base settings of a figure."
-    heading = {"text": title, "x": 0, "xanchor": "left", "y": 1, "yanchor": "top", "pad": {"t": 14}, "font": {"size": 17}}
+    heading = {
+        "text": title,
+        "x": 0,
+        "xanchor": "left",
+        "y": 1,
+        "yanchor": "top",
+        "pad": {"t": 14},
+        "font": {"size": 17},
+    }
     return {
         "template": "none", "title": heading, "height": height, "font": _FONT, "showlegend": False,
         "margin": {"l": 10, "r": 16, "t": 76, "b": 46},
@@ -76,7 +86,14 @@ def _marks(
     traces = []
     for (_, row), name, colour in zip(rows.iterrows(), names, colours, strict=True):
         above, below = row["high"] - row["estimate"], row["estimate"] - row["low"]
-        bars = {"type": "data", "array": [above], "arrayminus": [below], "thickness": 2, "width": 4, "color": colour}
+        bars = {
+            "type": "data",
+            "array": [above],
+            "arrayminus": [below],
+            "thickness": 2,
+            "width": 4,
+            "color": colour,
+        }
         said = f"{name}<br><b>%{{x:.3f}}</b>, {row['low']:.3f} to {row['high']:.3f}<br>{unit}, {row['n']} users<extra></extra>"
         traces.append({
             "type": "scatter", "x": [row["estimate"]], "y": [name], "error_x": bars, "mode": "markers",
@@ -92,10 +109,18 @@ def use_figure(
     "What is lost when every item gets the true features of another."
     import plotly.graph_objects as go
 
-    rows = _rows(recovery, metric, term="use").sort_values(["modality", "recommender"], ascending=[True, False])
-    names = [f"{NAMES.get(r, html.escape(r))}, {_HIDDEN[m]}" for r, m in zip(rows["recommender"], rows["modality"], strict=True)]
+    rows = _rows(recovery, metric, term="use").sort_values(
+        ["modality", "recommender"], ascending=[True, False]
+    )
+    names = [
+        f"{NAMES.get(r, html.escape(r))}, {_HIDDEN[m]}"
+        for r, m in zip(rows["recommender"], rows["modality"], strict=True)
+    ]
     colours = ["#0072B2" if low > 0 else _GREY for low in rows["low"]]
-    figure = go.Figure(_marks(rows, names, colours, f"{metric} lost"), _layout("Does the recommender use the modality?", 150 + 34 * len(rows)))
+    figure = go.Figure(
+        _marks(rows, names, colours, f"{metric} lost"),
+        _layout("Does the recommender use the modality?", 150 + 34 * len(rows)),
+    )
     _axes(figure)
     figure.add_vline(0, line={"color": _GREY, "width": 1})
     figure.update_xaxes(title=f"{metric} with true features less {metric} with another item's")
@@ -121,17 +146,35 @@ def fill_figure(
     oracle = _rows(recovery, metric, term="mean", fill="oracle")
     names = [r for r in NAMES if r in set(means["recommender"])]
     order = fill_order(means)
-    figure = make_subplots(len(names), 1, shared_xaxes=False, subplot_titles=[NAMES[r] for r in names], vertical_spacing=0.22 / max(len(names), 1) + 0.02)
+    figure = make_subplots(
+        len(names),
+        1,
+        shared_xaxes=False,
+        subplot_titles=[NAMES[r] for r in names],
+        vertical_spacing=0.22 / max(len(names), 1) + 0.02,
+    )
     for row, name in enumerate(names, 1):
         mine = means[means["recommender"] == name].set_index("fill", drop=False)
         mine = mine.loc[[f for f in order[::-1] if f in mine.index]]
         labels = [html.escape(f[:34], quote=False).replace("_", " ") for f in mine["fill"]]
         figure.add_traces(_marks(mine, labels, [colour(f) for f in mine["fill"]], metric), row, 1)
-        for level, dash in ((mine.loc[floor, "estimate"], "dot"), (float(oracle.loc[oracle["recommender"] == name, "estimate"].iloc[0]), "solid")):
+        for level, dash in (
+            (mine.loc[floor, "estimate"], "dot"),
+            (float(oracle.loc[oracle["recommender"] == name, "estimate"].iloc[0]), "solid"),
+        ):
             figure.add_vline(level, line={"color": _GREY, "width": 1.2, "dash": dash}, row=row, col=1)
-    figure.update_layout(_layout(f"What does each fill of {_HIDDEN[modality]} reach? ({rate:.0%} hidden)", 110 + len(names) * (74 + 25 * len(order))))
+    figure.update_layout(
+        _layout(
+            f"What does each fill of {_HIDDEN[modality]} reach? ({rate:.0%} hidden)",
+            110 + len(names) * (74 + 25 * len(order)),
+        )
+    )
     _axes(figure)
-    figure.update_xaxes(title=f"{metric}; dotted: {html.escape(floor)}, solid: true {_HIDDEN[modality]}", row=len(names), col=1)
+    figure.update_xaxes(
+        title=f"{metric}; dotted: {html.escape(floor)}, solid: true {_HIDDEN[modality]}",
+        row=len(names),
+        col=1,
+    )
     return figure
 
 # %% ../nbs/75_recommendation_findings.ipynb #6f764809
@@ -166,10 +209,18 @@ def recovered_figure(
     rows = _rows(recovery, metric, **wanted)
     rows = rows[rows["estimate"].notna() & ~rows["fill"].isin(["oracle", "drop"])]
     title = f"How much comes back as more {_HIDDEN[modality]} are missing? ({NAMES.get(recommender, html.escape(recommender))})"
-    figure = go.Figure(layout=_layout(title, 460) | {"showlegend": True, "legend": {"orientation": "h", "y": -0.22}})
+    figure = go.Figure(
+        layout=_layout(title, 460) | {"showlegend": True, "legend": {"orientation": "h", "y": -0.22}}
+    )
     for k, (name, part) in enumerate(rows.groupby("fill")):
         part, shift = part.sort_values("rate"), (k - rows["fill"].nunique() / 2) * 0.006
-        bars = {"type": "data", "array": part["high"] - part["estimate"], "arrayminus": part["estimate"] - part["low"], "thickness": 1.2, "width": 3}
+        bars = {
+            "type": "data",
+            "array": part["high"] - part["estimate"],
+            "arrayminus": part["estimate"] - part["low"],
+            "thickness": 1.2,
+            "width": 3,
+        }
         figure.add_scatter(
             x=part["rate"] + shift, y=part["estimate"], error_y=bars, mode="lines+markers", name=html.escape(name[:34], quote=False).replace("_", " "),
             marker={"color": colour(name), "size": 8}, line={"color": colour(name), "width": 1.5},
@@ -196,7 +247,9 @@ def use_sentence(
 ) -> str:  # One sentence
     "Whether a recommender looks at a modality."
     name, what = NAMES.get(row["recommender"], row["recommender"]), _HIDDEN[row["modality"]]
-    told = f"{row['metric']} with the true {what} less {row['metric']} with those of other items is {_span(row)}"
+    told = (
+        f"{row['metric']} with the true {what} less {row['metric']} with those of other items is {_span(row)}"
+    )
     if row["low"] > 0:
         return f"{name} uses the {what}: {told}."
     if row["high"] < 0:
@@ -206,13 +259,17 @@ def use_sentence(
 # %% ../nbs/75_recommendation_findings.ipynb #a55ec07f
 def _best(
     rows: pd.DataFrame,  # Rows of one kind of fill whose term is recovered, with gain_p
-) -> tuple[str, str] | None:  # What the best brings back, and whether its gain stands; None where there is none
+) -> (
+    tuple[str, str] | None
+):  # What the best brings back, and whether its gain stands; None where there is none
     "The best fill of a kind in words."
     rows = rows[rows["estimate"].notna()]
     if rows.empty:
         return None
     row = rows.sort_values(["estimate", "fill"], ascending=[False, True]).iloc[0]
-    doubt = "" if row["gain_p"] < 0.05 and row["estimate"] > 0 else ", a gain over the floor that was not shown"
+    doubt = (
+        "" if row["gain_p"] < 0.05 and row["estimate"] > 0 else ", a gain over the floor that was not shown"
+    )
     return row["fill"].replace("_", " "), f"{_span(row, '.0%')}{doubt}"
 
 
@@ -224,19 +281,31 @@ def recovered_sentence(
     metric: str,  # Ranking metric with its cut
 ) -> str:  # One or two sentences
     "What the best model and the best baseline bring back."
-    keys = {"recommender": recommender, "modality": modality, "rate": rate, "metric": metric, "category": "all"}
+    keys = {
+        "recommender": recommender,
+        "modality": modality,
+        "rate": rate,
+        "metric": metric,
+        "category": "all",
+    }
     mine = recovery[(recovery[list(keys)] == pd.Series(keys)).all(axis=1)]
     rows = mine[mine["term"] == "recovered"]
     name, what = NAMES.get(recommender, recommender), _HIDDEN[modality]
     if rows.empty:
-        raise ValueError(f"recovery has no recovered fraction of {recommender}, {modality}, rate {rate:g} and {metric}")
+        raise ValueError(
+            f"recovery has no recovered fraction of {recommender}, {modality}, rate {rate:g} and {metric}"
+        )
     if rows["estimate"].isna().all():
         return f"No recovered fraction of {what} is given for {name}: {rows['method'].iloc[0].removeprefix('not given: ')}."
     gains = mine[mine["term"] == "gain"].set_index("fill")["p_adjusted"]
     rows = rows.assign(gain_p=rows["fill"].map(gains))
     model, baseline = _best(rows[~rows["fill"].isin(FILLS)]), _best(rows[rows["fill"].isin(FILLS)])
     start = f"With {rate:.0%} of the {what} hidden, the best model for {name}"
-    said = f"{start}, {model[0]}, brings back {model[1]} of what was lost" if model else f"{start} is unknown: no model completed {what}"
+    said = (
+        f"{start}, {model[0]}, brings back {model[1]} of what was lost"
+        if model
+        else f"{start} is unknown: no model completed {what}"
+    )
     return f"{said}; the best baseline, {baseline[0]}, {baseline[1]}." if baseline else f"{said}."
 
 # %% ../nbs/75_recommendation_findings.ipynb #c197a94a
@@ -254,7 +323,11 @@ def link_sentence(
     if rows.empty:
         return f"No content metric of {what} could be related to what {name} gains from them."
     stand = rows[(rows["p_adjusted"] < 0.05) & (rows["estimate"] > 0)]
-    best = (rows if stand.empty else stand).sort_values(["estimate", "content_metric"], ascending=[False, True]).iloc[0]
+    best = (
+        (rows if stand.empty else stand)
+        .sort_values(["estimate", "content_metric"], ascending=[False, True])
+        .iloc[0]
+    )
     said = f"{best['content_metric']}, rho {_span(best, '.2f')} over {best['n']} items"
     if stand.empty:
         return f"None of {len(rows)} content metrics was shown to tell what {name} gains from completed {what}; the largest correlation is that of {said}."

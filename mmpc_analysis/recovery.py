@@ -158,7 +158,9 @@ def _of_one(
     means, n, uses, rows = wide.mean(), len(wide), {}, []
     for c in wide.columns:
         told = dict(zip(_CONDITION, c, strict=True))
-        told_mean = _row("mean", means[c], drawn[c].to_numpy(), n, level, "mean over users, bootstrap over users")
+        told_mean = _row(
+            "mean", means[c], drawn[c].to_numpy(), n, level, "mean over users, bootstrap over users"
+        )
         rows.append(told | told_mean)
         if c[2] == "shuffled":
             rows.append(told | _difference("use", wide, drawn, (ORACLE, c), level))
@@ -206,7 +208,9 @@ def _check_floor(
     for (recommender, modality, rate), part in hidden.groupby(["recommender", "modality", "rate"]):
         where = f"{recommender} with {modality} hidden at rate {rate:g}"
         if floor not in set(part["fill"]):
-            raise ValueError(f"{where} has no floor {floor!r}, it has {', '.join(part['fill'])}; run that cell too")
+            raise ValueError(
+                f"{where} has no floor {floor!r}, it has {', '.join(part['fill'])}; run that cell too"
+            )
         if "oracle" not in set(seen.loc[seen["recommender"] == recommender, "fill"]):
             raise ValueError(f"{recommender} has no oracle to be compared with; run that cell too")
 
@@ -309,7 +313,10 @@ def links(
     keys = ["recommender", "modality", "rate", "metric"]
     for (recommender, modality, rate, metric), part in rankings.groupby(keys):
         mine = scores[scores["task"].map(tables.TASKS) == modality]
-        mine = mine[mine["model"].isin(set(part["fill"]) - set(FILLS)) & mine["item_id"].isin(_ids(hidden, modality, rate))]
+        mine = mine[
+            mine["model"].isin(set(part["fill"]) - set(FILLS))
+            & mine["item_id"].isin(_ids(hidden, modality, rate))
+        ]
         if mine.empty or floor not in set(part["fill"]):
             continue
         gains = item_gains(part, bought, floor)

@@ -308,7 +308,9 @@ def worth_piece(
 ) -> Safe:  # Heading, figure, sentences and numbers
     "What each fill of a modality reaches."
     recovery, links = run.tables["recovery"], run.tables["links"]
-    mine = recovery[(recovery["modality"] == modality) & (recovery["metric"] == metric) & (recovery["category"] == "all")]
+    mine = recovery[
+        (recovery["modality"] == modality) & (recovery["metric"] == metric) & (recovery["category"] == "all")
+    ]
     rows = mine[mine["term"].isin(["gain", "recovered"])]
     rate, floor = rows["rate"].max(), worth_of.floor_of(mine)
     figure = worth_of.fill_figure(recovery, metric, modality, rate, figures.colour_of, floor)
@@ -318,10 +320,20 @@ def worth_piece(
         said.append(worth_of.recovered_sentence(recovery, name, modality, rate, metric))
         if mine.loc[(mine["term"] == "use") & (mine["recommender"] == name), "low"].gt(0).any():
             said.append(worth_of.link_sentence(links, name, modality, rate, metric))
-    cells = {"Recommender": [worth_of.NAMES.get(r, r) for r in rows["recommender"]], "Hidden": [share(r) for r in rows["rate"]]}
+    cells = {
+        "Recommender": [worth_of.NAMES.get(r, r) for r in rows["recommender"]],
+        "Hidden": [share(r) for r in rows["rate"]],
+    }
     cells |= {"Fill": [readable(f) for f in rows["fill"]], "Quantity": rows["term"].tolist()}
-    cells |= {"Value": [estimate_cell(row) for _, row in rows.iterrows()], "Adjusted p": [number(p) for p in rows["p_adjusted"]]}
-    table = table_html(cells, f"Gains over the floor ({floor}) in {metric}, and recovered fractions.", ("Value", "Adjusted p"))
+    cells |= {
+        "Value": [estimate_cell(row) for _, row in rows.iterrows()],
+        "Adjusted p": [number(p) for p in rows["p_adjusted"]],
+    }
+    table = table_html(
+        cells,
+        f"Gains over the floor ({floor}) in {metric}, and recovered fractions.",
+        ("Value", "Adjusted p"),
+    )
     title = {"text": "Hidden titles", "image": "Hidden pictures"}[modality]
     shown = with_numbers(joined([figure_html(figure, f"worth-{modality}", words), told(said)]), table)
     return joined([markup("<h3>{t}</h3>", t=title), shown])
@@ -333,7 +345,9 @@ def worth(
     "What completions are worth to recommenders."
     recovery = needed(run, "recovery")
     metric = min(set(recovery["metric"]), key=lambda m: (not m.startswith("recall"), m))
-    use = recovery[(recovery["term"] == "use") & (recovery["category"] == "all") & (recovery["metric"] == metric)]
+    use = recovery[
+        (recovery["term"] == "use") & (recovery["category"] == "all") & (recovery["metric"] == metric)
+    ]
     if use.empty:
         raise Absent("no recommender of this run reads titles or pictures")
     words = "How much each recommender loses when every item has the features of another one."

@@ -253,14 +253,34 @@ def recommended(
             _forget(f"{out}/{name}", set())
         return f"no purchases of at least {LEAST} items, so nothing was recommended"
     grid = r.grid_of(study)
-    bench = r.make_bench(subject.mine, bought, completions, grid, subject.catalogue.root, out, study.missing.mechanism, study.seed, **r.fields_of(study))
+    bench = r.make_bench(
+        subject.mine,
+        bought,
+        completions,
+        grid,
+        subject.catalogue.root,
+        out,
+        study.missing.mechanism,
+        study.seed,
+        **r.fields_of(study),
+    )
     chosen = r.cells(grid, r.models_of(bench))
     rankings = r.run_grid(bench, chosen, f"{out}/rankings", study.recommendation.workers, progress)
-    how = {"floor": grid.fills[0], "draws": study.scores.draws, "seed": study.seed, "level": study.scores.level}
+    how = {
+        "floor": grid.fills[0],
+        "draws": study.scores.draws,
+        "seed": study.seed,
+        "level": study.scores.level,
+    }
     inputs = [sorted(r.cell_keys(bench, chosen)), how]
     recovery = kept(out, tables.RECOVERY, inputs, lambda: recover(rankings, **how))
     held, hidden = r.held_out(bench), r.hidden_rows(bench)
-    kept(out, tables.LINKS, [*inputs, tables.fingerprint(scores)], lambda: links(rankings, held, scores, hidden, **how))
+    kept(
+        out,
+        tables.LINKS,
+        [*inputs, tables.fingerprint(scores)],
+        lambda: links(rankings, held, scores, hidden, **how),
+    )
     return f"{len(chosen)} trainings, {len(recovery)} answers about {rankings['user_id'].nunique()} users"
 
 # %% ../nbs/88_study.ipynb #37ff573e

@@ -182,7 +182,11 @@ RANKINGS = Table(
         Column("recommender", "str", "Name of the recommender"),
         Column("modality", "str", "Hidden modality: text or image, none where nothing is hidden"),
         Column("rate", "float", "Share of items hidden", "[0, 1]"),
-        Column("fill", "str", "How the hidden modality was filled: a policy, or the model whose completions were used"),
+        Column(
+            "fill",
+            "str",
+            "How the hidden modality was filled: a policy, or the model whose completions were used",
+        ),
         Column("seed", "int", "Seed of training"),
         Column("metric", "str", "Name with its cut, such as ndcg@20"),
         Column("value", "float", "The score", required=False),

@@ -449,7 +449,7 @@ def test_bands_are_those_that_were_asked_for():
                 "share of model",
             )
             assert count["band"] == [0.93, 1.0 if edge else 0.97]
-        assert count["n"] >= {"effects": 2000, "profile": 1000, "correlated": 60}.get(study, 150)
+        assert count["n"] >= {"effects": 2000, "profile": 2000, "correlated": 60}.get(study, 150)
     assert set(COVERAGE) == {"effects", "formulas", "profile", "bootstrap", "correlated"}
     for study, parts in COVERAGE.items():
         assert set(parts) == ({"0.0"} if study == "correlated" else {"0.0", "0.005", "0.02"})

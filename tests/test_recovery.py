@@ -25,7 +25,11 @@ def simulated(users=300, seed=0, means=CONDITIONS, seeds=(0,), recommender="vbpr
             value = mean + own + rng.normal(0, noise, users)
             parts.append(
                 pd.DataFrame(
-                    {"user_id": [f"u{k:04d}" for k in range(users)], "category": "all", "recommender": recommender}
+                    {
+                        "user_id": [f"u{k:04d}" for k in range(users)],
+                        "category": "all",
+                        "recommender": recommender,
+                    }
                 ).assign(modality=modality, rate=rate, fill=fill, seed=s, metric="recall@20", value=value)
             )
     return pd.concat(parts, ignore_index=True)
@@ -41,7 +45,9 @@ def test_the_numbers_are_those_of_a_plain_computation():
     found = recover(table, draws=400, seed=3)
     gain = wide["m"] - wide["zeros"]
     assert term(found, "gain")["estimate"] == pytest.approx(gain.mean(), abs=1e-12)
-    assert term(found, "gain")["p_value"] == pytest.approx(stats.ttest_rel(wide["m"], wide["zeros"]).pvalue, rel=1e-9)
+    assert term(found, "gain")["p_value"] == pytest.approx(
+        stats.ttest_rel(wide["m"], wide["zeros"]).pvalue, rel=1e-9
+    )
     share = gain.mean() / (wide["oracle"] - wide["zeros"]).mean()
     assert term(found, "recovered")["estimate"] == pytest.approx(share, abs=1e-12)
     use = (wide["oracle"] - wide["shuffled"]).mean()
@@ -113,8 +119,12 @@ def test_claims_are_corrected_by_holm_and_categories_screened():
     both = pd.concat([pooled, pooled.assign(category="Toys")])
     found = recover(both, draws=50)
     gains = found[(found["term"] == "gain") & (found["category"] == "all")]
-    expected = stats.false_discovery_control(found[(found["term"] == "gain") & (found["category"] == "Toys")]["p_value"])
-    assert found[(found["term"] == "gain") & (found["category"] == "Toys")]["p_adjusted"].to_numpy() == pytest.approx(expected)
+    expected = stats.false_discovery_control(
+        found[(found["term"] == "gain") & (found["category"] == "Toys")]["p_value"]
+    )
+    assert found[(found["term"] == "gain") & (found["category"] == "Toys")][
+        "p_adjusted"
+    ].to_numpy() == pytest.approx(expected)
     p = np.sort(gains["p_value"])
     assert gains["p_adjusted"].max() == pytest.approx(min(1, max(p * [3, 2, 1])), rel=1e-9)
 
@@ -147,7 +157,9 @@ def test_link_is_spearman_over_the_pairs():
     x = pd.DataFrame(rng.normal(size=(40, 3)), columns=list("abc"))
     y = pd.DataFrame(x.to_numpy() + rng.normal(0, 2, size=(40, 3)), columns=list("abc"))
     row = link(x, y, draws=400)
-    assert row["estimate"] == pytest.approx(stats.spearmanr(x.to_numpy().ravel(), y.to_numpy().ravel())[0], abs=1e-12)
+    assert row["estimate"] == pytest.approx(
+        stats.spearmanr(x.to_numpy().ravel(), y.to_numpy().ravel())[0], abs=1e-12
+    )
     assert row["low"] < row["estimate"] < row["high"]
 
 
@@ -182,10 +194,18 @@ def test_links_look_only_at_hidden_items_and_turn_errors_round():
         own = base.set_index("user_id")["value"] + [worth[i] * scale for i in items]
         parts.append(base.assign(fill=m, value=own.to_numpy()))
     scores = pd.DataFrame(
-        [(i, m, worth[i] * s) for i in worth for m, s in (("m", 1.0), ("n", 2.0))], columns=["item_id", "model", "good"]
+        [(i, m, worth[i] * s) for i in worth for m, s in (("m", 1.0), ("n", 2.0))],
+        columns=["item_id", "model", "good"],
     )
-    both = pd.concat([scores.assign(metric="chrf", value=scores["good"]), scores.assign(metric="mse", value=-scores["good"])])
-    both = both.assign(category="c", task="image_to_text", family="f", parameters=1.0, level="word", outcome="ok")
+    both = pd.concat(
+        [
+            scores.assign(metric="chrf", value=scores["good"]),
+            scores.assign(metric="mse", value=-scores["good"]),
+        ]
+    )
+    both = both.assign(
+        category="c", task="image_to_text", family="f", parameters=1.0, level="word", outcome="ok"
+    )
     hidden = pd.DataFrame({"item_id": sorted(worth)[:12], "modality": "text", "rate": 0.5})
     bought = pd.DataFrame({"user_id": users, "item_id": items})
     found = links(pd.concat(parts), bought, both, hidden, draws=99).set_index("content_metric")
