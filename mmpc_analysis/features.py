@@ -174,9 +174,9 @@ def _picture_vectors(
     width: int,  # Width of a vector
     places: list[int],  # (k,) Which to encode
 ) -> np.ndarray:  # (k, w) float32, NaN where the pixels cannot be decoded
-    "Pictures through an encoder."
+    "Pictures through an encoder; what was scored in the same process is not encoded again."
     from mmpc_analysis.image_metrics import square
-    from mmpc_analysis.picture_encoders import encode
+    from mmpc_analysis.measures import pooled_features
     from mmpc_analysis.pictures import PictureError, decode_picture, read_picture
 
     able, pictures = [], []
@@ -192,7 +192,7 @@ def _picture_vectors(
         pictures.append(picture)
     found = np.full((len(places), width), np.nan, np.float32)
     if able:
-        found[able] = encode(encoder, np.stack(pictures)).pooled
+        found[able] = pooled_features(encoder, np.stack(pictures))
     return found
 
 # %% ../nbs/50_features.ipynb #b5b2186c
@@ -255,15 +255,14 @@ def picture_encoder(
     return (load_vit if kind == "vit" else load_encoder)(*split_revision(name))
 
 # %% ../nbs/50_features.ipynb #343d6c11
-@lru_cache(maxsize=8)
 def encode_width(
     encoder: PictureEncoder,  # A loaded encoder
 ) -> int:  # Width of its pooled vectors
     "How wide a picture encoder's vectors are, from a grey picture."
-    from mmpc_analysis.picture_encoders import encode
+    from mmpc_analysis.measures import pooled_features
 
     grey = np.full((1, encoder.size, encoder.size, 3), 127, np.uint8)
-    return encode(encoder, grey).pooled.shape[1]
+    return pooled_features(encoder, grey).shape[1]
 
 # %% ../nbs/50_features.ipynb #3bd6f325
 def picture_features(

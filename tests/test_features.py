@@ -16,8 +16,16 @@ from PIL import Image
 
 from mmpc_analysis import features
 from mmpc_analysis.catalogue import load_catalogue
-from mmpc_analysis.features import ItemFeatures, completion_features, encode_once, item_features, keep, stored
-from mmpc_analysis.features import picture_features, text_features
+from mmpc_analysis.features import (
+    ItemFeatures,
+    completion_features,
+    encode_once,
+    item_features,
+    keep,
+    picture_features,
+    stored,
+    text_features,
+)
 from mmpc_analysis.fills import Shown, blank, fill
 from mmpc_analysis.tables import OUTCOMES, USABLE, hash_key
 
@@ -100,8 +108,8 @@ def test_a_damaged_file_is_made_again_and_nothing_else(tmp_path, how):
         shutil.copy(by_first[lots[0][0]], index)
     if how == "index list":
         index.write_text("[1, 2]")
-    assert asked(sum(lots, []), tmp_path) == lots[1]
-    assert asked(sum(lots, []), tmp_path) == []
+    assert asked(names(12), tmp_path) == lots[1]
+    assert asked(names(12), tmp_path) == []
 
 
 def test_a_foreign_file_in_the_folder_is_no_harm(tmp_path):
@@ -227,6 +235,28 @@ def test_only_what_changed_is_encoded_again(shop, tmp_path, lots):
         list((item_features(retitled, str(root), folder=folder).text != first.text).any(1)).count(True) == 1
     )
     assert lots == [("text", 1)]
+
+
+def test_a_change_that_keeps_name_and_length_is_noticed(tmp_path, lots):
+    place, found = tmp_path / "a.bmp", []
+    for shade in (10, 200):
+        Image.new("RGB", (40, 40), (shade, 0, 0)).save(place)
+        os.utime(place, (0, 0))
+        found.append(picture_features(str(tmp_path), ["a.bmp"], folder=str(tmp_path / "kept")))
+    assert len(lots) == 2 and (found[0] != found[1]).any()
+
+
+def test_what_was_scored_in_the_same_process_is_not_encoded_again(shop, monkeypatch):
+    from mmpc_analysis import picture_encoders
+    from mmpc_analysis.image_metrics import read_pictures
+    from mmpc_analysis.measures import pooled_features
+
+    items, root = shop
+    effnet, images = picture_encoders.load_effnet(), list(items["image"])
+    features.encode_width(effnet)
+    pooled_features(effnet, read_pictures(str(root), images, (effnet.size,))[0][effnet.size])
+    monkeypatch.setattr(picture_encoders, "encode", lambda *_: pytest.fail("encoded twice"))
+    assert np.isfinite(picture_features(str(root), images)).all()
 
 
 def test_what_is_missing_or_broken_has_no_vector(shop, tmp_path):

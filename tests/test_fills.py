@@ -118,6 +118,18 @@ def test_a_random_direction_is_the_items_own_at_every_rate():
     np.testing.assert_allclose(cosine, 1, atol=1e-6)
 
 
+def test_a_random_vector_does_not_depend_on_who_else_is_in_the_shop():
+    items, vectors = (
+        np.array(list("abcd"), dtype=object),
+        np.array([[np.nan], [np.nan], [2], [2]], np.float32),
+    )
+    vectors = np.repeat(vectors, 5, axis=1)
+    whole = fill(Shown(items, vectors), "random").values
+    for left_out in (0, 2):
+        kept = np.arange(4) != left_out
+        assert np.array_equal(fill(Shown(items[kept], vectors[kept]), "random").values, whole[kept])
+
+
 def test_random_has_the_lengths_of_the_known_and_no_direction():
     items = np.array([f"i{k}" for k in range(4000)], dtype=object)
     truth = np.random.default_rng(0).standard_normal((4000, 3)).astype(np.float32)
@@ -154,6 +166,9 @@ def test_a_category_without_a_known_item_takes_the_mean_of_all_and_is_counted():
     np.testing.assert_allclose(
         found.values[hidden], np.tile(w[1][~hidden].mean(0), (hidden.sum(), 1)), atol=1e-6
     )
+    more = hidden.copy()
+    more[np.flatnonzero(w[3] != "c2")[0]] = True
+    assert fill(shown_of(w, more), "category_mean").elsewhere == hidden.sum()
 
 
 # ---------------------------------------------------------------- each fill against a plain computation
@@ -183,6 +198,12 @@ def test_neighbours_are_those_of_scikit_learn(block, monkeypatch):
     weight = np.maximum(1 - distance, 0)
     want = np.einsum("rk,rkw->rw", weight, truth[~hidden][near]) / weight.sum(1, keepdims=True)
     np.testing.assert_allclose(found, want, atol=1e-6)
+
+
+def test_an_item_that_looks_the_other_way_lends_nothing():
+    items, other = np.array(list("abc"), dtype=object), np.array([[1, 0], [1, 1], [-1, 0.5]])
+    own = np.array([[np.nan], [3], [100]], np.float32)
+    assert fill(Shown(items, own, other), "neighbours").values[0, 0] == 3
 
 
 def test_neighbours_that_tie_are_taken_by_id_whatever_the_block(monkeypatch):
