@@ -374,6 +374,23 @@ class Run:
     seconds: dict[str, float]  # Stage to the time it took, s
     report: str | None  # Path of report.html, None when the run stopped before it
 
+# %% ../nbs/88_study.ipynb #0f1968a4
+def _analysis(
+    study: Study,  # What to run
+    subject: Subject,  # Items and their pictures
+    completions: pd.DataFrame,  # (k, columns) Completions with their pictures
+    scores: pd.DataFrame,  # (rows, columns) Scores
+    out: str,  # Folder of the run
+) -> str:  # One line
+    "Every table that is made from scores, counted."
+    averages, effects = analysed(study, scores, out)
+    sets, contrasts, walk = compared(study, subject, completions, scores, out)
+    said = sum(map(len, concluded(study, completions, scores, averages, out).values()))
+    more = (
+        f"{len(sets)} of whole sets, {len(contrasts)} shares of levels, {len(walk)} steps from the reference"
+    )
+    return f"{len(averages)} averages, {len(effects)} effects of scale, {more}, {said} rows of conclusions"
+
 # %% ../nbs/88_study.ipynb #e046a36d
 def _work(
     study: Study,  # What to run
@@ -395,14 +412,7 @@ def _work(
     scores = scored(study, subject, completions, out, progress)
     yield "scores", f"{len(scores)} scores of {scores['metric'].nunique()} metrics", keep
     yield "recommendation", recommended(study, subject, completions, scores, out, progress), keep
-    averages, effects = analysed(study, scores, out)
-    sets, contrasts, walk = compared(study, subject, completions, scores, out)
-    said = concluded(study, completions, scores, averages, out)
-    more = (
-        f"{len(sets)} of whole sets, {len(contrasts)} shares of levels, {len(walk)} steps from the reference"
-    )
-    more += f", {sum(map(len, said.values()))} rows of conclusions"
-    yield "analysis", f"{len(averages)} averages, {len(effects)} effects of scale, {more}", keep
+    yield "analysis", _analysis(study, subject, completions, scores, out), keep
     yield "report", str(write_report(out)), lambda seconds: None
 
 # %% ../nbs/88_study.ipynb #6227e971
