@@ -70,7 +70,7 @@ def purchases_of(
     from mmpc_analysis.purchases import read_interactions
     from mmpc_analysis.recommendation import SHOP_TASTE
 
-    source = study.recommendation.interactions or ("none", "simulated")[study.catalogue.source == "embedded"]
+    source = _source(study)
     if source == "none":
         return None
     if source == "simulated":
@@ -248,13 +248,26 @@ def recommended(
         for name in ("rankings", "recovery", "links"):
             _forget(f"{out}/{name}", set())
         return f"no purchases of at least {LEAST} items, so nothing was recommended"
-    grid, how = r.grid_of(study), (study.missing.mechanism, study.seed)
-    root = subject.catalogue.root
-    bench = r.make_bench(subject.mine, bought, completions, grid, root, out, *how, **r.fields_of(study))
+    bench = _bench_of(study, subject, completions, bought, out)
+    grid = r.grid_of(study)
     chosen = r.cells(grid, r.models_of(bench))
     rankings = r.run_grid(bench, chosen, f"{out}/rankings", study.recommendation.workers, progress)
     _keep_answers(study, bench, chosen, rankings, scores, out)
     return f"{len(chosen)} trainings for {rankings['user_id'].nunique()} users"
+
+# %% ../nbs/88_study.ipynb #5d04b913
+def _bench_of(
+    study: Study,  # Rates, mechanism, training
+    subject: Subject,  # Items and their pictures
+    completions: pd.DataFrame,  # (k, columns) Completions with their pictures
+    bought: pd.DataFrame,  # (m, columns) Purchases
+    out: str,  # Folder of the run
+):  # A Bench
+    "What the cells of a study share."
+    from mmpc_analysis.recommendation import fields_of, grid_of, make_bench
+
+    where = (subject.catalogue.root, out, study.missing.mechanism, study.seed)
+    return make_bench(subject.mine, bought, completions, grid_of(study), *where, **fields_of(study))
 
 # %% ../nbs/88_study.ipynb #ffff08a4
 LEAST = 40  # Items without which nothing is recommended
