@@ -66,16 +66,11 @@ def purchases_of(
     items: pd.DataFrame,  # (n, columns) Items that the study completes
 ) -> pd.DataFrame | None:  # (m, columns) Purchases of these items, None where a study has none
     "What users bought: a file, or simulated with the embedded catalogue and wherever that is asked for."
-    from mmpc_analysis.catalogue import simulate_interactions
     from mmpc_analysis.purchases import read_interactions
-    from mmpc_analysis.recommendation import SHOP_TASTE
 
     source = _source(study)
-    if source == "none":
-        return None
-    if source == "simulated":
-        return simulate_interactions(items, study.recommendation.users, study.seed, SHOP_TASTE)
-    return read_interactions(source)
+    made = {"none": lambda: None, "simulated": lambda: _simulated(study, items)}
+    return made.get(source, lambda: read_interactions(source))()
 
 # %% ../nbs/88_study.ipynb #6d0cd686
 def hidden_of(
