@@ -34,37 +34,27 @@ def hit_metrics(
     """
     hits, held_out = np.asarray(hits, dtype=bool), np.asarray(held_out)
     _check_hits(hits, held_out, cuts)
-    parts = [
-        _block_metrics(hits[at : at + 50_000], held_out[at : at + 50_000], cuts)
-        for at in range(0, max(len(hits), 1), 50_000)
-    ]
-    names = [f"{metric}@{k}" for metric in METRICS for k in cuts]
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}
-
-# %% ../nbs/52_ranking.ipynb #62ceef25
-def _block_metrics(
-    hits: np.ndarray,  # (n, K) bool
-    held_out: np.ndarray,  # (n,) Number of items held back
-    cuts: tuple[int, ...],  # Lengths at which the list is cut
-) -> dict[str, np.ndarray]:  # As in `hit_metrics`
-    "Metrics of so many users that all sums lie in memory."
-    place = np.arange(1, hits.shape[1] + 1)
-    gain = 1 / np.log2(place + 1)
-    ideal = np.concatenate([[np.nan], np.cumsum(gain)])
-    found = np.cumsum(hits, axis=1)
-    gained = np.cumsum(hits * gain, axis=1)
-    precise = np.cumsum(hits * found / place, axis=1)
+    n, gain = len(hits), 1 / np.log2(np.arange(hits.shape[1]) + 2)
+    row, place = np.divmod(np.flatnonzero(hits), hits.shape[1])
+    per_row = np.bincount(row, minlength=n)
+    nth = np.arange(len(row)) - (np.cumsum(per_row) - per_row)[row] + 1  # 1 for the first hit of a user
+    first = np.full(n, np.inf)
+    first[row[nth == 1]] = place[nth == 1] + 1
     m = np.where(held_out > 0, held_out, np.nan)
-    first = np.where(found[:, -1] > 0, hits.argmax(axis=1) + 1.0, np.inf)
-    result = {}
+    ideal = np.concatenate([[np.nan], np.cumsum(gain)])
+    result = {f"{metric}@{k}": np.zeros(n) for metric in METRICS for k in cuts}
     for k in cuts:
-        best = np.minimum(held_out, k)
-        result[f"recall@{k}"] = found[:, k - 1] / m
-        result[f"ndcg@{k}"] = gained[:, k - 1] / ideal[best]
+        at, short = place < k, np.minimum(held_out, k)
+        found, gained, precise = (
+            np.bincount(row[at], weights[at], n)
+            for weights in (np.ones(len(row)), gain[place], nth / (place + 1))
+        )
+        result[f"recall@{k}"] = found / m
+        result[f"ndcg@{k}"] = gained / ideal[short]
         result[f"mrr@{k}"] = np.where(first <= k, 1 / first, 0 * m)
         result[f"hit_rate@{k}"] = np.where(first <= k, 1.0, 0 * m)
-        result[f"precision@{k}"] = found[:, k - 1] / k + 0 * m
-        result[f"map@{k}"] = precise[:, k - 1] / np.minimum(m, k)
+        result[f"precision@{k}"] = found / k + 0 * m
+        result[f"map@{k}"] = precise / np.minimum(m, k)
     return result
 
 # %% ../nbs/52_ranking.ipynb #9f76b0e5
@@ -85,6 +75,18 @@ def _check_hits(
             f"row {row} has {hits[row].sum()} hits and {held_out[row]} items held back; a hit is one of those"
         )
 
+# %% ../nbs/52_ranking.ipynb #24b5e28f
+def _peaks(
+    scores: np.ndarray,  # (b, m) Scores
+    piles: int,  # Number of piles, at most m
+) -> np.ndarray:  # (b, piles) The largest of each pile, NaN where one of it is
+    "Deal the columns into piles and take the largest of each."
+    peaks = scores[:, :piles].copy()
+    for at in range(piles, scores.shape[1], piles):
+        dealt = scores[:, at : at + piles]
+        np.maximum(peaks[:, : dealt.shape[1]], dealt, out=peaks[:, : dealt.shape[1]])
+    return peaks
+
 # %% ../nbs/52_ranking.ipynb #326550af
 def best_of(
     scores: np.ndarray,  # (b, m) Scores, larger is better
@@ -96,36 +98,35 @@ def best_of(
 
     Raises: `ValueError` where a score is NaN.
     """
-    edge = scores.shape[1] - k
-    top = np.partition(scores, edge, axis=1)[:, edge:] if edge else scores
-    if np.isnan(top.max(initial=-np.inf)):
+    peaks = _peaks(scores, 4 * k if scores.shape[1] >= 8 * k else scores.shape[1])
+    if np.isnan(peaks.max(initial=-np.inf)):
         raise ValueError("a score is NaN; find out where it comes from, as NaN has no place in a ranking")
-    least = top[:, :1] if edge else top.min(axis=1, keepdims=True, initial=np.inf)
-    kept = scores >= least
-    _drop_ties(kept, scores, least, k)
-    columns = np.nonzero(kept)[1].reshape(len(scores), k)
-    values = np.take_along_axis(scores, columns, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
+    edge = peaks.shape[1] - k
+    peaks.partition(edge, axis=1)
+    columns, values = _reaching(scores, peaks[:, edge, None])
+    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(columns, order, axis=1), np.take_along_axis(values, order, axis=1)
 
-# %% ../nbs/52_ranking.ipynb #82a246ca
-def _drop_ties(
-    kept: np.ndarray,  # (b, m) Which columns reach the edge; changed here
+# %% ../nbs/52_ranking.ipynb #e3bc4202
+def _reaching(
     scores: np.ndarray,  # (b, m) Scores
-    least: np.ndarray,  # (b, 1) Score at the edge
-    k: int,  # Columns that there is room for
-) -> None:
-    "Leave k columns in every row, of those that tie at the edge the smallest."
-    over = np.count_nonzero(kept, axis=1) - k
-    rows = np.flatnonzero(over)
-    tied = scores[rows] == least[rows]
-    from_right = np.cumsum(tied[:, ::-1], axis=1)[:, ::-1]
-    kept[rows] &= ~(tied & (from_right <= over[rows, None]))
+    bound: np.ndarray,  # (b, 1) Score that at least k of each row reach
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (b, w) Columns, ascending; (b, w) scores, minus infinity where a row has fewer
+    "What reaches the bound, moved to the left of each row."
+    row, column = np.divmod(np.flatnonzero(scores >= bound), scores.shape[1])
+    count = np.bincount(row, minlength=len(scores))
+    place = np.arange(len(row)) - (np.cumsum(count) - count)[row]
+    columns = np.zeros((len(scores), count.max(initial=0)), dtype=np.int64)
+    values = np.full(columns.shape, -np.inf, scores.dtype)
+    columns[row, place], values[row, place] = column, scores[row, column]
+    return columns, values
 
-# %% ../nbs/52_ranking.ipynb #3ba6d733
-TILE = (64, 512)  # Users and items of one product
+# %% ../nbs/52_ranking.ipynb #74c73bec
+TILE = (128, 64)  # Users and, at most, items of one product
 
-
+# %% ../nbs/52_ranking.ipynb #5ee832e9
 def _tiles(
     n: int,  # Number of rows
     size: int,  # Rows of a tile
@@ -148,12 +149,13 @@ def _products(
     users: np.ndarray,  # (b, d) Vectors of users, in whole tiles
     items: np.ndarray,  # (m, d) Vectors of items, in whole tiles
 ) -> np.ndarray:  # (b, m) Scores, each from a product of the same shape
-    "Scores of a block, tile by tile."
+    "Scores of a block, all tiles in one call."
+    d, wide = users.shape[1], TILE[1]
+    while wide > 8 and TILE[0] * wide * d > 2**18:
+        wide //= 2
     scores = np.empty((len(users), len(items)), users.dtype)
-    for i in range(0, len(users), TILE[0]):
-        for j in range(0, len(items), TILE[1]):
-            block = scores[i : i + TILE[0], j : j + TILE[1]]
-            np.matmul(users[i : i + TILE[0]], items[j : j + TILE[1]].T, out=block)
+    tiles = scores.reshape(-1, TILE[0], len(items) // wide, wide).swapaxes(1, 2)
+    np.matmul(users.reshape(-1, 1, TILE[0], d), items.reshape(1, -1, wide, d).swapaxes(2, 3), out=tiles)
     return scores
 
 # %% ../nbs/52_ranking.ipynb #b5909d5b
@@ -221,7 +223,7 @@ def top_items(
     down, across = block_shape(n_items, megabytes)
     for user in range(0, len(users), down):
         some = users[user : user + down]
-        rows, codes, values = _filled(some, TILE[0]), top[:0, :0], np.empty((len(some), 0))
+        rows, codes, values = _filled(some, TILE[0]), np.empty((len(some), 0), int), np.empty((len(some), 0))
         for item in range(0, n_items, across):
             scores = _products(rows, items[item : item + across])[: len(some), : n_items - item]
             if masked is not None:
