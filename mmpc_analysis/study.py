@@ -60,6 +60,24 @@ def chosen_ids(
     ranked = sorted(ids, key=lambda item: tables.hash_unit("limit", seed, item))
     return set(ranked[: choice.limit or None])
 
+# %% ../nbs/88_study.ipynb #e134e7b9
+def _source(
+    study: Study,  # Purchases and catalogue as declared
+) -> str:  # A file, simulated or none
+    "Where the purchases of a study come from."
+    return study.recommendation.interactions or ("none", "simulated")[study.catalogue.source == "embedded"]
+
+
+def _simulated(
+    study: Study,  # How many users, and the seed
+    items: pd.DataFrame,  # (n, columns) Items that the study completes
+) -> pd.DataFrame:  # (m, columns) Purchases
+    "Purchases of users who care for content."
+    from mmpc_analysis.catalogue import simulate_interactions
+    from mmpc_analysis.recommendation import SHOP_TASTE
+
+    return simulate_interactions(items, study.recommendation.users, study.seed, SHOP_TASTE)
+
 # %% ../nbs/88_study.ipynb #9e18a1e8
 def purchases_of(
     study: Study,  # Which purchases, and how many users
