@@ -87,8 +87,9 @@ def purchases_of(
     from mmpc_analysis.purchases import read_interactions
 
     source = _source(study)
-    made = {"none": lambda: None, "simulated": lambda: _simulated(study, items)}
-    return made.get(source, lambda: read_interactions(source))()
+    if source == "none":
+        return None
+    return _simulated(study, items) if source == "simulated" else read_interactions(source)
 
 # %% ../nbs/88_study.ipynb #6d0cd686
 def hidden_of(
@@ -262,8 +263,7 @@ def recommended(
             _forget(f"{out}/{name}", set())
         return f"no purchases of at least {LEAST} items, so nothing was recommended"
     bench = _bench_of(study, subject, completions, bought, out)
-    grid = r.grid_of(study)
-    chosen = r.cells(grid, r.models_of(bench))
+    chosen = r.cells(r.grid_of(study), r.models_of(bench))
     rankings = r.run_grid(bench, chosen, f"{out}/rankings", study.recommendation.workers, progress)
     _keep_answers(study, bench, chosen, rankings, scores, out)
     return f"{len(chosen)} trainings for {rankings['user_id'].nunique()} users"
@@ -285,7 +285,7 @@ def _bench_of(
 # %% ../nbs/88_study.ipynb #ffff08a4
 LEAST = 40  # Items without which nothing is recommended
 
-# %% ../nbs/88_study.ipynb #25cd0057
+# %% ../nbs/88_study.ipynb #86aa3cc3
 def _keep_answers(
     study: Study,  # Floor, bootstrap draws, level and seed
     bench: object,  # What the cells shared
@@ -298,8 +298,7 @@ def _keep_answers(
     from mmpc_analysis.recommendation import cell_keys, held_out, hidden_rows
     from mmpc_analysis.recovery import links, recover
 
-    how = {"floor": study.recommendation.fills[0], "draws": study.scores.draws}
-    how |= {"seed": study.seed, "level": study.scores.level}
+    how = {"floor": study.recommendation.fills[0], **_draws(study)}
     inputs = [sorted(cell_keys(bench, chosen)), how]
     kept(out, tables.RECOVERY, inputs, lambda: recover(rankings, **how))
     make = partial(links, rankings, held_out(bench), scores, hidden_rows(bench), **how)
@@ -350,6 +349,13 @@ def _keep_counts(
     ]
     tables.write_text(f"{out}/tfidf.tsv", "\n".join(lines) + "\n")
 
+# %% ../nbs/88_study.ipynb #e07fccfb
+def _draws(
+    study: Study,  # Any study
+) -> dict:  # draws, seed and level
+    "How intervals are drawn everywhere in a run."
+    return {"draws": study.scores.draws, "seed": study.seed, "level": study.scores.level}
+
 # %% ../nbs/88_study.ipynb #216365c2
 def analysed(
     study: Study,  # Bootstrap draws, level and seed
@@ -360,7 +366,7 @@ def analysed(
     from mmpc_analysis.correlation import scale_effect
     from mmpc_analysis.scores import average
 
-    how = {"draws": study.scores.draws, "seed": study.seed, "level": study.scores.level}
+    how = _draws(study)
     inputs = [tables.fingerprint(scores), how]
     averages = kept(out, tables.AVERAGES, inputs, lambda: average(scores, **how))
     effects = kept(out, tables.EFFECTS, inputs, lambda: scale_effect(scores, **how))
@@ -383,7 +389,7 @@ def concluded(
         rows[[pair in headline for pair in zip(rows["task"], rows["metric"], strict=True)]]
         for rows in (scores, averages)
     ]
-    how = {"draws": study.scores.draws, "seed": study.seed, "level": study.scores.level}
+    how = _draws(study)
     inputs = [*map(tables.fingerprint, chosen), tables.fingerprint(completions), how]
     makers = analyses(chosen[0], completions, chosen[1], **how)
     return {name: kept(out, tables.TABLES[name], inputs, make) for name, make in makers.items()}
