@@ -22,6 +22,7 @@ from mmpc_analysis.declaration import (
     Study,
     cards_of,
     check_study,
+    purchases_of,
     read_catalogue,
     read_study,
     run_folder,
@@ -31,8 +32,8 @@ from .manifest import write_run_manifest
 from .resume import kept
 
 # %% auto #0
-__all__ = ['LEAST', 'STAGES', 'chosen_ids', 'purchases_of', 'hidden_of', 'Subject', 'subject_of', 'completed', 'drawn', 'scored',
-           'recommended', 'compared', 'analysed', 'concluded', 'Run', 'run_study']
+__all__ = ['LEAST', 'STAGES', 'chosen_ids', 'hidden_of', 'Subject', 'subject_of', 'completed', 'drawn', 'scored', 'recommended',
+           'compared', 'analysed', 'concluded', 'Run', 'run_study']
 
 # %% ../nbs/88_study.ipynb #0c6d3f1c
 def _check_split(
@@ -59,37 +60,6 @@ def chosen_ids(
     ids = items.loc[items["split"] == choice.split, "item_id"] if choice.split else items["item_id"]
     ranked = sorted(ids, key=lambda item: tables.hash_unit("limit", seed, item))
     return set(ranked[: choice.limit or None])
-
-# %% ../nbs/88_study.ipynb #e134e7b9
-def _source(
-    study: Study,  # Purchases and catalogue as declared
-) -> str:  # A file, simulated or none
-    "Where the purchases of a study come from."
-    return study.recommendation.interactions or ("none", "simulated")[study.catalogue.source == "embedded"]
-
-
-def _simulated(
-    study: Study,  # How many users, and the seed
-    items: pd.DataFrame,  # (n, columns) Items that the study completes
-) -> pd.DataFrame:  # (m, columns) Purchases
-    "Purchases of users who care for content."
-    from mmpc_analysis.catalogue import simulate_interactions
-    from mmpc_analysis.recommendation import SHOP_TASTE
-
-    return simulate_interactions(items, study.recommendation.users, study.seed, SHOP_TASTE)
-
-# %% ../nbs/88_study.ipynb #9e18a1e8
-def purchases_of(
-    study: Study,  # Which purchases, and how many users
-    items: pd.DataFrame,  # (n, columns) Items that the study completes
-) -> pd.DataFrame | None:  # (m, columns) Purchases of these items, None where a study has none
-    "What users bought: a file, or simulated with the embedded catalogue and wherever that is asked for."
-    from mmpc_analysis.purchases import read_interactions
-
-    source = _source(study)
-    if source == "none":
-        return None
-    return _simulated(study, items) if source == "simulated" else read_interactions(source)
 
 # %% ../nbs/88_study.ipynb #6d0cd686
 def hidden_of(
