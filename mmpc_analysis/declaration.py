@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from unicodedata import normalize
 
+import pandas as pd
+
 from . import tables
 from .listings import AMAZON
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['STANDINS', 'LAYOUTS', 'CatalogueChoice', 'MissingChoice', 'CompletionChoice', 'DrawingChoice', 'ScoreChoice',
            'RecommendationChoice', 'Study', 'study_from', 'read_study', 'study_toml', 'run_folder', 'source_columns',
-           'read_catalogue', 'cards_of', 'check_study']
+           'read_catalogue', 'purchases_of', 'cards_of', 'check_study']
 
 # %% ../nbs/78_declaration.ipynb #492fb7e1
 STANDINS = tuple(f"standin-{family}-{size}" for family in ("qwen", "gemma") for size in "sml")
@@ -260,6 +262,37 @@ def read_catalogue(
             f"catalogue.{named[0]} says how to read a file; name yours as catalogue.source, or with --catalogue"
         )
     return load_catalogue(choice.source, columns=source_columns(choice), category=choice.category or None)
+
+# %% ../nbs/78_declaration.ipynb #e134e7b9
+def _source(
+    study: Study,  # Purchases and catalogue as declared
+) -> str:  # A file, simulated or none
+    "Where the purchases of a study come from."
+    return study.recommendation.interactions or ("none", "simulated")[study.catalogue.source == "embedded"]
+
+
+def _simulated(
+    study: Study,  # How many users, and the seed
+    items: pd.DataFrame,  # (n, columns) Items that the study completes
+) -> pd.DataFrame:  # (m, columns) Purchases
+    "Purchases of users who care for content."
+    from mmpc_analysis.catalogue import simulate_interactions
+    from mmpc_analysis.recommendation import SHOP_TASTE
+
+    return simulate_interactions(items, study.recommendation.users, study.seed, SHOP_TASTE)
+
+# %% ../nbs/78_declaration.ipynb #9e18a1e8
+def purchases_of(
+    study: Study,  # Which purchases, and how many users
+    items: pd.DataFrame,  # (n, columns) Items that the study completes
+) -> pd.DataFrame | None:  # (m, columns) Purchases of these items, None where a study has none
+    "What users bought: a file, or simulated with the embedded catalogue and wherever that is asked for."
+    from mmpc_analysis.purchases import read_interactions
+
+    source = _source(study)
+    if source == "none":
+        return None
+    return _simulated(study, items) if source == "simulated" else read_interactions(source)
 
 # %% ../nbs/78_declaration.ipynb #f9ee7b62
 def cards_of(

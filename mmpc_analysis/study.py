@@ -22,6 +22,7 @@ from mmpc_analysis.declaration import (
     Study,
     cards_of,
     check_study,
+    purchases_of,
     read_catalogue,
     read_study,
     run_folder,
@@ -31,8 +32,8 @@ from .manifest import write_run_manifest
 from .resume import kept
 
 # %% auto #0
-__all__ = ['LEAST', 'STAGES', 'chosen_ids', 'purchases_of', 'hidden_of', 'Subject', 'subject_of', 'completed', 'drawn', 'scored',
-           'recommended', 'compared', 'analysed', 'concluded', 'Run', 'run_study']
+__all__ = ['LEAST', 'STAGES', 'chosen_ids', 'hidden_of', 'Subject', 'subject_of', 'completed', 'drawn', 'scored', 'recommended',
+           'compared', 'analysed', 'concluded', 'Run', 'run_study']
 
 # %% ../nbs/88_study.ipynb #0c6d3f1c
 def _check_split(
@@ -59,18 +60,6 @@ def chosen_ids(
     ids = items.loc[items["split"] == choice.split, "item_id"] if choice.split else items["item_id"]
     ranked = sorted(ids, key=lambda item: tables.hash_unit("limit", seed, item))
     return set(ranked[: choice.limit or None])
-
-# %% ../nbs/88_study.ipynb #9e18a1e8
-def purchases_of(
-    study: Study,  # Which purchases, and how many users
-    items: pd.DataFrame,  # (n, columns) Items that the study completes
-) -> pd.DataFrame | None:  # (m, columns) Purchases of these items, None where a study has none
-    "What users bought: a file, or simulated with the embedded catalogue and wherever that is asked for."
-    from mmpc_analysis.purchases import read_interactions
-
-    source = _source(study)
-    made = {"none": lambda: None, "simulated": lambda: _simulated(study, items)}
-    return made.get(source, lambda: read_interactions(source))()
 
 # %% ../nbs/88_study.ipynb #6d0cd686
 def hidden_of(
@@ -244,8 +233,7 @@ def recommended(
             _forget(f"{out}/{name}", set())
         return f"no purchases of at least {LEAST} items, so nothing was recommended"
     bench = _bench_of(study, subject, completions, bought, out)
-    grid = r.grid_of(study)
-    chosen = r.cells(grid, r.models_of(bench))
+    chosen = r.cells(r.grid_of(study), r.models_of(bench))
     rankings = r.run_grid(bench, chosen, f"{out}/rankings", study.recommendation.workers, progress)
     _keep_answers(study, bench, chosen, rankings, scores, out)
     return f"{len(chosen)} trainings for {rankings['user_id'].nunique()} users"
@@ -267,7 +255,7 @@ def _bench_of(
 # %% ../nbs/88_study.ipynb #ffff08a4
 LEAST = 40  # Items without which nothing is recommended
 
-# %% ../nbs/88_study.ipynb #25cd0057
+# %% ../nbs/88_study.ipynb #86aa3cc3
 def _keep_answers(
     study: Study,  # Floor, bootstrap draws, level and seed
     bench: object,  # What the cells shared
@@ -280,8 +268,7 @@ def _keep_answers(
     from mmpc_analysis.recommendation import cell_keys, held_out, hidden_rows
     from mmpc_analysis.recovery import links, recover
 
-    how = {"floor": study.recommendation.fills[0], "draws": study.scores.draws}
-    how |= {"seed": study.seed, "level": study.scores.level}
+    how = {"floor": study.recommendation.fills[0], **_draws(study)}
     inputs = [sorted(cell_keys(bench, chosen)), how]
     kept(out, tables.RECOVERY, inputs, lambda: recover(rankings, **how))
     make = partial(links, rankings, held_out(bench), scores, hidden_rows(bench), **how)
@@ -332,6 +319,13 @@ def _keep_counts(
     ]
     tables.write_text(f"{out}/tfidf.tsv", "\n".join(lines) + "\n")
 
+# %% ../nbs/88_study.ipynb #e07fccfb
+def _draws(
+    study: Study,  # Any study
+) -> dict:  # draws, seed and level
+    "How intervals are drawn everywhere in a run."
+    return {"draws": study.scores.draws, "seed": study.seed, "level": study.scores.level}
+
 # %% ../nbs/88_study.ipynb #216365c2
 def analysed(
     study: Study,  # Bootstrap draws, level and seed
@@ -342,7 +336,7 @@ def analysed(
     from mmpc_analysis.correlation import scale_effect
     from mmpc_analysis.scores import average
 
-    how = {"draws": study.scores.draws, "seed": study.seed, "level": study.scores.level}
+    how = _draws(study)
     inputs = [tables.fingerprint(scores), how]
     averages = kept(out, tables.AVERAGES, inputs, lambda: average(scores, **how))
     effects = kept(out, tables.EFFECTS, inputs, lambda: scale_effect(scores, **how))
@@ -365,7 +359,7 @@ def concluded(
         rows[[pair in headline for pair in zip(rows["task"], rows["metric"], strict=True)]]
         for rows in (scores, averages)
     ]
-    how = {"draws": study.scores.draws, "seed": study.seed, "level": study.scores.level}
+    how = _draws(study)
     inputs = [*map(tables.fingerprint, chosen), tables.fingerprint(completions), how]
     makers = analyses(chosen[0], completions, chosen[1], **how)
     return {name: kept(out, tables.TABLES[name], inputs, make) for name, make in makers.items()}

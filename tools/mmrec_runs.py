@@ -1,10 +1,15 @@
-"""Whole trainings beside MMRec's: the same data, split and settings, five seeds, and the control with permuted features.
+"""Whole trainings beside MMRec's: the same data, split and settings, and the control with permuted features.
 
-    python tools/mmrec_runs.py            # writes tests/data/mmrec/our_runs.json, some minutes
+    python tools/mmrec_runs.py            # writes tests/data/mmrec/our_runs.json, an hour or less
     python tools/mmrec_runs.py --check    # compares what is written with MMRec's means
 
-MMRec draws from three generators of its own, so single runs cannot agree; the means over five seeds have to, within two standard
-errors of their difference. `tests/data/mmrec/runs.json` holds MMRec's means and standard deviations.
+MMRec draws from three generators of its own, so single runs cannot agree; means over seeds have to. MMRec was run with five seeds (two
+for the control), and five say little about a standard deviation: for VBPR in set A theirs is 0.0024, that of sixty runs of ours 0.007.
+So ours are twenty, and the standard error of the difference is made of the standard deviation of both together.
+
+VBPR in set A has sixty: its first five stood 2.6 standard errors above MMRec's and its first twenty 2.7, with losses equal in all epochs.
+Forty more seeds gave 0.6161 beside MMRec's 0.6151, and a plain transcription of the equations (loops in Python, torch's own Adam, twelve
+seeds) 0.617, so the first were lucky. All are kept.
 """
 
 import argparse
@@ -26,7 +31,7 @@ SETS = {
 }
 SETS["A_permuted_features"] = SETS["A"]
 MODELS = ("freedom", "vbpr", "bm3")
-SEEDS = (1, 2, 3, 4, 5)
+SEEDS = {"A/vbpr": range(1, 61)}  # Others have twenty
 
 
 def big(permuted=False):
@@ -51,7 +56,7 @@ def run(model, chosen, seed):
         "valid_recall@20": float(fitted.history["recall@20"].max()),
         "test_recall@20": test["recall@20"],
         "test_ndcg@20": test["ndcg@20"],
-        "curve": [round(value, 4) for value in fitted.history["recall@20"]],
+        "first_epochs": [round(value, 4) for value in fitted.history["recall@20"][:8]],
     }
 
 
@@ -59,8 +64,13 @@ def comparison(ours, theirs):
     "Mean test recall@20 of both, and their difference in standard errors, for every set and model."
     rows = {}
     for name, runs in ours.items():
-        values, mmrec = np.array([r["test_recall@20"] for r in runs]), theirs[name]["test_recall@20"]
-        error = np.sqrt(values.var(ddof=1) / len(values) + mmrec["sd"] ** 2 / theirs[name]["n"])
+        values, mmrec, n = (
+            np.array([r["test_recall@20"] for r in runs]),
+            theirs[name]["test_recall@20"],
+            theirs[name]["n"],
+        )
+        squares = (len(values) - 1) * values.var(ddof=1) + (n - 1) * mmrec["sd"] ** 2
+        error = np.sqrt(squares / (len(values) + n - 2) * (1 / len(values) + 1 / n))
         rows[name] = {"ours": values.mean(), "mmrec": mmrec["mean"], "error": error}
         rows[name]["in_errors"] = (values.mean() - mmrec["mean"]) / error
     return rows
@@ -69,18 +79,16 @@ def comparison(ours, theirs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", help="only compare what is written")
-    parser.add_argument(
-        "--models", nargs="+", default=MODELS, help="models to train; the others are kept as written"
-    )
+    parser.add_argument("--again", action="store_true", help="train what is written too")
     asked = parser.parse_args()
     path = DATA / "our_runs.json"
-    written = json.loads(path.read_text("utf-8"))["runs"] if path.exists() else {}
-    if not asked.check:
-        torch.set_num_threads(1)
-        for name in [f"{chosen}/{model}" for chosen in SETS for model in asked.models]:
-            written[name] = [run(*reversed(name.split("/")), seed) for seed in SEEDS]
-            print(name, np.mean([r["test_recall@20"] for r in written[name]]), flush=True)
-        versions = {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}
+    written = json.loads(path.read_text("utf-8"))["runs"] if path.exists() and not asked.again else {}
+    versions = {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}
+    torch.set_num_threads(1)
+    for name in [] if asked.check else [f"{chosen}/{model}" for chosen in SETS for model in MODELS]:
+        runs = {row["seed"]: row for row in written.get(name, [])}
+        chosen, model = name.split("/")
+        written[name] = [runs.get(seed) or run(model, chosen, seed) for seed in SEEDS.get(name, range(1, 21))]
         said = {"made_by": "tools/mmrec_runs.py", "versions": versions, "runs": dict(sorted(written.items()))}
         path.write_text(json.dumps(said, indent=1) + "\n", "utf-8")
     theirs = json.loads((DATA / "runs.json").read_text("utf-8"))["runs"]

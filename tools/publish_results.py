@@ -1,9 +1,10 @@
-"""Copy the finished tables of a run to where the analysis page and the tutorial read them.
+"""Copy the finished tables of a run to where the analysis page and the tutorials read them.
 
     python tools/publish_results.py [runs/demo] [--out nbs/results]
 
-Averages, sets, effects, contrasts, scores, completions and the seven analysis tables go along with the manifest; items, pictures and the
-answers' raw text stay behind, so that the folder stays small enough to be committed.
+Averages, sets, effects, contrasts, scores, completions, the seven analysis tables, recovery and links go along with the manifest; items,
+pictures, rankings and the answers' raw text stay behind, so that the folder stays small enough to be committed. Of recovery and links only
+the headline ranking metric is published, of recovery only all purchases together: the pages show no more, and the run has the rest.
 """
 
 from __future__ import annotations
@@ -19,8 +20,19 @@ HERE = Path(__file__).resolve().parent.parent
 PUBLISHED = (
     *(tables.AVERAGES, tables.SETS, tables.EFFECTS, tables.CONTRASTS, tables.SCORES, tables.COMPLETIONS),
     *(tables.SLOPES, tables.LINES, tables.VARIANCES, tables.COMPARISONS, tables.DECISIONS, tables.FRONTIER),
-    tables.POWERS,
+    *(tables.POWERS, tables.RECOVERY, tables.LINKS),
 )
+HEADLINE = "recall@20"  # The ranking metric of the pages
+
+
+def cut(rows, table):
+    "The rows and values of a table that the pages read."
+    if table is tables.COMPLETIONS:
+        return rows.assign(raw_text=None, image=None)
+    if table in (tables.RECOVERY, tables.LINKS):
+        rows = rows[rows["metric"] == HEADLINE]
+        return rows[rows["category"] == "all"] if table is tables.RECOVERY else rows
+    return rows
 
 
 def main() -> None:
@@ -30,9 +42,7 @@ def main() -> None:
     args = parser.parse_args()
     manifest = json.loads((args.run / "manifest.json").read_text(encoding="utf-8"))
     for table in PUBLISHED:
-        rows = tables.read_shards(str(args.run / table.name), table)
-        if table is tables.COMPLETIONS:
-            rows = rows.assign(raw_text=None, image=None)
+        rows = cut(tables.read_shards(str(args.run / table.name), table), table)
         tables.write_shard(rows, table, str(args.out), table.name)
         print(
             f"{table.name}: {len(rows)} rows, {(args.out / f'{table.name}.parquet').stat().st_size / 1e3:.0f} kB"
