@@ -20,7 +20,7 @@ from .features import ItemFeatures, completion_features, item_features
 from .fills import FILLS, NEED_KNOWN, Filled, Shown, blank, fill, shuffled
 from .interactions import Split, split_interactions
 from .missing import hide
-from .ranking import Ranked, hit_metrics, rank
+from .ranking import METRICS, Ranked, hit_metrics, rank
 from .recommenders import RECOMMENDERS, SMALL, Training, fit
 
 # %% auto #0
@@ -144,6 +144,9 @@ class Bench:
         for (model, modality), vectors in self.completions.items():
             if len(vectors) != n:
                 raise ValueError(f"completions of {model}, {modality} must have {n} rows, got {len(vectors)}")
+        for name in self.metrics:
+            if name.split("@")[0] not in METRICS or not name.partition("@")[2].isdigit():
+                raise ValueError(f"metrics must be one of {', '.join(METRICS)} with a cut, got {name!r}")
 
 # %% ../nbs/56_recommendation.ipynb #0e1e80b6
 def _shown(
@@ -253,14 +256,13 @@ def rank_cell(
 ) -> pd.DataFrame:  # (rows, 9) As declared in `tables.RANKINGS`
     "Train a recommender under one condition and score the list of every user."
     split, features, dropped = inputs(bench, cell)
+    if (
+        dropped.any() and not np.isin(split.valid[:, 0], split.train[:, 0]).any()
+    ):  # Nothing left to learn from
+        return tables.validate(_expected(bench).assign(value=0.0, **asdict(cell)), tables.RANKINGS)
     training = bench.trainings.get(cell.recommender, bench.training)
-    how = {
-        "settings": bench.settings.get(cell.recommender),
-        "training": training,
-        "seed": cell.seed,
-        "progress": False,
-    }
-    fitted = fit(cell.recommender, split, features, **how)
+    how = {"settings": bench.settings.get(cell.recommender), "training": training, "seed": cell.seed}
+    fitted = fit(cell.recommender, split, features, progress=False, **how)
     cuts = tuple(sorted({int(name.split("@")[1]) for name in bench.metrics}))
     ranked = rank(_scorer(fitted.scorer, dropped), split, "test", cuts)
     found = per_user(ranked, split, bench.categories, bench.metrics)
@@ -394,6 +396,10 @@ def make_bench(
     if bought.empty:
         raise ValueError("no purchase is of an item that was completed; give purchases of this catalogue")
     split, kept = split_interactions(bought, rows["item_id"], how), f"{run}/features"
+    if not np.isin(split.valid[:, 0], split.train[:, 0]).any():
+        raise ValueError(
+            "no user bought three of these items, as a split needs; give more purchases or items"
+        )
     features = item_features(rows, root, folder=kept)
     ids = pd.Index(features.items)
     hidden = {

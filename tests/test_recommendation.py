@@ -203,6 +203,20 @@ def test_dropping_leaves_the_users_and_gives_zero_to_those_who_lost_everything()
     assert (found["drop"].loc[found["drop"]["user_id"] == BENCH.split.users[user], "value"] == 0).all()
 
 
+def test_where_nearly_everything_is_dropped_nobody_is_served():
+    "A legal hiding that leaves nothing to train on must not end a run of hours."
+    poor = replace(BENCH, hidden={ONE: np.arange(60) > 0})
+    for recommender in ("vbpr", "bm3"):
+        rows = rank_cell(poor, Cell(recommender, *ONE, "drop", 0))
+        assert (rows["value"] == 0).all() and rows["user_id"].nunique() == 80
+
+
+@pytest.mark.parametrize("name", ["recall", "coverage@20", "recall@", "recall@x"])
+def test_a_metric_that_is_none_is_refused(name):
+    with pytest.raises(ValueError, match="metrics must be one of"):
+        replace(BENCH, metrics=(name,))
+
+
 def test_categories_agree_with_the_whole():
     rows = rank_cell(BENCH, Cell("popularity", "none", 0.0, "none", 0))
     pooled = rows[rows["category"] == "all"].set_index(["user_id", "metric"])["value"]
