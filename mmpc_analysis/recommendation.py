@@ -28,6 +28,11 @@ __all__ = ['BASELINES', 'SHOP_TASTE', 'BIG_STEPS', 'Grid', 'Cell', 'cells', 'Ben
            'cell_keys', 'run_grid', 'shards', 'forget', 'make_bench', 'held_out', 'hidden_rows', 'models_of', 'grid_of',
            'fields_of']
 
+# %% ../nbs/56_recommendation.ipynb #d7de8fc9
+BASELINES = tuple(
+    f for f in FILLS if f not in ("completion", "oracle", "shuffled")
+)  # Fills that need no model
+
 # %% ../nbs/56_recommendation.ipynb #b26cafda
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -36,19 +41,11 @@ class Grid:
     recommenders: tuple[str, ...] = ("vbpr", "bm3", "freedom", "mmgcn")  # Names in `RECOMMENDERS`
     modalities: tuple[str, ...] = tables.MODALITIES  # Which are hidden, one at a time
     rates: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)  # Shares of the items, in (0, 1]
-    fills: tuple[str, ...] = (
-        "zeros",
-        "random",
-        "category_mean",
-        "neighbours",
-        "neigh_mean",
-        "multi_hop",
-        "drop",
-    )
+    fills: tuple[str, ...] = BASELINES  # Policies that need no model
     seeds: tuple[int, ...] = (0, 1, 2)  # Seeds of the training
     metrics: tuple[str, ...] = ("recall@20", "ndcg@20")  # What is kept of every user
 
-
+# %% ../nbs/56_recommendation.ipynb #f8378c7f
 @dataclass(frozen=True, slots=True, order=True)
 class Cell:
     "One condition under which a recommender is trained."
@@ -59,12 +56,7 @@ class Cell:
     fill: str  # A policy of `FILLS`, the name of a model, or none for a recommender without features
     seed: int  # Seed of the training
 
-# %% ../nbs/56_recommendation.ipynb #d7de8fc9
-BASELINES = tuple(
-    f for f in FILLS if f not in ("completion", "oracle", "shuffled")
-)  # Fills that need no model
-
-
+# %% ../nbs/56_recommendation.ipynb #a4a0435c
 def cells(
     grid: Grid,  # What is declared
     models: dict[str, tuple[str, ...]] | None = None,  # Modality to the models whose completions are there
@@ -122,7 +114,7 @@ BIG_STEPS = replace(
     SMALL, batch_size=2048
 )  # For a step that costs the same whatever its size, as MMGCN's does
 
-
+# %% ../nbs/56_recommendation.ipynb #3f4401e3
 @dataclass(frozen=True, slots=True, eq=False)
 class Bench:
     "All that the cells of a grid share."
@@ -131,8 +123,9 @@ class Bench:
     categories: np.ndarray  # (I,) Category of each item, in the order of the split's items
     features: ItemFeatures  # True vectors, in the same order
     hidden: dict[tuple[str, float], np.ndarray]  # Modality and rate to (I,) whether an item is hidden
-    completions: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
-    # Model and modality to (I, w) vectors of its completions, NaN where it failed or was not asked
+    completions: dict[tuple[str, str], np.ndarray] = field(
+        default_factory=dict
+    )  # Model and modality to (I, w) vectors of its completions, NaN where it failed or was not asked
     training: Training = SMALL  # How recommenders are trained
     trainings: dict[str, Training] = field(
         default_factory=lambda: {"mmgcn": BIG_STEPS}
@@ -153,6 +146,19 @@ class Bench:
                 raise ValueError(f"completions of {model}, {modality} must have {n} rows, got {len(vectors)}")
 
 # %% ../nbs/56_recommendation.ipynb #0e1e80b6
+def _shown(
+    bench: Bench,  # What the cells share
+    cell: Cell,  # The condition
+    there: np.ndarray,  # (I,) Whether an item ever had the modality
+) -> Shown:  # What the filler may see, of these items only
+    "The features with the hidden rows taken out."
+    own = blank(getattr(bench.features, cell.modality), bench.hidden[cell.modality, cell.rate])
+    other = next(getattr(bench.features, m) for m in tables.MODALITIES if m != cell.modality)
+    users, items = bench.split.train[there[bench.split.train[:, 1]]].T
+    bought = np.stack([users, (np.cumsum(there) - 1)[items]], axis=1)
+    return Shown(bench.split.items[there], own[there], other[there], bench.categories[there], bought)
+
+
 def filled(
     bench: Bench,  # What the cells share
     cell: Cell,  # The condition
@@ -164,13 +170,16 @@ def filled(
         return None
     ids, truth = bench.split.items, getattr(bench.features, cell.modality)
     if cell.fill == "shuffled":
-        none = np.zeros(len(ids), bool)
-        return Filled(shuffled(ids, truth), 0, 0, none)
-    other = next(getattr(bench.features, m) for m in tables.MODALITIES if m != cell.modality)
-    own = blank(truth, bench.hidden[cell.modality, cell.rate])
-    shown = Shown(ids, own, other, bench.categories, bench.split.train)
-    vectors = bench.completions.get((cell.fill, cell.modality))
-    return fill(shown, "completion" if vectors is not None else cell.fill, vectors, bench.fallback)
+        return Filled(shuffled(ids, truth), 0, 0, np.zeros(len(ids), bool))
+    there, vectors = ~np.isnan(truth).any(axis=1), bench.completions.get((cell.fill, cell.modality))
+    shown = _shown(bench, cell, there)
+    if vectors is None:
+        found = fill(shown, cell.fill, None, bench.fallback)
+    else:
+        found = fill(shown, "completion", vectors[there], bench.fallback)
+    values, dropped = np.zeros(truth.shape, np.float32), np.zeros(len(ids), bool)
+    values[there], dropped[there] = found.values, found.dropped
+    return replace(found, values=values, dropped=dropped)
 
 # %% ../nbs/56_recommendation.ipynb #94cb4651
 def inputs(
@@ -190,7 +199,7 @@ def inputs(
         split = replace(split, train=_keep(split.train, dropped), valid=_keep(split.valid, dropped))
     return split, features, dropped
 
-
+# %% ../nbs/56_recommendation.ipynb #7d3cb7b0
 def _keep(
     pairs: np.ndarray,  # (n, 2) User and item codes
     dropped: np.ndarray,  # (I,) Items that left
@@ -259,7 +268,7 @@ def rank_cell(
         found = _expected(bench).merge(found, how="left").fillna({"value": 0.0})
     return tables.validate(found.assign(**asdict(cell)), tables.RANKINGS)
 
-
+# %% ../nbs/56_recommendation.ipynb #3e50527a
 def _expected(
     bench: Bench,  # What the cells share
 ) -> pd.DataFrame:  # user_id, category and metric
@@ -286,7 +295,7 @@ def _digest(
         found.update(json.dumps(list(map(str, names))).encode())
     return found.hexdigest()
 
-
+# %% ../nbs/56_recommendation.ipynb #39085edb
 def cell_keys(
     bench: Bench,  # What the cells share
     chosen: list[Cell],  # Conditions
@@ -315,8 +324,12 @@ def _run_one(
     "Run one cell on one thread and write its rows."
     import torch
 
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    tables.write_shard(rank_cell(bench, cell), tables.RANKINGS, out, key)
+    try:
+        tables.write_shard(rank_cell(bench, cell), tables.RANKINGS, out, key)
+    finally:
+        torch.set_num_threads(before)
 
 # %% ../nbs/56_recommendation.ipynb #22f87767
 def run_grid(
@@ -349,7 +362,7 @@ def shards(
     fs, path = url_to_fs(out)
     return {os.path.basename(p).removesuffix(".parquet"): p for p in fs.glob(f"{path}/*.parquet")}
 
-
+# %% ../nbs/56_recommendation.ipynb #20c2c8f1
 def forget(
     out: str,  # Folder of a table
     keep: Container[str],  # Names of the shards that belong to it
@@ -400,7 +413,7 @@ def held_out(
     users, items = bench.split.test.T
     return pd.DataFrame({"user_id": bench.split.users[users], "item_id": bench.split.items[items]})
 
-
+# %% ../nbs/56_recommendation.ipynb #d59abed4
 def hidden_rows(
     bench: Bench,  # What the cells share
 ) -> pd.DataFrame:  # (h, 3) item_id, modality and rate
@@ -411,7 +424,7 @@ def hidden_rows(
     ]
     return pd.concat(parts, ignore_index=True)
 
-
+# %% ../nbs/56_recommendation.ipynb #adde64e6
 def models_of(
     bench: Bench,  # What the cells share
 ) -> dict[str, tuple[str, ...]]:  # Modality to its models, for `cells`
@@ -428,7 +441,7 @@ def grid_of(
     rates = tuple(sorted({min(rate, most) for rate in choice.rates}))
     return Grid(choice.recommenders, modalities, rates, choice.fills, tuple(range(choice.seeds)))
 
-
+# %% ../nbs/56_recommendation.ipynb #bf192d66
 def fields_of(
     study: object,  # A declared Study
 ) -> dict:  # training, trainings and fallback

@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from .fills import FILLS
@@ -23,11 +22,17 @@ __all__ = ['NAMES', 'use_figure', 'fill_figure', 'floor_of', 'fill_order', 'reco
 
 # %% ../nbs/75_recommendation_findings.ipynb #0b497f44
 _FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": "#333333"}
+
+# %% ../nbs/75_recommendation_findings.ipynb #86dd79ea
 _GREY, _FAINT = "#595959", "#e4e4e4"
+
+# %% ../nbs/75_recommendation_findings.ipynb #d67b3fc3
 NAMES = {
     "vbpr": "VBPR", "bm3": "BM3", "freedom": "FREEDOM", "mmgcn": "MMGCN", "bpr": "BPR", "lightgcn": "LightGCN",
     "popularity": "popularity", "itemknn": "ItemKNN",
 }  # fmt: skip
+
+# %% ../nbs/75_recommendation_findings.ipynb #e95f41c7
 # How the papers write the recommenders
 
 
@@ -49,25 +54,15 @@ def _rows(
 
 # %% ../nbs/75_recommendation_findings.ipynb #bdc9d691
 def _layout(
-    title: str,  # The question
+    title: str,  # The question, escaped
     height: int,  # Pixels
 ) -> dict:  # Settings that the figures share
     "Base settings of a figure."
-    heading = {
-        "text": title,
-        "x": 0,
-        "xanchor": "left",
-        "y": 1,
-        "yanchor": "top",
-        "pad": {"t": 14},
-        "font": {"size": 17},
-    }
-    return {
-        "template": "none", "title": heading, "height": height, "font": _FONT, "showlegend": False,
-        "margin": {"l": 10, "r": 16, "t": 76, "b": 46},
-    }  # fmt: skip
+    at = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "top", "pad": {"t": 14}, "font": {"size": 17}}
+    told = {"template": "none", "title": {"text": title} | at, "height": height, "font": _FONT}
+    return told | {"showlegend": False, "margin": {"l": 10, "r": 16, "t": 76, "b": 46}}
 
-
+# %% ../nbs/75_recommendation_findings.ipynb #5b31f743
 def _axes(
     figure: go.Figure,  # Receives the settings
 ) -> None:
@@ -75,30 +70,60 @@ def _axes(
     figure.update_xaxes(gridcolor=_FAINT, zeroline=False, automargin=True)
     figure.update_yaxes(gridcolor=_FAINT, zeroline=False, automargin=True, ticklabelstandoff=6)
 
+# %% ../nbs/75_recommendation_findings.ipynb #f0fb9e74
+def _name(
+    recommender: str,  # Name of a recommender
+) -> str:  # As a reader knows it, escaped
+    "How a figure calls a recommender."
+    return NAMES.get(recommender, html.escape(recommender))
+
+# %% ../nbs/75_recommendation_findings.ipynb #b1e368f4
+_ROOM = 34  # Characters of a fill's name that an axis has room for
+
+# %% ../nbs/75_recommendation_findings.ipynb #f8a6cc4b
+def _labels(
+    fills: Iterable[str],  # Names of fills, each once
+) -> list[str]:  # As a reader sees them, escaped, each once
+    "How a figure calls fills."
+    said = [f.replace("_", " ") if f in FILLS else f for f in fills]
+    short = [f if len(f) <= _ROOM else f"{f[:20]}\u2026{f[-13:]}" for f in said]
+    return [html.escape(f, quote=False) for f in (short if len(set(short)) == len(short) else said)]
+
+# %% ../nbs/75_recommendation_findings.ipynb #727fddbe
+def _span(
+    row: pd.Series,  # With estimate, low and high
+    form: str = ".3f",  # Format of a number
+) -> str:  # Such as 0.210 (0.170 to 0.250)
+    "An estimate and its interval, or that there is none."
+    estimate, low, high = (f"{row[k]:{form}}".replace("-", "\u2212") for k in ("estimate", "low", "high"))
+    if row[["low", "high"]].isna().any():
+        return f"{estimate} (no interval)"
+    return f"{estimate} ({low} to {high})"
+
+# %% ../nbs/75_recommendation_findings.ipynb #6dbb2d48
+def _bars(
+    rows: pd.DataFrame,  # Rows with estimate, low and high
+    **more: object,  # Thickness, width, colour
+) -> dict:  # Error bars of plotly
+    "The interval of each estimate as a bar."
+    above, below = rows["high"] - rows["estimate"], rows["estimate"] - rows["low"]
+    return {"type": "data", "array": above, "arrayminus": below} | more
+
 # %% ../nbs/75_recommendation_findings.ipynb #4fb4a937
 def _marks(
     rows: pd.DataFrame,  # Rows of one panel, in drawing order
     names: list[str],  # Name of each row on the axis, escaped
     colours: list[str],  # Colour of each
-    unit: str,  # What the value is
+    unit: str,  # What the value is, escaped
 ) -> list[dict]:  # Scatter traces, one a row since error bars have one colour each
     "Estimates with their intervals, one below the other."
     traces = []
-    for (_, row), name, colour in zip(rows.iterrows(), names, colours, strict=True):
-        above, below = row["high"] - row["estimate"], row["estimate"] - row["low"]
-        bars = {
-            "type": "data",
-            "array": [above],
-            "arrayminus": [below],
-            "thickness": 2,
-            "width": 4,
-            "color": colour,
-        }
-        said = f"{name}<br><b>%{{x:.3f}}</b>, {row['low']:.3f} to {row['high']:.3f}<br>{unit}, {row['n']} users<extra></extra>"
-        traces.append({
-            "type": "scatter", "x": [row["estimate"]], "y": [name], "error_x": bars, "mode": "markers",
-            "marker": {"size": 10, "color": colour}, "hovertemplate": said, "name": name,
-        })  # fmt: skip
+    for k, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        one = rows.iloc[[k]]
+        said = f"{name}<br>{unit} {_span(one.iloc[0])}<br>{one.iloc[0]['n']} users<extra></extra>"
+        mark = {"type": "scatter", "mode": "markers", "x": one["estimate"], "y": [name], "name": name}
+        mark["error_x"] = _bars(one, thickness=2, width=4, color=colour)
+        traces.append(mark | {"marker": {"size": 10, "color": colour}, "hovertemplate": said})
     return traces
 
 # %% ../nbs/75_recommendation_findings.ipynb #aac7cabf
@@ -112,21 +137,16 @@ def use_figure(
     rows = _rows(recovery, metric, term="use").sort_values(
         ["modality", "recommender"], ascending=[True, False]
     )
-    names = [
-        f"{NAMES.get(r, html.escape(r))}, {_HIDDEN[m]}"
-        for r, m in zip(rows["recommender"], rows["modality"], strict=True)
-    ]
+    names = [f"{_name(r)}, {_HIDDEN[m]}" for r, m in zip(rows["recommender"], rows["modality"], strict=True)]
     colours = ["#0072B2" if low > 0 else _GREY for low in rows["low"]]
-    figure = go.Figure(
-        _marks(rows, names, colours, f"{metric} lost"),
-        _layout("Does the recommender use the modality?", 150 + 34 * len(rows)),
-    )
+    layout = _layout("Does the recommender use the modality?", 150 + 34 * len(rows))
+    figure = go.Figure(_marks(rows, names, colours, f"{metric} lost"), layout)
     _axes(figure)
     figure.add_vline(0, line={"color": _GREY, "width": 1})
     figure.update_xaxes(title=f"{metric} with true features less {metric} with another item's")
     return figure
 
-
+# %% ../nbs/75_recommendation_findings.ipynb #0e3e17f6
 _HIDDEN = {"text": "titles", "image": "pictures"}  # What a modality is to a reader
 
 # %% ../nbs/75_recommendation_findings.ipynb #8f582578
@@ -141,51 +161,74 @@ def fill_figure(
     "Mean ranking score of each fill, between the floor and the oracle."
     from plotly.subplots import make_subplots
 
-    means = _rows(recovery, metric, term="mean", modality=modality, rate=rate)
-    means = means[means["fill"] != "shuffled"]
-    oracle = _rows(recovery, metric, term="mean", fill="oracle")
-    names = [r for r in NAMES if r in set(means["recommender"])]
-    order = fill_order(means)
-    figure = make_subplots(
-        len(names),
-        1,
-        shared_xaxes=False,
-        subplot_titles=[NAMES[r] for r in names],
-        vertical_spacing=0.22 / max(len(names), 1) + 0.02,
-    )
+    shown = recovery[recovery["fill"] != "shuffled"]
+    means = _rows(shown, metric, term="mean", modality=modality, rate=rate)
+    order, names = fill_order(means, floor), sorted(set(means["recommender"]), key=_place)
+    titles, gap = [_name(r) for r in names], 0.22 / len(names) + 0.02
+    figure = make_subplots(len(names), 1, subplot_titles=titles, vertical_spacing=gap)
     for row, name in enumerate(names, 1):
         mine = means[means["recommender"] == name].set_index("fill", drop=False)
-        mine = mine.loc[[f for f in order[::-1] if f in mine.index]]
-        labels = [html.escape(f[:34], quote=False).replace("_", " ") for f in mine["fill"]]
-        figure.add_traces(_marks(mine, labels, [colour(f) for f in mine["fill"]], metric), row, 1)
-        for level, dash in (
-            (mine.loc[floor, "estimate"], "dot"),
-            (float(oracle.loc[oracle["recommender"] == name, "estimate"].iloc[0]), "solid"),
-        ):
-            figure.add_vline(level, line={"color": _GREY, "width": 1.2, "dash": dash}, row=row, col=1)
-    figure.update_layout(
-        _layout(
-            f"What does each fill of {_HIDDEN[modality]} reach? ({rate:.0%} hidden)",
-            110 + len(names) * (74 + 25 * len(order)),
-        )
-    )
+        mine = mine.loc[[f for f in reversed(order) if f in mine.index]]
+        colours = [colour(f) for f in mine["fill"]]
+        figure.add_traces(_marks(mine, _labels(mine["fill"]), colours, metric), row, 1)
+        _add_yardsticks(figure, row, mine[mine["fill"] == floor], _oracle(recovery, metric, name))
+    title = f"What does each fill of {_HIDDEN[modality]} reach? ({rate:.0%} hidden)"
+    figure.update_layout(_layout(title, 110 + len(names) * (74 + 25 * len(order))))
     _axes(figure)
-    figure.update_xaxes(
-        title=f"{metric}; dotted: {html.escape(floor)}, solid: true {_HIDDEN[modality]}",
-        row=len(names),
-        col=1,
-    )
+    under = f"{metric}; dotted: {_labels([floor])[0]}, solid: true {_HIDDEN[modality]}"
+    figure.update_xaxes(title=under, row=len(names), col=1)
     return figure
+
+# %% ../nbs/75_recommendation_findings.ipynb #37fa2d6f
+def _place(
+    recommender: str,  # Name of a recommender
+) -> tuple[int, str]:  # Known ones first, in the order of `NAMES`
+    "Where a recommender's panel stands."
+    return [*NAMES, recommender].index(recommender), recommender
+
+# %% ../nbs/75_recommendation_findings.ipynb #971eac52
+def _oracle(
+    recovery: pd.DataFrame,  # Recovery table
+    metric: str,  # Ranking metric with its cut
+    recommender: str,  # Name of a recommender
+) -> pd.DataFrame:  # (0 or 1, columns) Its mean where nothing is missing
+    "What a recommender reaches with the true features."
+    wanted = {
+        "metric": metric,
+        "recommender": recommender,
+        "fill": "oracle",
+        "term": "mean",
+        "category": "all",
+    }
+    return recovery[(recovery[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+
+# %% ../nbs/75_recommendation_findings.ipynb #df92c5cd
+def _add_yardsticks(
+    figure: go.Figure,  # Receives the lines
+    row: int,  # Panel
+    floor: pd.DataFrame,  # (0 or 1, columns) The floor's mean
+    oracle: pd.DataFrame,  # (0 or 1, columns) The oracle's mean
+) -> None:
+    "The floor and the oracle of a panel as upright lines, each where it is known."
+    for rows, dash in ((floor, "dot"), (oracle, "solid")):
+        for level in rows["estimate"]:
+            figure.add_vline(level, line={"color": _GREY, "width": 1.2, "dash": dash}, row=row, col=1)
 
 # %% ../nbs/75_recommendation_findings.ipynb #6f764809
 def floor_of(
     recovery: pd.DataFrame,  # Rows of the recovery table of one modality
 ) -> str:  # Name of the fill
-    "The fill that counts as nothing: the one whose mean is there and whose gain is not."
+    """The fill that counts as nothing: the one whose mean is there and whose gain is not.
+
+    Raises: `ValueError` where there is no such fill.
+    """
     means, gains = (set(recovery.loc[recovery["term"] == term, "fill"]) for term in ("mean", "gain"))
-    return sorted(means - gains - {"oracle", "shuffled"})[0]
+    found = sorted(means - gains - {"oracle", "shuffled"})
+    if not found:
+        raise ValueError("recovery must hold the mean of a floor, got no fill without a gain; see recover")
+    return found[0]
 
-
+# %% ../nbs/75_recommendation_findings.ipynb #283152a2
 def fill_order(
     rows: pd.DataFrame,  # Rows with fill
     floor: str = "zeros",  # Fill that comes last
@@ -205,26 +248,16 @@ def recovered_figure(
     "The recovered fraction of each fill at each rate."
     import plotly.graph_objects as go
 
-    wanted = {"term": "recovered", "modality": modality, "recommender": recommender}
-    rows = _rows(recovery, metric, **wanted)
-    rows = rows[rows["estimate"].notna() & ~rows["fill"].isin(["oracle", "drop"])]
-    title = f"How much comes back as more {_HIDDEN[modality]} are missing? ({NAMES.get(recommender, html.escape(recommender))})"
-    figure = go.Figure(
-        layout=_layout(title, 460) | {"showlegend": True, "legend": {"orientation": "h", "y": -0.22}}
-    )
-    for k, (name, part) in enumerate(rows.groupby("fill")):
-        part, shift = part.sort_values("rate"), (k - rows["fill"].nunique() / 2) * 0.006
-        bars = {
-            "type": "data",
-            "array": part["high"] - part["estimate"],
-            "arrayminus": part["estimate"] - part["low"],
-            "thickness": 1.2,
-            "width": 3,
-        }
-        figure.add_scatter(
-            x=part["rate"] + shift, y=part["estimate"], error_y=bars, mode="lines+markers", name=html.escape(name[:34], quote=False).replace("_", " "),
-            marker={"color": colour(name), "size": 8}, line={"color": colour(name), "width": 1.5},
-        )  # fmt: skip
+    rows = _rows(recovery, metric, term="recovered", modality=modality, recommender=recommender)
+    rows = rows[rows["estimate"].notna() & ~rows["fill"].isin(["oracle", "drop"])].sort_values("rate")
+    title = f"How much comes back as more {_HIDDEN[modality]} are missing? ({_name(recommender)})"
+    legend = {"showlegend": True, "legend": {"orientation": "h", "y": -0.22}}
+    figure, fills = go.Figure(layout=_layout(title, 460) | legend), sorted(set(rows["fill"]))
+    for k, (fill, label) in enumerate(zip(fills, _labels(fills), strict=True)):
+        mine, drawn = rows[rows["fill"] == fill], {"color": colour(fill)}
+        x, bars = mine["rate"] + (k - len(fills) / 2) * 0.006, _bars(mine, thickness=1.2, width=3)
+        how = {"mode": "lines+markers", "marker": drawn | {"size": 8}, "line": drawn | {"width": 1.5}}
+        figure.add_scatter(x=x, y=mine["estimate"], error_y=bars, name=label, **how)
     for level in (0, 1):
         figure.add_hline(level, line={"color": _GREY, "width": 1, "dash": "dash"})
     _axes(figure)
@@ -232,54 +265,64 @@ def recovered_figure(
     figure.update_yaxes(title=f"Recovered fraction of {metric}")
     return figure
 
-# %% ../nbs/75_recommendation_findings.ipynb #727fddbe
-def _span(
-    row: pd.Series,  # With estimate, low and high
-    form: str = ".3f",  # Format of a number
-) -> str:  # Such as 0.210 (0.170 to 0.250)
-    "An estimate and its interval."
-    estimate, low, high = (f"{row[k]:{form}}".replace("-", "\u2212") for k in ("estimate", "low", "high"))
-    return f"{estimate} ({low} to {high})"
-
-
+# %% ../nbs/75_recommendation_findings.ipynb #3a1c02c3
 def use_sentence(
     row: pd.Series,  # Row of the recovery table whose term is use
-) -> str:  # One sentence
+) -> str:  # One or two sentences
     "Whether a recommender looks at a modality."
     name, what = NAMES.get(row["recommender"], row["recommender"]), _HIDDEN[row["modality"]]
     told = (
         f"{row['metric']} with the true {what} less {row['metric']} with those of other items is {_span(row)}"
     )
+    closed = f"{told}. Nothing is said of completed {what} through it."
     if row["low"] > 0:
         return f"{name} uses the {what}: {told}."
     if row["high"] < 0:
-        return f"{name} does worse with the true {what} than with those of other items: {told}. Nothing is said of completed {what} through it."
-    return f"{name} was not shown to use the {what}: {told}. Nothing is said of completed {what} through it."
+        return f"{name} does worse with the true {what} than with those of other items: {closed}"
+    return f"{name} was not shown to use the {what}: {closed}"
 
 # %% ../nbs/75_recommendation_findings.ipynb #a55ec07f
 def _best(
     rows: pd.DataFrame,  # Rows of one kind of fill whose term is recovered, with gain_p
-) -> (
-    tuple[str, str] | None
-):  # What the best brings back, and whether its gain stands; None where there is none
-    "The best fill of a kind in words."
+) -> tuple[str, str, str] | None:  # Name, what it brings back, and what stands against it
+    "The best fill of a kind in words; None where no fraction is known."
     rows = rows[rows["estimate"].notna()]
     if rows.empty:
         return None
     row = rows.sort_values(["estimate", "fill"], ascending=[False, True]).iloc[0]
-    doubt = (
-        "" if row["gain_p"] < 0.05 and row["estimate"] > 0 else ", a gain over the floor that was not shown"
-    )
-    return row["fill"].replace("_", " "), f"{_span(row, '.0%')}{doubt}"
+    name = row["fill"].replace("_", " ") if row["fill"] in FILLS else row["fill"]
+    doubt = "" if row["gain_p"] < 0.05 else ", a difference from the floor that was not shown"
+    doubt = ", worse than the floor" if row["gain_p"] < 0.05 and row["estimate"] < 0 else doubt
+    return name, _span(row, ".0%"), doubt
 
+# %% ../nbs/75_recommendation_findings.ipynb #43c8df0a
+def _both(
+    start: str,  # How much is hidden
+    name: str,  # The recommender
+    model: tuple[str, str, str] | None,  # The best model, as `_best` tells it
+    baseline: tuple[str, str, str] | None,  # The best baseline
+) -> str:  # One sentence
+    "The best of each kind side by side."
+    if not model and not baseline:
+        raise ValueError("a model or a baseline is needed, got neither; see recover")
+    parts = []
+    for kind, best in (("model", model), ("baseline", baseline)):
+        if best and not parts:
+            parts.append(
+                f"{start}, the best {kind} for {name}, {best[0]}, brings back {best[1]} of what was lost{best[2]}"
+            )
+        elif best:
+            parts.append(f"the best {kind}, {best[0]}, {best[1]}{best[2]}")
+    return "; ".join(parts if model else [*parts, "no fraction of a model is known"]) + "."
 
+# %% ../nbs/75_recommendation_findings.ipynb #bfd83a97
 def recovered_sentence(
     recovery: pd.DataFrame,  # Recovery table
     recommender: str,  # Name of the recommender
     modality: str,  # text or image
     rate: float,  # Share of items hidden
     metric: str,  # Ranking metric with its cut
-) -> str:  # One or two sentences
+) -> str:  # One sentence
     "What the best model and the best baseline bring back."
     keys = {
         "recommender": recommender,
@@ -292,21 +335,15 @@ def recovered_sentence(
     rows = mine[mine["term"] == "recovered"]
     name, what = NAMES.get(recommender, recommender), _HIDDEN[modality]
     if rows.empty:
-        raise ValueError(
-            f"recovery has no recovered fraction of {recommender}, {modality}, rate {rate:g} and {metric}"
-        )
+        raise ValueError(f"recovery has no recovered fraction of {', '.join(map(str, keys.values()))}")
     if rows["estimate"].isna().all():
-        return f"No recovered fraction of {what} is given for {name}: {rows['method'].iloc[0].removeprefix('not given: ')}."
-    gains = mine[mine["term"] == "gain"].set_index("fill")["p_adjusted"]
-    rows = rows.assign(gain_p=rows["fill"].map(gains))
-    model, baseline = _best(rows[~rows["fill"].isin(FILLS)]), _best(rows[rows["fill"].isin(FILLS)])
-    start = f"With {rate:.0%} of the {what} hidden, the best model for {name}"
-    said = (
-        f"{start}, {model[0]}, brings back {model[1]} of what was lost"
-        if model
-        else f"{start} is unknown: no model completed {what}"
+        why = rows["method"].iloc[0].removeprefix("not given: ")
+        return f"With {rate:.0%} of the {what} hidden, no recovered fraction is given for {name}: {why}."
+    rows = rows.assign(gain_p=rows["fill"].map(mine[mine["term"] == "gain"].set_index("fill")["p_adjusted"]))
+    baselines = rows["fill"].isin(FILLS)
+    return _both(
+        f"With {rate:.0%} of the {what} hidden", name, _best(rows[~baselines]), _best(rows[baselines])
     )
-    return f"{said}; the best baseline, {baseline[0]}, {baseline[1]}." if baseline else f"{said}."
 
 # %% ../nbs/75_recommendation_findings.ipynb #c197a94a
 def link_sentence(
@@ -319,16 +356,16 @@ def link_sentence(
     "Which content metric best tells what a completion is worth."
     keys = {"recommender": recommender, "modality": modality, "rate": rate, "metric": metric}
     rows = links[(links[list(keys)] == pd.Series(keys)).all(axis=1) & links["estimate"].notna()]
-    name, what = NAMES.get(recommender, recommender), _HIDDEN[modality]
+    gains = f"what {NAMES.get(recommender, recommender)} gains from completed {_HIDDEN[modality]}"
     if rows.empty:
-        return f"No content metric of {what} could be related to what {name} gains from them."
+        return f"No content metric could be related to {gains}."
     stand = rows[(rows["p_adjusted"] < 0.05) & (rows["estimate"] > 0)]
-    best = (
-        (rows if stand.empty else stand)
-        .sort_values(["estimate", "content_metric"], ascending=[False, True])
-        .iloc[0]
+    best = (rows if stand.empty else stand).sort_values(
+        ["estimate", "content_metric"], ascending=[False, True]
     )
+    best = best.iloc[0]
     said = f"{best['content_metric']}, rho {_span(best, '.2f')} over {best['n']} items"
+    many = f"{len(rows)} content metric{'s' if len(rows) > 1 else ''}"
     if stand.empty:
-        return f"None of {len(rows)} content metrics was shown to tell what {name} gains from completed {what}; the largest correlation is that of {said}."
-    return f"Of {len(rows)} content metrics, {len(stand)} tell what {name} gains from completed {what}; the strongest is {said}."
+        return f"None of {many} was shown to tell {gains}; the largest correlation is that of {said}."
+    return f"Of {many}, {len(stand)} tell{'s' if len(stand) == 1 else ''} {gains}; the strongest is {said}."

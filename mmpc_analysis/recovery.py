@@ -20,7 +20,7 @@ __all__ = ['ORACLE', 'paired', 'fieller', 'recover', 'item_gains', 'link', 'link
 # %% ../nbs/74_recovery.ipynb #befe183c
 _CONDITION = ["modality", "rate", "fill"]
 
-
+# %% ../nbs/74_recovery.ipynb #8947f480
 def paired(
     rankings: pd.DataFrame,  # (n, 9) Rankings of one recommender, category and metric
 ) -> pd.DataFrame:  # (users, conditions) Means over seeds; columns are modality, rate and fill
@@ -78,7 +78,7 @@ def _paired_p(
         return np.nan
     return float(stats.ttest_1samp(difference, 0.0).pvalue)
 
-
+# %% ../nbs/74_recovery.ipynb #bd81cda4
 def _difference(
     term: str,  # What it is called
     wide: pd.DataFrame,  # (users, conditions) Values
@@ -101,9 +101,11 @@ def _difference(
 
 # %% ../nbs/74_recovery.ipynb #e9481289
 ORACLE = ("none", 0.0, "oracle")  # The condition in which nothing is missing
+
+# %% ../nbs/74_recovery.ipynb #d24ddbdb
 _TOLD = "ratio of paired differences, Fieller's interval from bootstrap covariances over users"
 
-
+# %% ../nbs/74_recovery.ipynb #4b22a297
 def fieller(
     top: float,  # Estimate above the line
     bottom: float,  # Estimate below it
@@ -253,7 +255,7 @@ def _ranked(
     length = np.sqrt((ranks**2).sum())
     return ranks / length if length > 0 else np.full(values.shape, np.nan)
 
-
+# %% ../nbs/74_recovery.ipynb #987b2ff3
 def _resampled(
     x: np.ndarray,  # (items, models) Ranks
     y: np.ndarray,  # (items, models) Ranks
@@ -297,7 +299,7 @@ def link(
 # %% ../nbs/74_recovery.ipynb #2c568561
 _SIGNS = {"higher": 1.0, "lower": -1.0}  # A metric that is neither is left out
 
-
+# %% ../nbs/74_recovery.ipynb #f896eea5
 def links(
     rankings: pd.DataFrame,  # (n, 9) Rankings, models among the fills
     bought: pd.DataFrame,  # (m, columns) user_id and item_id of the held-out purchases
@@ -332,7 +334,7 @@ def links(
         table.loc[at, "p_adjusted"] = benjamini_hochberg(table.loc[at, "p_value"].to_numpy(float))
     return tables.validate(table, tables.LINKS)
 
-
+# %% ../nbs/74_recovery.ipynb #0ce97508
 def _ids(
     hidden: pd.DataFrame,  # (h, columns) What is hidden at each rate
     modality: str,  # Modality
