@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from mmpc_analysis.catalogue import Catalogue
 
 # %% auto #0
-__all__ = ['STANDINS', 'LAYOUTS', 'CatalogueChoice', 'MissingChoice', 'CompletionChoice', 'DrawingChoice', 'ScoreChoice',
-           'RecommendationChoice', 'Study', 'study_from', 'read_study', 'study_toml', 'run_folder', 'source_columns',
-           'read_catalogue', 'purchases_of', 'cards_of', 'check_study']
+__all__ = ['STANDINS', 'LAYOUTS', 'FLOORS', 'CatalogueChoice', 'MissingChoice', 'CompletionChoice', 'DrawingChoice',
+           'ScoreChoice', 'RecommendationChoice', 'Study', 'study_from', 'read_study', 'study_toml', 'run_folder',
+           'source_columns', 'read_catalogue', 'purchases_of', 'cards_of', 'check_study']
 
 # %% ../nbs/78_declaration.ipynb #492fb7e1
 STANDINS = tuple(f"standin-{family}-{size}" for family in ("qwen", "gemma") for size in "sml")
@@ -93,7 +93,13 @@ class RecommendationChoice:
     users: int = 1000  # Users that are simulated
     recommenders: tuple[str, ...] = ("vbpr", "freedom", "popularity")  # Names in RECOMMENDERS
     rates: tuple[float, ...] = (0.5, 1.0)  # Shares hidden; above the largest of missing.rates, that one
-    fills: tuple[str, ...] = ("zeros", "random", "category_mean", "neighbours", "neigh_mean")  # Baselines
+    fills: tuple[str, ...] = (
+        "zeros",
+        "random",
+        "category_mean",
+        "neighbours",
+        "neigh_mean",
+    )  # Baselines, the floor first
     seeds: int = 1  # Trainings of each condition
     fallback: str = "zeros"  # What a failed completion is filled with
     epochs: int = 60  # At most this many of each training
@@ -314,6 +320,9 @@ def cards_of(
     return cards
 
 # %% ../nbs/78_declaration.ipynb #93c361e6
+FLOORS = ("zeros", "random")  # Fills that need nothing, hence there at every rate
+
+
 def _check_names(
     study: Study,  # What is asked for
 ) -> None:
@@ -333,10 +342,13 @@ def _check_names(
         ("completion.tasks", study.completion.tasks, tables.TASKS),
         ("scores.weights", study.scores.weights, WEIGHTS),
         ("recommendation.recommenders", study.recommendation.recommenders, RECOMMENDERS),
-        ("recommendation.fills", (*study.recommendation.fills, study.recommendation.fallback), BASELINES),
+        ("recommendation.fills", study.recommendation.fills, BASELINES),
+        ("recommendation.fallback", (study.recommendation.fallback,), FLOORS),
     ):
         for name in set(given) - set(known):
             raise ValueError(f"{key} must be among {', '.join(map(str, known))}, got {name!r}")
+    if (first := study.recommendation.fills[0]) not in FLOORS:
+        raise ValueError(f"recommendation.fills must begin with zeros or random, the floor, got {first!r}")
 
 # %% ../nbs/78_declaration.ipynb #6feac5cd
 def _check_numbers(
