@@ -36,13 +36,13 @@ _FAMILIES = {"Qwen2.5-VL": "#0072B2", "Gemma-3": "#D55E00"}
 # %% ../nbs/80_figures.ipynb #1b0bae96
 def colour_of(
     model: str,  # Name of a model, of its blind run, or of a family
-) -> str:  # Hex colour, grey for floors and the ceiling
+) -> str:  # Hex colour, grey for floors, the ceiling and fills that are no model
     """The fixed colour of a model.
 
     Source: Okabe & Ito (2008), https://jfly.uni-koeln.de/color/.
     """
     name = str(model).removeprefix("blind ")
-    if name in ("template", "shuffled", "oracle"):
+    if name in ("template", *FILLS):
         return "#767676"
     known = _COLOURS | _FAMILIES
     return known.get(name) or PALETTE[int(sha256(name.encode()).hexdigest(), 16) % len(PALETTE)]

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from .graphs import _candidates, _kinds, _order
+from .graphs import _candidates, _cosines, _kinds, _order, _unit_rows
 from .tables import hash_key, hash_unit
 
 # %% auto #0
@@ -154,33 +154,38 @@ def neighbours(
     shown: Shown,  # What may be seen
 ) -> np.ndarray:  # (I, w) Weighted means in the missing rows; NaN for an item that resembles no known one
     "The mean of the known items that are nearest in the other modality."
-    import torch
-
     other = np.asarray(_needs(shown, "other"))
     lenders, asking = np.flatnonzero(shown.known), np.flatnonzero(~shown.known)
-    rows, lends, members = _kinds(other[lenders], NEIGHBOURS)
-    asked, asks, _ = _kinds(other[asking], 1)
-    own, units = shown.own[lenders].astype(np.float64), torch.from_numpy(rows.astype(np.float32))
+    _, members = _kinds(other[lenders], NEIGHBOURS)
+    codes = np.where(members >= 0, lenders[members], -1)  # Known items by the direction of their row
+    parts = np.split(codes[:, 0], range(_BLOCK, len(codes), _BLOCK)) if len(codes) else []
+    units = [_unit_rows(other[part]).astype(np.float32) for part in parts]
+    units = np.concatenate(units) if units else np.zeros((0, other.shape[1]), np.float32)
     found = np.full(shown.own.shape, np.nan, np.float32)
-    able = np.flatnonzero(asks >= 0) if len(rows) else asks[:0]
-    for at in np.split(able, range(_BLOCK, len(able), _BLOCK)) if len(able) else []:
-        mine = asked[asks[at]]
-        maybe = _candidates(torch.from_numpy(mine.astype(np.float32)), units, min(NEIGHBOURS, len(rows)))
-        near = _nearest(rows, mine, maybe, members)
-        cosines = np.einsum("rkv,rv->rk", rows[lends[near]], mine)
-        found[asking[at]] = _weighted(own[near], np.where(near < 0, 0, np.maximum(cosines, 0)))
+    for at in np.split(asking, range(_BLOCK, len(asking), _BLOCK)) if len(units) else []:
+        at = at[_unit_rows(other[at]).any(axis=1)]
+        near = _nearest(units, other, at, codes)
+        row, place = np.nonzero(near >= 0)
+        weights = np.zeros(near.shape)
+        weights[row, place] = np.maximum(_cosines(other, at[row], near[row, place]), 0)
+        found[at] = _weighted(shown.own[near].astype(np.float64), weights)
     return found
 
 # %% ../nbs/21_fills.ipynb #3b7a2c58
 def _nearest(
-    rows: np.ndarray,  # (K, v) Unit rows of the known items, each once
-    mine: np.ndarray,  # (r, v) Unit rows of missing items
-    maybe: np.ndarray,  # (r, m) Rows that may be among the nearest
-    members: np.ndarray,  # (K, members) Known items that have a row, -1 for none
+    units: np.ndarray,  # (K, v) float32 unit rows of the known items, each direction once
+    other: np.ndarray,  # (I, v) Vectors of the other modality
+    at: np.ndarray,  # (r,) Codes of missing items
+    codes: np.ndarray,  # (K, members) Known items that share a direction, -1 for none
 ) -> np.ndarray:  # (r, NEIGHBOURS) The nearest known items by falling cosine, -1 where there is none
-    "Decide among candidates."
-    cosines = np.stack([(rows[c] * r).sum(1) for c, r in zip(maybe, mine, strict=True)])
-    return _order(np.full(len(mine), -1), cosines, members[maybe], NEIGHBOURS + 1)[:, 1:]
+    "Candidates in 32 bits, decided in 64."
+    import torch
+
+    mine = torch.from_numpy(_unit_rows(other[at]).astype(np.float32))
+    margin = 2 * (other.shape[1] + 4) * 2.0**-24
+    rows, near = _candidates(mine @ torch.from_numpy(units).T, NEIGHBOURS, margin)
+    cosines = _cosines(other, at[rows], codes[near, 0])
+    return _order(at, rows, codes[near], cosines, NEIGHBOURS + 1)
 
 # %% ../nbs/21_fills.ipynb #4a25f243
 def _weighted(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['GUARD', 'WEIGHTS', 'Graph', 'graph_of_edges', 'propagate', 'layer_mean', 'distinct_pairs', 'edge_weights',
+__all__ = ['GUARD', 'ROWS', 'WEIGHTS', 'Graph', 'graph_of_edges', 'propagate', 'layer_mean', 'distinct_pairs', 'edge_weights',
            'user_item_graph', 'neighbour_graph', 'sample_edges', 'nearest_items', 'item_graph', 'neighbours_key',
            'cached_neighbours']
 
@@ -42,10 +42,7 @@ class Graph:
 
     def to(
         self,
-        where: torch.dtype
-        | torch.device
-        | str
-        | torch.Tensor,  # A precision, a device, or a tensor that has both
+        where: torch.dtype | torch.device | str | torch.Tensor,  # A tensor stands for both of its own
     ) -> Graph:  # The same object where nothing changes
         "The graph in another precision or on another device."
         values = self.values.to(where)
@@ -99,9 +96,8 @@ def _graph_of_scipy(
     import torch
 
     starts, columns = (torch.from_numpy(a.astype(np.int64)) for a in (matrix.indptr, matrix.indices))
-    return Graph(
-        starts, columns, torch.from_numpy(matrix.data).to(dtype or torch.float32), matrix.shape, turned
-    )
+    values = torch.from_numpy(matrix.data).to(dtype or torch.float32)
+    return Graph(starts, columns, values, matrix.shape, turned)
 
 # %% ../nbs/14_graphs.ipynb #3f1f9903
 def _multiply(
@@ -195,14 +191,9 @@ def distinct_pairs(
     Raises: ValueError for a wrong shape or a code that is out of range.
     """
     pairs = np.asarray(pairs)
-    if (
-        pairs.ndim != 2
-        or pairs.shape[1] != 2
-        or not (pairs.size == 0 or np.issubdtype(pairs.dtype, np.integer))
-    ):
-        raise ValueError(
-            f"pairs must be (n, 2) whole numbers, user and item, got {pairs.dtype} of shape {pairs.shape}"
-        )
+    whole = pairs.size == 0 or np.issubdtype(pairs.dtype, np.integer)
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or not whole:
+        raise ValueError(f"pairs must be (n, 2) whole numbers, got {pairs.dtype} of shape {pairs.shape}")
     if pairs.size and (pairs.min() < 0 or (pairs.max(axis=0) >= (n_users, n_items)).any()):
         raise ValueError(
             f"codes must be below {n_users} users and {n_items} items and not negative, got {pairs.min(0)} to {pairs.max(0)}"
@@ -290,50 +281,55 @@ def sample_edges(
 
     weights = torch.as_tensor(weights, dtype=torch.float64, device="cpu").numpy()
     if not (np.isfinite(weights) & (weights >= 0)).all():
-        raise ValueError(
-            "weights must be finite and not negative; give each edge a rate at which it is drawn"
-        )
-    if not 0 <= n <= np.count_nonzero(weights):
-        raise ValueError(
-            f"cannot draw {n} of {np.count_nonzero(weights)} edges of positive weight; draw fewer"
-        )
+        raise ValueError("weights must be finite and not negative; give each edge a rate of being drawn")
+    if not 0 <= n <= (most := np.count_nonzero(weights)):
+        raise ValueError(f"cannot draw {n} of {most} edges of positive weight; draw fewer")
     waiting = torch.empty(len(weights), dtype=torch.float64).exponential_(generator=generator).numpy()
     with np.errstate(divide="ignore"):
         keys = np.where(weights > 0, waiting / weights, np.inf)
     return np.sort(np.argpartition(keys, n - 1)[:n]) if n else np.empty(0, dtype=np.int64)
 
 # %% ../nbs/14_graphs.ipynb #0deea7d8
+ROWS = 1024  # Rows held in 64 bits at a time
+
+
+def _unit_rows(
+    rows: np.ndarray,  # (rows, width) Finite, or NaN as a whole
+) -> np.ndarray:  # (rows, width) float64 of length 1; zeros where a row is zero or NaN
+    "Rows of length 1, each by itself."
+    rows = np.array(rows, dtype=float, order="C")
+    largest = np.abs(rows).max(axis=1, initial=0, keepdims=True)
+    rows = np.where(largest > 0, rows, 0) / np.where(largest > 0, largest, 1)
+    length = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
+    return rows / np.where(length > 0, length, 1) + 0.0  # Makes -0 equal to 0
+
+# %% ../nbs/14_graphs.ipynb #8d41f6e2
 def _kinds(
     features: np.ndarray,  # (I, width)
     k: int,  # How many members of a kind can matter
-) -> tuple[
-    np.ndarray, np.ndarray, np.ndarray
-]:  # (K, width) unit rows; (I,) kind of each item, -1 without; (K, m) first members, -1
-    "Unit rows, each once, and the smallest codes that have it."
-    features = np.asarray(features, dtype=float)
-    if features.ndim != 2 or np.isinf(features).any():
-        raise ValueError(f"features must be (items, width) and not infinite, got shape {features.shape}")
-    unknown = np.isnan(features)
-    if (unknown.any(axis=1) & ~unknown.all(axis=1)).any():
-        raise ValueError(
-            f"{(unknown.any(axis=1) & ~unknown.all(axis=1)).sum()} rows are NaN in part; a row is known, or NaN as a whole"
-        )
-    largest = np.abs(features).max(axis=1, initial=0)
-    known = np.flatnonzero(largest > 0)
-    rows = features[known] / largest[known, None]  # So that tiny and huge numbers have a length
-    rows = rows / np.sqrt((rows * rows).sum(axis=1, keepdims=True)) + 0.0  # Makes -0 equal to 0
-    as_bytes = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1] * 8))).ravel()
-    _, first, inverse, counts = np.unique(
-        as_bytes, return_index=True, return_inverse=True, return_counts=True
-    )
-    kind = np.full(len(features), -1)
-    kind[known] = inverse
-    order = np.argsort(inverse, kind="stable")
+) -> tuple[np.ndarray, np.ndarray]:  # (I,) kind of each item, -1 without; (K, m) first members, -1
+    "Items whose rows have the same direction, and the smallest codes among them."
+    if features.ndim != 2:
+        raise ValueError(f"features must be (items, width), got shape {features.shape}")
+    kind, seen, torn = np.full(len(features), -1), {}, 0
+    for start in range(0, len(features), ROWS):
+        rows = np.asarray(features[start : start + ROWS], dtype=float)
+        if np.isinf(rows).any():
+            raise ValueError("features must be not infinite; a row without features is zeros or NaN")
+        unknown = np.isnan(rows)
+        torn += (unknown.any(axis=1) & ~unknown.all(axis=1)).sum()
+        for at, row in enumerate(_unit_rows(rows), start):
+            if row.any():
+                kind[at] = seen.setdefault(hashlib.blake2b(row, digest_size=16).digest(), len(seen))
+    if torn:
+        raise ValueError(f"{torn} rows are NaN in part; a row is known, or NaN as a whole")
+    known = np.flatnonzero(kind >= 0)
+    order, counts = known[np.argsort(kind[known], kind="stable")], np.bincount(kind[known])
     place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    early = place < k
-    members = np.full((len(first), min(k, counts.max(initial=1))), -1)
-    members[inverse[order][early], place[early]] = known[order][early]
-    return rows[first], kind, members
+    order, place = order[place < k], place[place < k]
+    members = np.full((len(seen), place.max(initial=0) + 1), -1)
+    members[kind[order], place] = order
+    return kind, members
 
 # %% ../nbs/14_graphs.ipynb #baf24ffc
 def _largest(
@@ -358,36 +354,53 @@ def _largest(
 
 # %% ../nbs/14_graphs.ipynb #1882417a
 def _candidates(
-    block: torch.Tensor,  # (rows, width) float32 unit rows
-    units: torch.Tensor,  # (K, width) float32 unit rows of all kinds
+    table: torch.Tensor,  # (rows, K) Cosines in 32 bits
     k: int,  # Neighbours wanted
-) -> np.ndarray:  # (rows, m) Kinds among which the k nearest are for certain
-    "Kinds that may be among the nearest, rounding considered."
-    table = block @ units.T
-    margin = 2 * (units.shape[1] + 4) * 2.0**-24
-    m = 2 * k + 8
-    while m < len(units):
-        values, columns = _largest(table, m)
-        if (values[:, -1] < values[:, k - 1] - margin).all():
-            return columns.numpy()
-        m *= 4
-    return np.broadcast_to(np.arange(len(units)), table.shape)
+    margin: float,  # How far rounding may pull two cosines apart
+) -> tuple[np.ndarray, np.ndarray]:  # Row and kind of each pair; the k nearest are among them for certain
+    "Pairs of a row and a kind that may be near, rounding considered."
+    import torch
+
+    values, columns = _largest(table, min(2 * k + 8, table.shape[1]))
+    least = values[:, [min(k, values.shape[1]) - 1]] - margin
+    crowded = values[:, -1] >= least[:, 0]
+    rows, at = torch.where((values >= least) & ~crowded[:, None])
+    among = torch.where(crowded)[0]
+    others, kinds = torch.where(table[among] >= least[among])
+    return torch.cat([rows, among[others]]).numpy(), torch.cat([columns[rows, at], kinds]).numpy()
+
+# %% ../nbs/14_graphs.ipynb #c3f90b57
+def _cosines(
+    features: np.ndarray,  # (I, width)
+    own: np.ndarray,  # (pairs,) Code of the item whose neighbours are sought
+    other: np.ndarray,  # (pairs,) Code of an item that may be one
+) -> np.ndarray:  # (pairs,) In 64 bits, whatever pairs are asked with it
+    "The exact cosine of each pair."
+    found, order = np.empty(len(own)), np.argsort(other, kind="stable")
+    for start in range(0, len(order), ROWS):
+        at, product = order[start : start + ROWS], 1.0
+        for codes in (own[at], other[at]):
+            distinct, which = np.unique(codes, return_inverse=True)
+            product = product * _unit_rows(features[distinct])[which]
+        found[at] = product.sum(axis=1)
+    return found
 
 # %% ../nbs/14_graphs.ipynb #9414d4a1
 def _order(
     own: np.ndarray,  # (rows,) Code of each row's item
-    cosines: np.ndarray,  # (rows, m) Exact cosines with the candidates
-    codes: np.ndarray,  # (rows, m, members) Items that each candidate stands for, -1 for none
+    rows: np.ndarray,  # (pairs,) Row of each candidate
+    codes: np.ndarray,  # (pairs, members) Items that each candidate stands for, -1 for none
+    cosines: np.ndarray,  # (pairs,) Exact cosine with the candidate
     k: int,  # Neighbours wanted
-) -> np.ndarray:  # (rows, k) The item itself, then by falling cosine and rising code, -1 where there is none
+) -> np.ndarray:  # (rows, k - 1) By falling cosine and rising code, -1 where there is none
     "The nearest of the candidates, in a fixed order."
-    own = own[:, None]
-    codes, cosines = codes.reshape(len(own), -1), np.repeat(cosines, codes.shape[2], axis=1)
-    cosines = np.where((codes < 0) | (codes == own), -np.inf, cosines)
-    order = np.lexsort((codes, -cosines), axis=1)[:, : k - 1]
-    best, reached = np.take_along_axis(codes, order, 1), np.take_along_axis(cosines, order, 1)
-    found = np.full((len(own), k), -1)
-    found[:, :1], found[:, 1 : 1 + best.shape[1]] = own, np.where(np.isfinite(reached), best, -1)
+    pair, at = np.nonzero((codes >= 0) & (codes != own[rows][:, None]))
+    rows, codes, cosines = rows[pair], codes[pair, at], cosines[pair]
+    order = np.lexsort((codes, -cosines, rows))
+    rows, codes = rows[order], codes[order]
+    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    best, found = place < k - 1, np.full((len(own), k - 1), -1)
+    found[rows[best], place[best]] = codes[best]
     return found
 
 # %% ../nbs/14_graphs.ipynb #c191c83b
@@ -396,7 +409,7 @@ def nearest_items(
     k: int = 10,  # Neighbours, the item itself included
     block: int = 256,  # Rows compared at a time; changes the memory, not the result
 ) -> np.ndarray:  # (I, k) int64 Codes by falling cosine, the item itself first, -1 where there is none
-    """The items with the largest cosine, in memory that grows with I * k.
+    """The items with the largest cosine, in memory that grows with I * (width + k).
 
     Raises: ValueError for infinite numbers, rows that are NaN in part, and k or block below 1.
     """
@@ -404,16 +417,19 @@ def nearest_items(
 
     if k < 1 or block < 1:
         raise ValueError(f"k and block must be at least 1, got {k} and {block}")
-    rows, kind, members = _kinds(features, k)
-    units = torch.from_numpy(rows.astype(np.float32))
+    features = np.asarray(features)
+    kind, members = _kinds(features, k)
+    first, known = members[:, 0], np.flatnonzero(kind >= 0)
+    units = torch.empty((len(first), *features.shape[1:]), dtype=torch.float32)
+    for at in range(0, len(first), ROWS):
+        units[at : at + ROWS] = torch.from_numpy(_unit_rows(features[first[at : at + ROWS]]))
     found = np.full((len(kind), k), -1)
     found[:, 0] = np.arange(len(kind))
-    known = np.flatnonzero(kind >= 0)
-    for at in np.split(known, range(block, len(known), block)) if len(known) else []:
-        near = _candidates(units[kind[at]], units, k)
-        own = rows[kind[at]]
-        cosines = np.stack([(rows[c] * r).sum(axis=1) for c, r in zip(near, own, strict=True)])
-        found[at] = _order(at, cosines, members[near], k)
+    for at in (known[start : start + block] for start in range(0, len(known), block)):
+        margin = 2 * (units.shape[1] + 4) * 2.0**-24
+        rows, near = _candidates(units[kind[at]] @ units.T, k, margin)
+        cosines = _cosines(features, first[kind[at]][rows], first[near])
+        found[at, 1:] = _order(at, rows, members[near], cosines, k)
     return found
 
 # %% ../nbs/14_graphs.ipynb #096e5411
@@ -434,9 +450,7 @@ def item_graph(
     k: int = 10,  # Neighbours of an item in each modality, itself included
     weights: Mapping[str, float] = WEIGHTS,  # Share of each modality; those given are brought to a sum of 1
     dtype: torch.dtype | None = None,  # Precision; None for float32
-    folder: str
-    | os.PathLike
-    | None = None,  # Where neighbours are kept between runs, by content; None for nowhere
+    folder: str | os.PathLike | None = None,  # Where neighbours are kept between runs; None for nowhere
     block: int = 256,  # Rows compared at a time
 ) -> Graph:  # (I, I), not symmetric
     """Items joined to those that look and read alike.
@@ -445,9 +459,7 @@ def item_graph(
     Raises: ValueError for a modality without a weight, weights that are not positive in sum and arrays of different lengths.
     """
     if not features or not set(features) <= set(weights):
-        raise ValueError(
-            f"features has {sorted(features)}, weights has {sorted(weights)}; give each modality a weight"
-        )
+        raise ValueError(f"give each modality a weight; features {list(features)}, weights {list(weights)}")
     sizes, total = {name: len(rows) for name, rows in features.items()}, sum(weights[m] for m in features)
     if len(set(sizes.values())) > 1:
         raise ValueError(f"every modality needs a row for each item, got {sizes}")

@@ -60,7 +60,7 @@ def _layout(
     "Base settings of a figure."
     at = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "top", "pad": {"t": 14}, "font": {"size": 17}}
     told = {"template": "none", "title": {"text": title} | at, "height": height, "font": _FONT}
-    return told | {"showlegend": False, "margin": {"l": 10, "r": 16, "t": 76, "b": 46}}
+    return told | {"showlegend": False, "margin": {"l": 10, "r": 16, "t": 76, "b": 64}}
 
 # %% ../nbs/75_recommendation_findings.ipynb #5b31f743
 def _axes(

@@ -390,6 +390,29 @@ def test_half_of_a_catalogue_filled_with_one_mean_stays_fast_and_right():
     assert not (changed & ~np.isin(part[:1000], 1000).any(axis=1)).any()
 
 
+def test_no_copy_of_all_rows_in_64_bits_is_made():
+    import tracemalloc
+
+    features = np.random.default_rng(0).normal(size=(6000, 1000)).astype(np.float32)
+    features[3000:] = features[:3000]  # Kinds are half of the items; torch's memory is not counted here
+    tracemalloc.start()
+    try:
+        nearest_items(features, 10)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.9 * features.nbytes  # One copy of all rows in 64 bits would be 2, on top of blocks
+
+
+def test_a_crowd_in_one_block_leaves_the_others_right():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(900, 16))
+    features[::3] = features[0] + 1e-4 * rng.normal(size=(300, 16))  # Too near for 32 bits, far enough for 64
+    ours = nearest_items(features, 10)
+    np.testing.assert_array_equal(ours[1::3], by_definition(features, 10)[1::3])
+    assert (ours[::3] % 3 == 0).all()
+
+
 # ---------------------------------------------------------------- kept by content
 
 
