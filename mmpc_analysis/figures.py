@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from .fills import FILLS
 from .tables import AVERAGES, OUTCOMES
 
 if TYPE_CHECKING:
