@@ -92,7 +92,7 @@ class RecommendationChoice:
     )
     users: int = 1000  # Users that are simulated
     recommenders: tuple[str, ...] = ("vbpr", "freedom", "popularity")  # Names in RECOMMENDERS
-    rates: tuple[float, ...] = (0.5, 1.0)  # Shares hidden; above the largest of missing.rates, that one
+    rates: tuple[float, ...] = (0.8,)  # Shares hidden; above the largest of missing.rates, that one
     fills: tuple[str, ...] = (
         "zeros",
         "random",

@@ -312,7 +312,7 @@ def worth_piece(
         (recovery["modality"] == modality) & (recovery["metric"] == metric) & (recovery["category"] == "all")
     ]
     rows = mine[mine["term"].isin(["gain", "recovered"])]
-    rate, floor = rows["rate"].max(), worth_of.floor_of(mine)
+    rate, floor = mine.loc[mine["fill"] != "shuffled", "rate"].max(), worth_of.floor_of(mine)
     figure = worth_of.fill_figure(recovery, metric, modality, rate, figures.colour_of, floor)
     words = "Ranking score of every fill, one panel per recommender, between the floor and the true features."
     said = []

@@ -112,6 +112,7 @@ def subject_of(
     tables.write_text(f"{out}/set_aside.csv", loaded.set_aside.to_csv(index=False))
     items = kept(out, tables.ITEMS, [tables.fingerprint(loaded.items)], lambda: loaded.items)
     mine = items[items["item_id"].isin(chosen_ids(items, study.catalogue, study.seed))]
+    purchases_of(study, mine)  # A file that cannot be read is refused before any model is asked
     inputs = [asdict(study), tables.fingerprint(mine)]
     hidden = kept(out, tables.HIDDEN, inputs, lambda: hidden_of(study, mine))
     if hidden.empty:
