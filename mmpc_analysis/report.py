@@ -317,9 +317,9 @@ def worth_piece(
     words = "Ranking score of every fill, one panel per recommender, between the floor and the true features."
     said = []
     for name in rows["recommender"].unique():
-        said.append(worth_of.recovered_sentence(recovery, name, modality, rate, metric))
+        said.append([worth_of.recovered_sentence(recovery, name, modality, rate, metric)])
         if mine.loc[(mine["term"] == "use") & (mine["recommender"] == name), "low"].gt(0).any():
-            said.append(worth_of.link_sentence(links, name, modality, rate, metric))
+            said[-1].append(worth_of.link_sentence(links, name, modality, rate, metric))
     cells = {
         "Recommender": [worth_of.NAMES.get(r, r) for r in rows["recommender"]],
         "Hidden": [share(r) for r in rows["rate"]],
@@ -335,7 +335,7 @@ def worth_piece(
         ("Value", "Adjusted p"),
     )
     title = {"text": "Hidden titles", "image": "Hidden pictures"}[modality]
-    shown = with_numbers(joined([figure_html(figure, f"worth-{modality}", words), told(said)]), table)
+    shown = with_numbers(joined([figure_html(figure, f"worth-{modality}", words), *map(told, said)]), table)
     return joined([markup("<h3>{t}</h3>", t=title), shown])
 
 # %% ../nbs/87_report.ipynb #3ba9a91c
@@ -352,8 +352,12 @@ def worth(
         raise Absent("no recommender of this run reads titles or pictures")
     words = "How much each recommender loses when every item has the features of another one."
     figure = figure_html(worth_of.use_figure(recovery, metric), "use", words)
-    said = told([worth_of.use_sentence(row) for _, row in use.iterrows()])
-    pieces = [worth_piece(run, modality, metric) for modality in dict.fromkeys(use["modality"])]
+    said = joined([told([worth_of.use_sentence(row)]) for _, row in use.iterrows()])
+    pieces = [
+        worth_piece(run, modality, metric)
+        for modality in tables.MODALITIES
+        if modality in set(use["modality"])
+    ]
     return joined([told(_purchases(run)), figure, said, *pieces])
 
 # %% ../nbs/87_report.ipynb #492859a0
