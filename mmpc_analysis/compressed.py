@@ -205,7 +205,7 @@ def check_levels(
     name = sorted(gone)[0]
     value = frame[name].dropna().unique()
     raise Unidentified(
-        f"{formula} is not identified: {name} has {'one value, ' + repr(value[0]) if len(value) else 'no value'}, in this table; "
+        f"{formula} is not identified: {name} has {'one value, ' + str(value[0]) if len(value) else 'no value'}, in this table; "
         f"fit {better}"
     )
 

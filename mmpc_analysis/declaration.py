@@ -296,9 +296,17 @@ def purchases_of(
     from mmpc_analysis.purchases import read_interactions
 
     source = _source(study)
-    if source == "none":
-        return None
-    return _simulated(study, items) if source == "simulated" else read_interactions(source)
+    if source in ("none", "simulated"):
+        return _simulated(study, items) if source == "simulated" else None
+    if not Path(source).is_file():
+        raise ValueError(f"recommendation.interactions must be a file, simulated or none, got {source!r}")
+    bought = read_interactions(source)
+    mine = bought[bought["item_id"].isin(items["item_id"])]
+    if mine.empty:
+        raise ValueError(
+            f"none of {len(bought)} purchases in {source} is of an item of this study; are the ids the same?"
+        )
+    return mine
 
 # %% ../nbs/78_declaration.ipynb #f9ee7b62
 def cards_of(

@@ -168,7 +168,8 @@ def neighbours(
         row, place = np.nonzero(near >= 0)
         weights = np.zeros(near.shape)
         weights[row, place] = np.maximum(_cosines(other, at[row], near[row, place]), 0)
-        found[at] = _weighted(shown.own[near].astype(np.float64), weights)
+        lent = np.where((near >= 0)[..., None], shown.own[near], 0)  # Where fewer are known than lend
+        found[at] = _weighted(lent.astype(np.float64), weights)
     return found
 
 # %% ../nbs/21_fills.ipynb #3b7a2c58

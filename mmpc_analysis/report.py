@@ -216,13 +216,20 @@ def against(
 def _decision_numbers(
     rows: pd.DataFrame,  # Decisions of one task and metric, perhaps none
 ) -> Safe:  # A table
-    "What is good enough in each category."
+    "What is good enough in each category; risk and cost only of a model that is."
+    if rows.empty:
+        return told(["Nothing could be decided between these models."])
     rows = rows.sort_values("category", key=lambda names: names.ne("all"), kind="stable")
     cells = {"Products": [readable(c) for c in rows["category"]], "Scored best": rows["best"].tolist()}
     cells["Cheapest good enough"] = rows["chosen"].where(rows["established"], "undecided").tolist()
-    cells |= {"Lead, lower bound": [number(v) for v in rows["low"]], "Risk": [share(r) for r in rows["risk"]]}
+    cells |= {
+        "Lead, lower bound": [number(v) for v in rows["low"]],
+        "Risk": [share(r) for r in rows["risk"].where(rows["established"])],
+    }
     unit = ", ".join(sorted(set(rows["unit"])))
-    cells[f"Cost of 1,000 ({unit})"] = [f"{c:.3g}" for c in rows["cost"]]
+    cells[f"Cost of 1,000 ({unit})"] = [
+        f"{c:.3g}" if there else "\u2013" for c, there in zip(rows["cost"], rows["established"], strict=True)
+    ]
     return table_html(
         cells, "The cheapest model shown to be good enough. Question: these models.", tuple(cells)[3:]
     )
@@ -315,11 +322,12 @@ def worth_piece(
     rate, floor = mine.loc[mine["fill"] != "shuffled", "rate"].max(), worth_of.floor_of(mine)
     figure = worth_of.fill_figure(recovery, metric, modality, rate, figures.colour_of, floor)
     words = "Ranking score of every fill, one panel per recommender, between the floor and the true features."
-    said = []
+    said, use = [], mine[(mine["term"] == "use") & (mine["low"] > 0)]["recommender"]
     for name in rows["recommender"].unique():
         said.append([worth_of.recovered_sentence(recovery, name, modality, rate, metric)])
-        if mine.loc[(mine["term"] == "use") & (mine["recommender"] == name), "low"].gt(0).any():
+        if name in set(use):
             said[-1].append(worth_of.link_sentence(links, name, modality, rate, metric))
+    rows = rows[rows["recommender"].isin(use)]  # Of the others no claim is made, in a table neither
     cells = {
         "Recommender": [worth_of.NAMES.get(r, r) for r in rows["recommender"]],
         "Hidden": [share(r) for r in rows["rate"]],
@@ -331,7 +339,7 @@ def worth_piece(
     }
     table = table_html(
         cells,
-        f"Gains over the floor ({floor}) in {metric}, and recovered fractions.",
+        f"Gains over the floor ({floor}) in {metric}, and recovered fractions, of recommenders shown to use the modality.",
         ("Value", "Adjusted p"),
     )
     title = {"text": "Hidden titles", "image": "Hidden pictures"}[modality]

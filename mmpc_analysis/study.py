@@ -107,13 +107,14 @@ def subject_of(
     out: str,  # Folder of the run
 ) -> Subject:  # The same from the folder, where nothing has changed
     "Read the catalogue of a study, choose its items and hide what is to be completed."
-    tables.write_text(f"{out}/study.toml", study_toml(study))
     loaded = read_catalogue(study.catalogue)
     tables.write_text(f"{out}/set_aside.csv", loaded.set_aside.to_csv(index=False))
     items = kept(out, tables.ITEMS, [tables.fingerprint(loaded.items)], lambda: loaded.items)
     mine = items[items["item_id"].isin(chosen_ids(items, study.catalogue, study.seed))]
-    purchases_of(study, mine)  # A file that cannot be read is refused before any model is asked
-    inputs = [asdict(study), tables.fingerprint(mine)]
+    bought = purchases_of(study, mine)  # A file that cannot be used is refused before any model is asked
+    tables.write_text(f"{out}/study.toml", study_toml(study))
+    prints = [tables.fingerprint(mine), None if bought is None else tables.fingerprint(bought)]
+    inputs = [asdict(study), *prints]
     hidden = kept(out, tables.HIDDEN, inputs, lambda: hidden_of(study, mine))
     if hidden.empty:
         raise ValueError(f"nothing can be hidden and compared: {_lacking(study, mine)}")
@@ -250,7 +251,8 @@ def _bench_of(
     "What the cells of a study share."
     from mmpc_analysis.recommendation import fields_of, grid_of, make_bench
 
-    where = (subject.catalogue.root, out, study.missing.mechanism, study.seed)
+    how = "given" if "part" in bought else "leave_last_two"
+    where = (subject.catalogue.root, out, study.missing.mechanism, study.seed, how)
     return make_bench(subject.mine, bought, completions, grid_of(study), *where, **fields_of(study))
 
 # %% ../nbs/88_study.ipynb #ffff08a4
