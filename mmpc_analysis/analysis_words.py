@@ -214,7 +214,7 @@ def _ends(
     rows: pd.DataFrame,  # Slopes in categories, of one question
 ) -> list[str]:  # No or one sentence
     "The two ends of the forest, and whether they are apart."
-    if len(rows) < 2 or rows["estimate"].nunique() < 2:
+    if len(rows) < 2:
         return []
     first, last = (rows.loc[rows["estimate"].agg(end)] for end in ("idxmax", "idxmin"))
     apart = first["low"] > last["high"]

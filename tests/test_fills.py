@@ -335,3 +335,16 @@ def test_one_item_and_none():
         empty = Shown(np.array(["a"], dtype=object)[:n], np.full((n, 2), np.nan, np.float32))
         for policy in ("zeros", "random", "drop"):
             assert fill(empty, policy).values.shape == (n, 2)
+
+
+def test_fewer_known_items_than_lend_still_lend_where_the_last_item_is_hidden():
+    "The place of a lender that is not there must not be read as the last item."
+    other = np.array([[1.0, 0.1], [0.9, 0.3], [0.2, 1.0], [1.0, 0.2]])
+    truth = np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0], [7.0, 7.0]], np.float32)
+    hidden = np.array([False, False, False, True])
+    shown = Shown(np.array(list("abcd"), dtype=object), blank(truth, hidden), other)
+    found = fill(shown, "neighbours")
+    unit = other / np.linalg.norm(other, axis=1, keepdims=True)
+    weights = unit[:3] @ unit[3]
+    assert found.fallback == 0
+    assert found.values[3] == pytest.approx(weights @ truth[:3] / weights.sum(), abs=1e-6)

@@ -125,8 +125,9 @@ def test_every_anchor_and_figure_has_a_name_of_its_own(run):
     assert len(names) == len(set(names))
     links = re.findall(r'<a href="#([^"]+)"', body)
     assert set(links) <= set(names)
-    assert links == [section.anchor for section in SECTIONS if section.anchor != "varying"]
+    assert links == [section.anchor for section in SECTIONS if section.anchor not in ("varying", "worth")]
     assert "this run has no variances" in body  # Two models leave no degree of freedom
+    assert "this run has no recovery" in body  # A list of twenty says nothing of so few items
 
 
 def test_a_table_with_pearson_is_not_called_one_of_rank_correlations(run):
@@ -218,7 +219,12 @@ def test_a_run_of_one_task_alone_is_a_whole_report(run):
     page = report_html(replace(found, tables=one))
     assert "Titles from pictures" in page and "Pictures from titles" not in page
     left_out = re.findall('left-out"><strong>(?:<bdi[^>]*>)?([^<]+)', page)
-    assert left_out == ["What varies", "What could have been seen"]  # Two models, and titles that never vary
+    worth = "What completions are worth to a recommender"  # Of too few items
+    assert left_out == [
+        "What varies",
+        "What could have been seen",
+        worth,
+    ]  # Two models, and titles that never vary
     assert page.count("<section") == len(SECTIONS) - len(left_out)
 
 

@@ -14,6 +14,7 @@ from mmpc_analysis.declaration import (
     CatalogueChoice,
     CompletionChoice,
     MissingChoice,
+    RecommendationChoice,
     ScoreChoice,
     Study,
     read_study,
@@ -225,3 +226,16 @@ def test_a_file_that_is_not_toml_is_named(tmp_path):
     (tmp_path / "bad.toml").write_text("name = ")
     with pytest.raises(ValueError, match=r"bad\.toml is not valid TOML"):
         read_study(tmp_path / "bad.toml")
+
+
+def test_purchases_that_cannot_be_used_are_refused_before_anything_is_written(tmp_path):
+    bought = tmp_path / "bought.csv"
+    bought.write_text("user_id,item_id,timestamp\nu,elsewhere,1\nu,nowhere,2\n")
+    for source, message in (
+        ("none.csv", "must be a file, simulated or none"),
+        (str(bought), "none of 2 purchases"),
+    ):
+        study = Study(recommendation=RecommendationChoice(interactions=source))
+        with pytest.raises(ValueError, match=message):
+            run_study(study, str(tmp_path / "run"), progress=False, say=lambda line: None)
+        assert not (tmp_path / "run" / "study.toml").exists()
