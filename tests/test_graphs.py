@@ -393,8 +393,8 @@ def test_half_of_a_catalogue_filled_with_one_mean_stays_fast_and_right():
 def test_no_copy_of_all_rows_in_64_bits_is_made():
     import tracemalloc
 
-    features = np.random.default_rng(0).normal(size=(6000, 1000)).astype(np.float32)
-    features[3000:] = features[:3000]  # Kinds are half of the items; torch's memory is not counted here
+    features = np.random.default_rng(0).normal(size=(12_000, 500)).astype(np.float32)
+    features[6000:] = features[:6000]  # Kinds are half of the items; torch's memory is not counted here
     tracemalloc.start()
     try:
         nearest_items(features, 10)
