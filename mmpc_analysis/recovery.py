@@ -15,7 +15,7 @@ from .metrics import metric_card
 from .multiplicity import benjamini_hochberg, holm
 
 # %% auto #0
-__all__ = ['ORACLE', 'paired', 'fieller', 'recover', 'item_gains', 'link', 'links']
+__all__ = ['ORACLE', 'paired', 'fieller', 'recover', 'not_filled', 'item_gains', 'link', 'links']
 
 # %% ../nbs/74_recovery.ipynb #befe183c
 _CONDITION = ["modality", "rate", "fill"]
@@ -228,6 +228,22 @@ def _adjusted(
         for at in part.groupby(["recommender", "modality", "metric", "term"]).groups.values():
             rows.loc[at, "p_adjusted"] = correct(rows.loc[at, "p_value"].to_numpy(float))
     return rows
+
+# %% ../nbs/74_recovery.ipynb #b7e2a913
+def not_filled(
+    bench: object,  # What the cells shared
+    chosen: list,  # The cells
+) -> list[dict]:  # fill, modality, rate, missing and fallback, one for each fill that could not fill all
+    "How many hidden items took the fallback, because a completion failed or a fill had nothing to go on."
+    from mmpc_analysis.recommendation import filled
+
+    fills = {(c.modality, c.rate, c.fill): c for c in chosen if c.modality != "none"}
+    rows = []
+    for (modality, rate, fill), cell in sorted(fills.items()):
+        found = filled(bench, cell)
+        told = {"fill": fill, "modality": modality, "rate": rate}
+        rows.append(told | {"missing": found.missing, "fallback": found.fallback})
+    return [row for row in rows if row["fallback"]]
 
 # %% ../nbs/74_recovery.ipynb #905a037b
 def item_gains(

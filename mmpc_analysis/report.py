@@ -45,7 +45,8 @@ from mmpc_analysis.sections import (
 
 # %% auto #0
 __all__ = ['SECTIONS', 'told', 'by_task', 'size_piece', 'size', 'variance_piece', 'varying', 'comparison_piece', 'against',
-           'cost_piece', 'cost', 'power_piece', 'power', 'worth_piece', 'worth', 'report_html', 'write_report']
+           'cost_piece', 'cost', 'power_piece', 'power', 'fallback_words', 'worth_piece', 'worth', 'report_html',
+           'write_report']
 
 # %% ../nbs/87_report.ipynb #cda3ac3f
 _FLOORS = Safe("""<p>A score means little until one knows what is to be had for nothing. These rows are scored like any model.</p><dl class="facts">
@@ -290,6 +291,21 @@ def power(
     "What could have been seen."
     return by_task(run, "powers", power_piece)
 
+# %% ../nbs/87_report.ipynb #f13d77b2
+def fallback_words(
+    folder: str,  # Folder of the run
+) -> list[str]:  # No or one sentence
+    "How many hidden items took the fallback instead of a completion."
+    rows = tables.read_manifest(f"{folder}/recovery").get("notes", {}).get("fallback", [])
+    if not rows:
+        return []
+    words = {"text": "titles", "image": "pictures"}
+    said = [
+        f"{row['fill']} {row['fallback']} of {row['missing']} {words[row['modality']]} at {row['rate']:.0%}"
+        for row in rows
+    ]
+    return [f"What a fill could not fill took the fallback and never the truth: {', '.join(said)}."]
+
 # %% ../nbs/87_report.ipynb #47d9eb77
 _SIMULATED = (
     "The purchases are simulated from a preference model, so these numbers show that the measurement works and say "
@@ -305,7 +321,7 @@ def _purchases(
     source = study.get("recommendation", {}).get("interactions", "")
     plain = not source and study.get("catalogue", {}).get("source", "embedded") == "embedded"
     users = f"{run.tables['rankings']['user_id'].nunique():,} users are judged by purchases that no recommender saw."
-    return [users, *([_SIMULATED] if plain or source == "simulated" else [])]
+    return [users, *([_SIMULATED] if plain or source == "simulated" else []), *fallback_words(run.folder)]
 
 # %% ../nbs/87_report.ipynb #85dd7c3f
 def worth_piece(

@@ -269,11 +269,17 @@ def _keep_answers(
 ) -> None:
     "Make or keep the tables of recovered fractions and of links to content metrics."
     from mmpc_analysis.recommendation import cell_keys, held_out, hidden_rows
-    from mmpc_analysis.recovery import links, recover
+    from mmpc_analysis.recovery import links, not_filled, recover
 
     how = {"floor": study.recommendation.fills[0], **_draws(study)}
     inputs = [sorted(cell_keys(bench, chosen)), how]
-    kept(out, tables.RECOVERY, inputs, lambda: recover(rankings, **how))
+
+    def make() -> pd.DataFrame:
+        found = recover(rankings, **how)
+        found.attrs["fallback"] = not_filled(bench, chosen)
+        return found
+
+    kept(out, tables.RECOVERY, inputs, make)
     make = partial(links, rankings, held_out(bench), scores, hidden_rows(bench), **how)
     kept(out, tables.LINKS, [*inputs, tables.fingerprint(scores)], make)
 

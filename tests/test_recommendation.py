@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmpc_analysis import tables
 from mmpc_analysis.declaration import RecommendationChoice, Study, check_study
 from mmpc_analysis.features import ItemFeatures
 from mmpc_analysis.interactions import split_interactions
@@ -32,7 +33,9 @@ from mmpc_analysis.recommendation import (
     shards,
 )
 from mmpc_analysis.recommenders import SMALL
-from mmpc_analysis.recovery import recover
+from mmpc_analysis.recovery import not_filled, recover
+from mmpc_analysis.report import fallback_words
+from mmpc_analysis.resume import kept
 
 GRID = Grid(("vbpr", "popularity"), ("text", "image"), (0.5,), ("zeros", "category_mean", "drop"), (0,))
 ITEMS = np.array([f"i{k:02d}" for k in range(60)], dtype=object)
@@ -351,3 +354,16 @@ def test_rates_above_what_was_completed_are_cut():
 def test_a_study_is_refused_before_any_model_runs(wrong, message):
     with pytest.raises(ValueError, match=message):
         check_study(replace(Study(), recommendation=RecommendationChoice(**wrong)))
+
+
+def test_what_could_not_be_filled_is_counted_for_the_report(tmp_path):
+    hidden, failed = BENCH.hidden[ONE], np.isnan(BENCH.completions["m", "text"]).any(axis=1)
+    rows = {row["fill"]: row for row in not_filled(BENCH, CHOSEN)}
+    assert rows["m"]["fallback"] == (hidden & failed).sum() and rows["m"]["missing"] == hidden.sum()
+    assert "zeros" not in rows and "drop" not in rows
+    assert fallback_words(str(tmp_path)) == []
+    frame = tables.empty(tables.RECOVERY)
+    frame.attrs["fallback"] = [rows["m"]]
+    kept(str(tmp_path), tables.RECOVERY, [], lambda: frame)
+    told = f"m {rows['m']['fallback']} of {hidden.sum()} titles at 50%."
+    assert fallback_words(str(tmp_path))[0].endswith(told)
