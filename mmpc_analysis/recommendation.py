@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Container
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -25,8 +23,7 @@ from .recommenders import RECOMMENDERS, SMALL, Training, fit
 
 # %% auto #0
 __all__ = ['BASELINES', 'SHOP_TASTE', 'BIG_STEPS', 'Grid', 'Cell', 'cells', 'Bench', 'filled', 'inputs', 'per_user', 'rank_cell',
-           'cell_keys', 'run_grid', 'shards', 'forget', 'make_bench', 'held_out', 'hidden_rows', 'models_of', 'grid_of',
-           'fields_of']
+           'cell_keys', 'run_grid', 'make_bench', 'held_out', 'hidden_rows', 'models_of', 'grid_of', 'fields_of']
 
 # %% ../nbs/56_recommendation.ipynb #d7de8fc9
 BASELINES = tuple(
@@ -345,37 +342,14 @@ def run_grid(
     from joblib import Parallel, delayed
     from tqdm.auto import tqdm
 
-    keys, there = cell_keys(bench, chosen), shards(out)
+    keys, there = cell_keys(bench, chosen), tables.shards(out)
     left = {key: cell for key, cell in keys.items() if key not in there}
     work = (delayed(_run_one)(bench, out, key, cell) for key, cell in left.items())
     parallel = Parallel(n_jobs=workers or -1, return_as="generator_unordered")
     for _ in tqdm(parallel(work), "recommend", len(left), unit="cell", disable=not progress):
         pass
-    forget(out, keys)
+    tables.forget(out, keys)
     return tables.read_shards(out, tables.RANKINGS)
-
-# %% ../nbs/56_recommendation.ipynb #8115abcf
-def shards(
-    out: str,  # Folder of a table
-) -> dict[str, str]:  # Name of a shard to its path
-    "The shards of a table."
-    from fsspec.core import url_to_fs
-
-    fs, path = url_to_fs(out)
-    return {os.path.basename(p).removesuffix(".parquet"): p for p in fs.glob(f"{path}/*.parquet")}
-
-# %% ../nbs/56_recommendation.ipynb #20c2c8f1
-def forget(
-    out: str,  # Folder of a table
-    keep: Container[str],  # Names of the shards that belong to it
-) -> None:
-    "Remove the shards that an earlier, different run left."
-    from fsspec.core import url_to_fs
-
-    fs, _ = url_to_fs(out)
-    for name, path in shards(out).items():
-        if name not in keep:
-            fs.rm_file(path)
 
 # %% ../nbs/56_recommendation.ipynb #16ba9747
 def make_bench(

@@ -32,17 +32,6 @@ def _unchanged(
     found.attrs = manifest["notes"]
     return found if tables.fingerprint(found) == manifest["fingerprint"] else None
 
-# %% ../nbs/76_resume.ipynb #77be9f7e
-def _clear(
-    folder: str,  # Folder of a table
-) -> None:
-    "Remove the shards that lie there."
-    from fsspec.core import url_to_fs
-
-    fs, name = url_to_fs(folder)
-    for path in fs.glob(f"{name}/*.parquet"):
-        fs.rm_file(path)
-
 # %% ../nbs/76_resume.ipynb #4e60067e
 def _write(
     frame: pd.DataFrame,  # (n, columns) A new table, with what it cannot hold in its attrs
@@ -53,7 +42,7 @@ def _write(
     "Write a table, and beside it what it was made from."
     frame = tables.validate(frame, table)
     frame.attrs = json.loads(json.dumps(dict(frame.attrs), default=str))
-    _clear(folder)
+    tables.forget(folder)
     tables.write_shard(frame, table, folder)
     tables.write_manifest(folder, table, inputs=key, notes=frame.attrs)
     return frame

@@ -163,19 +163,6 @@ def drawn(
     parts = [part for part in (completions[~prompts], pictures) if len(part)]
     return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
 
-# %% ../nbs/88_study.ipynb #24acfcbb
-def _forget(
-    folder: str,  # Folder of a table
-    names: set[str],  # Shards that belong to this study
-) -> None:
-    "Remove shards that an earlier, different study left."
-    from fsspec.core import url_to_fs
-
-    fs, path = url_to_fs(folder)
-    for shard in fs.glob(f"{path}/*.parquet"):
-        if Path(shard).stem not in names:
-            fs.rm_file(shard)
-
 # %% ../nbs/88_study.ipynb #ae387187
 def _write_completions(
     completions: pd.DataFrame,  # (k, columns) Completions with their pictures
@@ -188,7 +175,7 @@ def _write_completions(
     for (task, model, blind), rows in completions.groupby(["task", "model", "blind"]):
         names.add(run_name(model, task, blind))
         tables.write_shard(rows, tables.COMPLETIONS, folder, run_name(model, task, blind))
-    _forget(folder, names)
+    tables.forget(folder, names)
     tables.write_manifest(folder, tables.COMPLETIONS)
 
 # %% ../nbs/88_study.ipynb #d17033f7
@@ -232,7 +219,7 @@ def recommended(
     bought = purchases_of(study, subject.mine) if len(subject.mine) >= LEAST else None
     if bought is None:
         for name in ("rankings", "recovery", "links"):
-            _forget(f"{out}/{name}", set())
+            tables.forget(f"{out}/{name}")
         return f"no purchases of at least {LEAST} items, so nothing was recommended"
     bench = _bench_of(study, subject, completions, bought, out)
     chosen = r.cells(r.grid_of(study), r.models_of(bench))
@@ -258,6 +245,20 @@ def _bench_of(
 # %% ../nbs/88_study.ipynb #ffff08a4
 LEAST = 40  # Items without which nothing is recommended
 
+# %% ../nbs/88_study.ipynb #91c7e2f8
+def _recovered(
+    bench: object,  # What the cells shared
+    chosen: list,  # The cells
+    rankings: pd.DataFrame,  # (rows, columns) Their rankings
+    how: dict,  # Floor, draws, seed and level
+) -> pd.DataFrame:  # (rows, columns) Recovery table, with what could not be filled in its attrs
+    "The answers, and how many hidden items took the fallback."
+    from mmpc_analysis.recovery import not_filled, recover
+
+    found = recover(rankings, **how)
+    found.attrs["fallback"] = not_filled(bench, chosen)
+    return found
+
 # %% ../nbs/88_study.ipynb #86aa3cc3
 def _keep_answers(
     study: Study,  # Floor, bootstrap draws, level and seed
@@ -269,17 +270,11 @@ def _keep_answers(
 ) -> None:
     "Make or keep the tables of recovered fractions and of links to content metrics."
     from mmpc_analysis.recommendation import cell_keys, held_out, hidden_rows
-    from mmpc_analysis.recovery import links, not_filled, recover
+    from mmpc_analysis.recovery import links
 
     how = {"floor": study.recommendation.fills[0], **_draws(study)}
     inputs = [sorted(cell_keys(bench, chosen)), how]
-
-    def make() -> pd.DataFrame:
-        found = recover(rankings, **how)
-        found.attrs["fallback"] = not_filled(bench, chosen)
-        return found
-
-    kept(out, tables.RECOVERY, inputs, make)
+    kept(out, tables.RECOVERY, inputs, partial(_recovered, bench, chosen, rankings, how))
     make = partial(links, rankings, held_out(bench), scores, hidden_rows(bench), **how)
     kept(out, tables.LINKS, [*inputs, tables.fingerprint(scores)], make)
 

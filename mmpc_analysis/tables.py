@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
+from collections.abc import Container
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -18,8 +19,8 @@ import pandas as pd
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'LEVELS', 'HIDDEN', 'COMPLETIONS', 'SCORES',
            'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS', 'SLOPES', 'LINES',
            'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'TABLES', 'Column', 'Table', 'TableError',
-           'empty', 'validate', 'hash_key', 'hash_unit', 'write_bytes', 'write_text', 'write_shard', 'read_shards',
-           'fingerprint', 'write_manifest', 'read_manifest']
+           'empty', 'validate', 'hash_key', 'hash_unit', 'write_bytes', 'write_text', 'write_shard', 'shards', 'forget',
+           'read_shards', 'fingerprint', 'write_manifest', 'read_manifest']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -609,6 +610,47 @@ def write_shard(
     validate(frame, table).to_parquet(buffer, index=False, compression="zstd")
     return write_bytes(posixpath.join(str(folder), f"{name}.parquet"), buffer.getvalue())
 
+# %% ../nbs/00_tables.ipynb #83f0d2c4
+def shards(
+    folder: str,  # Folder of a table, local or fsspec
+) -> dict[
+    str, str
+]:  # Name of each shard, without its ending, to its path; sorted, empty where there are none
+    "The shards of a table."
+    from fsspec.core import url_to_fs
+
+    fs, name = url_to_fs(str(folder))
+    paths = sorted(fs.glob(posixpath.join(name, "*.parquet"))) if fs.exists(name) else []
+    return {posixpath.basename(path).removesuffix(".parquet"): path for path in paths}
+
+
+def forget(
+    folder: str,  # Folder of a table, local or fsspec
+    keep: Container[str] = (),  # Names of the shards that stay
+) -> None:
+    "Remove every shard that is not to stay."
+    from fsspec.core import url_to_fs
+
+    fs, _ = url_to_fs(str(folder))
+    for name, path in shards(folder).items():
+        if name not in keep:
+            fs.rm_file(path)
+
+# %% ../nbs/00_tables.ipynb #b6c41f7e
+def _read_shard(
+    folder: str,  # Folder of the table
+    path: str,  # Path of the shard in its file system
+) -> pd.DataFrame:  # (n, columns) Its rows
+    "Read one shard, or say which file is damaged."
+    import io
+
+    from fsspec.core import url_to_fs
+
+    try:
+        return pd.read_parquet(io.BytesIO(url_to_fs(str(folder))[0].cat_file(path)))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it and run again") from error
+
 # %% ../nbs/00_tables.ipynb #ec138d98
 def read_shards(
     folder: str,  # Folder of the table, local or fsspec
@@ -616,14 +658,11 @@ def read_shards(
 ) -> (
     pd.DataFrame
 ):  # (n, columns) All rows, shard by shard in order of their names; empty where there are none
-    "Read every shard of a table."
-    import io
+    """Read every shard of a table.
 
-    from fsspec.core import url_to_fs
-
-    fs, name = url_to_fs(str(folder))
-    paths = sorted(fs.glob(posixpath.join(name, "*.parquet"))) if fs.exists(name) else []
-    frames = [pd.read_parquet(io.BytesIO(fs.cat_file(path))) for path in paths]
+    Raises: `ValueError` naming the file that is damaged.
+    """
+    frames = [_read_shard(folder, path) for path in shards(folder).values()]
     frames = [frame for frame in frames if len(frame)]
     return validate(pd.concat(frames, ignore_index=True) if frames else empty(table), table)
 
@@ -644,14 +683,11 @@ def write_manifest(
     **notes,  # Further facts to keep, such as versions and seeds
 ) -> dict:  # The manifest as written: table, shards, rows, fingerprint, and the notes
     "Write `manifest.json` beside the shards of a table."
-    from fsspec.core import url_to_fs
-
-    fs, name = url_to_fs(str(folder))
-    shards = sorted(posixpath.basename(path) for path in fs.glob(posixpath.join(name, "*.parquet")))
+    names = [posixpath.basename(path) for path in shards(folder).values()]
     rows = read_shards(folder, table)
     manifest = {
         "table": table.name,
-        "shards": shards,
+        "shards": names,
         "rows": len(rows),
         "fingerprint": fingerprint(rows),
     } | notes

@@ -30,7 +30,6 @@ from mmpc_analysis.recommendation import (
     per_user,
     rank_cell,
     run_grid,
-    shards,
 )
 from mmpc_analysis.recommenders import SMALL
 from mmpc_analysis.recovery import not_filled, recover
@@ -285,18 +284,18 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, whole):
     child = subprocess.Popen([sys.executable, "-c", code])
     try:
         for _ in range(2000):
-            if len(shards(out)) >= 2 or child.poll() is not None:
+            if len(tables.shards(out)) >= 2 or child.poll() is not None:
                 break
             time.sleep(0.02)
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
-    before = {path: os.stat(path).st_mtime_ns for path in shards(out).values()}
+    before = {path: os.stat(path).st_mtime_ns for path in tables.shards(out).values()}
     assert 2 <= len(before) < len(CHOSEN)
     found = run_grid(BENCH, CHOSEN, out, progress=False)
     pd.testing.assert_frame_equal(found, whole[0])
     assert {path: os.stat(path).st_mtime_ns for path in before} == before
-    assert len(shards(out)) == len(CHOSEN)
+    assert len(tables.shards(out)) == len(CHOSEN)
 
 
 def test_two_workers_make_the_table_of_one(tmp_path, whole):
@@ -310,7 +309,7 @@ def test_a_smaller_grid_forgets_and_a_run_leaves_the_threads_alone(tmp_path, who
     out, before = str(tmp_path / "rankings"), torch.get_num_threads()
     for few in (TEXT_ONLY, TEXT_ONLY[:1]):
         found = run_grid(BENCH, few, out, progress=False)
-        assert set(shards(out)) == set(cell_keys(BENCH, few))
+        assert set(tables.shards(out)) == set(cell_keys(BENCH, few))
         assert len(found[["fill", "modality"]].drop_duplicates()) == len(few)
     assert torch.get_num_threads() == before
 

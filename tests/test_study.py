@@ -1,6 +1,7 @@
 """A study end to end: declared, run, stopped, run again, and on files of one's own."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from importlib.resources import files
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from mmpc_analysis import tables
+from mmpc_analysis.catalogue import load_catalogue, simulate_interactions
 from mmpc_analysis.declaration import (
     CatalogueChoice,
     CompletionChoice,
@@ -21,7 +23,7 @@ from mmpc_analysis.declaration import (
     study_from,
     study_toml,
 )
-from mmpc_analysis.study import STAGES, run_study
+from mmpc_analysis.study import STAGES, chosen_ids, run_study
 
 SMALL = Study(
     name="small",
@@ -239,3 +241,43 @@ def test_purchases_that_cannot_be_used_are_refused_before_anything_is_written(tm
         with pytest.raises(ValueError, match=message):
             run_study(study, str(tmp_path / "run"), progress=False, say=lambda line: None)
         assert not (tmp_path / "run" / "study.toml").exists()
+
+
+def test_recommendations_are_kept_taken_up_again_and_forgotten(tmp_path):
+    items = load_catalogue("embedded").items
+    study = Study(
+        catalogue=CatalogueChoice(limit=44),
+        missing=MissingChoice(rates=(0.5,)),
+        completion=CompletionChoice(models=("standin-gemma-s",), tasks=("image_to_text",), blind=False),
+        scores=ScoreChoice(metrics=("token_f1", "chrf"), draws=50),
+        recommendation=RecommendationChoice(
+            interactions=str(tmp_path / "bought.csv"),
+            recommenders=("vbpr", "popularity"),
+            rates=(0.9,),
+            fills=("zeros", "category_mean"),
+            epochs=2,
+            workers=1,
+        ),
+    )
+    mine = items[items["item_id"].isin(chosen_ids(items, study.catalogue))]
+    bought = simulate_interactions(mine, users=60)
+    elsewhere = bought.head(9).assign(item_id="of another shop")
+    pd.concat([bought, elsewhere]).to_csv(tmp_path / "bought.csv", index=False)
+
+    out, lines = str(tmp_path / "run"), []
+    run_study(study, out, through="recommendation", progress=False, say=lines.append)
+    assert lines[-1].split()[0] == "recommendation" and "6 trainings for 60 users" in lines[-1]
+    recovery = table(out, tables.RECOVERY)
+    assert set(recovery["rate"]) == {0.0, 0.5, 1.0}  # Nothing was completed beyond a half
+    gains = recovery[(recovery["term"] == "gain") & (recovery["category"] == "all")]
+    assert set(gains["fill"]) == {"category_mean", "standin-gemma-s"}
+    assert set(table(out, tables.LINKS)["content_metric"]) == {"token_f1", "chrf"}
+    written = {path: os.stat(path).st_mtime_ns for path in tables.shards(f"{out}/rankings").values()}
+    assert len(written) == 6
+
+    run_study(study, out, through="recommendation", progress=False, say=lines.append)
+    assert {path: os.stat(path).st_mtime_ns for path in written} == written
+    without = replace(study, recommendation=replace(study.recommendation, interactions="none"))
+    run_study(without, out, through="recommendation", progress=False, say=lines.append)
+    assert "nothing was recommended" in lines[-1]
+    assert all(table(out, declared).empty for declared in (tables.RANKINGS, tables.RECOVERY, tables.LINKS))
