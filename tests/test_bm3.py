@@ -1,17 +1,15 @@
 """BM3 against numbers that MMRec's own code gave (tests/data/mmrec), and what must hold for any data."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmrec_cases import DATA, close, features_of, small
 
 from mmpc_analysis.bm3 import BM3, BM3Settings, disagreement
 from mmpc_analysis.graphs import graph_of_edges
-from mmpc_analysis.interactions import split_of_codes
 
-DATA = Path(__file__).parent / "data" / "mmrec"
 CASES = sorted(p.stem for p in DATA.glob("bm3_*.npz"))
 NAMES = {
     "users": "user_embedding.weight",
@@ -36,24 +34,6 @@ PARTS = {
     "total": "total",
 }
 MASKS = {"users": "user_target", "items": "item_target", "text": "text_target", "image": "image_target"}
-
-
-def small():
-    data = np.load(DATA / "data_small.npz")
-    parts = (data[part] for part in ("train", "valid", "test"))
-    return data, split_of_codes(*parts, int(data["n_users"]), int(data["n_items"]))
-
-
-def features_of(case, data):
-    image = data["image_feat"].copy()
-    if case.endswith("zero"):
-        image[data["zero_image_rows"]] = 0
-    both = {"image": image, "text": data["text_feat"]}
-    return {
-        name: rows
-        for name, rows in both.items()
-        if not case.endswith(("image", "text")) or case.endswith(name)
-    }
 
 
 def started(case, dumped_graph=True):
@@ -85,10 +65,6 @@ def dumped(found):
 
 def batch(found):
     return [torch.tensor(found[f"batch/{name}"], dtype=torch.int64) for name in ("users", "pos")]
-
-
-def close(ours, theirs, within):
-    assert np.abs(np.asarray(ours.detach()) - theirs).max() < within
 
 
 def scores(model, found):

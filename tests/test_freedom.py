@@ -1,17 +1,16 @@
 """FREEDOM against numbers that MMRec's own code gave (tests/data/mmrec), and what must hold for any data."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmrec_cases import DATA, close, features_of, small
 
 from mmpc_analysis.freedom import FREEDOM, FREEDOMSettings, feature_vectors
 from mmpc_analysis.graphs import graph_of_edges, user_item_graph
 from mmpc_analysis.interactions import split_of_codes
 
-DATA = Path(__file__).parent / "data" / "mmrec"
 CASES = sorted(p.stem for p in DATA.glob("freedom_*.npz"))
 SOUND = [case for case in CASES if not case.endswith("mmrec_bug")]
 NAMES = {"users": "user_embedding.weight", "items": "item_id_embedding.weight"}
@@ -20,24 +19,6 @@ for _name in ("text", "image"):
         _name: f"{_name}_embedding.weight",
         f"{_name}_weight": f"{_name}_trs.weight",
         f"{_name}_bias": f"{_name}_trs.bias",
-    }
-
-
-def small():
-    data = np.load(DATA / "data_small.npz")
-    parts = (data[part] for part in ("train", "valid", "test"))
-    return data, split_of_codes(*parts, int(data["n_users"]), int(data["n_items"]))
-
-
-def features_of(case, data):
-    image = data["image_feat"].copy()
-    if "zero" in case:
-        image[data["zero_image_rows"]] = 0
-    both = {"image": image, "text": data["text_feat"]}
-    return {
-        name: rows
-        for name, rows in both.items()
-        if not case.endswith(("image", "text")) or case.endswith(name)
     }
 
 
@@ -93,10 +74,6 @@ def batch(found):
 def scores(model, found):
     users, items = model.vectors()
     return users[torch.tensor(found["predict/users"], dtype=torch.int64)] @ items.T
-
-
-def close(ours, theirs, within):
-    assert np.abs(np.asarray(ours.detach()) - theirs).max() < within
 
 
 def check(model, found, said, within):

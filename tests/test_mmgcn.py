@@ -1,17 +1,16 @@
 """MMGCN against numbers that MMRec's own code gave (tests/data/mmrec), as it is and as it was meant, and for any data."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmrec_cases import DATA, small
 
 from mmpc_analysis.graphs import neighbour_graph
 from mmpc_analysis.interactions import split_of_codes
 from mmpc_analysis.mmgcn import MMGCN, MMGCNSettings, halves
 
-DATA = Path(__file__).parent / "data" / "mmrec"
 FOUND = np.load(DATA / "mmgcn.npz")
 CASES = json.loads((DATA / "mmgcn.json").read_text("utf-8"))["cases"]
 FORGOTTEN = {"ids", "text_preference", "image_preference"}  # What MMRec never gives to its optimiser
@@ -32,12 +31,6 @@ def theirs(name):
         return f"{net}.conv_embed_{part[-1]}.weight"
     layer, kind = part.split("_")
     return f"{net}.{ {'own': 'linear_layer', 'mix': 'g_layer'}[layer[:-1]] }{layer[-1]}.{kind}"
-
-
-def small():
-    data = np.load(DATA / "data_small.npz")
-    parts = (data[part] for part in ("train", "valid", "test"))
-    return data, split_of_codes(*parts, int(data["n_users"]), int(data["n_items"]))
 
 
 def started(case, **settings):

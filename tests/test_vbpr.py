@@ -1,18 +1,16 @@
 """VBPR against numbers that MMRec's own code gave (tests/data/mmrec), and what must hold for any data."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmrec_cases import DATA, close, features_of, small
 
-from mmpc_analysis.interactions import split_of_codes
 from mmpc_analysis.vbpr import VBPR, VBPRSettings, guarded_bpr_loss
 
-DATA = Path(__file__).parent / "data" / "mmrec"
 CASES = sorted(p.stem for p in DATA.glob("vbpr_*.npz"))
 NAMES = {
     "users": "u_embedding",
@@ -20,24 +18,6 @@ NAMES = {
     "weight": "item_linear.weight",
     "bias": "item_linear.bias",
 }
-
-
-def small():
-    data = np.load(DATA / "data_small.npz")
-    parts = (data[part] for part in ("train", "valid", "test"))
-    return data, split_of_codes(*parts, int(data["n_users"]), int(data["n_items"]))
-
-
-def features_of(case, data):
-    image = data["image_feat"].copy()
-    if case.endswith("zero"):
-        image[data["zero_image_rows"]] = 0
-    both = {"image": image, "text": data["text_feat"]}
-    return {
-        name: rows
-        for name, rows in both.items()
-        if not case.endswith(("image", "text")) or case.endswith(name)
-    }
 
 
 def started(case):
@@ -54,10 +34,6 @@ def started(case):
 
 def batch(found):
     return [torch.tensor(found[f"batch/{name}"], dtype=torch.int64) for name in ("users", "pos", "neg")]
-
-
-def close(ours, theirs, within=1e-10):
-    assert np.abs(np.asarray(ours.detach()) - theirs).max() < within
 
 
 def test_every_fixture_is_there():
