@@ -70,6 +70,8 @@ def _fitted(
     level: float,  # Coverage of the intervals
 ) -> tuple[Mixed | None, str]:  # The fit, or None and why there is none
     "A fit, or the reason that there is none."
+    if part["parameters"].nunique() < 2:
+        return None, "no fit: all models are of one size, so a slope is not identified"
     try:
         fit = fit_mixed(part, _formula(part, question), level=level)
     except ValueError as error:

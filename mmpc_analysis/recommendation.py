@@ -429,9 +429,5 @@ def fields_of(
     choice = study.recommendation
     how = {k: getattr(choice, k) for k in ("epochs", "learning_rate", "batch_size", "patience")}
     training = Training(**how, device=study.completion.device)
-    big = replace(
-        training,
-        batch_size=max(training.batch_size, BIG_STEPS.batch_size),
-        learning_rate=BIG_STEPS.learning_rate,
-    )
+    big = replace(training, batch_size=max(training.batch_size, BIG_STEPS.batch_size))
     return {"training": training, "trainings": {"mmgcn": big}, "fallback": choice.fallback}

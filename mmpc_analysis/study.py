@@ -220,7 +220,8 @@ def recommended(
     if bought is None:
         for name in ("rankings", "recovery", "links"):
             tables.forget(f"{out}/{name}")
-        return f"no purchases of at least {LEAST} items, so nothing was recommended"
+        few = f"fewer than {LEAST} items" if len(subject.mine) < LEAST else "no purchases"
+        return f"{few}, so nothing was recommended"
     bench = _bench_of(study, subject, completions, bought, out)
     chosen = r.cells(r.grid_of(study), r.models_of(bench))
     rankings = r.run_grid(bench, chosen, f"{out}/rankings", study.recommendation.workers, progress)
