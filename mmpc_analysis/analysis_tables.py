@@ -60,6 +60,8 @@ def _formula(
     question: str,  # these_models or scale_in_general
 ) -> str:  # In lme4's dialect
     "What is fitted."
+    if part["parameters"].nunique() < 2:
+        raise ValueError("all models are of one size, so a slope is not identified")
     fixed = [name for name in ("family", "category") if part[name].nunique() > 1]
     return " + ".join(["value ~ log10p", *fixed, "(1|item)"]) + QUESTIONS[question]
 
@@ -70,8 +72,6 @@ def _fitted(
     level: float,  # Coverage of the intervals
 ) -> tuple[Mixed | None, str]:  # The fit, or None and why there is none
     "A fit, or the reason that there is none."
-    if part["parameters"].nunique() < 2:
-        return None, "no fit: all models are of one size, so a slope is not identified"
     try:
         fit = fit_mixed(part, _formula(part, question), level=level)
     except ValueError as error:
