@@ -320,7 +320,7 @@ def _purchases(
     study = run.manifest.get("study", {})
     source = study.get("recommendation", {}).get("interactions", "")
     plain = not source and study.get("catalogue", {}).get("source", "embedded") == "embedded"
-    users = f"{run.tables['rankings']['user_id'].nunique():,} users are judged by purchases that no recommender saw."
+    users = f"{run.tables['recovery']['n'].max():,} users are judged by purchases that no recommender saw."
     return [users, *([_SIMULATED] if plain or source == "simulated" else []), *fallback_words(run.folder)]
 
 # %% ../nbs/87_report.ipynb #85dd7c3f
@@ -359,8 +359,8 @@ def worth_piece(
         ("Value", "Adjusted p"),
     )
     title = {"text": "Hidden titles", "image": "Hidden pictures"}[modality]
-    shown = with_numbers(joined([figure_html(figure, f"worth-{modality}", words), *map(told, said)]), table)
-    return joined([markup("<h3>{t}</h3>", t=title), shown])
+    shown = joined([figure_html(figure, f"worth-{modality}", words), *map(told, said)])
+    return joined([markup("<h3>{t}</h3>", t=title), shown if rows.empty else with_numbers(shown, table)])
 
 # %% ../nbs/87_report.ipynb #3ba9a91c
 def worth(

@@ -14,10 +14,10 @@ from mmpc_analysis import tables
 from mmpc_analysis.catalogue import load_catalogue
 from mmpc_analysis.declaration import CatalogueChoice, CompletionChoice, ScoreChoice, Study
 from mmpc_analysis.exhibits import effect_table
-from mmpc_analysis.findings import read_run
+from mmpc_analysis.findings import RunTables, read_run
 from mmpc_analysis.pages import Safe, markup
-from mmpc_analysis.report import SECTIONS, report_html, write_report
-from mmpc_analysis.sections import Section, needed
+from mmpc_analysis.report import SECTIONS, report_html, worth, write_report
+from mmpc_analysis.sections import Absent, Section, needed
 from mmpc_analysis.study import run_study
 
 ATTACKS = [
@@ -239,3 +239,36 @@ def test_a_model_that_cannot_draw_is_refused_before_any_is_asked(run, tmp_path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has no averages"):
         read_run(str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def published():
+    "The published tables as a run, as far as the section on recommenders reads them."
+    names = ("recovery", "links")
+    folder = Path(__file__).parent.parent / "nbs" / "results"
+    found = {n: tables.validate(pd.read_parquet(folder / f"{n}.parquet"), tables.TABLES[n]) for n in names}
+    return RunTables(str(folder), "", found, {"study": {"catalogue": {"source": "embedded"}}})
+
+
+def worded(run):
+    return re.sub("<[^>]+>", " ", re.sub(r"<script.*?</script>", "", str(worth(run)), flags=re.S))
+
+
+def test_worth_says_whose_purchases_and_closes_what_was_not_shown(published):
+    words, rows = worded(published), published.tables["recovery"]
+    assert f"{rows['n'].max():,} users are judged" in words and "purchases are simulated" in words
+    own = replace(published, manifest={"study": {"catalogue": {"source": "mine.csv"}}})
+    assert "simulated" not in worded(own)
+    unused = rows.assign(low=rows["low"].where(rows["term"] != "use", -0.1))
+    closed = worded(replace(published, tables=published.tables | {"recovery": unused}))
+    assert closed.count("was not shown to use the") >= (rows["term"] == "use").sum()
+    assert "Gains over the floor" not in closed and "content metric" not in closed
+    used = rows.assign(low=rows["low"].where(rows["term"] != "use", 0.1))
+    opened = worded(replace(published, tables=published.tables | {"recovery": used}))
+    assert opened.count("Gains over the floor") == 2 and "was not shown to use the titles" not in opened
+
+
+def test_worth_is_left_out_where_no_recommender_reads_features(published):
+    rows = published.tables["recovery"]
+    with pytest.raises(Absent, match="reads titles or pictures"):
+        worth(replace(published, tables=published.tables | {"recovery": rows[rows["term"] == "mean"]}))
