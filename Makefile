@@ -11,7 +11,7 @@ run: $(READY)  ## the whole benchmark on the embedded catalogue and stand-ins, t
 	$(BIN)/mmpc run --out $(OUT)
 
 test: $(READY)  ## every notebook and every test
-	$(BIN)/nbdev_test --n_workers 2
+	$(BIN)/nbdev-test --n-workers 2
 	$(BIN)/pytest -q
 
 site: $(READY)  ## documentation and analysis site, to _docs/index.html
@@ -22,8 +22,8 @@ lint: $(READY)  ## formatting and lint, changing nothing
 	$(BIN)/ruff check .
 
 export: $(READY)  ## notebooks to modules, outputs cleaned; README from the index notebook
-	$(BIN)/nbdev_clean
-	$(BIN)/nbdev_export
+	$(BIN)/nbdev-clean
+	$(BIN)/nbdev-export
 	$(BIN)/python tools/readme.py
 
 bench: $(READY)  ## speed against the reference's way and against bare generation

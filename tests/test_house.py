@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import tokenize
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -447,7 +448,7 @@ def test_no_module_is_a_drawer():
 def test_every_module_has_its_notebook():
     files = {p.stem for p in PACKAGE.glob("*.py")} - {"__init__", "_modidx", "__main__"}
     assert files == set(NUMBERS), (
-        f"without a notebook: {sorted(files - set(NUMBERS))}; without a module: {sorted(set(NUMBERS) - files)}; run nbdev_export"
+        f"without a notebook: {sorted(files - set(NUMBERS))}; without a module: {sorted(set(NUMBERS) - files)}; run nbdev-export"
     )
     assert len(set(NUMBERS.values())) == len(NUMBERS), f"two notebooks share a number: {NUMBERS}"
 
@@ -505,6 +506,24 @@ def test_the_version_is_the_same_everywhere():
     assert words(section[1]) >= 20, f"CHANGELOG.md says too little of {version}: what can one do with it?"
 
 
+def test_pyproject_tells_nbdev_what_settings_say():
+    settings = configparser.ConfigParser(delimiters=["="])
+    settings.read(ROOT / "settings.ini", "utf-8")
+    told, declared = settings["DEFAULT"], tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    nbdev, project = declared["tool"]["nbdev"], declared["project"]
+    wrong = {k: v for k, v in nbdev.items() if str(v) != told.get(k, "").replace("true", "True")}
+    assert not wrong, (
+        f"[tool.nbdev] and settings.ini differ: {wrong}; settings.ini is the place to change them"
+    )
+    assert project["name"] == told["lib_name"]
+    urls = {"Repository": told["git_url"], "Documentation": told["doc_host"] + told["doc_baseurl"]}
+    assert project["urls"] == urls, f"[project.urls] differs from settings.ini: {urls}"
+    fixed = set(project) - {"name", "dynamic", "urls"}
+    assert not fixed, (
+        f"pyproject.toml fixes {fixed}: name them in `dynamic`, settings.ini and setup.py say them"
+    )
+
+
 @pytest.mark.parametrize(
     "file", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", ".ci/run"]
 )
@@ -535,12 +554,12 @@ def test_modules_are_what_the_notebooks_export(exported_again):
     old = {p.name: p.read_text("utf-8") for p in PACKAGE.glob("*.py")}
     new = {p.name: p.read_text("utf-8") for p in (exported_again / "mmpc_analysis").glob("*.py")}
     wrong = sorted(n for n in old.keys() | new.keys() if old.get(n) != new.get(n))
-    assert not wrong, f"{wrong} are not what the notebooks export: edit the notebooks, then run nbdev_export"
+    assert not wrong, f"{wrong} are not what the notebooks export: edit the notebooks, then run nbdev-export"
 
 
 def test_notebooks_are_clean(exported_again):
     wrong = [n.name for n in ALL if (exported_again / "nbs" / n.name).read_bytes() != n.path.read_bytes()]
-    assert not wrong, f"{wrong} hold metadata that nbdev_clean takes out: run nbdev_clean"
+    assert not wrong, f"{wrong} hold metadata that nbdev_clean takes out: run nbdev-clean"
 
 
 def test_the_readme_is_what_the_index_says():

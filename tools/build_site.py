@@ -377,6 +377,10 @@ def finish(
         path.write_text(text, "utf-8")
     for path in out.rglob("*.css"):
         path.write_text(FONTS.sub("", path.read_text("utf-8")), "utf-8")
+    for path in out.rglob(
+        "*.llms.md"
+    ):  # A module's docstring, written by nbdev, names its page's text `page.html.md`
+        shutil.copy(path, path.with_name(path.name.replace(".llms.md", ".html.md")))
     if figures:
         from plotly.offline import get_plotlyjs
 

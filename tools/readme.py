@@ -70,7 +70,7 @@ def write(
 
 def readme() -> str:  # The text that README.md should have
     "Process the index as nbdev does and write it as a README."
-    from execnb.nbio import read_nb
+    from fastcore.nbio import read_nb
     from nbdev.config import get_config
     from nbdev.processors import FilterDefaults
 
