@@ -21,10 +21,12 @@ import pandas as pd
 from mmpc_analysis.checkpoints import (
     BackendError,
     Engine,
+    begin_once,
     defuse,
     fit_picture,
     fitted_size,
     load_engine,
+    may_add_bos,
     pinned,
     register_processors,
     torch_threads,
@@ -116,9 +118,10 @@ def _whole_inputs(
         for r in requests
     ]
     texts = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    texts, adds = begin_once(texts, processor.tokenizer)
     pictures = [[r.picture] for r in requests if r.picture is not None]
     given = {"images": pictures} | _no_resizing(requests, processor) if pictures else {}
-    return dict(processor(text=texts, padding=True, return_tensors="pt", **given))
+    return dict(processor(text=texts, add_special_tokens=adds, padding=True, return_tensors="pt", **given))
 
 # %% ../nbs/24_backends.ipynb #9143ce2e
 def _plain(
@@ -273,7 +276,8 @@ class TransformersBackend:
 
     @cached_property
     def identity(self) -> str:  # Everything about this engine that can change an answer
-        return f"transformers|{weights_name(self.source, self.revision)}|{self.precision}|greedy"
+        weights, start = weights_name(self.source, self.revision), "|one BOS" * may_add_bos(self.source)
+        return f"transformers|{weights}|{self.precision}|greedy{start}"
 
     @cached_property
     def engine(self) -> Engine:  # Loaded on first use

@@ -7,11 +7,13 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/checkpoints.html.md"""
 # %% ../nbs/23_checkpoints.ipynb #c2b5149c
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['BackendError', 'pinned', 'register_processors', 'hide_broken_torchvision', 'quiet', 'load_processor',
-           'greedy_settings', 'load_weights', 'four_bits', 'defuse', 'special_tokens', 'fitted_size', 'fit_picture',
-           'Engine', 'load_engine', 'torch_threads']
+           'greedy_settings', 'load_weights', 'four_bits', 'defuse', 'special_tokens', 'begin_once', 'may_add_bos',
+           'fitted_size', 'fit_picture', 'Engine', 'load_engine', 'torch_threads']
 
 # %% ../nbs/23_checkpoints.ipynb #608cdc4b
 class BackendError(RuntimeError):
@@ -208,6 +210,32 @@ def special_tokens(
     added = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
     names = sorted({n for n in [*added, *tokenizer.all_special_tokens] if len(n) > 1}, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, names)) or r"(?!)")
+
+# %% ../nbs/23_checkpoints.ipynb #8acc3f78
+def begin_once(
+    texts: list[str],  # (b,) Conversations as the chat template rendered them
+    tokenizer: transformers.PreTrainedTokenizerBase,  # The model's own
+) -> tuple[list[str], bool]:  # What to tokenise, and its `add_special_tokens`
+    "How to tokenise rendered text so that it starts with one BOS where one is due."
+    first = [tokenizer.bos_token_id]
+    heads = tokenizer([text[:64] for text in texts], add_special_tokens=False)["input_ids"]
+    begun = [ids[:1] == first for ids in heads]
+    if len(set(begun)) == 1:
+        return texts, not begun[0]
+    missing = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == first else ""
+    return [text if has else missing + text for text, has in zip(texts, begun, strict=True)], False
+
+# %% ../nbs/23_checkpoints.ipynb #41915825
+def may_add_bos(
+    source: str,  # Local folder or hub id
+) -> bool:  # True as well where its files do not say
+    "Whether a checkpoint's tokenizer may add BOS to what it is given."
+    names = ("tokenizer_config.json", "tokenizer.json")
+    try:
+        settings, whole = (json.loads(Path(source, name).read_text("utf-8")) for name in names)
+    except (OSError, ValueError):
+        return True
+    return bool(settings.get("add_bos_token")) or "SpecialToken" in str(whole.get("post_processor"))
 
 # %% ../nbs/23_checkpoints.ipynb #82527d27
 def fitted_size(

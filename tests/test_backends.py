@@ -25,11 +25,14 @@ from mmpc_analysis.backends import (
 )
 from mmpc_analysis.checkpoints import (
     BackendError,
+    defuse,
     fit_picture,
     greedy_settings,
     load_engine,
     load_processor,
+    may_add_bos,
     pinned,
+    special_tokens,
     torch_threads,
 )
 from mmpc_analysis.models import find_weights, model_card
@@ -228,6 +231,104 @@ def test_importing_is_light():
     heavy = in_a_fresh_python("import sys, mmpc_analysis.servers, mmpc_analysis.drawing\n"
                               "print(*[m for m in ('torch', 'transformers', 'diffusers', 'PIL') if m in sys.modules])")  # fmt: skip
     assert heavy == []
+
+
+# ---------------------------------------------------------------- one BOS
+
+
+BOS = {"qwen": "<|endoftext|>", "gemma": "<bos>"}
+WRITTEN = "{{ bos_token }}"
+
+
+def with_start(folder, family, adds, template):
+    "Everything of a stand-in but its weights, with a tokenizer that adds BOS or does not, and a template of one's own."
+    copy = shutil.copytree(find_weights(model_card(f"standin-{family}-s")), folder / "model", ignore=shutil.ignore_patterns("*.safetensors"))  # fmt: skip
+    source = (copy / "chat_template.jinja").read_text().removeprefix(WRITTEN)
+    (copy / "chat_template.jinja").write_text(template + source)
+    if not adds and not template:
+        return copy
+    bos = BOS[family]
+    settings = json.loads((copy / "tokenizer_config.json").read_text())
+    (copy / "tokenizer_config.json").write_text(json.dumps(settings | {"bos_token": bos}))
+    whole = json.loads((copy / "tokenizer.json").read_text())
+    if adds:
+        number = next(token["id"] for token in whole["added_tokens"] if token["content"] == bos)
+        whole["post_processor"]["single"].insert(0, {"SpecialToken": {"id": bos, "type_id": 0}})
+        whole["post_processor"]["special_tokens"] = {bos: {"id": bos, "ids": [number], "tokens": [bos]}}
+    (copy / "tokenizer.json").write_text(json.dumps(whole))
+    return copy
+
+
+def in_one_step(request, processor):
+    "The ids that the processor makes of a request when it renders and tokenises at once."
+    special = special_tokens(processor.tokenizer)
+    turns = [turn | {"content": [{"type": "image", "image": request.picture} if part["type"] == "image"
+                                 else part | {"text": defuse(part["text"], special)} for part in turn["content"]]}
+             for turn in request.conversation]  # fmt: skip
+    return processor.apply_chat_template(turns, tokenize=True, add_generation_prompt=True, return_dict=True)
+
+
+def assert_one_step(requests, processor, bos_due):
+    "Batched rows without their padding are the rows of one step, with as many BOS as are due; ids of the batch."
+    made = make_inputs(requests, processor, special_tokens(processor.tokenizer))
+    first = processor.tokenizer.bos_token_id
+    for number, (request, due) in enumerate(zip(requests, bos_due, strict=True)):
+        mask = made["attention_mask"][number].bool()
+        expected, ids = in_one_step(request, processor), made["input_ids"][number][mask].tolist()
+        assert ids == expected["input_ids"][0]
+        assert (ids[0] == first, ids.count(first)) == (bool(due), due)
+        assert mask.tolist() == sorted(mask.tolist())  # All padding is on the left
+        for name in {"token_type_ids", "mm_token_type_ids"} & set(made) & set(expected):
+            assert made[name][number][mask].tolist() == list(expected[name][0]), name
+    return made["attention_mask"]
+
+
+@pytest.mark.parametrize("template", [WRITTEN, ""], ids=["template writes BOS", "template writes none"])
+@pytest.mark.parametrize("adds", [True, False], ids=["tokenizer adds BOS", "tokenizer adds none"])
+@pytest.mark.parametrize("family", BOS)
+def test_a_prompt_starts_as_in_one_step(tmp_path, items, family, adds, template):
+    processor = load_processor(str(with_start(tmp_path, family, adds, template)))
+    assert (processor.tokenizer("a")["input_ids"][0] == processor.tokenizer.bos_token_id) == adds
+    due = int(adds or bool(template))
+    attack = [Request("attack", conversation(PROMPT, title=f"{BOS[family]} Mug"), None)]
+    texts = told(items[:5]) + attack + [Request("long", conversation(PROMPT, title="Red Mug " * 20), None)]
+    assert not assert_one_step(texts, processor, [due] * 7).all()  # Some rows are padded
+    pictures = [open_picture(ROOT, image).resize((64, 64)) for image in items["image"][:5]]
+    longer = replace(TITLE, text=TITLE.text + " In a few words.")
+    alike = [Request(str(i), conversation(TITLE, picture=True), p) for i, p in enumerate(pictures)]
+    mixed = [Request(r.key, conversation(longer, picture=True), r.picture) for r in alike[:2]]
+    assert assert_one_step(alike, processor, [due] * 5).all()
+    assert not assert_one_step(alike + mixed, processor, [due] * 7).all()
+    assert not assert_one_step(alike[:1] + mixed[:1], processor, [due] * 2).all()
+    assert assert_one_step(texts[:1], processor, [due]).all() and assert_one_step(alike[:1], processor, [due]).all()  # fmt: skip
+
+
+@pytest.mark.parametrize("adds", [True, False], ids=["tokenizer adds BOS", "tokenizer adds none"])
+@pytest.mark.parametrize("family", BOS)
+def test_a_template_may_write_bos_before_some_conversations(tmp_path, items, family, adds):
+    template = "{% if messages[0]['role'] == 'system' %}" + WRITTEN + "{% endif %}"
+    processor = load_processor(str(with_start(tmp_path, family, adds, template)))
+    plain = told(items[:3])
+    system = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
+    with_system = [replace(r, conversation=[system, *r.conversation]) for r in plain]
+    for requests, due in ((plain, [int(adds)] * 3), (with_system, [1] * 3), (plain + with_system, [int(adds)] * 3 + [1] * 3)):  # fmt: skip
+        assert_one_step(requests, processor, due)
+
+
+def test_prompts_that_may_have_started_twice_have_other_keys(tmp_path):
+    for family in BOS:
+        for size in "sml":
+            assert load_backend(f"standin-{family}-{size}").identity.endswith("|float32|greedy")
+        for adds in (True, False):
+            source = with_start(tmp_path / f"{family} {adds}", family, adds, WRITTEN)
+            assert TransformersBackend(str(source)).identity.endswith(
+                "|greedy|one BOS" if adds else "|greedy"
+            )
+    settings = json.loads((source / "tokenizer_config.json").read_text())
+    (source / "tokenizer_config.json").write_text(json.dumps(settings | {"add_bos_token": True}))
+    assert may_add_bos(str(source))
+    (source / "tokenizer_config.json").unlink()
+    assert may_add_bos(str(source)) and may_add_bos("google/gemma-3-4b-it")
 
 
 # ---------------------------------------------------------------- asking

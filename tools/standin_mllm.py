@@ -384,8 +384,9 @@ def make_rows(model, processor, listings: Listings, task: str) -> Rows:
     else:
         inputs = None
         talks = [conversation(prompt, title=title) for title in listings.titles]
-        texts = processor.apply_chat_template(talks, add_generation_prompt=True, tokenize=False)
-        starts = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        starts = processor.apply_chat_template(
+            talks, add_generation_prompt=True, tokenize=True, return_dict=True
+        )["input_ids"]
     ends = tokenizer([answer(prompt.answer_key, text) for text in answers], add_special_tokens=False)[
         "input_ids"
     ]
@@ -677,12 +678,15 @@ def ask(
     """Greedy answers of a saved stand-in; a conversation with no picture is a blind question."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
+    from mmpc_analysis.checkpoints import begin_once
+
     picture_processor()
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     texts = [
         processor.apply_chat_template(talk, add_generation_prompt=True, tokenize=False) for talk in talks
     ]
+    texts, adds = begin_once(texts, processor.tokenizer)
     answers = []
     for i in range(0, len(texts), batch):
         images = None if pictures is None else [[p] for p in pictures[i : i + batch]]
@@ -691,7 +695,7 @@ def ask(
             images=images,
             padding=True,
             return_tensors="pt",
-            add_special_tokens=False,
+            add_special_tokens=adds,
         )
         ids = model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)
         answers += processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
