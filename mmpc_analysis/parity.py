@@ -235,12 +235,13 @@ def parity_walk(
 ):  # (rows, 13) task, model, category, metric, step, name, defect, value, change, n, sd, low, high
     """From the reference's number to ours, one defect at a time.
 
-    `attrs` hold `set_aside` (task to reason to rows) and `absent` (metric to reason).
+    `attrs` hold `set_aside` (task to reason to rows), `unread` (why pictures could not be read to pairs) and `absent`
+    (metric to reason).
     """
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
         raise ValueError(f"tasks must be among {', '.join(TASKS)}, got {unknown[0]!r}")
-    parts, aside = [], {}
+    parts, aside, unread = [], {}, {}
     for task in tasks:
         rows, aside[task] = comparable_rows(completions, items, task)
         if rows.empty:
@@ -250,10 +251,10 @@ def parity_walk(
                 "completions has pictures: give root and run, the folders that the paths start from"
             )
         text = task == "image_to_text"
-        walks = text_steps(rows, items) if text else picture_steps(rows, root, run)
+        walks = text_steps(rows, items) if text else picture_steps(rows, root, run, unread)
         parts += [_walk_metric(rows, steps, task, metric, seed) for metric, steps in walks.items()]
     walk = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_COLUMNS)
-    walk.attrs = {"set_aside": aside, "absent": dict(reference.ABSENT)}
+    walk.attrs = {"set_aside": aside, "unread": unread, "absent": dict(reference.ABSENT)}
     return walk
 
 # %% ../nbs/49_parity.ipynb #10801dbd

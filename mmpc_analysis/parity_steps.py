@@ -271,10 +271,10 @@ def _coded_pictures(
     rows: pd.DataFrame,  # (n, columns) Completions with truth and image
     root: str,  # Folder that the items' pictures lie in
     run: str,  # Folder that the completions' pictures lie in
-    any_format: bool,  # Whether WebP is read
+    any_format: bool,  # Whether WebP and TIFF are read
 ) -> tuple[
-    dict[str, np.ndarray], np.ndarray
-]:  # Metric to (n,) values, NaN where there is no pair; (n,) whether it crashes
+    dict[str, np.ndarray], np.ndarray, Counter
+]:  # Metric to (n,) values, NaN where there is no pair; (n,) whether it crashes; reason to pairs not read
     "The reference's values of every row that has a picture."
     drawn = np.flatnonzero(rows["outcome"].isin(USABLE) & rows["image"].notna())
     pairs = list(zip(rows["truth"].iloc[drawn], rows["image"].iloc[drawn], strict=True))
@@ -284,21 +284,22 @@ def _coded_pictures(
     for name in ("psnr", "ssim", "mse"):
         values[name] = np.full(len(rows), np.nan)
         values[name][drawn] = scores[name].to_numpy(dtype=np.float64)
-    return values, crash
+    return values, crash, Counter(scores["reason"][~crash[drawn]].dropna())
 
 # %% ../nbs/48_parity_steps.ipynb #d8267db3
 def picture_steps(
     rows: pd.DataFrame,  # (n, columns) Completions with truth, category and image
     root: str,  # Folder that the items' pictures lie in
     run: str,  # Folder that the completions' pictures lie in
+    unread: dict[str, int],  # Why pictures could not be read, to the number of pairs; filled
 ) -> dict[str, list[Step]]:  # Metric to its steps
     "Steps of all picture metrics."
-    coded, crash = _coded_pictures(rows, root, run, any_format=False)
-    formats, later = _coded_pictures(rows, root, run, any_format=True)
+    (coded, crash, _), (formats, later, why) = (_coded_pictures(rows, root, run, a) for a in (False, True))
+    unread |= why
     at, true, drawn = _squares(rows, root, run)
+    plain = {"mse": image_metrics.mse(true, drawn), "ssim": _uniform_ssim(true, drawn)}
     with np.errstate(divide="ignore"):
-        errors = image_metrics.mse(true, drawn)
-        plain = {"mse": errors, "psnr": -10 * np.log10(errors), "ssim": _uniform_ssim(true, drawn)}
+        plain["psnr"] = -10 * np.log10(plain["mse"])
     last = {
         "psnr": (
             "finite",
@@ -307,13 +308,13 @@ def picture_steps(
         ),
         "ssim": ("window", "a uniform window of 7: the Gaussian window of the paper", image_metrics.ssim),
     }
-    walks = {}
+    walks, error = {}, "an item without a picture is left out: it counts as the failure it is"
     for name in ("psnr", "ssim", "mse"):
         steps = [
             Step("reference", "as coded", _with_crash(coded[name], crash, rows)),
             Step(
                 "formats",
-                "WebP and AVIF are skipped: every format is read",
+                "WebP and TIFF are skipped: every format that may be opened is read",
                 _with_crash(formats[name], later, rows),
             ),
             Step("crash", "a side below 3 pixels ends the run: the others still count", formats[name]),
@@ -325,7 +326,6 @@ def picture_steps(
         ]
         if name in last:
             steps.append(Step(*last[name][:2], _at_rows(last[name][2](true, drawn), at, rows)))
-        error = "an item without a picture is left out: it counts as the failure it is"
         walks[name] = _last_steps(steps, rows, METRICS[name].failure, error)
     return walks
 

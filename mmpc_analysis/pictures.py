@@ -11,6 +11,7 @@ import io
 import os
 import re
 import textwrap
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'FORMATS', 'PictureError', 'picture_path', 'picture_size', 'read_picture', 'decode_picture',
-           'open_picture', 'picture_grid']
+           'open_picture', 'open_stored_picture', 'picture_grid']
 
 # %% ../nbs/06_pictures.ipynb #abd6ae35
 class PictureError(ValueError):
@@ -132,14 +133,7 @@ def decode_picture(
 
     Raises: `PictureError` where the header is refused, and where the pixels cannot be decoded.
     """
-    from PIL import ExifTags, ImageOps
-
-    with _opened(source if isinstance(source, str) else io.BytesIO(source), image) as stored:
-        try:
-            turned = stored.getexif().get(ExifTags.Base.Orientation, 1) != 1
-            return _on_white(ImageOps.exif_transpose(stored) if turned else stored)
-        except Exception as error:  # Decoders raise many kinds on a damaged file
-            raise PictureError(f"{image!r} cannot be decoded ({error}); save it again") from error
+    return _decoded(source, image, _on_white)
 
 # %% ../nbs/06_pictures.ipynb #aa90e7d3
 def open_picture(
@@ -151,6 +145,33 @@ def open_picture(
     Raises: `PictureError` for what `picture_size` refuses, and where the pixels cannot be decoded.
     """
     return decode_picture(_checked_path(root, image), image)
+
+# %% ../nbs/06_pictures.ipynb #b85d07ce
+def open_stored_picture(
+    root: str,  # Folder of the pictures
+    image: str,  # Path of a picture inside it
+) -> PIL.Image.Image:  # Upright, in the file's own mode, independent of the file
+    """A picture before it is brought to the common form.
+
+    Raises: `PictureError` for what `open_picture` refuses, floating-point pixels excepted.
+    """
+    return _decoded(_checked_path(root, image), image, lambda picture: picture.copy())
+
+
+def _decoded(
+    source: str | bytes,  # Path of a picture that may be opened, or its bytes
+    image: str,  # What to call it in an error
+    form: Callable,  # Makes of an upright picture one that is independent of the file
+) -> PIL.Image.Image:  # Upright, in that form
+    "Pixels of a picture, however damaged its file may be."
+    from PIL import ExifTags, ImageOps
+
+    with _opened(source if isinstance(source, str) else io.BytesIO(source), image) as stored:
+        try:
+            turned = stored.getexif().get(ExifTags.Base.Orientation, 1) != 1
+            return form(ImageOps.exif_transpose(stored) if turned else stored)
+        except Exception as error:  # Decoders raise many kinds on a damaged file
+            raise PictureError(f"{image!r} cannot be decoded ({error}); save it again") from error
 
 # %% ../nbs/06_pictures.ipynb #c5a3c555
 def _on_white(

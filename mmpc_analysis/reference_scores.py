@@ -20,7 +20,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from .pictures import PictureError, picture_path
+from .pictures import PictureError, open_stored_picture, picture_path
 
 # %% ../nbs/47_reference_scores.ipynb #ac5ffd9d
 _CLEAN = re.compile("[a-z0-9]+")
@@ -318,23 +318,16 @@ def _check_header(
 def load_like_opencv(
     root: str,  # Folder of the pictures
     image: str,  # Path of a picture inside it
-    any_format: bool = False,  # Whether to read WebP and others, which the reference skips
+    any_format: bool = False,  # Whether to read WebP and TIFF, which the reference skips
 ) -> np.ndarray:  # (height, width, 3) uint8, RGB; the reference holds the same values in the order BGR
     """A picture as `cv2.imread` decodes it.
 
-    Raises: `PictureError` for a path that leads out, for a header the reference skips, and for what cannot be decoded.
+    Raises: `PictureError` for a header the reference skips, and for what `open_picture` refuses.
     """
-    from PIL import Image, ImageOps
-
     path = picture_path(root, image)
     if not any_format:
         _check_header(path)
-    try:
-        with Image.open(path) as stored:
-            picture = ImageOps.exif_transpose(stored)
-            picture.load()
-    except Exception as error:  # Decoders raise many kinds on a damaged file
-        raise PictureError(f"{image!r} cannot be decoded ({error}); save it again") from error
+    picture = open_stored_picture(root, image)
     if picture.mode.startswith("I"):
         grey = (np.asarray(picture).astype(np.int64) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
@@ -415,7 +408,7 @@ def reference_picture_scores(
     pairs: Sequence[tuple[str, str]],  # (n,) Path in the first folder, path in the second
     lpips: Callable[[np.ndarray, np.ndarray], float]
     | None = None,  # Two (h, w, 3) float32 in [-1, 1] to LPIPS
-    any_format: bool = False,  # Whether to read WebP and others, which the reference skips
+    any_format: bool = False,  # Whether to read WebP and TIFF, which the reference skips
 ) -> (
     pd.DataFrame
 ):  # (n, 5) psnr, ssim, mse, lpips, NaN where there is none; reason, missing where all is well

@@ -29,7 +29,7 @@ from mmpc_analysis.catalogue import (
     user_preference,
 )
 from mmpc_analysis.listings import AMAZON, cell_text, map_columns, read_listings, split_lines
-from mmpc_analysis.pictures import PictureError, open_picture, picture_path, picture_size
+from mmpc_analysis.pictures import PictureError, open_picture, open_stored_picture, picture_path, picture_size
 from mmpc_analysis.tables import ITEMS, validate
 
 DATA = Path(__file__).parent / "data" / "catalogue"
@@ -64,7 +64,7 @@ def test_hostile_paths_are_refused(tmp_path, image):
     picture(tmp_path / "x.png")
     (root / "link.png").symlink_to(tmp_path / "x.png")
     (root / "tunnel").symlink_to(tmp_path)
-    for function in (picture_path, picture_size, open_picture):
+    for function in (picture_path, picture_size, open_picture, open_stored_picture):
         with pytest.raises(PictureError, match=r"; |cannot be a path"):
             function(str(root), image)
 
@@ -161,6 +161,15 @@ def test_an_animation_gives_its_first_frame(tmp_path):
     frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "lime", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert tuple(pixels(tmp_path, "a.gif")[0, 0]) == (255, 0, 0)
+
+
+def test_a_picture_as_stored_is_upright_whole_and_in_its_own_mode(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(tmp_path / "turned.png", size=(6, 4), colour=(9, 8, 7, 0), mode="RGBA", exif=exif)
+    found = open_stored_picture(str(tmp_path), "turned.png")
+    (tmp_path / "turned.png").unlink()  # It needs its file no more
+    assert found.mode == "RGBA" and found.size == (4, 6) and found.getpixel((0, 0)) == (9, 8, 7, 0)
 
 
 def test_floating_point_pixels_are_refused(tmp_path):

@@ -436,6 +436,54 @@ def test_has_no_global_random_state_and_no_unsafe_loading(notebook):
     )
 
 
+OPENERS = {
+    "imread",
+    "imdecode",
+    "load_image",
+    "load_images",
+    "read_image",
+    "decode_image",
+    "decode_jpeg",
+    "decode_png",
+}
+READERS = ("cv2", "imageio", "skimage.io", "torchvision.io", "PIL.ImageFile", "PIL.EpsImagePlugin")
+
+
+def opened(tree):
+    "Yield whatever opens a picture: Pillow under any name it is imported by, and readers of other libraries."
+    pillow = {"PIL.Image"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            pillow |= {a.asname for a in node.names if a.name == "PIL.Image" and a.asname}
+            pillow |= {f"{a.asname}.Image" for a in node.names if a.name == "PIL" and a.asname}
+            names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{a.name}" for a in node.names]
+            pillow |= {a.asname or a.name for a in node.names if f"{node.module}.{a.name}" == "PIL.Image"}
+        else:
+            continue
+        yield from (
+            n for n in names if n == "PIL.Image.open" or f"{n}.".startswith(tuple(f"{r}." for r in READERS))
+        )
+        yield from (n for n in names if n.rsplit(".", 1)[-1] in OPENERS)
+    for node in [n for n in ast.walk(tree) if isinstance(n, ast.Attribute)]:
+        if node.attr in OPENERS or (node.attr == "open" and ast.unparse(node.value) in pillow):
+            yield ast.unparse(node)
+
+
+@modules
+def test_opens_no_picture_but_at_the_door(notebook):
+    wrong = [] if notebook.module == "pictures" else list(opened(notebook.tree))
+    stand(
+        "door", notebook, wrong, "read pictures with mmpc_analysis.pictures, which knows formats and limits:"
+    )
+
+
+def test_the_door_is_the_one_place_and_every_module_is_looked_at():
+    found = {p.name: list(opened(ast.parse(p.read_text("utf-8")))) for p in PACKAGE.rglob("*.py")}
+    assert {name: places for name, places in found.items() if places} == {"pictures.py": ["Image.open"]}
+
+
 # ---------------------------------------------------------------- the package
 
 
@@ -713,6 +761,11 @@ BAD = [
     (test_raises_named_errors, "#| export\ndef f():\n    print('no')\n    return None", "", "raise instead"),
     (test_has_no_global_random_state_and_no_unsafe_loading, "#| export\nnp.random.seed(0)", "", "seed"),
     (test_has_no_global_random_state_and_no_unsafe_loading, "#| export\ntorch.load(p)", "", r"torch\.load"),
+    (test_opens_no_picture_but_at_the_door, "#| export\nfrom PIL import Image as I\nI.open(p)", "", r"I\.open"),
+    (test_opens_no_picture_but_at_the_door, "#| export\nimport PIL.Image\nPIL.Image.open(p)", "", r"PIL\.Image\.open"),
+    (test_opens_no_picture_but_at_the_door, "#| export\nfrom PIL.Image import open", "", r"PIL\.Image\.open"),
+    (test_opens_no_picture_but_at_the_door, "#| export\nfrom skimage import io\nio.imread(p)", "", "skimage.io"),
+    (test_opens_no_picture_but_at_the_door, "#| export\nimport cv2", "", "cv2"),
 ]  # fmt: skip
 SHOWN = {
     "text": {"output_type": "stream", "name": "stdout", "text": "1"},

@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from mmpc_analysis import parity
 from mmpc_analysis import reference_scores as ref
 from mmpc_analysis.averages import average
 from mmpc_analysis.parity_steps import fitted_cosine
+from mmpc_analysis.pictures import PictureError
 from mmpc_analysis.scores import score
 
 DATA = Path(__file__).parent / "data" / "parity"
@@ -231,6 +234,48 @@ def test_headers_pairs_and_bgr(tmp_path):
     assert np.isinf(ours["psnr"].iloc[0])
     assert ours["reason"].notna().tolist() == [False, True, True, False, True]
     assert set(ours.attrs["absent"]) == {"clip", "fid"}
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+
+
+@pytest.fixture
+def foreign(tmp_path, monkeypatch):
+    "Files that must not be decoded, under the names of pictures; whatever starts a process fails the test."
+    (tmp_path / "vector.png").write_bytes(EPS)
+    Image.new("1", (10_000, 10_000), 1).save(tmp_path / "many.png")  # Over the limit, under twice the limit
+    Image.new("L", (10_000, 10_000)).save(tmp_path / "many.jpg")
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "other.png", "PPM")
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "good.png")
+    started = []
+    for module, name in ((subprocess, "Popen"), (os, "posix_spawn"), (os, "fork"), (os, "system")):
+        monkeypatch.setattr(module, name, lambda *a, what=name, **k: started.append(what))
+    yield tmp_path
+    assert started == []
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("name", ["vector.png", "many.png", "many.jpg", "other.png"])
+@pytest.mark.parametrize("any_format", [False, True])
+def test_foreign_files_reach_no_decoder(foreign, name, any_format):
+    with pytest.raises(PictureError, match=r"skips it|cannot be read as JPEG|over 89,478,485 pixels"):
+        ref.load_like_opencv(str(foreign), name, any_format)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_the_walk_treats_a_refused_picture_as_unreadable_and_says_why(foreign):
+    names = ["vector.png", "many.png", "good.png", "good.png"]
+    items = pd.DataFrame({"item_id": list("abcd"), "category": "X", "image": names, "title": "t"})
+    drawn = answers(items, task="text_to_image", image=["good.png", "good.png", "vector.png", "good.png"])
+    folders = {"root": str(foreign), "run": str(foreign)}
+    walk = parity.parity_walk(drawn, items, **folders)
+    first = walk[(walk["metric"] == "mse") & (walk["category"] == "X")].set_index("name")
+    assert first.loc[["reference", "formats", "size"], "n"].tolist() == [1, 1, 1]
+    reasons = list(walk.attrs["unread"])
+    assert sum(walk.attrs["unread"].values()) == 3
+    assert any("over 89,478,485 pixels" in r for r in reasons) and any("read as JPEG" in r for r in reasons)
+    tables = parity.reference_picture_tables(drawn, items, **folders)
+    assert tables.detailed["valid_files"].tolist() == [1] and tables.failed.empty
 
 
 @settings(max_examples=60, deadline=None)
