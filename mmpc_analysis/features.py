@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .tables import MODALITIES, TASKS, USABLE, hash_key, write_bytes
+from .tables import MODALITIES, TASKS, USABLE, hash_key, list_files, write_bytes
 
 if TYPE_CHECKING:
     from mmpc_analysis.picture_encoders import PictureEncoder
@@ -66,9 +66,8 @@ def stored(
     "Every vector that was kept and is still what was written."
     from fsspec.core import url_to_fs
 
-    fs, name = url_to_fs(str(folder))
-    found = {}
-    for path in sorted(fs.glob(f"{name}/*.json")) if fs.exists(name) else []:
+    fs, found = url_to_fs(str(folder))[0], {}
+    for path in list_files(folder, ".json"):
         if (pair := _opened(fs, path)) is not None:
             found |= dict(zip(*pair, strict=True))
     return found

@@ -11,7 +11,7 @@ import json
 import posixpath
 from uuid import uuid4
 
-from .tables import write_text
+from .tables import list_files, write_text
 
 # %% auto #0
 __all__ = ['store_lines', 'stored_lines', 'compact_lines', 'fixed_batches']
@@ -35,8 +35,7 @@ def stored_lines(
     "Every stored row of a task; what a power cut has spoilt is passed over."
     from fsspec.core import url_to_fs
 
-    fs, path = url_to_fs(folder)
-    files = sorted(fs.glob(posixpath.join(path, "*.jsonl"))) if fs.exists(path) else []
+    fs, files = url_to_fs(folder)[0], list_files(folder, ".jsonl")
     lines = [line for file in files for line in fs.cat_file(file).splitlines()]
     rows = [row for row in map(_parsed, lines) if row]
     return {row["key"]: row for row in rows}, files

@@ -21,8 +21,8 @@ import pandas as pd
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'LEVELS', 'HIDDEN', 'COMPLETIONS', 'SCORES',
            'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS', 'SLOPES', 'LINES',
            'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'TABLES', 'Column', 'Table', 'TableError',
-           'empty', 'validate', 'hash_key', 'hash_unit', 'write_bytes', 'write_text', 'write_shard', 'shards', 'forget',
-           'read_shards', 'fingerprint', 'write_manifest', 'read_manifest']
+           'empty', 'validate', 'hash_key', 'hash_unit', 'write_bytes', 'write_text', 'write_shard', 'list_files',
+           'shards', 'forget', 'read_shards', 'fingerprint', 'write_manifest', 'read_manifest']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -613,17 +613,26 @@ def write_shard(
     return write_bytes(posixpath.join(str(folder), f"{name}.parquet"), buffer.getvalue())
 
 # %% ../nbs/00_tables.ipynb #83f0d2c4
+def list_files(
+    folder: str,  # Folder of any name, local or fsspec
+    ending: str,  # Such as `.parquet`
+) -> list[str]:  # Paths in its file system, sorted; empty where there is no folder
+    "The files of a folder with one ending."
+    from fsspec.core import url_to_fs
+
+    fs, name = url_to_fs(str(folder))
+    return (
+        sorted(path for path in fs.ls(name, detail=False) if path.endswith(ending)) if fs.isdir(name) else []
+    )
+
+
 def shards(
     folder: str,  # Folder of a table, local or fsspec
 ) -> dict[
     str, str
 ]:  # Name of each shard, without its ending, to its path; sorted, empty where there are none
     "The shards of a table."
-    from fsspec.core import url_to_fs
-
-    fs, name = url_to_fs(str(folder))
-    paths = sorted(fs.glob(posixpath.join(name, "*.parquet"))) if fs.exists(name) else []
-    return {posixpath.basename(path).removesuffix(".parquet"): path for path in paths}
+    return {posixpath.basename(p).removesuffix(".parquet"): p for p in list_files(folder, ".parquet")}
 
 
 def forget(

@@ -210,6 +210,21 @@ def test_a_shops_own_file_runs_into_a_folder_of_its_own(tmp_path):
     assert "Kites" in (tmp_path / "runs" / "kites" / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_run_is_found_again_in_a_folder_of_any_name(tmp_path):
+    (tmp_path / "shop [v1]").mkdir()
+    path = shop(tmp_path / "shop [v1]")
+    words = ["run", "-c", str(path), "--column", "category=", "--category", "Kites", "-m", "standin-gemma-s"]
+    for times in (1, 2):
+        shown = mmpc(*words, "--out", "run [v1]", "-n", "3", cwd=tmp_path)
+        assert shown.returncode == 0, shown.stderr
+        assert ("standin-gemma-s image_to_text: 0item" in shown.stderr) == (
+            times == 2
+        )  # What was answered is not asked again
+    (tmp_path / "run [v1]" / "report.html").unlink()
+    again = mmpc("report", "--out", "run [v1]", cwd=tmp_path)
+    assert again.returncode == 0 and (tmp_path / "run [v1]" / "report.html").exists(), again.stderr
+
+
 def test_amazons_layout_reads_its_item_metadata(tmp_path):
     row = {"parent_asin": "B01", "title": "Kite", "store": "Skyline", "main_category": "Toys", "images": []}
     (tmp_path / "meta.jsonl").write_text(

@@ -130,8 +130,9 @@ def test_an_array_of_objects_is_not_opened(tmp_path):
     assert asked(names(1), tmp_path) == names(1)
 
 
-def test_a_folder_elsewhere_works_alike():
-    folder = "memory://shop/features"
+@pytest.mark.parametrize("folder", ["memory://shop/features", "memory://run [v1]/a*b", "run [v1]/x?y"])
+def test_a_folder_elsewhere_and_of_any_name_works_alike(tmp_path, folder):
+    folder = folder if "://" in folder else f"{tmp_path}/{folder}"
     assert asked(names(7), folder) == names(7)
     assert asked(names(9), folder) == names(2, 7)
 

@@ -484,6 +484,13 @@ def test_the_door_is_the_one_place_and_every_module_is_looked_at():
     assert {name: places for name, places in found.items() if places} == {"pictures.py": ["Image.open"]}
 
 
+@modules
+def test_makes_no_pattern_of_a_folder_s_name(notebook):
+    calls = [n.func for n in ast.walk(notebook.tree) if isinstance(n, ast.Call)]
+    wrong = [ast.unparse(f) for f in calls if isinstance(f, ast.Attribute) and f.attr in ("glob", "iglob")]
+    stand("glob", notebook, wrong, "list files with tables.list_files: a folder may be named 'run [v1]':")
+
+
 # ---------------------------------------------------------------- the package
 
 
@@ -766,6 +773,7 @@ BAD = [
     (test_opens_no_picture_but_at_the_door, "#| export\nfrom PIL.Image import open", "", r"PIL\.Image\.open"),
     (test_opens_no_picture_but_at_the_door, "#| export\nfrom skimage import io\nio.imread(p)", "", "skimage.io"),
     (test_opens_no_picture_but_at_the_door, "#| export\nimport cv2", "", "cv2"),
+    (test_makes_no_pattern_of_a_folder_s_name, "#| export\nfs.glob(f'{name}/*.json')", "", r"fs\.glob"),
 ]  # fmt: skip
 SHOWN = {
     "text": {"output_type": "stream", "name": "stdout", "text": "1"},

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmpc_analysis.journal import compact_lines, store_lines, stored_lines
 from mmpc_analysis.tables import (
     ITEMS,
     SCORES,
@@ -21,10 +22,13 @@ from mmpc_analysis.tables import (
     TableError,
     empty,
     fingerprint,
+    forget,
     hash_key,
     hash_unit,
+    list_files,
     read_manifest,
     read_shards,
+    shards,
     validate,
     write_bytes,
     write_manifest,
@@ -116,6 +120,36 @@ def test_an_object_store_path_works(tmp_path):
     frame = validate(scores(3), SCORES)
     write_shard(frame, SCORES, "memory://run/scores")
     pd.testing.assert_frame_equal(read_shards("memory://run/scores", SCORES), frame)
+
+
+ODD = ["run [v1]", "a*b", "x?y", "[!a]", "{a,b}", "100% #1"]
+
+
+@pytest.mark.parametrize("place", ["", "memory://odd"])
+@pytest.mark.parametrize("name", ODD)
+def test_a_folder_has_whatever_name_its_owner_likes(tmp_path, place, name):
+    folder = f"{place or tmp_path}/{name}/scores"
+    write_shard(scores(2), SCORES, folder, "part-00000")
+    write_shard(scores(3)[2:], SCORES, folder, "part-00001")
+    other = f"{place or tmp_path}/run v/scores"  # What the first name would match as a pattern
+    write_shard(scores(1), SCORES, other)
+    assert list(shards(folder)) == ["part-00000", "part-00001"] and len(read_shards(folder, SCORES)) == 3
+    assert write_manifest(folder, SCORES) == read_manifest(folder)
+    forget(folder, {"part-00001"})
+    assert list(shards(folder)) == ["part-00001"] and len(read_shards(other, SCORES)) == 1
+    store_lines(f"{folder}/answers", [{"key": "a"}])
+    store_lines(f"{folder}/answers", [{"key": "b"}])
+    compact_lines(f"{folder}/answers")
+    rows, files = stored_lines(f"{folder}/answers")
+    assert sorted(rows) == ["a", "b"] and len(files) == 1
+
+
+def test_only_files_of_a_folder_are_listed(tmp_path):
+    (tmp_path / "a.parquet.12345678.partial").touch()
+    write_shard(scores(1), SCORES, str(tmp_path / "deeper"))
+    path = write_shard(scores(1), SCORES, str(tmp_path), "b")
+    assert [os.path.basename(found) for found in list_files(str(tmp_path), ".parquet")] == ["b.parquet"]
+    assert list_files(path, ".parquet") == list_files(str(tmp_path / "nowhere"), ".parquet") == []
 
 
 def test_every_empty_table_is_valid_and_survives_the_disk(tmp_path):
