@@ -112,8 +112,7 @@ def plan_questions(
         data = data if kept <= KEPT_BYTES else None
         planned.append((item_id, category, shown, image if digest else None, key, size, problem, data))
     names = [*_GIVEN, "key", "size", "problem", "data"]
-    table = pd.DataFrame(planned, columns=names)
-    return table.astype(dict.fromkeys(["title", "image", "problem", "data"], object))
+    return pd.DataFrame(planned, columns=names, dtype=object).astype({"size": "int64"})
 
 # %% ../nbs/28_completions.ipynb #1a855601
 def load_request(
@@ -121,14 +120,29 @@ def load_request(
     prompt: Prompt,  # What is asked
     root: str,  # Folder of the pictures
     fit: Callable | None = None,  # Scales a picture to the model's size
-) -> Request | Answer:  # What can be asked; an error where the picture cannot be opened
-    "One question with its picture."
+) -> Request | Answer:  # What can be asked; an error where the picture cannot be opened or scaled
+    """One question with its picture.
+
+    Raises: `BackendError` where no question can be answered.
+    """
     try:
         picture = _picture(question, root) if question.image else None
+        picture = fit(picture) if fit and picture else picture
+    except BackendError:  # Scaling loads the engine
+        raise
     except (PictureError, OSError) as error:
         return Answer(question.key, str(error), "error")
+    except Exception as error:  # A processor may refuse one picture with anything
+        return Answer(question.key, _reason(error), "error")
     turns = conversation(prompt, title=question.title, picture=picture is not None)
-    return Request(question.key, turns, fit(picture) if fit and picture else picture, prompt.max_new_tokens)
+    return Request(question.key, turns, picture, prompt.max_new_tokens)
+
+
+def _reason(
+    error: Exception,  # What one question failed with
+) -> str:  # At most 500 characters
+    "An error as the reason of a failed row."
+    return f"{type(error).__name__}: {error}"[:500]
 
 # %% ../nbs/28_completions.ipynb #be0d4417
 def _picture(
@@ -187,7 +201,7 @@ def ask_safely(
         raise
     except Exception as error:  # An engine may fail on one item with anything
         if len(requests) == 1:
-            return [Answer(requests[0].key, f"{type(error).__name__}: {error}"[:500], "error")]
+            return [Answer(requests[0].key, _reason(error), "error")]
     half = len(requests) // 2
     return ask_safely(backend, requests[:half]) + ask_safely(backend, requests[half:])
 

@@ -247,6 +247,72 @@ def test_a_failing_preparation_is_one_failed_row(items):
     assert [a.finish_reason for a in answers].count("error") == 1 and len(answers) == 60
 
 
+@pytest.mark.parametrize("kept", [0, 64_000_000])
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_a_picture_that_a_processor_refuses_is_one_failed_row(items, tmp_path, monkeypatch, kept, batch_size):
+    monkeypatch.setattr(module, "KEPT_BYTES", kept)
+    sizes = {
+        "a.png": (64, 48),
+        "long.png": (2400, 6),
+        "tall.png": (6, 2400),
+        "dot.png": (1, 1),
+        "b.png": (48, 64),
+    }
+    for name, size in sizes.items():
+        Image.effect_noise(size, 80).convert("RGB").save(tmp_path / name)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:-900])  # Its header is whole
+    names = [*sizes, "cut.png", None]
+    some, known = items.head(len(names)).assign(image=names), [*names[:-1], "no picture"]
+    where = {"root": str(tmp_path), "out": str(tmp_path / "run"), "progress": False, "batch_size": batch_size}
+    rows = complete(some, "standin-qwen-s", "image_to_text", **where).set_index(pd.Index(known))
+    failed = rows.index[rows["outcome"] == "engine_error"].tolist()
+    assert failed == ["long.png", "tall.png", "cut.png", "no picture"]
+    assert rows.loc[["long.png", "tall.png"], "raw_text"].str.contains("aspect ratio").all()
+    assert "cannot be decoded" in rows.loc["cut.png", "raw_text"]
+    alone = {**where, "out": str(tmp_path / "alone")}
+    good = complete(
+        some[[n in ("a.png", "dot.png", "b.png") for n in names]], "standin-qwen-s", "image_to_text", **alone
+    )
+    assert rows.loc[["a.png", "dot.png", "b.png"], "text"].tolist() == good["text"].tolist()
+    # What failed is asked again, and nothing else: the long picture is cut to a size that it takes
+    Image.effect_noise((600, 6), 80).convert("RGB").save(tmp_path / "long.png")
+    parrot = Parrot(identity=load_backend("standin-qwen-s").identity)
+    again = complete(some, "standin-qwen-s", "image_to_text", backend=parrot, **where).set_index(
+        pd.Index(names)
+    )
+    assert sum(map(len, parrot.asked)) == 2 and again.loc["long.png", "outcome"] == "ok"
+    assert again.loc["a.png", "text"] == rows.loc["a.png", "text"]
+
+
+def test_a_long_picture_among_the_words_of_another_model(items, tmp_path):
+    Image.effect_noise((2400, 6), 80).convert("RGB").save(tmp_path / "long.png")
+    where = {"root": str(tmp_path), "out": str(tmp_path / "run"), "progress": False}
+    rows = complete(items.head(1).assign(image="long.png"), MODEL, "image_to_text", **where)
+    assert rows["outcome"].item() != "engine_error"  # Gemma takes any shape
+
+
+@pytest.mark.parametrize("model", ["standin-qwen-s", MODEL])
+def test_a_title_that_a_tokenizer_refuses_is_one_failed_row(items, tmp_path, model):
+    titles = ["Red mug", "Mug \ud83d", "Blue cup"]
+    some = items.head(3).assign(title=pd.Series(titles, dtype=object))
+    where = {"root": ROOT, "out": str(tmp_path), "progress": False}
+    rows = complete(some, model, "text_to_image", **where)
+    assert (rows["outcome"] == "engine_error").tolist() == [False, True, False]
+    assert "Error: " in rows["raw_text"][1] and len(read_shards(f"{tmp_path}/completions", COMPLETIONS)) == 3
+    parrot = Parrot(identity=load_backend(model).identity)
+    again = complete(some, model, "text_to_image", backend=parrot, **where)
+    assert parrot.asked == [[rows["key"][1]]] and again["outcome"][1] == "ok"
+
+
+def test_scaling_that_cannot_work_at_all_ends_the_run(items, tmp_path):
+    class Broken(Parrot):
+        def fit(self, picture):
+            raise BackendError("no weights")
+
+    with pytest.raises(BackendError, match="no weights"):
+        run(items.head(3), tmp_path, Broken(), "image_to_text")
+
+
 def test_no_truth_in_a_failed_row(items, tmp_path):
     rows = run(items, tmp_path, Parrot(bad=tuple(items["title"])))
     assert (rows["outcome"] == "engine_error").all() and rows["text"].isna().all()
