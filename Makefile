@@ -15,7 +15,7 @@ test: $(READY)  ## every notebook and every test
 	$(BIN)/pytest -q
 
 site: $(READY)  ## documentation and analysis site, to _docs/index.html
-	$(BIN)/python tools/build_site.py
+	$(BIN)/python tools/site/build_site.py
 
 lint: $(READY)  ## formatting and lint, changing nothing
 	$(BIN)/ruff format --check .
@@ -24,7 +24,7 @@ lint: $(READY)  ## formatting and lint, changing nothing
 export: $(READY)  ## notebooks to modules, outputs cleaned; README from the index notebook
 	$(BIN)/nbdev-clean
 	$(BIN)/nbdev-export
-	$(BIN)/python tools/readme.py
+	$(BIN)/python tools/site/readme.py
 
 bench: $(READY)  ## speed against the reference's way and against bare generation
 	$(BIN)/python bench/completions.py

@@ -39,7 +39,7 @@ setup(
     install_requires=requirements("requirements"),
     extras_require=extras,
     entry_points={
-        "console_scripts": ["mmpc = mmpc_analysis.command_line:main"],
+        "console_scripts": ["mmpc = mmpc_analysis.study.command_line:main"],
         "nbdev": [f"{config['lib_name']}={config['lib_name']}._modidx:d"],
     },
     zip_safe=False,

@@ -23,13 +23,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmpc_analysis.answers import read_answer
-from mmpc_analysis.backends import Request, load_backend
-from mmpc_analysis.checkpoints import quiet, torch_threads
-from mmpc_analysis.completions import certify, complete, load_requests, plan_questions
-from mmpc_analysis.pictures import open_picture
-from mmpc_analysis.prompts import conversation, prompt_for
-from mmpc_analysis.tables import COMPLETIONS, TASKS, read_shards
+from mmpc_analysis.catalogue.pictures import open_picture
+from mmpc_analysis.completion.backends import Request, load_backend
+from mmpc_analysis.completion.checkpoints import quiet, torch_threads
+from mmpc_analysis.completion.completions import certify, complete, load_requests, plan_questions
+from mmpc_analysis.completion.prompts import conversation, prompt_for, read_answer
+from mmpc_analysis.store import read_shards
+from mmpc_analysis.tables import COMPLETIONS, TASKS
 
 ROOT = str(files("mmpc_analysis") / "data" / "catalogue")
 STANDINS = [f"standin-{family}-{size}" for family in ("qwen", "gemma") for size in "sml"]

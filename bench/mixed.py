@@ -25,7 +25,7 @@ from pathlib import Path
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path.insert(0, str(ROOT / "tools" / "fixtures"))
 from mixed_tables import FORMULAS, simulate  # noqa: E402
 
 R = """
@@ -38,7 +38,7 @@ cat(sprintf("%.10f %.6f\\n", REMLcrit(m), t[["user.self"]] + t[["sys.self"]]))
 
 def ours(frame: pd.DataFrame, formula: str) -> tuple[float, float]:
     """Criterion and processor seconds of one exact fit, degrees of freedom and all."""
-    from mmpc_analysis.mixed import fit_mixed
+    from mmpc_analysis.mixed.fit import fit_mixed
 
     began = time.process_time()
     fit = fit_mixed(frame, formula, engine="exact")
@@ -82,7 +82,7 @@ def against(repeats: int) -> pd.DataFrame:
 def alone(items: int) -> dict:
     """Seconds and peak memory of one fit; meant for a process of its own."""
     frame = simulate(items, 12)
-    from mmpc_analysis.mixed import fit_mixed
+    from mmpc_analysis.mixed.fit import fit_mixed
 
     fit_mixed(simulate(50, 1), FORMULAS["C"])  # Imports
     size = int(frame.memory_usage(deep=True).sum())

@@ -33,11 +33,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmpc_analysis.freedom import FREEDOM, FREEDOMSettings
-from mmpc_analysis.graphs import item_graph, user_item_graph
-from mmpc_analysis.interactions import Split, split_interactions
-from mmpc_analysis.ranking import CUTS, rank
-from mmpc_analysis.recommenders import Training, epoch_batches, score_vectors, start, train_epoch, unbought
+from mmpc_analysis.recommendation.freedom import FREEDOM, FREEDOMSettings
+from mmpc_analysis.recommendation.graphs import user_item_graph
+from mmpc_analysis.recommendation.neighbours import item_graph
+from mmpc_analysis.recommendation.ranking import CUTS, rank
+from mmpc_analysis.recommendation.splits import Split, split_interactions
+from mmpc_analysis.recommendation.training import (
+    Training,
+    epoch_batches,
+    score_vectors,
+    start,
+    train_epoch,
+    unbought,
+)
 
 USERS, ITEMS, PURCHASES, TASTE = 3000, 1500, 28_000, 16
 WIDTHS = {"narrow": {"text": 64, "image": 128}, "wide": {"text": 384, "image": 4096}}

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mmpc_analysis.catalogue import load_catalogue
+from mmpc_analysis.catalogue.items import load_catalogue
 
 COMPLETIONS = Path(__file__).resolve().parents[1] / "nbs" / "results" / "completions.parquet"
 COLUMNS = ["what", "gap", "ours", "other", "unit", "ratio (processor)", "lowest", "ratio (clock)", "asked"]
@@ -87,7 +87,7 @@ def parity(repeats: int) -> Iterator[tuple]:
     from sacrebleu.metrics import BLEU
     from sacrebleu.tokenizers import tokenizer_13a, tokenizer_re
 
-    from mmpc_analysis.reference_scores import reference_text_scores
+    from mmpc_analysis.parity.mmpcbench_scores import reference_text_scores
 
     logging.getLogger("sacrebleu").setLevel(
         logging.ERROR
@@ -125,8 +125,8 @@ def bert(repeats: int) -> Iterator[tuple]:
     import torch
     from bert_score import BERTScorer
 
-    from mmpc_analysis.bertscore import bertscore
-    from mmpc_analysis.text_encoders import minilm_folder
+    from mmpc_analysis.metrics.semantic import bertscore
+    from mmpc_analysis.metrics.text_encoders import minilm_folder
 
     weights, table = minilm_folder(), written()
     table = table[(table["text"].str.strip() != "")]
@@ -155,7 +155,7 @@ def distance(repeats: int) -> Iterator[tuple]:
     """Fréchet distance of two sets of 1,000 vectors of width 2,048, against the root of the product of covariances."""
     from scipy.linalg import sqrtm
 
-    from mmpc_analysis.distribution_metrics import frechet
+    from mmpc_analysis.metrics.distributions import frechet
 
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((2, 1000, 2048)) * rng.random(2048)
@@ -176,7 +176,8 @@ def pictures(repeats: int) -> Iterator[tuple]:
     """SSIM and PSNR of 1,000 pairs of catalogue pictures at 64 pixels, against a loop over scikit-image."""
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-    from mmpc_analysis.image_metrics import PIXEL_SIZE, psnr, read_pictures, ssim
+    from mmpc_analysis.catalogue.pictures import PIXEL_SIZE, read_pictures
+    from mmpc_analysis.metrics.images import psnr, ssim
 
     catalogue = load_catalogue()
     paths = catalogue.items.sort_values(["category", "item_id"])["image"].tolist()[:1001]
@@ -218,7 +219,7 @@ def many(n: int, task: str) -> tuple[pd.DataFrame, pd.DataFrame, str]:
 
 def alone(task: str, n: int) -> float:
     """Peak memory of scoring n completions, MB; meant for a process of its own."""
-    from mmpc_analysis.scores import score
+    from mmpc_analysis.scores.scoring import score
 
     said, items, root = many(n, task)
     table = score(said, items, root=root, run=root, progress=False)

@@ -14,13 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmpc_analysis.journal import compact_lines, store_lines, stored_lines
-from mmpc_analysis.tables import (
-    ITEMS,
-    SCORES,
-    TABLES,
-    TableError,
-    empty,
+from mmpc_analysis.store import (
+    compact_lines,
     fingerprint,
     forget,
     hash_key,
@@ -29,11 +24,13 @@ from mmpc_analysis.tables import (
     read_manifest,
     read_shards,
     shards,
-    validate,
+    store_lines,
+    stored_lines,
     write_bytes,
     write_manifest,
     write_shard,
 )
+from mmpc_analysis.tables import ITEMS, SCORES, TABLES, TableError, empty, validate
 
 
 def scores(n: int) -> pd.DataFrame:
@@ -59,7 +56,7 @@ def test_hashes_are_sha256_of_the_joined_parts():
 
 
 def test_hashes_do_not_depend_on_the_hash_seed():
-    code = "from mmpc_analysis.tables import hash_unit; print(repr(hash_unit(0, 'item')))"
+    code = "from mmpc_analysis.store import hash_unit; print(repr(hash_unit(0, 'item')))"
     seen = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -163,7 +160,7 @@ def test_a_killed_writer_leaves_the_old_file_or_the_new_one(tmp_path):
     path = tmp_path / "file.bin"
     write_bytes(str(path), b"0" * 1000)
     code = (
-        "import sys\nfrom mmpc_analysis.tables import write_bytes\n"
+        "import sys\nfrom mmpc_analysis.store import write_bytes\n"
         "print('ready', flush=True)\ni = 0\n"
         "while True:\n    i += 1\n    write_bytes(sys.argv[1], str(i % 10).encode() * (10**6 + i))\n"
     )

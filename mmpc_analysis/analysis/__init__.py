@@ -1,0 +1,1 @@
+"""What the scores say of scale, category, cost and power."""

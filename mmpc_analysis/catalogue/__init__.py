@@ -1,0 +1,1 @@
+"""Products, their pictures and purchases, and what is hidden from the models."""

@@ -1,0 +1,1 @@
+"""Models, their prompts, and what they answered."""

@@ -1,0 +1,1 @@
+"""Mixed-effects models: formulas, engines, intervals and tests."""

@@ -1,0 +1,1 @@
+"""The published implementation's numbers, and every step from them to ours."""

@@ -1,0 +1,1 @@
+"""Recommenders, and what completions are worth to them."""

@@ -1,0 +1,1 @@
+"""One number per item and metric, and their averages."""

@@ -1,0 +1,314 @@
+"Costs by hand, choices by a plain loop, the risk by resampling, the frontier and its figure, and every sentence against data that deny it."
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmpc_analysis.analysis.comparison import compare
+from mmpc_analysis.analysis.decision import (
+    beaten,
+    cheapest,
+    check_prices,
+    cost_per_1000,
+    decision_sentence,
+    frontier,
+    price_list,
+)
+from mmpc_analysis.report.cost import frontier_figure
+from mmpc_analysis.scores.averages import average
+from mmpc_analysis.tables import COMPLETIONS, SCORES, TableError
+
+
+def make(values, seconds, metric="chrf", task="image_to_text", categories=None):
+    "Scores and completions of models a, b, c … from an (items, models) array and a number of seconds per model."
+    values = np.asarray(values, dtype=float)
+    categories = categories or ["Mugs"] * len(values)
+    scores, answers = [], []
+    for j, second in enumerate(seconds):
+        place = {
+            "item_id": [f"i{i:04d}" for i in range(len(values))],
+            "category": categories,
+            "task": task,
+            "outcome": "ok",
+        }
+        place |= {"model": "abcdefgh"[j], "family": "F", "parameters": 10.0 ** (9 + j)}
+        scores.append(pd.DataFrame(place | {"metric": metric, "level": "word", "value": values[:, j]}))
+        used = {"quantisation": "", "blind": False, "prompt_id": "", "key": ""}
+        answers.append(
+            pd.DataFrame(
+                place | used | {"seconds": second, "input_tokens": 100.0 * (j + 1), "output_tokens": 10.0}
+            )
+        )
+    return pd.concat(scores)[SCORES.names], pd.concat(answers).reindex(columns=COMPLETIONS.names)
+
+
+def example(n=200, gaps=(0.1, 0.095, 0.0), seconds=(4.0, 0.5, 0.2), noise=0.05, seed=0, **more):
+    rng = np.random.default_rng(seed)
+    return make(
+        rng.normal(0.5, 0.2, (n, 1)) + np.array(gaps) + rng.normal(0, noise, (n, len(gaps))), seconds, **more
+    )
+
+
+# ---------------------------------------------------------------- costs
+
+
+def test_costs_by_hand():
+    _, completions = example()
+    table = cost_per_1000(completions).set_index("model")
+    assert table["cost"].to_dict() == pytest.approx({"a": 4000 / 3600, "b": 500 / 3600, "c": 200 / 3600})
+    assert set(table["unit"]) == {"machine hours"} and set(table["completions"]) == {200}
+    prices = price_list(completions).assign(currency="EUR", source="made up", date="2026-11-25")
+    prices["input_price"], prices["output_price"] = [1.0, 2.0, np.nan], [10.0, 20.0, np.nan]
+    prices["hour_price"] = [np.nan, 3.6, np.nan]
+    money = cost_per_1000(completions, prices).set_index("model")
+    assert money.loc["a", "cost"] == pytest.approx(1000 * (100 * 1 + 10 * 10) / 1e6)
+    assert money.loc["b", "cost"] == pytest.approx(1000 * (200 * 2 + 10 * 20) / 1e6 + 500 / 3600 * 3.6)
+    assert np.isnan(money.loc["c", "cost"]) and set(money["unit"]) == {"EUR"}
+
+
+def test_failed_answers_cost_blind_runs_and_engine_errors_do_not():
+    _, completions = example()
+    more = completions.head(3).assign(seconds=1e6, item_id=["x", "y", "z"], blind=[True, False, False])
+    more["outcome"] = ["ok", "engine_error", "invalid"]
+    table = cost_per_1000(pd.concat([completions, more])).set_index("model")
+    assert (
+        table.loc["a", "seconds"] == pytest.approx((200 * 4 + 1e6) / 201)
+        and table.loc["a", "completions"] == 201
+    )
+
+
+def test_an_unmeasured_token_count_gives_no_cost_and_not_nothing():
+    _, completions = example()
+    prices = price_list(completions).assign(
+        currency="EUR", source="s", date="d", input_price=1.0, output_price=1.0
+    )
+    table = cost_per_1000(completions.assign(input_tokens=np.nan), prices)
+    assert table["cost"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": "a"}, "is listed twice"),
+        ({"hour_price": -1.0}, "has a negative price"),
+        ({"output_price": 1.0}, "one token price without the other"),
+        ({"hour_price": 1.0, "source": " "}, "without currency, source and date"),
+        ({"hour_price": 1.0, "date": None}, "without currency, source and date"),
+        ({"hour_price": 1.0, "currency": ["EUR", "USD", "EUR"]}, "another currency than the first"),
+    ],
+)
+def test_bad_price_lists_are_refused(change, said):
+    prices = price_list(example()[1]).assign(currency="EUR", source="s", date="d")
+    check_prices(prices)
+    with pytest.raises(ValueError, match=said):
+        check_prices(prices.assign(**change))
+    with pytest.raises(ValueError, match="no column 'source'"):
+        check_prices(prices.drop(columns="source"))
+
+
+# ---------------------------------------------------------------- choices
+
+
+def test_choice_by_a_plain_loop_over_the_table_of_pairs():
+    for seed in range(12):
+        scores, completions = example(60, (0.02, 0.03, 0.0, 0.01), (5, 4, 1, 2), seed=seed)
+        costs = cost_per_1000(completions)
+        found = cheapest(scores, costs, 0.025).query("category == 'all'").iloc[0]
+        pairs = compare(scores).query("category == 'all'")
+        low = {m: [] for m in "abcd"}
+        for _, row in pairs.iterrows():
+            low[row["model"]].append(row["low_joint"])
+            low[row["other"]].append(-row["high_joint"])
+        passed = [m for m in "abcd" if min(low[m]) > -0.025]
+        price = costs.set_index("model")["cost"]
+        means = scores.groupby("model")["value"].mean()
+        assert found["best"] == means.idxmax() and found["good_enough"] == len(passed)
+        assert found["established"] == bool(passed)
+        assert found["chosen"] == (min(passed, key=lambda m: price[m]) if passed else found["best"])
+        rivals = means.drop(found["chosen"])
+        assert found["estimate"] == pytest.approx(means[found["chosen"]] - rivals.max(), abs=1e-12)
+        assert found["low"] == pytest.approx(min(low[found["chosen"]]), abs=1e-12)
+        assert found["cost"] == pytest.approx(price[found["chosen"]]) and found["question"] == "these_models"
+
+
+def test_risk_is_the_share_of_resampled_shops_in_which_the_choice_was_wrong():
+    scores, completions = example(40, (0.02, 0.0), (4.0, 0.5), noise=0.08, seed=3)
+    row = cheapest(scores, cost_per_1000(completions), 0.03, draws=20_000).query("category == 'all'").iloc[0]
+    wide = scores.pivot(index="item_id", columns="model", values="value").to_numpy()
+    drawn = wide[np.random.default_rng(0).integers(40, size=(20_000, 40))].mean(1)
+    j = "ab".index(row["chosen"])
+    wanted = (drawn.max(1) - drawn[:, j] > 0.03).mean()
+    assert wanted > 0.001 and row["risk"] == pytest.approx(wanted, abs=0.012)
+
+
+def test_the_choice_gets_cheaper_with_the_margin_and_never_dearer():
+    scores, completions = example(150, (0.1, 0.09, 0.05, 0.0), (8, 4, 2, 1))
+    costs = cost_per_1000(completions)
+    seen = [cheapest(scores, costs, m).query("category == 'all'").iloc[0] for m in (0.001, 0.03, 0.08, 0.5)]
+    assert [row["chosen"] for row in seen] == ["a", "b", "c", "d"]
+    assert [row["established"] for row in seen] == [False, True, True, True]
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_row_order_and_affine_changes_leave_the_choice(seed):
+    scores, completions = example(50, (0.02, 0.01, 0.0), seed=seed)
+    costs = cost_per_1000(completions)
+    one = cheapest(scores, costs, 0.03, draws=200)
+    shuffled = cheapest(
+        scores.sample(frac=1, random_state=seed), costs.sample(frac=1, random_state=seed), 0.03, draws=200
+    )
+    pd.testing.assert_frame_equal(one, shuffled)
+    scaled = cheapest(scores.assign(value=scores["value"] * 4 - 1), costs, 0.12, draws=200)
+    names = ["best", "chosen", "established", "risk", "good_enough"]
+    pd.testing.assert_frame_equal(one[names], scaled[names])
+
+
+def test_lower_is_better_chooses_the_lower():
+    scores, completions = example(200, (0.0, 0.005, 0.2), metric="mse", task="text_to_image")
+    row = cheapest(scores, cost_per_1000(completions), 0.03).query("category == 'all'").iloc[0]
+    assert (row["best"], row["chosen"]) == ("a", "b")
+
+
+def test_unpriced_models_can_be_best_but_not_chosen():
+    scores, completions = example()
+    costs = cost_per_1000(completions)
+    costs.loc[costs["model"] == "a", "cost"] = np.nan
+    row = cheapest(scores, costs, 0.03).query("category == 'all'").iloc[0]
+    assert (row["best"], row["chosen"], row["unpriced"]) == ("a", "b", 1) and np.isnan(row["best_cost"])
+    assert "a scored best and has no known cost" in decision_sentence(row)
+    alone = costs.assign(cost=[np.nan, np.nan, 1.0])
+    row = cheapest(scores, alone, 0.03).query("category == 'all'").iloc[0]
+    assert not row["established"] and row["chosen"] == "a"
+    with pytest.raises(ValueError, match="no cost is known"):
+        cheapest(scores, costs.assign(cost=np.nan), 0.03)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.ones((20, 3)), np.random.default_rng(0).normal(size=(3, 3))],
+    ids=["constant", "three items"],
+)
+def test_nothing_is_chosen_from_too_little(values):
+    scores, completions = make(values, (4, 1, 2))
+    rows = cheapest(scores, cost_per_1000(completions), 100.0, draws=50)
+    assert not rows["established"].any() and (rows["chosen"] == rows["best"]).all()
+    assert all("undecided" in decision_sentence(row) for _, row in rows.iterrows())
+
+
+def test_one_model_unknown_scores_and_duplicates():
+    scores, completions = example()
+    costs = cost_per_1000(completions)
+    assert cheapest(scores.query("model == 'a'"), costs, 0.1).empty
+    assert cheapest(scores.assign(value=np.nan), costs, 0.1).empty
+    with pytest.raises(TableError, match="repeats item_id"):
+        cheapest(pd.concat([scores, scores.head(1)]), costs, 0.1)
+    with pytest.raises(ValueError, match="margin must be positive"):
+        cheapest(scores, costs, -0.1)
+    with pytest.raises(ValueError, match="names no 'chrf'"):
+        cheapest(scores, costs, {"bleu": 0.1})
+    assert len(cheapest(scores, costs, {"chrf": 0.1}, draws=20))
+
+
+# ---------------------------------------------------------------- words
+
+ROW = {
+    "category": "Home_and_Kitchen",
+    "metric": "chrf",
+    "best": "a",
+    "chosen": "b",
+    "established": True,
+    "cost": 0.14,
+    "best_cost": 1.1,
+    "unit": "EUR",
+    "margin": 0.03,
+    "risk": 0.012,
+    "n": 200,
+}
+
+
+@pytest.mark.parametrize("established", [True, False])
+@pytest.mark.parametrize("chosen", ["a", "b"])
+@pytest.mark.parametrize("best_cost", [1.1, np.nan])
+@pytest.mark.parametrize("category", ["Home_and_Kitchen", "all"])
+def test_sentence_says_what_its_row_says_and_nothing_else(established, chosen, best_cost, category):
+    text = decision_sentence(
+        pd.Series(
+            ROW | {"established": established, "chosen": chosen, "best_cost": best_cost, "category": category}
+        )
+    )
+    assert text.startswith("All products, chrf" if category == "all" else "Home and Kitchen, chrf")
+    assert ("undecided" in text) == (not established)
+    assert ("is the cheapest model shown" in text) == established
+    assert ("EUR" in text) == established and ("1.20%" in text) == established
+    assert ("against 1.1 of a" in text) == (established and chosen == "b" and np.isfinite(best_cost))
+    assert ("no known cost" in text) == (established and chosen == "b" and np.isnan(best_cost))
+    assert "nan" not in text and "0.03" in text
+
+
+def test_a_risk_that_was_never_seen_is_not_called_zero():
+    text = decision_sentence(pd.Series(ROW | {"risk": 0.0}))
+    assert "In none of the bootstrap draws" in text and "0%" not in text
+
+
+# ---------------------------------------------------------------- the frontier
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
+def test_beaten_by_definition(points):
+    good, cost = (np.array(v, float) for v in zip(*points, strict=True))
+    found = beaten(good, cost)
+    for k, (g, c) in enumerate(points):
+        wanted = any(a >= g and b <= c and (a > g or b < c) for a, b in points)
+        assert found[k] == wanted
+    assert not found.all()
+
+
+def test_frontier_keeps_models_proper_of_known_cost_and_turns_with_the_metric():
+    scores, completions = example(metric="mse", task="text_to_image")
+    costs = cost_per_1000(completions)
+    floor = scores.query("model == 'a'").assign(model="template", family="floor", parameters=np.nan)
+    table = (
+        frontier(average(pd.concat([scores, floor]), draws=50), costs)
+        .query("category == 'all'")
+        .set_index("model")
+    )
+    assert set(table.index) == {"a", "b", "c"} and set(table["question"]) == {"these_models"}
+    assert table["on_frontier"].to_dict() == {"a": False, "b": False, "c": True}
+    assert "a" not in set(frontier(average(scores, draws=50), costs[costs["model"] != "a"])["model"])
+
+
+def test_figure_shows_the_table_and_computes_nothing():
+    scores, completions = example(gaps=(0.1, 0.05, 0.09), seconds=(4.0, 2.0, 0.5))
+    table = frontier(average(scores, draws=50), cost_per_1000(completions))
+    figure = frontier_figure(table, "image_to_text", "chrf", lambda m: {"a": "#111111"}.get(m, "#222222"))
+    line, *points = figure.data
+    rows = table.query("category == 'all'").sort_values("cost")
+    assert [p.name for p in points] == rows["model"].tolist()
+    for point, (_, row) in zip(points, rows.iterrows(), strict=True):
+        assert (point.x[0], point.y[0]) == (row["cost"], row["estimate"])
+        assert point.y[0] + point.error_y.array[0] == pytest.approx(row["high"])
+        assert point.marker.symbol == ("circle" if row["on_frontier"] else "circle-open")
+        assert point.marker.color == ("#111111" if row["model"] == "a" else "#222222")
+    assert list(line.x) == rows[rows["on_frontier"]]["cost"].tolist()
+    assert figure.layout.title.text.endswith("(chrf, all products)") and "?" in figure.layout.title.text
+    assert (
+        "machine hours" in figure.layout.xaxis.title.text
+        and "higher is better" in figure.layout.yaxis.title.text
+    )
+
+
+def test_figure_escapes_foreign_names():
+    scores, completions = example(20)
+    bad = "<a href='//x.example'>win</a>"
+    rename = {"a": bad}
+    table = frontier(
+        average(scores.replace({"model": rename}), draws=20),
+        cost_per_1000(completions.replace({"model": rename})),
+    )
+    text = frontier_figure(table, "image_to_text", "chrf", lambda m: "#111111").to_json()
+    assert "<a" not in re.sub(r"\\u003c", "<", text)

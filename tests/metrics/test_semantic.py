@@ -1,0 +1,186 @@
+"""BERTScore: the numbers of bert-score 0.3.13, the same bits in any shards, and texts that would break it."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_words import HOSTILE
+
+from mmpc_analysis.metrics import semantic as bs
+from mmpc_analysis.metrics import text_encoders as te
+
+FIXTURES = json.loads((ROOT / "tests" / "data" / "metrics" / "bertscore.json").read_text(encoding="utf-8"))
+REFERENCES, CANDIDATES = FIXTURES["references"], FIXTURES["candidates"]
+BATCHED = "minilm layer 6 in batches of 64"
+
+
+@pytest.fixture(scope="module")
+def maker():
+    "The script that made the fixtures, for its small network and its baseline file."
+    spec = importlib.util.spec_from_file_location(
+        "make_text_fixtures", ROOT / "tools" / "fixtures" / "make_text_fixtures.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def ours(name, folder, maker):
+    weights = maker.write_small_roberta(folder) if name.startswith("roberta") else None
+    counts = bs.token_documents(REFERENCES, weights) if "idf" in name else None
+    baseline = maker.write_baseline(folder / "baseline.tsv") if "rescaled" in name else None
+    layer = int(name.split()[2])
+    scores = bs.bertscore(REFERENCES, CANDIDATES, weights, layer=layer, counts=counts, baseline=baseline)
+    return dict(zip("PRF", (scores.precision, scores.recall, scores.f1), strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(FIXTURES["values"].keys() - {BATCHED}))
+def test_equals_bert_score(name, tmp_path, maker):
+    found = ours(name, tmp_path, maker)
+    assert FIXTURES["versions"]["bert-score"] == "0.3.13"
+    for key, stored in FIXTURES["values"][name].items():
+        np.testing.assert_allclose(found[key], stored, rtol=0, atol=1e-5, err_msg=key)
+
+
+def test_the_fixtures_hold_what_breaks_others():
+    assert sum(not r.strip() or not c.strip() for r, c in zip(REFERENCES, CANDIDATES, strict=True)) >= 4
+    assert any("  " in r.strip() for r in REFERENCES) and max(map(len, CANDIDATES)) > 3_000
+    f1 = np.array(FIXTURES["values"]["minilm layer 6"]["F"])
+    assert len(f1) > 80 and ((f1 > 0.1) & (f1 < 0.95)).mean() > 0.5
+
+
+def test_differs_from_batched_bert_score_only_where_its_padding_shows():
+    """In batches bert-score pads with zeros, so a best match below 0 becomes 0 wherever there is padding.
+
+    Everywhere else the numbers are the same; where they differ, bert-score's are the higher ones.
+    """
+    stored = {key: np.array(part) for key, part in FIXTURES["values"][BATCHED].items()}
+    scores = bs.bertscore(REFERENCES, CANDIDATES)
+    gap = np.stack([stored["P"] - scores.precision, stored["R"] - scores.recall])
+    assert gap.min() > -1e-5 and 0 < (gap > 1e-5).any(axis=0).sum() < len(REFERENCES) / 4
+    encoder = te.load_text_encoder(te.minilm_folder())
+    for i in np.flatnonzero((gap > 1e-5).any(axis=0)):
+        ids = te.token_ids([REFERENCES[i], CANDIDATES[i]], encoder)
+        a, b = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in te.encode_tokens(ids, encoder))
+        assert min((a @ b.T).max(axis=1)[1:-1].min(), (a @ b.T).max(axis=0)[1:-1].min()) < 0
+
+
+# ---------------------------------------------------------------- the same bits
+
+
+def bits(scores):
+    return np.stack([scores.precision, scores.recall, scores.f1])
+
+
+@pytest.mark.parametrize("shards", [1, 7, 50])
+def test_shards_give_the_same_bits(shards):
+    counts = bs.token_documents(REFERENCES)
+    for options in ({}, {"layer": 4, "counts": counts}):
+        together = bits(bs.bertscore(REFERENCES, CANDIDATES, **options))
+        apart = np.full_like(together, np.nan)
+        order = np.random.default_rng(shards).permutation(len(REFERENCES))
+        for part in np.array_split(order, shards):
+            some = bs.bertscore([REFERENCES[i] for i in part], [CANDIDATES[i] for i in part], **options)
+            apart[:, part] = bits(some)
+        assert together.tobytes() == apart.tobytes()
+
+
+def test_blocks_give_the_same_bits(monkeypatch):
+    whole = bits(bs.bertscore(REFERENCES, CANDIDATES))
+    monkeypatch.setattr(bs, "_BLOCK", 5)
+    assert bits(bs.bertscore(REFERENCES, CANDIDATES)).tobytes() == whole.tobytes()
+
+
+def test_each_distinct_text_is_encoded_once_however_many_models(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        bs, "encode_tokens", lambda ids, e, f=te.encode_tokens: seen.append(len(ids)) or f(ids, e)
+    )
+    references = ["red mug", "blue car", "old guitar"]
+    models = [["a red mug", "a car", "guitar"], ["mug", "a car", "a red mug"], [None, " ", "mug"]]
+    candidates = [text for model in models for text in model]
+    bs.bertscore(references * 3, candidates)
+    assert seen == [7]  # Three references and the four distinct answers, a, mug, car and guitar
+    for metric in (bs.minilm_bertscore_precision, bs.minilm_bertscore_recall, bs.minilm_bertscore_f1):
+        metric(references * 3, candidates)
+    assert seen == [7, 7]
+
+
+def test_counts_add_up():
+    parts = [bs.token_documents(REFERENCES[i::3]) for i in range(3)]
+    assert parts[0] + parts[1] + parts[2] == bs.token_documents(REFERENCES)
+
+
+# ---------------------------------------------------------------- properties
+
+
+title = st.lists(st.sampled_from(["red", "mug", "guitar", "7.5", "é", "🎸", " ", ""]), max_size=6).map(
+    " ".join
+)
+
+
+@given(st.lists(st.tuples(title, title | st.text(max_size=12)), min_size=1, max_size=3))
+@settings(max_examples=30, deadline=None)
+def test_range_identity_and_symmetry(pairs):
+    a, b = [r for r, _ in pairs], [c for _, c in pairs]
+    there, back, same = bs.bertscore(a, b), bs.bertscore(b, a), bs.bertscore(a, a)
+    assert np.isfinite(bits(there)).all() and np.abs(bits(there)).max() <= 1
+    np.testing.assert_allclose(there.precision, back.recall, atol=1e-6)
+    np.testing.assert_allclose(there.f1, back.f1, atol=1e-6)
+    said = np.array([bool(text.strip()) for text in a], dtype=float)
+    np.testing.assert_allclose(bits(same), np.stack([said] * 3), atol=1e-6)
+
+
+def test_hostile_texts_get_a_score():
+    pairs = [(a, b) for a in HOSTILE for b in HOSTILE[::3]]
+    scores = bits(bs.bertscore([a for a, _ in pairs], [b for _, b in pairs]))
+    assert np.isfinite(scores).all() and np.abs(scores).max() <= 1
+    marks = bs.bertscore(["mug", "[SEP] [CLS]", "\u200b"], ["[SEP]", "mug", "mug"])
+    assert marks.f1.tolist() == [0, 0, 0]
+
+
+def test_missing_is_unknown_and_blank_is_zero():
+    missing = [None, float("nan"), pd.NA, np.nan]
+    for metric in (bs.minilm_bertscore_precision, bs.minilm_bertscore_recall, bs.minilm_bertscore_f1):
+        assert np.isnan(metric(missing, ["mug"] * 4)).all() and np.isnan(metric(["mug"] * 4, missing)).all()
+        assert metric(["mug", " ", "mug"], ["", "mug", "mug"]).tolist() == pytest.approx([0, 0, 1], abs=1e-6)
+        values = metric([], [])
+        assert values.shape == (0,) and values.dtype == np.float64
+
+
+def test_a_result_is_the_caller_s_to_change():
+    first = bs.minilm_bertscore_f1(["red mug"], ["mug"])
+    kept = first.copy()
+    first[:] = 7
+    assert bs.minilm_bertscore_f1(["red mug"], ["mug"]) == kept
+
+
+def test_the_signature_names_every_choice(tmp_path, maker):
+    baseline = maker.write_baseline(tmp_path / "baseline.tsv")
+    made = bs.bertscore(
+        ["a"], ["a"], layer=4, counts=bs.token_documents(["a", "b"]), baseline=baseline
+    ).signature
+    assert made.startswith("bertscore|bert|layer:4|width:384|reads:512|weights:")
+    assert made.endswith("|idf:2|rescaled:yes")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"layer": 0}, "between 1 and 6"), ({"layer": 7}, "between 1 and 6"), ({"layer": 2.0}, "between 1 and 6"),
+     ({"weights": "a/b"}, "name@revision")],
+)  # fmt: skip
+def test_refusals(options, message):
+    with pytest.raises(ValueError, match=message):
+        bs.bertscore(["a"], ["a"], **options)
+
+
+def test_a_baseline_of_another_layer_is_refused(tmp_path):
+    path = tmp_path / "baseline.tsv"
+    path.write_text("LAYER,P,R,F\n2,0.1,0.1,0.1\n3,0.2,0.2,0.2\n")
+    with pytest.raises(ValueError, match="no layer 6; it has 2, 3"):
+        bs.bertscore(["a"], ["a"], baseline=path)

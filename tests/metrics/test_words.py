@@ -1,0 +1,296 @@
+"""Word metrics: other implementations' numbers, properties, hostile texts, and counts that add up over shards."""
+
+import json
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mmpc_analysis.metrics import faithfulness, semantic, words
+from mmpc_analysis.metrics import words as tm
+from mmpc_analysis.metrics.words import tfidf_cosine
+
+DATA = ROOT / "tests" / "data" / "metrics"
+FIXTURES = json.loads((DATA / "text.json").read_text(encoding="utf-8"))
+MORE = json.loads((DATA / "words.json").read_text(encoding="utf-8"))
+COUNTS = words.count_documents(MORE["tfidf"]["corpus"])
+
+
+def tfidf(references, candidates):
+    return tfidf_cosine(references, candidates, COUNTS)
+
+
+WORDS = {
+    name: getattr(tm, name)
+    for name in (
+        "bleu", "chrf", "rouge_1", "rouge_2", "rouge_l", "token_precision", "token_recall", "token_f1", "jaccard",
+    )
+} | {"tfidf_cosine": tfidf}  # fmt: skip
+SYMMETRIC = ("rouge_1", "rouge_2", "rouge_l", "token_f1", "jaccard", "tfidf_cosine")
+HOSTILE = [
+    "",
+    " \n\t\u3000",
+    "🎸👩‍👩‍👧🏽",
+    "\u202eתה קפה\u202c",
+    "مرحبا بالعالم",
+    "नमस्ते दुनिया",
+    "\ud83d broken \udc00",
+    "\x00\x01\x7f",
+    "<script>alert(1)</script> & <skipped>",
+    "x" * 100_000,
+    "mug " * 25_000,
+    "...,,,---",
+    "9" * 3_000 + "ft",
+]
+title = st.text(st.sampled_from([*"ab 7.,-\ud800🎸é红"]), max_size=30) | st.text(max_size=30)
+
+metrics = pytest.mark.parametrize("name", WORDS)
+
+
+@pytest.mark.parametrize("name", sorted(FIXTURES["values"].keys() & WORDS.keys()))
+def test_equals_another_implementation(name):
+    ours = WORDS[name](FIXTURES["references"], FIXTURES["candidates"])
+    assert ours.dtype == np.float64
+    np.testing.assert_allclose(ours, FIXTURES["values"][name], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", MORE["values"])
+def test_equals_the_formula_counted_another_way(name):
+    ours = WORDS[name](MORE["references"], MORE["candidates"])
+    np.testing.assert_allclose(ours, MORE["values"][name], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["rouge_1", "rouge_2", "rouge_l"])
+def test_equals_rouge_score_with_its_own_words(name):
+    "On titles of plain English words both ways of splitting agree."
+    plain = MORE["rouge_score"]
+    ours = WORDS[name](plain["references"], plain["candidates"])
+    assert len(ours) > 50
+    np.testing.assert_allclose(ours, plain["values"][name], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("values", [*FIXTURES["values"].items(), *MORE["values"].items()], ids=lambda v: v[0])
+def test_fixtures_tell_good_from_bad(values):
+    "A fixture of zeros and ones would prove little."
+    values = np.array(values[1])
+    assert len(values) > 70 and ((values > 0.05) & (values < 0.95)).mean() > 0.3
+
+
+@metrics
+def test_hostile_texts_get_a_score_in_range(name):
+    start = time.process_time()
+    pairs = [(a, b) for a in HOSTILE for b in HOSTILE]
+    values = WORDS[name]([a for a, _ in pairs], [b for _, b in pairs])
+    assert np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1
+    assert time.process_time() - start < 60
+
+
+@metrics
+def test_missing_is_unknown_and_blank_is_zero(name):
+    missing, metric = [None, float("nan"), pd.NA, np.nan], WORDS[name]
+    assert np.isnan(metric(missing, ["mug"] * 4)).all() and np.isnan(metric(["mug"] * 4, missing)).all()
+    same = metric(["red mug", " ", "\t", "red mug"], ["", "mug", "\n", "red mug"])
+    assert same.tolist() == pytest.approx([0, 0, 0, 1], abs=1e-12)
+
+
+@metrics
+def test_no_pairs_give_no_scores(name):
+    values = WORDS[name]([], [])
+    assert values.shape == (0,) and values.dtype == np.float64
+
+
+@metrics
+@pytest.mark.parametrize("shards", [1, 7, 50])
+def test_shards_give_the_same_bits(name, shards):
+    references, candidates = MORE["references"], MORE["candidates"]
+    order = np.random.default_rng(shards).permutation(len(references))
+    together, apart = WORDS[name](references, candidates), np.full(len(references), np.nan)
+    for part in np.array_split(order, shards):
+        apart[part] = WORDS[name]([references[i] for i in part], [candidates[i] for i in part])
+    assert together.tobytes() == apart.tobytes()
+
+
+@pytest.mark.parametrize("name", SYMMETRIC)
+def test_symmetric(name):
+    a, b = FIXTURES["references"], FIXTURES["candidates"]
+    np.testing.assert_allclose(WORDS[name](a, b), WORDS[name](b, a), rtol=0, atol=1e-12)
+
+
+@given(st.lists(st.tuples(title, title), min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None)
+@example([("a", "a b"), ("a b", "")])
+def test_any_texts_are_in_range_and_the_same_text_is_best(pairs):
+    a, b = [p[0] for p in pairs], [p[1] for p in pairs]
+    for name, metric in WORDS.items():
+        values, best = metric(a, b), metric(a, a)
+        assert np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1, name
+        assert (values <= best + 1e-9).all() or name in ("token_precision", "token_recall"), name
+        least = 2 if name == "rouge_2" else 1
+        long_enough = [len(words.tokens(words.readable(text))) >= least for text in a]
+        np.testing.assert_allclose(best[long_enough], 1.0, atol=1e-9, err_msg=name)
+        np.testing.assert_array_equal(metric(a[::-1], b[::-1])[::-1], values, err_msg=name)
+
+
+def test_precision_and_recall_make_f1():
+    a, b = MORE["references"], MORE["candidates"]
+    precision, recall, f1 = (WORDS[f"token_{name}"](a, b) for name in ("precision", "recall", "f1"))
+    some = precision + recall > 0
+    p, r = precision[some], recall[some]
+    np.testing.assert_allclose(f1[some], 2 * p * r / (p + r), atol=1e-12)
+    np.testing.assert_array_equal(recall, WORDS["token_precision"](b, a))
+
+
+def test_reference_comes_first():
+    "By hand: the short answer is right and pays exp(1 - 7/4); the long one has precisions 4/7, 3/6, 2/5, 1/4."
+    full, short = "Noto guitar red six strings for beginners", "Noto guitar red six"
+    assert tm.bleu([full], [short])[0] == pytest.approx(np.exp(1 - 7 / 4), abs=1e-9)
+    assert tm.bleu([short], [full])[0] == pytest.approx((4 / 7 * 3 / 6 * 2 / 5 * 1 / 4) ** 0.25, abs=1e-9)
+    assert tm.chrf([full], [short])[0] < tm.chrf([short], [full])[0]
+    assert tm.token_precision([full], [short])[0] == 1 and tm.token_recall([full], [short])[0] == 4 / 7
+
+
+def test_signatures_name_every_choice():
+    signatures = tm.signatures()
+    assert "case:mixed|eff:yes|tok:13a|smooth:exp|version:" in signatures["bleu"]
+    assert "case:mixed|eff:no|tok:13a|smooth:exp|version:" in signatures["corpus_bleu"]
+    assert "nc:6|nw:0|space:no|version:" in signatures["chrf"] == signatures["corpus_chrf"]
+
+
+def test_words_are_split_as_documented():
+    split = tm.tokens("USB-C 7.5in., 1,000 x £3 _a_ \u00adsoft\u00ad ﬁx")
+    assert split == ["usb", "c", "7.5in", "1,000", "x", "£3", "a", "soft", "fix"]
+
+
+def test_every_text_metric_is_called_from_one_place():
+    "scores looks a metric up by its name here."
+    for name in (
+        *WORDS,
+        "minilm_cosine",
+        "minilm_bertscore_f1",
+        "unsupported_numbers",
+        "brand_hit",
+        "clip_score",
+    ):
+        assert callable(getattr(tm, name)) and name in tm.__all__
+
+
+# ---------------------------------------------------------------- a corpus in shards
+
+
+def same(one, two):
+    return all(np.array_equal(getattr(one, n), getattr(two, n)) for n in one.__dataclass_fields__)
+
+
+def test_corpus_scores_equal_sacrebleu():
+    counts = tm.count_corpus(MORE["references"], MORE["candidates"])
+    assert tm.corpus_bleu(counts) == pytest.approx(MORE["corpus"]["bleu"], abs=1e-9)
+    assert tm.corpus_chrf(counts) == pytest.approx(MORE["corpus"]["chrf"], abs=1e-9)
+    assert 0.2 < tm.corpus_bleu(counts) < 0.9 and counts.pairs.tolist() == [len(MORE["references"]), 0]
+
+
+@given(st.lists(st.tuples(title, title | st.none()), max_size=12), st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_any_sharding_gives_the_counts_of_the_whole(pairs, random):
+    import sacrebleu
+
+    whole = tm.count_corpus([r for r, _ in pairs], [c for _, c in pairs])
+    random.shuffle(pairs)
+    cuts = sorted(random.randint(0, len(pairs)) for _ in range(3))
+    shards = [pairs[a:b] for a, b in zip([0, *cuts], [*cuts, len(pairs)], strict=True)]
+    parts = [tm.count_corpus([r for r, _ in s], [c for _, c in s]) for s in shards]
+    assert same(whole, parts[0] + parts[1] + parts[2] + parts[3])
+    known = [(words.readable(r), words.readable(c)) for r, c in pairs if c is not None]
+    assert whole.pairs.tolist() == [len(known), len(pairs) - len(known)]
+    if known:
+        r, c = [r for r, _ in known], [c for _, c in known]
+        assert tm.corpus_bleu(whole) == pytest.approx(
+            min(sacrebleu.corpus_bleu(c, [r]).score / 100, 1), abs=1e-9
+        )
+        assert tm.corpus_chrf(whole) == pytest.approx(sacrebleu.corpus_chrf(c, [r]).score / 100, abs=1e-9)
+    else:
+        assert np.isnan(tm.corpus_bleu(whole)) and np.isnan(tm.corpus_chrf(whole))
+
+
+def test_a_failed_answer_costs_the_corpus_and_an_unknown_one_does_not():
+    true = ["Noto guitar with six strings", "Fluent violin with a bow"]
+    whole, failed, unknown = (
+        tm.corpus_bleu(tm.count_corpus(true, [true[0], c])) for c in (true[1], "", None)
+    )
+    assert whole == unknown == pytest.approx(1)
+    assert failed == pytest.approx(np.exp(1 - 10 / 5), abs=1e-9)  # 10 words asked for, 5 written
+
+
+# ---------------------------------------------------------------- TF-IDF
+
+
+def test_tfidf_equals_scikit_learn():
+    "With the whole vocabulary always; without it where every word of the candidate is known."
+    stored, ours = MORE["tfidf"], tfidf(MORE["references"], MORE["candidates"])
+    np.testing.assert_allclose(ours, stored["whole_vocabulary"], rtol=0, atol=1e-9)
+    known = np.array([set(words.tokens(c)) <= COUNTS.containing.keys() for c in MORE["candidates"]])
+    assert 30 < known.sum() < len(known)
+    np.testing.assert_allclose(ours[known], np.array(stored["corpus_vocabulary"])[known], rtol=0, atol=1e-9)
+    assert (ours[~known] <= np.array(stored["corpus_vocabulary"])[~known] + 1e-9).all()
+
+
+def test_an_invented_word_costs():
+    counts = words.count_documents(["red mug", "blue mug"])
+    plain, more = tfidf_cosine(["red mug"] * 2, ["red mug", "red mug zyx"], counts)
+    assert plain == pytest.approx(1, abs=1e-12) and more < 0.9
+
+
+def test_counts_are_kept_and_added():
+    parts = [words.count_documents(part) for part in np.array_split(np.array(MORE["tfidf"]["corpus"]), 7)]
+    total = sum(parts[1:], parts[0])
+    assert total == COUNTS and words.counts_from_json(words.counts_to_json(total)) == COUNTS
+    a, b = MORE["references"], MORE["candidates"]
+    assert (
+        tfidf_cosine(a, b, words.counts_from_json(words.counts_to_json(total))).tobytes()
+        == tfidf(a, b).tobytes()
+    )
+
+
+@given(st.lists(title | st.none(), max_size=6))
+@settings(max_examples=50, deadline=None)
+def test_any_corpus_survives_its_file(corpus):
+    counts = words.count_documents(corpus)
+    assert words.counts_from_json(words.counts_to_json(counts)) == counts
+    assert np.isfinite(tfidf_cosine(["red a mug"], ["a mug"], counts)).all()
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("references", "candidates", "message"),
+    [
+        (["a"], ["a", "b"], "same length, got 1 and 2"),
+        ("a", ["a"], "got one str"),
+        ([3], ["a"], "got int 3"),
+        ([b"a"], ["a"], "got bytes"),
+    ],
+)
+def test_refusals_say_what_to_do(references, candidates, message):
+    for metric in (
+        *WORDS.values(),
+        tm.count_corpus,
+        faithfulness.unsupported_numbers,
+        faithfulness.length_ratio,
+        semantic.minilm_cosine,
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            metric(references, candidates)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"texts": 1}', "keys texts and containing"), ('{"texts": 1, "containing": {"a": 2}}', "stands in 2 of 1"),
+     ('{"texts": 1, "containing": {"a": 0.5}}', "stands in 0.5 of 1"), ("3", "must be an object")],
+)  # fmt: skip
+def test_counts_that_cannot_be_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        words.counts_from_json(text)

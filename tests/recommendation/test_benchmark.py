@@ -1,0 +1,367 @@
+"The grid of the Recommendation Benchmark on made-up items: what each cell sees, and what is run again."
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmpc_analysis import store, tables
+from mmpc_analysis.recommendation.benchmark import (
+    Bench,
+    Cell,
+    Grid,
+    cell_keys,
+    cells,
+    filled,
+    hidden_rows,
+    inputs,
+    models_of,
+    per_user,
+    rank_cell,
+    run_grid,
+)
+from mmpc_analysis.recommendation.features import ItemFeatures
+from mmpc_analysis.recommendation.recovery import not_filled, recover
+from mmpc_analysis.recommendation.splits import split_interactions
+from mmpc_analysis.recommendation.training import SMALL
+from mmpc_analysis.report.recommendations import fallback_words
+from mmpc_analysis.store import kept
+from mmpc_analysis.study.declaration import RecommendationChoice, Study, check_study
+from mmpc_analysis.study.stages import grid_of
+
+GRID = Grid(("vbpr", "popularity"), ("text", "image"), (0.5,), ("zeros", "category_mean", "drop"), (0,))
+ITEMS = np.array([f"i{k:02d}" for k in range(60)], dtype=object)
+
+
+def bench(**more):
+    "Sixty items, eighty users, random features; of one category there is a single item; model m failed at times."
+    rng = np.random.default_rng(7)
+    features = ItemFeatures(
+        ITEMS, rng.normal(size=(60, 8)).astype(np.float32), rng.normal(size=(60, 6)).astype(np.float32)
+    )
+    rows = [(f"u{u:02d}", i, t) for u in range(80) for t, i in enumerate(rng.choice(ITEMS, 6, replace=False))]
+    rows.append(("once", ITEMS[3], 0))
+    bought = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+    categories = np.array(["alone", *["A", "B", "C"] * 19, "A", "B"], dtype=object)
+    hidden = {("text", 0.5): rng.random(60) < 0.5, ("image", 0.5): rng.random(60) < 0.5}
+    made = rng.normal(size=(60, 8)).astype(np.float32)
+    made[::3] = np.nan
+    told = {"training": replace(SMALL, epochs=2), "completions": {("m", "text"): made}} | more
+    return Bench(split_interactions(bought, ITEMS), categories, features, hidden, **told)
+
+
+BENCH = bench()
+CHOSEN = cells(GRID, models_of(BENCH))
+TEXT_ONLY = cells(replace(GRID, recommenders=("vbpr",), modalities=("text",), fills=("zeros",)), {})
+ONE = ("text", 0.5)
+
+
+def with_truth(modality, rows, value=9.0):
+    "The bench with other true vectors of some items."
+    own = np.array(getattr(BENCH.features, modality))
+    own[rows] = value * np.arange(1, len(np.atleast_1d(own[rows])) + 1)[:, None] + np.arange(own.shape[1])
+    return replace(BENCH, features=replace(BENCH.features, **{modality: own}))
+
+
+def changed(other, chosen=CHOSEN):
+    "The cells whose keys differ."
+    before, after = cell_keys(BENCH, chosen), cell_keys(other, chosen)
+    return {cell for key, cell in after.items() if key not in before}
+
+
+def test_cells_by_hand():
+    texts = [("text", 0.5, f) for f in ("zeros", "category_mean", "drop", "m")] + [("text", 1.0, "shuffled")]
+    images = [("image", 0.5, f) for f in ("zeros", "category_mean", "drop")] + [("image", 1.0, "shuffled")]
+    expected = [Cell("vbpr", *c, 0) for c in [("none", 0.0, "oracle"), *texts, *images]]
+    assert sorted([*expected, Cell("popularity", "none", 0.0, "none", 0)]) == CHOSEN
+
+
+def test_what_needs_known_items_has_no_cell_at_rate_one():
+    found = cells(Grid(("bm3",), ("text",), (1.0,), ("zeros", "neighbours", "drop"), (3,)))
+    assert {(c.rate, c.fill) for c in found} == {(0.0, "oracle"), (1.0, "shuffled"), (1.0, "zeros")}
+
+
+def test_a_declaration_that_repeats_itself_makes_no_cell_twice():
+    twice = replace(GRID, rates=(0.5, 0.5), seeds=(0, 0), fills=(*GRID.fills, "zeros"))
+    assert cells(twice, models_of(BENCH)) == CHOSEN
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"recommenders": ("svd",)}, "recommenders must be among"),
+        ({"modalities": ("sound",)}, "modalities must be among"),
+        ({"fills": ("oracle",)}, "fills must be among"),
+        ({"rates": (0.0,)}, r"rates must lie in \(0, 1\]"),
+        ({"rates": (20.0,)}, r"rates must lie in \(0, 1\]"),
+        ({"rates": (float("nan"),)}, r"rates must lie in \(0, 1\]"),
+        ({"seeds": ()}, "seeds not be empty"),
+    ],
+)
+def test_a_grid_that_cannot_be_run_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        cells(replace(GRID, **wrong))
+
+
+def test_a_model_called_like_a_fill_is_refused():
+    for name in ("zeros", "oracle", "shuffled", "none"):
+        with pytest.raises(ValueError, match="call the model otherwise"):
+            cells(GRID, {"text": (name,)})
+
+
+def test_parts_of_other_items_are_refused():
+    with pytest.raises(ValueError, match="must be of the split's 60 items"):
+        replace(BENCH, categories=BENCH.categories[1:])
+    with pytest.raises(ValueError, match="must have 60 rows, got 59"):
+        replace(BENCH, completions={("m", "text"): np.zeros((59, 8))})
+    with pytest.raises(ValueError, match="must be of the split's 60 items"):
+        replace(BENCH, features=replace(BENCH.features, items=np.array([f"j{k:02d}" for k in range(60)])))
+
+
+def test_a_failed_completion_is_counted_and_never_the_truth():
+    hidden, made = BENCH.hidden[ONE], BENCH.completions["m", "text"]
+    failed = np.isnan(made).any(1)
+    for fallback in ("zeros", "random"):
+        found = filled(replace(BENCH, fallback=fallback), Cell("vbpr", *ONE, "m", 0))
+        assert (found.missing, found.fallback) == (hidden.sum(), (hidden & failed).sum())
+        assert (found.values[hidden & failed] != BENCH.features.text[hidden & failed]).any(1).all()
+    np.testing.assert_array_equal(found.values[hidden & ~failed], made[hidden & ~failed])
+    np.testing.assert_array_equal(found.values[~hidden], BENCH.features.text[~hidden])
+
+
+def test_hidden_truth_reaches_no_cell_but_the_yardsticks():
+    "The other modality of another hidden share sees it too, since there it is not hidden."
+    other = with_truth("text", BENCH.hidden[ONE])
+    text = [c for c in CHOSEN if c.modality in ("text", "none")]
+    assert {c.fill for c in changed(other, text)} == {"oracle", "shuffled"}
+    for fill in ("zeros", "category_mean", "m", "drop"):
+        cell = Cell("vbpr", *ONE, fill, 0)
+        pd.testing.assert_frame_equal(rank_cell(other, cell), rank_cell(BENCH, cell))
+
+
+def test_one_completion_changes_only_the_cells_of_its_model():
+    made = BENCH.completions["m", "text"].copy()
+    usable = np.flatnonzero(BENCH.hidden[ONE] & ~np.isnan(made).any(1))
+    made[usable[0], 0] += 1
+    assert changed(replace(BENCH, completions={("m", "text"): made})) == {Cell("vbpr", *ONE, "m", 0)}
+    unused = BENCH.completions["m", "text"].copy()
+    unused[~BENCH.hidden[ONE]] = 5
+    assert changed(replace(BENCH, completions={("m", "text"): unused})) == set()
+
+
+def test_one_feature_row_changes_the_cells_that_read_it_and_no_other():
+    shown = np.flatnonzero(~BENCH.hidden[ONE])[0]
+    assert changed(with_truth("text", [shown])) == {c for c in CHOSEN if c.recommender == "vbpr"}
+    assert changed(replace(BENCH, training=replace(SMALL, epochs=3))) == set(CHOSEN)
+    assert changed(replace(BENCH, settings={"popularity": {"x": 1}})) == {
+        c for c in CHOSEN if c.recommender == "popularity"
+    }
+
+
+def test_items_that_never_had_a_title_are_not_hidden_ones():
+    "They are zeros in every cell, are not dropped and are not counted."
+    own = BENCH.features.text.copy()
+    never = np.flatnonzero(~BENCH.hidden[ONE])[:2]
+    own[never] = np.nan
+    lacking = replace(BENCH, features=replace(BENCH.features, text=own))
+    for fill in ("zeros", "category_mean", "m", "drop"):
+        found = filled(lacking, Cell("vbpr", *ONE, fill, 0))
+        assert found.missing == BENCH.hidden[ONE].sum() and not found.dropped[never].any()
+        assert not found.values[never].any()
+    for cell in (Cell("vbpr", *ONE, "drop", 0), Cell("vbpr", "text", 1.0, "shuffled", 0)):
+        assert np.isfinite(rank_cell(lacking, cell)["value"]).all()
+
+
+def test_dropped_items_are_never_recommended():
+    from mmpc_analysis.recommendation import benchmark as r
+    from mmpc_analysis.recommendation.ranking import rank
+    from mmpc_analysis.recommendation.training import fit
+
+    split, features, dropped = inputs(BENCH, Cell("vbpr", *ONE, "drop", 0))
+    assert (dropped == BENCH.hidden[ONE]).all()
+    assert not dropped[split.train[:, 1]].any() and not dropped[split.valid[:, 1]].any()
+    np.testing.assert_array_equal(split.test, BENCH.split.test)
+    fitted = fit("vbpr", split, features, training=BENCH.training, progress=False)
+    ranked = rank(r._scorer(fitted.scorer, dropped), split, "test", (20,))
+    assert not dropped[ranked.top].any()
+
+
+def test_dropping_leaves_the_users_and_gives_zero_to_those_who_lost_everything():
+    user = BENCH.split.train[0, 0]
+    hidden = BENCH.hidden[ONE].copy()
+    hidden[BENCH.split.train[BENCH.split.train[:, 0] == user, 1]] = True
+    poor = replace(BENCH, hidden={ONE: hidden})
+    found = {f: rank_cell(poor, Cell("vbpr", *ONE, f, 0)) for f in ("drop", "zeros")}
+    keys = ["user_id", "category", "metric"]
+    rows = [set(map(tuple, f[keys].to_numpy())) for f in found.values()]
+    assert rows[0] == rows[1] and len(rows[0]) == len(found["drop"]) == len(found["zeros"])
+    assert (found["drop"].loc[found["drop"]["user_id"] == BENCH.split.users[user], "value"] == 0).all()
+
+
+def test_where_nearly_everything_is_dropped_nobody_is_served():
+    "A legal hiding that leaves nothing to train on must not end a run of hours."
+    poor = replace(BENCH, hidden={ONE: np.arange(60) > 0})
+    for recommender in ("vbpr", "bm3"):
+        rows = rank_cell(poor, Cell(recommender, *ONE, "drop", 0))
+        assert (rows["value"] == 0).all() and rows["user_id"].nunique() == 80
+
+
+@pytest.mark.parametrize("name", ["recall", "coverage@20", "recall@", "recall@x"])
+def test_a_metric_that_is_none_is_refused(name):
+    with pytest.raises(ValueError, match="metrics must be one of"):
+        replace(BENCH, metrics=(name,))
+
+
+def test_categories_agree_with_the_whole():
+    rows = rank_cell(BENCH, Cell("popularity", "none", 0.0, "none", 0))
+    pooled = rows[rows["category"] == "all"].set_index(["user_id", "metric"])["value"]
+    parts = rows[rows["category"] != "all"]
+    assert set(parts["category"]) <= set(BENCH.categories)
+    held = pd.Series(BENCH.categories[BENCH.split.test[:, 1]], BENCH.split.users[BENCH.split.test[:, 0]])
+    one = parts[~parts.duplicated(["user_id", "metric"], keep=False)]
+    assert (
+        len(one)
+        and (
+            one["value"].to_numpy()
+            == pooled.loc[list(zip(one["user_id"], one["metric"], strict=True))].to_numpy()
+        ).all()
+    )
+    for (user, metric), value in pooled.items():
+        if metric == "recall@20":
+            mine = parts[(parts["user_id"] == user) & (parts["metric"] == metric)]
+            weights = held.loc[[user]].value_counts()[mine["category"]].to_numpy()
+            assert np.average(mine["value"], weights=weights) == pytest.approx(value, abs=1e-12)
+
+
+def test_per_user_by_hand():
+    "One user, two held-out purchases of two categories, one of them found in the first place."
+    from mmpc_analysis.recommendation.ranking import rank
+    from mmpc_analysis.recommendation.splits import Split
+
+    pairs = np.array([[0, 0]])
+    split = Split(np.array(["u"]), np.array(list("abcd")), pairs, pairs[:0], np.array([[0, 1], [0, 2]]))
+    ranked = rank((np.ones((1, 1)), np.array([[0], [3], [1], [2]])), split, "test", (1,))
+    found = per_user(ranked, split, np.array(list("xxyy")), ("recall@1", "hit_rate@1")).set_index(
+        ["category", "metric"]
+    )
+    assert found["value"].to_dict() == {
+        ("all", "recall@1"): 0.5, ("all", "hit_rate@1"): 1.0, ("x", "recall@1"): 1.0,
+        ("x", "hit_rate@1"): 1.0, ("y", "recall@1"): 0.0, ("y", "hit_rate@1"): 0.0,
+    }  # fmt: skip
+
+
+CHILD = """
+import sys, time
+sys.path[:0] = {tests!r}
+import test_benchmark as t
+from mmpc_analysis.recommendation import benchmark as r
+plain = r.rank_cell
+def slow(bench, cell):
+    time.sleep(0.25)
+    return plain(bench, cell)
+r.rank_cell = slow
+r.run_grid(t.BENCH, t.CHOSEN, {out!r}, workers=1, progress=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    "The table of an uninterrupted run and its folder."
+    out = str(tmp_path_factory.mktemp("whole") / "rankings")
+    return run_grid(BENCH, CHOSEN, out, progress=False), out
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path, whole):
+    out = str(tmp_path / "rankings")
+    code = CHILD.format(tests=sys.path, out=out)
+    child = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        for _ in range(2000):
+            if len(store.shards(out)) >= 2 or child.poll() is not None:
+                break
+            time.sleep(0.02)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    before = {path: os.stat(path).st_mtime_ns for path in store.shards(out).values()}
+    assert 2 <= len(before) < len(CHOSEN)
+    found = run_grid(BENCH, CHOSEN, out, progress=False)
+    pd.testing.assert_frame_equal(found, whole[0])
+    assert {path: os.stat(path).st_mtime_ns for path in before} == before
+    assert len(store.shards(out)) == len(CHOSEN)
+
+
+def test_two_workers_make_the_table_of_one(tmp_path, whole):
+    found = run_grid(BENCH, CHOSEN, str(tmp_path / "rankings"), workers=2, progress=False)
+    pd.testing.assert_frame_equal(found, whole[0], check_exact=True)
+
+
+def test_a_smaller_grid_forgets_and_a_run_leaves_the_threads_alone(tmp_path, whole):
+    import torch
+
+    out, before = str(tmp_path / "rankings"), torch.get_num_threads()
+    for few in (TEXT_ONLY, TEXT_ONLY[:1]):
+        found = run_grid(BENCH, few, out, progress=False)
+        assert set(store.shards(out)) == set(cell_keys(BENCH, few))
+        assert len(found[["fill", "modality"]].drop_duplicates()) == len(few)
+    assert torch.get_num_threads() == before
+
+
+def test_the_table_can_be_answered_from(whole):
+    found = recover(whole[0], draws=20)
+    assert {"mean", "use", "gain", "recovered"} == set(found["term"])
+    assert len(hidden_rows(BENCH)) == sum(h.sum() for h in BENCH.hidden.values())
+
+
+def test_without_features_there_is_one_cell_and_no_gain(tmp_path):
+    only = cells(replace(GRID, recommenders=("popularity",)), models_of(BENCH))
+    found = recover(run_grid(BENCH, only, str(tmp_path / "rankings"), progress=False), draws=10)
+    assert len(only) == 1 and set(found["term"]) == {"mean"}
+
+
+def test_rates_above_what_was_completed_are_cut():
+    study = Study()
+    study = replace(
+        study,
+        missing=replace(study.missing, rates=(0.2, 0.4)),
+        recommendation=RecommendationChoice(rates=(0.1, 0.5, 1.0), seeds=2),
+        completion=replace(study.completion, tasks=("image_to_text",)),
+    )
+    grid = grid_of(study)
+    assert (grid.rates, grid.modalities, grid.seeds) == ((0.1, 0.4), ("text",), (0, 1))
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"fallback": "category_mean"}, "recommendation.fallback must be among zeros, random"),
+        ({"fills": ("category_mean", "zeros")}, "recommendation.fills must begin with zeros or random"),
+        ({"fills": ("oracle",)}, "recommendation.fills must be among"),
+        ({"recommenders": ("svd",)}, "recommendation.recommenders must be among"),
+        ({"rates": (0.0,)}, "recommendation.rates must lie in"),
+        ({"learning_rate": float("nan")}, "recommendation.learning_rate must be above 0"),
+        ({"epochs": 0}, "recommendation.epochs must be at least 1"),
+    ],
+)
+def test_a_study_is_refused_before_any_model_runs(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        check_study(replace(Study(), recommendation=RecommendationChoice(**wrong)))
+
+
+def test_what_could_not_be_filled_is_counted_for_the_report(tmp_path):
+    hidden, failed = BENCH.hidden[ONE], np.isnan(BENCH.completions["m", "text"]).any(axis=1)
+    rows = {row["fill"]: row for row in not_filled(BENCH, CHOSEN)}
+    assert rows["m"]["fallback"] == (hidden & failed).sum() and rows["m"]["missing"] == hidden.sum()
+    assert "zeros" not in rows and "drop" not in rows
+    assert fallback_words(str(tmp_path)) == []
+    frame = tables.empty(tables.RECOVERY)
+    frame.attrs["fallback"] = [rows["m"]]
+    kept(str(tmp_path), tables.RECOVERY, [], lambda: frame)
+    told = f"m {rows['m']['fallback']} of {hidden.sum()} titles at 50%."
+    assert fallback_words(str(tmp_path))[0].endswith(told)

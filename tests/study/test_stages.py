@@ -1,0 +1,283 @@
+"""A study end to end: declared, run, stopped, run again, and on files of one's own."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mmpc_analysis import store, tables
+from mmpc_analysis.catalogue.items import load_catalogue
+from mmpc_analysis.catalogue.purchases import simulate_interactions
+from mmpc_analysis.study.declaration import (
+    CatalogueChoice,
+    CompletionChoice,
+    MissingChoice,
+    RecommendationChoice,
+    ScoreChoice,
+    Study,
+    read_study,
+    study_from,
+    study_toml,
+)
+from mmpc_analysis.study.stages import STAGES, chosen_ids, run_study
+
+SMALL = Study(
+    name="small",
+    catalogue=CatalogueChoice(limit=14),
+    missing=MissingChoice(rates=(0.5, 1.0)),
+    completion=CompletionChoice(models=("standin-qwen-s", "standin-gemma-s"), batch_size=8),
+    scores=ScoreChoice(metrics=("chrf", "token_f1", "mse", "ssim"), draws=200),
+)
+
+
+def table(out, declared):
+    return store.read_shards(f"{out}/{declared.name}", declared)
+
+
+def prints(out, timed=True):
+    """Fingerprint of every table of a run, the time of an answer aside, and where asked what rests on that time."""
+    costs = () if timed else ("decisions", "frontier")
+    found = {name: table(out, declared) for name, declared in tables.TABLES.items() if name not in costs}
+    return {
+        name: store.fingerprint(rows.drop(columns="seconds", errors="ignore")) for name, rows in found.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    lines = []
+    run = run_study(SMALL, str(out), progress=False, say=lines.append)
+    return out, run, lines
+
+
+def test_a_run_ends_in_a_report_and_a_whole_set_of_tables(finished):
+    out, run, lines = finished
+    assert [line.split()[0] for line in lines] == list(STAGES)
+    assert set(run.seconds) == set(STAGES)
+    assert Path(run.report).stat().st_size > 100_000
+    assert read_study(out / "study.toml") == SMALL
+    completions = table(out, tables.COMPLETIONS)
+    assert len(completions) == 14 * 2 * 2 * 2  # items, models, tasks, shown and blind
+    assert set(completions["outcome"]) <= set(tables.OUTCOMES)
+    drawn = completions[(completions["task"] == "text_to_image") & completions["outcome"].isin(tables.USABLE)]
+    assert drawn["image"].map(lambda image: (out / image).is_file()).all()
+    assert completions.loc[~completions["outcome"].isin(tables.USABLE), "image"].isna().all()
+
+
+def test_floors_and_the_ceiling_stand_beside_the_models(finished):
+    averages = table(finished[0], tables.AVERAGES)
+    pooled = averages[averages["category"] == "all"]
+    for task in tables.TASKS:
+        models = set(pooled.loc[pooled["task"] == task, "model"])
+        assert {"oracle", "shuffled", "template", *SMALL.completion.models} <= models
+        assert {f"blind {name}" for name in SMALL.completion.models} <= models
+    oracle = pooled[pooled["model"] == "oracle"].set_index("metric")["estimate"]
+    assert oracle["token_f1"] == 1 and oracle["ssim"] == pytest.approx(1) and oracle["mse"] == 0
+    assert (pooled["low"] <= pooled["estimate"] + 1e-12).all() and (
+        pooled["estimate"] <= pooled["high"] + 1e-12
+    ).all()
+
+
+def test_hidden_rates_are_nested(finished):
+    hidden = table(finished[0], tables.HIDDEN)
+    for _, rows in hidden.groupby("modality"):
+        ids = {rate: set(part["item_id"]) for rate, part in rows.groupby("rate")}
+        assert ids[0.5] < ids[1.0] and len(ids[1.0]) == 14
+
+
+def test_the_manifest_traces_every_table(finished):
+    out = finished[0]
+    manifest = json.loads((out / "manifest.json").read_text())
+    for name, entry in manifest["tables"].items():
+        assert entry["fingerprint"] == store.fingerprint(table(out, tables.TABLES[name]))
+    assert set(manifest["models"]) == {*SMALL.completion.models, SMALL.drawing.generator}
+    assert manifest["study"]["seed"] == 0 and manifest["versions"]["torch"]
+    assert set(manifest["prompts"]) == {"title-short-1", "prompt-short-1"}
+
+
+def test_a_second_run_changes_nothing_and_asks_nothing(finished, monkeypatch):
+    out = finished[0]
+    before = prints(out)
+
+    def refuse(*args, **kwargs):
+        raise RuntimeError("a finished run asked again")
+
+    monkeypatch.setattr("mmpc_analysis.completion.backends.TransformersBackend.ask", refuse)
+    monkeypatch.setattr("mmpc_analysis.completion.checkpoints.load_engine", refuse)
+    monkeypatch.setattr("mmpc_analysis.scores.scoring.score", refuse)
+    run_study(SMALL, str(out), progress=False, say=lambda line: None)
+    assert prints(out) == before
+
+
+def test_a_run_in_parts_equals_a_run_in_one(finished, tmp_path):
+    for through in ("completions", "drawing", "scores", "analysis"):
+        run_study(SMALL, str(tmp_path), through=through, progress=False, say=lambda line: None)
+        assert not (tmp_path / "report.html").exists()
+    assert prints(tmp_path, timed=False) == prints(finished[0], timed=False)
+
+
+def test_a_run_keeps_what_it_concludes(finished):
+    out, _, lines = finished
+    for declared in (tables.SLOPES, tables.COMPARISONS, tables.DECISIONS, tables.FRONTIER, tables.POWERS):
+        rows = table(out, declared)
+        assert len(rows) and set(rows["question"]) <= {"these_models", "scale_in_general"}, declared.name
+        assert set(rows["metric"]) <= {"token_f1", "ssim"}, "headline metrics only"
+    slopes = table(out, tables.SLOPES)
+    assert slopes["estimate"].isna().all() and slopes["method"].str.startswith("no fit: ").all()  # Two models
+    assert "rows of conclusions" in lines[-2]
+
+
+def test_conclusions_are_made_again_when_the_scores_change(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    other = replace(SMALL, scores=replace(SMALL.scores, draws=150))
+    before = store.read_manifest(str(tmp_path / "run" / "comparisons"))["inputs"]
+    run_study(other, str(tmp_path / "run"), through="analysis", progress=False, say=lambda line: None)
+    assert store.read_manifest(str(tmp_path / "run" / "comparisons"))["inputs"] != before
+    assert table(tmp_path / "run", tables.DECISIONS)["method"].str.endswith("150 draws").all()
+
+
+def test_another_study_in_the_same_folder_leaves_no_rows_behind(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    one = replace(SMALL, completion=replace(SMALL.completion, models=("standin-gemma-s",), blind=False))
+    run_study(one, str(tmp_path / "run"), through="analysis", progress=False, say=lambda line: None)
+    assert set(table(tmp_path / "run", tables.COMPLETIONS)["model"]) == {"standin-gemma-s"}
+    assert "standin-qwen-s" not in set(table(tmp_path / "run", tables.AVERAGES)["model"])
+
+
+def own_files(folder: Path) -> Path:
+    """Nine listings of the embedded catalogue as a shop might keep them: other names, one bad row, gaps."""
+    source = files("mmpc_analysis") / "data" / "catalogue"
+    items = pd.read_csv(source / "items.csv", dtype=str).iloc[::150]
+    rows = items[["item_id", "title", "category"]].rename(
+        columns={"item_id": "sku", "title": "product_name", "category": "department"}
+    )
+    rows["file"] = [Path(image).name for image in items["image"]]
+    for image in items["image"]:
+        shutil.copy(source / image, folder)
+    rows.loc[rows.index[0], "product_name"] = None
+    rows.loc[rows.index[1], "file"] = "../../etc/passwd"
+    rows.to_csv(folder / "titles.csv", index=False)
+    return folder
+
+
+def test_files_of_ones_own_run_the_same_way(tmp_path):
+    (tmp_path / "shop").mkdir()
+    columns = {"item_id": "sku", "title": "product_name", "category": "department", "image": "file"}
+    study = replace(
+        SMALL,
+        catalogue=CatalogueChoice(source=str(own_files(tmp_path / "shop")), split="", columns=columns),
+        completion=replace(SMALL.completion, models=("standin-gemma-s",)),
+    )
+    out = tmp_path / "run"
+    run = run_study(study, str(out), progress=False, say=lambda line: None)
+    assert Path(run.report).exists()
+    aside = pd.read_csv(out / "set_aside.csv")
+    hostile = aside[aside["kept"]]  # the cell is set aside, the item stays with its title
+    assert hostile["column"].tolist() == ["image"] and len(aside) == 2  # and the picture that no row names
+    completions = table(out, tables.COMPLETIONS)
+    rows = len(pd.read_csv(tmp_path / "shop" / "titles.csv"))
+    assert completions["item_id"].nunique() == rows - 2  # one without a picture, one without a title
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"completion": {"models": ["standin-qwen-x"]}}, "did you mean 'standin-qwen"),
+        ({"completion": {"tasks": ["text_to_text"]}}, "completion.tasks must be among"),
+        ({"scores": {"metrics": ["blue"]}}, "did you mean .bleu."),
+        ({"missing": {"rates": [1.5]}}, r"must lie in \(0, 1\], got 1.5"),
+        ({"missing": {"mechanism": "magic"}}, "missing.mechanism must be among"),
+        ({"catalogue": {"split": "tset"}}, r"\(test, train, unseen\) or empty"),
+        ({"catalogue": {"source": "no/such/folder"}}, "no/such/folder"),
+        ({"completion": {"models": ["mine"], "own": {"mine": {"wieghts": "x"}}}}, "completion.own.mine"),
+    ],
+)
+def test_a_study_that_cannot_run_is_refused_before_any_model_is_asked(given, message, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("a model was loaded")
+
+    monkeypatch.setattr("mmpc_analysis.completion.checkpoints.load_engine", refuse)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run_study(study_from(given), str(tmp_path), progress=False, say=lambda line: None)
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        Study(),
+        SMALL,
+        Study(
+            name='quote " and \\ and é',
+            catalogue=CatalogueChoice(columns={"title": "Produkt Name", "item_id": 'a"b'}),
+            completion=CompletionChoice(own={"my model": {"source": "x/y", "parameters": 7, "family": "f"}}),
+        ),
+    ],
+)
+def test_a_study_survives_its_file(study, tmp_path):
+    (tmp_path / "study.toml").write_text(study_toml(study), encoding="utf-8")
+    assert read_study(tmp_path / "study.toml") == study
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path):
+    (tmp_path / "bad.toml").write_text("name = ")
+    with pytest.raises(ValueError, match=r"bad\.toml is not valid TOML"):
+        read_study(tmp_path / "bad.toml")
+
+
+def test_purchases_that_cannot_be_used_are_refused_before_anything_is_written(tmp_path):
+    bought = tmp_path / "bought.csv"
+    bought.write_text("user_id,item_id,timestamp\nu,elsewhere,1\nu,nowhere,2\n")
+    for source, message in (
+        ("none.csv", "must be a file, simulated or none"),
+        (str(bought), "none of 2 purchases"),
+    ):
+        study = Study(recommendation=RecommendationChoice(interactions=source))
+        with pytest.raises(ValueError, match=message):
+            run_study(study, str(tmp_path / "run"), progress=False, say=lambda line: None)
+        assert not (tmp_path / "run" / "study.toml").exists()
+
+
+def test_recommendations_are_kept_taken_up_again_and_forgotten(tmp_path):
+    items = load_catalogue("embedded").items
+    study = Study(
+        catalogue=CatalogueChoice(limit=44),
+        missing=MissingChoice(rates=(0.5,)),
+        completion=CompletionChoice(models=("standin-gemma-s",), tasks=("image_to_text",), blind=False),
+        scores=ScoreChoice(metrics=("token_f1", "chrf"), draws=50),
+        recommendation=RecommendationChoice(
+            interactions=str(tmp_path / "bought.csv"),
+            recommenders=("vbpr", "popularity"),
+            rates=(0.9,),
+            fills=("zeros", "category_mean"),
+            epochs=2,
+            workers=1,
+        ),
+    )
+    mine = items[items["item_id"].isin(chosen_ids(items, study.catalogue))]
+    bought = simulate_interactions(mine, users=60)
+    elsewhere = bought.head(9).assign(item_id="of another shop")
+    pd.concat([bought, elsewhere]).to_csv(tmp_path / "bought.csv", index=False)
+
+    out, lines = str(tmp_path / "run"), []
+    run_study(study, out, through="recommendation", progress=False, say=lines.append)
+    assert lines[-1].split()[0] == "recommendation" and "6 trainings for 60 users" in lines[-1]
+    recovery = table(out, tables.RECOVERY)
+    assert set(recovery["rate"]) == {0.0, 0.5, 1.0}  # Nothing was completed beyond a half
+    gains = recovery[(recovery["term"] == "gain") & (recovery["category"] == "all")]
+    assert set(gains["fill"]) == {"category_mean", "standin-gemma-s"}
+    assert set(table(out, tables.LINKS)["content_metric"]) == {"token_f1", "chrf"}
+    written = {path: os.stat(path).st_mtime_ns for path in store.shards(f"{out}/rankings").values()}
+    assert len(written) == 6
+
+    run_study(study, out, through="recommendation", progress=False, say=lines.append)
+    assert {path: os.stat(path).st_mtime_ns for path in written} == written
+    without = replace(study, recommendation=replace(study.recommendation, interactions="none"))
+    run_study(without, out, through="recommendation", progress=False, say=lines.append)
+    assert "nothing was recommended" in lines[-1]
+    assert all(table(out, declared).empty for declared in (tables.RANKINGS, tables.RECOVERY, tables.LINKS))
