@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmpc_analysis.catalogue.pictures import open_picture
+from mmpc_analysis.catalogue.pictures import open_image
 from mmpc_analysis.completion.backends import Request, load_backend
 from mmpc_analysis.completion.checkpoints import quiet, torch_threads
 from mmpc_analysis.completion.completions import certify, complete, load_requests, plan_questions
@@ -44,7 +44,7 @@ def one_by_one(items: pd.DataFrame, backend, task: str, path: Path) -> dict[str,
     """The reference's way: a loop at batch size 1 that appends a line to a file per item. Raw text by item."""
     prompt, said = prompt_for(task, short=True), {}
     for item in items.itertuples(index=False):
-        picture = open_picture(ROOT, item.image) if task == "image_to_text" else None
+        picture = open_image(ROOT, item.image) if task == "image_to_text" else None
         title = item.title if task == "text_to_image" else None
         turns = conversation(prompt, title=title, picture=picture is not None)
         answer = backend.ask([Request(item.item_id, turns, picture, prompt.max_new_tokens)])[0]

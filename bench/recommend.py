@@ -41,10 +41,10 @@ from mmpc_analysis.recommendation.splits import Split, split_interactions
 from mmpc_analysis.recommendation.training import (
     Training,
     epoch_batches,
+    negative_table,
     score_vectors,
     start,
     train_epoch,
-    unbought,
 )
 
 USERS, ITEMS, PURCHASES, TASTE = 3000, 1500, 28_000, 16
@@ -185,7 +185,7 @@ class Plain:
         self.adam.step()
         return loss.item()
 
-    def unbought(self, users: list[int]) -> list[int]:
+    def negative_table(self, users: list[int]) -> list[int]:
         """One item for each row that its user does not have, row by row."""
         drawn = []
         for user in users:
@@ -245,7 +245,7 @@ def same_losses(split: Split, features: dict) -> float:
     model.graphs["kept"] = user_item_graph(split.train[kept], USERS, ITEMS, torch.float64)
     plain.thin(torch.from_numpy(kept))
     gaps = []
-    for batch in epoch_batches(split, unbought(split), training.batch_size, 1, 1):
+    for batch in epoch_batches(split, negative_table(split), training.batch_size, 1, 1):
         run.adam.zero_grad()
         loss = model.losses(*batch)["total"]
         loss.backward()
@@ -261,7 +261,7 @@ def epoch(repeats: int) -> Iterator[tuple]:
     for name, widths in WIDTHS.items():
         split, features = simulate(widths)
         gap, training = same_losses(split, features), Training()
-        model, table = FREEDOM(split, features, FREEDOMSettings(), seed=2), unbought(split)
+        model, table = FREEDOM(split, features, FREEDOMSettings(), seed=2), negative_table(split)
         plain, run = Plain(split, features, model, torch.float32), start(model, training)
         numbers = iter(range(1, 10**6))
 
@@ -279,7 +279,7 @@ def evaluation(repeats: int) -> Iterator[tuple]:
     """One evaluation: vectors from the model, lists of 50 for every user, metrics at four cuts."""
     split, features = simulate(WIDTHS["narrow"])
     model = FREEDOM(split, features, FREEDOMSettings(), seed=3)
-    run, table = start(model, Training()), unbought(split)
+    run, table = start(model, Training()), negative_table(split)
     for number in range(3):
         train_epoch(model, run.adam, epoch_batches(split, table, 2048, 3, number + 1))
     plain = Plain(split, features, model, torch.float32)

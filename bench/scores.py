@@ -87,7 +87,7 @@ def parity(repeats: int) -> Iterator[tuple]:
     from sacrebleu.metrics import BLEU
     from sacrebleu.tokenizers import tokenizer_13a, tokenizer_re
 
-    from mmpc_analysis.parity.mmpcbench_scores import reference_text_scores
+    from mmpc_analysis.parity.mmpcbench_scores import mmpcbench_text_scores
 
     logging.getLogger("sacrebleu").setLevel(
         logging.ERROR
@@ -108,7 +108,7 @@ def parity(repeats: int) -> Iterator[tuple]:
             return np.array([one_pair(r, g, bleu) for r, g in zip(real, generated, strict=True)])
 
         def ours(real=real, generated=generated):
-            return reference_text_scores(real, generated).to_numpy()
+            return mmpcbench_text_scores(real, generated).to_numpy()
 
         length = np.mean([len(text.split()) for text in real + generated])
         what = f"parity scores, 1,000 {name} of {length:.0f} words"
@@ -176,12 +176,12 @@ def pictures(repeats: int) -> Iterator[tuple]:
     """SSIM and PSNR of 1,000 pairs of catalogue pictures at 64 pixels, against a loop over scikit-image."""
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-    from mmpc_analysis.catalogue.pictures import PIXEL_SIZE, read_pictures
+    from mmpc_analysis.catalogue.pictures import PIXEL_SIZE, read_images
     from mmpc_analysis.metrics.images import psnr, ssim
 
     catalogue = load_catalogue()
     paths = catalogue.items.sort_values(["category", "item_id"])["image"].tolist()[:1001]
-    stack = read_pictures(str(catalogue.root), paths, [PIXEL_SIZE])[0][PIXEL_SIZE]
+    stack = read_images(str(catalogue.root), paths, [PIXEL_SIZE])[0][PIXEL_SIZE]
     true, drawn = stack[:-1].copy(), stack[1:].copy()
     paper = dict(data_range=255, channel_axis=-1, gaussian_weights=True, use_sample_covariance=False)
     ways = {

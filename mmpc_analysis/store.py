@@ -19,9 +19,9 @@ from . import __version__, tables
 from .tables import Table, empty, validate
 
 # %% auto #0
-__all__ = ['hash_key', 'hash_unit', 'write_bytes', 'write_text', 'write_shard', 'list_files', 'shards', 'forget', 'read_shards',
-           'fingerprint', 'write_manifest', 'read_manifest', 'kept', 'store_lines', 'stored_lines', 'compact_lines',
-           'fixed_batches']
+__all__ = ['hash_key', 'hash_unit', 'write_bytes', 'write_text', 'write_shard', 'list_files', 'shard_names', 'remove_shards',
+           'read_shards', 'fingerprint', 'write_manifest', 'read_manifest', 'cached_table', 'store_lines',
+           'stored_lines', 'compact_lines', 'fixed_batches']
 
 # %% ../nbs/01_store.ipynb #8c32f46c
 def hash_key(
@@ -104,7 +104,7 @@ def list_files(
     )
 
 
-def shards(
+def shard_names(
     folder: str,  # Folder of a table, local or fsspec
 ) -> dict[
     str, str
@@ -113,7 +113,7 @@ def shards(
     return {posixpath.basename(p).removesuffix(".parquet"): p for p in list_files(folder, ".parquet")}
 
 
-def forget(
+def remove_shards(
     folder: str,  # Folder of a table, local or fsspec
     keep: Container[str] = (),  # Names of the shards that stay
 ) -> None:
@@ -121,7 +121,7 @@ def forget(
     from fsspec.core import url_to_fs
 
     fs, _ = url_to_fs(str(folder))
-    for name, path in shards(folder).items():
+    for name, path in shard_names(folder).items():
         if name not in keep:
             fs.rm_file(path)
 
@@ -151,7 +151,7 @@ def read_shards(
 
     Raises: `ValueError` naming the file that is damaged.
     """
-    frames = [_read_shard(folder, path) for path in shards(folder).values()]
+    frames = [_read_shard(folder, path) for path in shard_names(folder).values()]
     frames = [frame for frame in frames if len(frame)]
     return validate(pd.concat(frames, ignore_index=True) if frames else empty(table), table)
 
@@ -172,7 +172,7 @@ def write_manifest(
     **notes,  # Further facts to keep, such as versions and seeds
 ) -> dict:  # The manifest as written: table, shards, rows, fingerprint, and the notes
     "Write `manifest.json` beside the shards of a table."
-    names = [posixpath.basename(path) for path in shards(folder).values()]
+    names = [posixpath.basename(path) for path in shard_names(folder).values()]
     rows = read_shards(folder, table)
     manifest = {
         "table": table.name,
@@ -220,13 +220,13 @@ def _write(
     "Write a table, and beside it what it was made from."
     frame = tables.validate(frame, table)
     frame.attrs = json.loads(json.dumps(dict(frame.attrs), default=str))
-    forget(folder)
+    remove_shards(folder)
     write_shard(frame, table, folder)
     write_manifest(folder, table, inputs=key, notes=frame.attrs)
     return frame
 
 # %% ../nbs/01_store.ipynb #bf516ee1
-def kept(
+def cached_table(
     out: str,  # Folder of the run
     table: tables.Table,  # Declaration of the stage's table
     inputs: list,  # Everything it is made from

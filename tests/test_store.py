@@ -5,7 +5,7 @@ import pytest
 
 from mmpc_analysis import store, tables
 from mmpc_analysis import store as resume
-from mmpc_analysis.store import kept
+from mmpc_analysis.store import cached_table
 
 
 class Maker:
@@ -22,7 +22,7 @@ class Maker:
 
 
 def ask(out, make, inputs=(1, {"seed": 0})):
-    return kept(str(out), tables.ITEMS, list(inputs), make)
+    return cached_table(str(out), tables.ITEMS, list(inputs), make)
 
 
 def test_the_same_question_is_answered_from_disk_with_its_notes(tmp_path):

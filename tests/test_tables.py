@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from mmpc_analysis.store import (
     compact_lines,
     fingerprint,
-    forget,
     hash_key,
     hash_unit,
     list_files,
     read_manifest,
     read_shards,
-    shards,
+    remove_shards,
+    shard_names,
     store_lines,
     stored_lines,
     write_bytes,
@@ -130,10 +130,10 @@ def test_a_folder_has_whatever_name_its_owner_likes(tmp_path, place, name):
     write_shard(scores(3)[2:], SCORES, folder, "part-00001")
     other = f"{place or tmp_path}/run v/scores"  # What the first name would match as a pattern
     write_shard(scores(1), SCORES, other)
-    assert list(shards(folder)) == ["part-00000", "part-00001"] and len(read_shards(folder, SCORES)) == 3
+    assert list(shard_names(folder)) == ["part-00000", "part-00001"] and len(read_shards(folder, SCORES)) == 3
     assert write_manifest(folder, SCORES) == read_manifest(folder)
-    forget(folder, {"part-00001"})
-    assert list(shards(folder)) == ["part-00001"] and len(read_shards(other, SCORES)) == 1
+    remove_shards(folder, {"part-00001"})
+    assert list(shard_names(folder)) == ["part-00001"] and len(read_shards(other, SCORES)) == 1
     store_lines(f"{folder}/answers", [{"key": "a"}])
     store_lines(f"{folder}/answers", [{"key": "b"}])
     compact_lines(f"{folder}/answers")

@@ -15,10 +15,10 @@ import pandas as pd
 
 from .. import tables
 from .comparison import compare
-from .correlation import contestants
+from .correlation import checked_models
 from .decision import cheapest, cost_per_1000, frontier
 from .equivalence import equivalence
-from .multiplicity import corrected
+from .multiplicity import adjust_p_values
 from mmpc_analysis.analysis.planning import (
     Components,
     components,
@@ -31,11 +31,11 @@ from ..mixed.fit import Mixed, fit_mixed
 from ..mixed.inference import intraclass, variance_intervals
 
 # %% auto #0
-__all__ = ['QUESTIONS', 'MARGIN', 'judged', 'slope_table', 'line_table', 'variance_table', 'margins', 'comparison_table',
-           'decision_table', 'frontier_table', 'power_table', 'analyses']
+__all__ = ['SCALE_TERMS', 'MARGIN', 'directional_metrics', 'slope_table', 'line_table', 'variance_table', 'margins',
+           'comparison_table', 'decision_table', 'frontier_table', 'power_table', 'conclusion_tables']
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #6f814c4e
-def judged(
+def directional_metrics(
     scores: pd.DataFrame,  # Scores table
 ) -> pd.DataFrame:  # The rows of metrics with a card on which a better end is named
     "Scores by which models can be better or worse."
@@ -49,7 +49,7 @@ def _parts(
     sized: bool = True,  # Whether only models of known size take part
 ) -> Iterator[tuple[dict, pd.DataFrame]]:  # Task, category all, metric and level; and complete scores
     "The scores of every task and metric on the items that all models have."
-    kept = contestants(judged(scores), "item_id", 1, level)
+    kept = checked_models(directional_metrics(scores), "item_id", 1, level)
     kept = kept[kept["parameters"] > 0] if sized else kept
     for names, part in kept.groupby(["task", "metric", "level"], sort=True):
         seen = part[part["value"].notna()].groupby("item_id")["model"].nunique()
@@ -59,7 +59,7 @@ def _parts(
             yield place, complete.sort_values(["item_id", "model"])
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #f362c148
-QUESTIONS = {"these_models": "", "scale_in_general": " + (1|model)"}
+SCALE_TERMS = {"these_models": "", "scale_in_general": " + (1|model)"}
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #24b5d5c1
 def _formula(
@@ -70,7 +70,7 @@ def _formula(
     if part["parameters"].nunique() < 2:
         raise ValueError("all models are of one size, so a slope is not identified")
     fixed = [name for name in ("family", "category") if part[name].nunique() > 1]
-    return " + ".join(["value ~ log10p", *fixed, "(1|item)"]) + QUESTIONS[question]
+    return " + ".join(["value ~ log10p", *fixed, "(1|item)"]) + SCALE_TERMS[question]
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #a83488f0
 def _fitted(
@@ -111,12 +111,14 @@ def slope_table(
     rows = []
     for place, part in _parts(scores, level):
         for category, here in [("all", part), *part.groupby("category", sort=True)]:
-            rows += [place | {"category": category} | _slope(here, question, level) for question in QUESTIONS]
+            rows += [
+                place | {"category": category} | _slope(here, question, level) for question in SCALE_TERMS
+            ]
     if not rows:
         return tables.empty(tables.SLOPES)
     slopes = pd.DataFrame(rows)
     claims = slopes["category"].eq("all")
-    return tables.validate(corrected(slopes, claims, apart=("task", "question")), tables.SLOPES)
+    return tables.validate(adjust_p_values(slopes, claims, apart=("task", "question")), tables.SLOPES)
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #0e665e23
 def _fan(
@@ -141,7 +143,7 @@ def line_table(
     found = []
     for place, part in _parts(scores, level):
         means = part.groupby(["family", "model", "parameters"])["value"].mean().reset_index()
-        for question in QUESTIONS:
+        for question in SCALE_TERMS:
             slope = _slope(part, question, level)
             for family, members in means.groupby("family") if np.isfinite(slope["estimate"]) else ():
                 fan = _fan(members, slope, points).assign(family=family, question=question, n=slope["n"])
@@ -197,7 +199,7 @@ def comparison_table(
     level: float = 0.95,  # Coverage of the intervals, in (0, 1)
 ) -> pd.DataFrame:  # Comparisons of all pairs, for all products and in every category
     "Differences and equivalence of all pairs of models."
-    scores, how = judged(scores), {"draws": draws, "seed": seed, "level": level}
+    scores, how = directional_metrics(scores), {"draws": draws, "seed": seed, "level": level}
     found, key = compare(scores, **how), ["task", "metric", "category", "model", "other"]
     if found.empty:
         return tables.empty(tables.COMPARISONS)
@@ -227,7 +229,7 @@ def decision_table(
     **how,  # draws, seed and level of `cheapest`
 ) -> pd.DataFrame:  # Decisions for all products and in every category
     "The cheapest model that is shown to be good enough."
-    costs, scores = _known_costs(completions, prices), judged(scores)
+    costs, scores = _known_costs(completions, prices), directional_metrics(scores)
     known = margins(set(scores["metric"]), margin)
     able = scores[scores["metric"].isin(known) & scores["task"].isin(costs["task"])]
     found = cheapest(able, costs, known, **how)
@@ -240,7 +242,7 @@ def frontier_table(
     prices: pd.DataFrame | None = None,  # Price list of `decision.price_list`, None for machine hours
 ) -> pd.DataFrame:  # Quality and cost of every model
     "Which models are beaten by no other in both quality and cost."
-    found = frontier(judged(averages), _known_costs(completions, prices))
+    found = frontier(directional_metrics(averages), _known_costs(completions, prices))
     return tables.validate(found, tables.FRONTIER)[tables.FRONTIER.names]
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #b2716eaa
@@ -319,7 +321,7 @@ def power_table(
     return tables.validate(pd.DataFrame(rows), tables.POWERS) if rows else tables.empty(tables.POWERS)
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #d91ddc27
-def analyses(
+def conclusion_tables(
     scores: pd.DataFrame,  # Scores of the metrics to analyse
     completions: pd.DataFrame,  # Completions table
     averages: pd.DataFrame,  # Averages of the same metrics

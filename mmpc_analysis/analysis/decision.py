@@ -11,7 +11,14 @@ __all__ = ['PRICES', 'price_list', 'check_prices', 'cost_per_1000', 'cheapest', 
 import numpy as np
 import pandas as pd
 
-from .comparison import Contrasts, contrasts, directed, direction, paired, participants
+from mmpc_analysis.analysis.comparison import (
+    Contrasts,
+    compared_models,
+    directed,
+    direction,
+    model_pairs,
+    paired_contrasts,
+)
 from .multiplicity import max_t
 
 # %% ../../nbs/analysis/70_decision.ipynb #37145352
@@ -142,7 +149,7 @@ def cheapest(
 ) -> pd.DataFrame:  # question, task, category, metric, level, margin, best, chosen, established, cost, best_cost, unit, estimate, low, risk, ...
     "The cheapest model that is shown to be no worse than any other by more than a margin."
     rows = []
-    for names, group in participants(scores, "all", cluster, draws, level).groupby(
+    for names, group in compared_models(scores, "all", cluster, draws, level).groupby(
         ["task", "metric", "level"], sort=True
     ):
         place = dict(zip(("task", "metric", "level"), names, strict=True)) | {"question": "these_models"}
@@ -150,7 +157,9 @@ def cheapest(
         cost, unit = _known(costs, names[0], models)
         if len(models) < 2:
             continue
-        for category, found in contrasts(group, paired(models, "all"), cluster, draws, seed).items():
+        for category, found in paired_contrasts(
+            group, model_pairs(models, "all"), cluster, draws, seed
+        ).items():
             row = place | {"category": category} | _choice(found, models, cost, place["margin"], level)
             row |= {
                 "unit": unit,

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from .association import correlation_tail
-from .comparison import Contrasts, contrasts, paired, participants
-from .multiplicity import corrected
+from .comparison import Contrasts, compared_models, model_pairs, paired_contrasts
+from .multiplicity import adjust_p_values
 from ..tables import EFFECTS, empty, validate
 
 # %% ../../nbs/analysis/60_equivalence.ipynb #6d956e88
@@ -93,12 +93,12 @@ def equivalence(
             f"expected a positive margin and against all or a model, got {margin} and {against!r}"
         )
     rows = []
-    for names, group in participants(scores, against, cluster, draws, level).groupby(
+    for names, group in compared_models(scores, against, cluster, draws, level).groupby(
         ["task", "metric", "level"], sort=True
     ):
         place = dict(zip(("task", "metric", "level"), names, strict=True))
-        pairs = paired(sorted(group["model"].unique()), against)
-        for category, found in contrasts(group, pairs, cluster, draws, seed).items() if pairs else ():
+        pairs = model_pairs(sorted(group["model"].unique()), against)
+        for category, found in paired_contrasts(group, pairs, cluster, draws, seed).items() if pairs else ():
             here = _equivalence_rows(found, margin, level)
             rows += [place | {"category": category} | row for row in here]
     if not rows:
@@ -152,9 +152,9 @@ def _verdicts(
     "What each row shows after correction."
     claims, apart = effects["category"].eq("all"), ("task", "metric")
     for name in ("p_not_inferior", "p_inferior"):
-        adjusted = corrected(effects.assign(p_value=effects[name]), claims, apart)["p_adjusted"]
+        adjusted = adjust_p_values(effects.assign(p_value=effects[name]), claims, apart)["p_adjusted"]
         effects = effects.assign(**{f"{name}_adjusted": adjusted})
-    effects = corrected(effects, claims, apart)
+    effects = adjust_p_values(effects, claims, apart)
     tests = {
         "equivalent": "p_adjusted",
         "not inferior": "p_not_inferior_adjusted",

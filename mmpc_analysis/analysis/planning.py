@@ -17,7 +17,7 @@ import pandas as pd
 
 from .association import orders
 from .comparison import direction
-from .correlation import contestants
+from .correlation import checked_models
 
 # %% ../../nbs/analysis/80_planning.ipynb #4298c111
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def components(
 
     Source: Searle, Casella & McCulloch (1992), Variance Components, chapter 4, doi:10.1002/9780470316856.
     """
-    kept = contestants(scores, "item_id", 1, 0.5)
+    kept = checked_models(scores, "item_id", 1, 0.5)
     if kept.groupby(["task", "metric"]).ngroups != 1:
         raise ValueError("expected scores of one task and one metric; choose them first")
     wide = kept.pivot(index=["category", "item_id"], columns="model", values="value").dropna()
@@ -211,7 +211,7 @@ def plan(
         asked = completions[completions["task"].eq(task) & completions["outcome"].ne("engine_error")]
         used = asked[~asked["blind"].astype(bool)].groupby("model")
         known, metric = (of or {}).get(task) or components(part), part["metric"].iloc[0]
-        models = contestants(part, "item_id", 1, 0.5).drop_duplicates("model")
+        models = checked_models(part, "item_id", 1, 0.5).drop_duplicates("model")
         for each in items:
             row = {
                 "task": task,

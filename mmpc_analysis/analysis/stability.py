@@ -13,7 +13,7 @@ import pandas as pd
 
 from .association import ranks
 from .comparison import directed, direction
-from .correlation import bootstrap_means, complete_items, contestants
+from .correlation import bootstrap_means, checked_models, complete_items
 from ..store import hash_key
 from ..tables import EFFECTS, empty, validate
 
@@ -104,7 +104,7 @@ def _by_category(
     tuple[dict, list[tuple]]
 ]:  # Per task and metric: its names, and per category what `_category` gives
     "The categories of every task and metric that have a complete item."
-    kept = contestants(directed(scores), cluster, draws, level).assign(stratum="one")
+    kept = checked_models(directed(scores), cluster, draws, level).assign(stratum="one")
     found = []
     for names, group in kept.groupby(["task", "metric", "level"], sort=True):
         models, sign = sorted(group["model"].unique()), direction(names[1])

@@ -19,11 +19,11 @@ import pandas as pd
 
 from .listings import READERS, ending, read_listings
 from mmpc_analysis.catalogue.pictures import (
-    PictureError,
-    open_picture,
-    picture_grid,
-    picture_path,
-    picture_size,
+    ImageError,
+    image_grid,
+    image_path,
+    image_size,
+    open_image,
 )
 from ..tables import ITEMS, validate
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
 # %% auto #0
-__all__ = ['SET_ASIDE', 'CHECKS', 'POOLED', 'Catalogue', 'embedded_folder', 'changed_files', 'find_pictures', 'find_table',
+__all__ = ['SET_ASIDE', 'CHECKS', 'POOLED', 'Catalogue', 'embedded_folder', 'changed_files', 'find_images', 'find_table',
            'load_catalogue', 'keep_split', 'contact_sheet']
 
 # %% ../../nbs/catalogue/20_items.ipynb #98940bce
@@ -96,7 +96,7 @@ def changed_files(
     return sorted(set(hashes) - same)
 
 # %% ../../nbs/catalogue/20_items.ipynb #3fb4a512
-def find_pictures(
+def find_images(
     root: str,  # Folder of the pictures
     everywhere: bool,  # Whether all of it is searched, or only its folders images and pictures
 ) -> list[str]:  # Paths inside the root, with slashes, sorted
@@ -185,9 +185,9 @@ def _row_picture(
     rows: _Rows,  # Where to look and how to check
     item_id: str,  # The item
     named: str | None,  # What its row says
-) -> tuple[str | None, PictureError | None]:  # Path inside the root; why the row's picture is unusable
+) -> tuple[str | None, ImageError | None]:  # Path inside the root; why the row's picture is unusable
     "The picture of a row: the one it names, else one found by name."
-    check = {"none": picture_path, "header": picture_size, "decode": open_picture}[rows.check]
+    check = {"none": image_path, "header": image_size, "decode": open_image}[rows.check]
     tried, problem = [named.replace("\\", "/")] if named else [], None
     found = rows.by_name.get(item_id if not named or ":" in named else _stem(named))
     if found and (not named or ":" in named or Path(found).name == named):
@@ -197,7 +197,7 @@ def _row_picture(
         try:
             check(rows.root, image)
             return image, None
-        except PictureError as error:
+        except ImageError as error:
             problem = problem or error
     return None, problem
 
@@ -228,7 +228,7 @@ def load_catalogue(
         return keep_split(_load_embedded(check_hashes), split)
     table, folder = _locate(source, root)
     whole = table is None or (not isinstance(source, pd.DataFrame) and Path(source).is_dir())
-    rows = _Rows(folder, find_pictures(folder, whole or root is not None), check_pictures)
+    rows = _Rows(folder, find_images(folder, whole or root is not None), check_pictures)
     notes = _read_table(rows, table, columns) if table is not None else []
     if whole:
         notes += _add_untitled(rows)
@@ -355,4 +355,4 @@ def contact_sheet(
         raise ValueError(f"item {unknown[0]!r} is not in catalogue {catalogue.name!r}; see catalogue.items")
     images = [image if isinstance(image, str) else None for image in rows["image"]]
     labels = [title if isinstance(title, str) else "(no title)" for title in rows["title"]]
-    return picture_grid(catalogue.root, images, labels, columns, size)
+    return image_grid(catalogue.root, images, labels, columns, size)

@@ -21,10 +21,11 @@ import numpy as np
 import pandas as pd
 
 # %% auto #0
-__all__ = ['NAMES', 'AMAZON', 'READERS', 'map_columns', 'cell_text', 'picture_cell', 'split_lines', 'ending', 'read_listings']
+__all__ = ['COLUMN_NAMES', 'AMAZON', 'READERS', 'map_columns', 'cell_text', 'image_cell', 'split_lines', 'ending',
+           'read_listings']
 
 # %% ../../nbs/catalogue/10_listings.ipynb #1cfd2a35
-NAMES = {
+COLUMN_NAMES = {
     "item_id": ["item_id", "id", "sku", "parent_asin", "asin", "product_id", "item_no", "handle", "slug"],
     "title": ["title", "name", "product_title", "product_name", "item_name"],
     "image": [
@@ -57,11 +58,11 @@ def map_columns(
     """
     chosen = _check_columns(names, columns or {})
     plain = {re.sub(r"[^a-z0-9]+", "_", n.lower()).strip("_"): n for n in reversed(names)}
-    for ours, guesses in NAMES.items():
+    for ours, guesses in COLUMN_NAMES.items():
         free = [plain[g] for g in guesses if g in plain and plain[g] not in chosen.values()]
         if ours not in chosen and free:
             chosen[ours] = free[0]
-    return {ours: chosen[ours] for ours in NAMES if chosen.get(ours) is not None}
+    return {ours: chosen[ours] for ours in COLUMN_NAMES if chosen.get(ours) is not None}
 
 # %% ../../nbs/catalogue/10_listings.ipynb #fba137e3
 def _check_columns(
@@ -70,8 +71,8 @@ def _check_columns(
 ) -> dict:  # A copy
     "The mapping as given, if all its names exist."
     for ours, theirs in columns.items():
-        if ours not in NAMES:
-            raise ValueError(f"columns maps {ours!r}; it can map {', '.join(NAMES)}")
+        if ours not in COLUMN_NAMES:
+            raise ValueError(f"columns maps {ours!r}; it can map {', '.join(COLUMN_NAMES)}")
         if theirs is not None and theirs not in names:
             raise ValueError(f"columns maps {ours!r} to {theirs!r}, but the file has {', '.join(names)}")
     return dict(columns)
@@ -111,15 +112,15 @@ def cell_text(
     return text or None
 
 # %% ../../nbs/catalogue/10_listings.ipynb #ca7d237b
-def picture_cell(
+def image_cell(
     value: object,  # A path or address, a list of them, or Amazon's images
 ) -> str | None:  # Path or address of the first picture, None where there is none
     "The first picture that a cell names."
     value = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(value, list | tuple):
-        return picture_cell(value[0]) if len(value) else None
+        return image_cell(value[0]) if len(value) else None
     if isinstance(value, dict):
-        sizes = (picture_cell(value.get(size)) for size in ("hi_res", "large", "thumb"))
+        sizes = (image_cell(value.get(size)) for size in ("hi_res", "large", "thumb"))
         return next((picture for picture in sizes if picture), None)
     return cell_text(value)
 
@@ -325,7 +326,7 @@ def _read_row(
         try:
             value = row.get(theirs)
             joiner = {"description": " ", "keywords": ", "}.get(ours)
-            cells[ours] = picture_cell(value) if ours == "image" else cell_text(value, joiner)
+            cells[ours] = image_cell(value) if ours == "image" else cell_text(value, joiner)
         except ValueError as error:
             cells[ours], wrong[ours] = None, str(error)
     return number, cells, wrong

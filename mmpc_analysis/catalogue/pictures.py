@@ -21,36 +21,35 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 # %% auto #0
-__all__ = ['MAX_PIXELS', 'MAX_BYTES', 'FORMATS', 'ENCODER_SIZE', 'PIXEL_SIZE', 'PictureError', 'picture_path', 'picture_size',
-           'read_picture', 'decode_picture', 'open_picture', 'open_stored_picture', 'picture_grid', 'square',
-           'read_pictures']
+__all__ = ['MAX_PIXELS', 'MAX_BYTES', 'FORMATS', 'ENCODER_SIZE', 'PIXEL_SIZE', 'ImageError', 'image_path', 'image_size',
+           'read_image', 'decode_image', 'open_image', 'open_stored_image', 'image_grid', 'square', 'read_images']
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #abd6ae35
-class PictureError(ValueError):
+class ImageError(ValueError):
     "A picture that is not there, not allowed, or cannot be read."
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #0044b931
-def picture_path(
+def image_path(
     root: str,  # Folder of the pictures
     image: str,  # Path of a picture inside it
 ) -> str:  # Absolute path of an ordinary file inside the root
     """Where a picture lies, if it lies inside its folder.
 
-    Raises: `PictureError` for an address, for a path that leads out, and for a file that is not there.
+    Raises: `ImageError` for an address, for a path that leads out, and for a file that is not there.
     """
     inside, base = str(image).replace("\\", "/"), os.path.realpath(root)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", inside):
-        raise PictureError(f"{inside[:80]!r} is an address; download the picture and name its path here")
+        raise ImageError(f"{inside[:80]!r} is an address; download the picture and name its path here")
     try:
         path = os.path.realpath(os.path.join(base, inside))
         there = os.path.isfile(path)
     except ValueError as error:  # A NUL, or half of a surrogate pair
-        raise PictureError(f"{inside[:80]!r} cannot be a path ({error}); rename the picture") from error
+        raise ImageError(f"{inside[:80]!r} cannot be a path ({error}); rename the picture") from error
     outside = os.path.commonpath([base, path]) != base
     if inside.startswith(("/", "~")) or ".." in inside.split("/") or outside:
-        raise PictureError(f"{inside[:80]!r} leads out of the folder; move the picture into it")
+        raise ImageError(f"{inside[:80]!r} leads out of the folder; move the picture into it")
     if not there:
-        raise PictureError(f"{inside[:80]!r} is not there; add the picture or leave its cell empty")
+        raise ImageError(f"{inside[:80]!r} is not there; add the picture or leave its cell empty")
     return path
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #1e2b9b2b
@@ -60,9 +59,9 @@ MAX_BYTES = 6 * MAX_PIXELS  # Of a file: three channels of 16 bits at the larges
 
 def _too_large(
     image: str,  # Path of a picture
-) -> PictureError:  # To be raised
+) -> ImageError:  # To be raised
     "The error for a picture over the limit."
-    return PictureError(f"{image!r} is over {MAX_PIXELS:,} pixels; make it smaller")
+    return ImageError(f"{image!r} is over {MAX_PIXELS:,} pixels; make it smaller")
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #ebbc98a0
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # Formats that are opened
@@ -80,7 +79,7 @@ def _opened(
     except Image.DecompressionBombError as error:
         raise _too_large(image) from error
     except Exception as error:  # Readers raise many kinds on a damaged file
-        raise PictureError(f"{image!r} cannot be read as {', '.join(FORMATS)}; save it again") from error
+        raise ImageError(f"{image!r} cannot be read as {', '.join(FORMATS)}; save it again") from error
     if picture.width * picture.height > MAX_PIXELS:
         picture.close()
         raise _too_large(image)
@@ -92,34 +91,34 @@ def _checked_path(
     image: str,  # Path of a picture inside it
 ) -> str:  # Absolute path of a file with a sane number of bytes
     "Where a picture lies, if its file is neither empty nor too large."
-    path = picture_path(root, image)
+    path = image_path(root, image)
     size = os.path.getsize(path)
     if size == 0:
-        raise PictureError(f"{image!r} is empty (0 bytes); copy the picture again")
+        raise ImageError(f"{image!r} is empty (0 bytes); copy the picture again")
     if size > MAX_BYTES:
-        raise PictureError(f"{image!r} is over {MAX_BYTES:,} bytes; make it smaller")
+        raise ImageError(f"{image!r} is over {MAX_BYTES:,} bytes; make it smaller")
     return path
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #f1b26a90
-def picture_size(
+def image_size(
     root: str,  # Folder of the pictures
     image: str,  # Path of a picture inside it
 ) -> tuple[int, int]:  # Width and height as stored, pixels
     """Size of a picture from its header alone.
 
-    Raises: `PictureError` for what is not allowed, empty, foreign, damaged or too large.
+    Raises: `ImageError` for what is not allowed, empty, foreign, damaged or too large.
     """
     with _opened(_checked_path(root, image), image) as picture:
         return picture.size
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #02be51fa
-def read_picture(
+def read_image(
     root: str,  # Folder of the pictures
     image: str,  # Path of a picture inside it
 ) -> tuple[bytes, tuple[int, int]]:  # Content of the file, and width and height as stored, pixels
     """Bytes and size of a picture, with one reading of its file.
 
-    Raises: `PictureError` for what `picture_size` refuses.
+    Raises: `ImageError` for what `image_size` refuses.
     """
     with open(_checked_path(root, image), "rb") as file:
         data = file.read()
@@ -127,35 +126,35 @@ def read_picture(
         return data, picture.size
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #675bda5d
-def decode_picture(
+def decode_image(
     source: str | bytes,  # Path of a picture that may be opened, or its bytes
     image: str,  # What to call it in an error
 ) -> PIL.Image.Image:  # RGB, upright, on white, independent of the file
     """Pixels of a picture.
 
-    Raises: `PictureError` where the header is refused, and where the pixels cannot be decoded.
+    Raises: `ImageError` where the header is refused, and where the pixels cannot be decoded.
     """
     return _decoded(source, image, _on_white)
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #aa90e7d3
-def open_picture(
+def open_image(
     root: str,  # Folder of the pictures
     image: str,  # Path of a picture inside it
 ) -> PIL.Image.Image:  # RGB, upright, on white, independent of the file
     """A picture as every model and metric sees it.
 
-    Raises: `PictureError` for what `picture_size` refuses, and where the pixels cannot be decoded.
+    Raises: `ImageError` for what `image_size` refuses, and where the pixels cannot be decoded.
     """
-    return decode_picture(_checked_path(root, image), image)
+    return decode_image(_checked_path(root, image), image)
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #b85d07ce
-def open_stored_picture(
+def open_stored_image(
     root: str,  # Folder of the pictures
     image: str,  # Path of a picture inside it
 ) -> PIL.Image.Image:  # Upright, in the file's own mode, independent of the file
     """A picture before it is brought to the common form.
 
-    Raises: `PictureError` for what `open_picture` refuses, floating-point pixels excepted.
+    Raises: `ImageError` for what `open_image` refuses, floating-point pixels excepted.
     """
     return _decoded(_checked_path(root, image), image, lambda picture: picture.copy())
 
@@ -173,7 +172,7 @@ def _decoded(
             turned = stored.getexif().get(ExifTags.Base.Orientation, 1) != 1
             return form(ImageOps.exif_transpose(stored) if turned else stored)
         except Exception as error:  # Decoders raise many kinds on a damaged file
-            raise PictureError(f"{image!r} cannot be decoded ({error}); save it again") from error
+            raise ImageError(f"{image!r} cannot be decoded ({error}); save it again") from error
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #c5a3c555
 def _on_white(
@@ -193,7 +192,7 @@ def _on_white(
     return picture.convert("RGB")
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #d1573059
-def picture_grid(
+def image_grid(
     root: str,  # Folder of the pictures
     images: list[str | None],  # (n,) Paths inside it, None where there is none
     labels: list[str],  # (n,) Text below each picture
@@ -209,8 +208,8 @@ def picture_grid(
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         x, y = i % columns * (size + 8) + 4, i // columns * (size + 36) + 4
         try:
-            tile = ImageOps.pad(open_picture(root, image or ""), (size, size), color="white")
-        except PictureError:
+            tile = ImageOps.pad(open_image(root, image or ""), (size, size), color="white")
+        except ImageError:
             tile = Image.new("RGB", (size, size), "lightgrey")
         sheet.paste(tile, (x, y))
         text = "\n".join(textwrap.wrap(str(label), max(1, size // 6))[:2])
@@ -236,7 +235,7 @@ def square(
 
     if picture.mode != "RGB":
         raise ValueError(
-            f"picture must be RGB, got {picture.mode}; open it with mmpc_analysis.catalogue.pictures.open_picture"
+            f"picture must be RGB, got {picture.mode}; open it with mmpc_analysis.catalogue.pictures.open_image"
         )
     side = max(picture.size)
     if picture.size != (side, side):
@@ -246,7 +245,7 @@ def square(
     return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #45ed8d94
-def read_pictures(
+def read_images(
     root: str,  # Folder of the pictures
     images: Sequence[str | None],  # (n,) Paths inside it, None where there is none
     sizes: Sequence[int] = (PIXEL_SIZE, ENCODER_SIZE),  # Sides wanted, pixels
@@ -259,9 +258,9 @@ def read_pictures(
     for i, image in enumerate(images):
         try:
             if not isinstance(image, str) or not image:
-                raise PictureError("there is no picture")
-            picture = open_picture(root, image)
-        except PictureError as error:
+                raise ImageError("there is no picture")
+            picture = open_image(root, image)
+        except ImageError as error:
             reasons[i] = str(error)
             continue
         for size in sizes:

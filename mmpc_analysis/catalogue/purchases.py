@@ -28,7 +28,7 @@ from ..tables import INTERACTIONS, validate
 
 # %% auto #0
 __all__ = ['LAYOUTS', 'FIELDS', 'PARTS', 'UNITS', 'KINDS', 'LATEST', 'EARLIEST_MS', 'SHOP_TASTE', 'Layout', 'layout_columns',
-           'read_interactions', 'Taste', 'user_preference', 'simulate_interactions']
+           'read_interactions', 'PreferenceModel', 'user_preference', 'simulate_interactions']
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #2b6c697b
 @dataclass(frozen=True, slots=True)
@@ -292,7 +292,7 @@ def _tell(
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #38513ca1
 @dataclass(frozen=True, slots=True)
-class Taste:
+class PreferenceModel:
     "What moves simulated users, and how much they buy."
 
     category: float = 1.5  # Weight of the liking for categories
@@ -320,7 +320,7 @@ def _probabilities(
     traits: list[np.ndarray],  # Three arrays (n,): category, concept, designer as codes, -1 for none
     popularity: np.ndarray,  # (n,) Shares that sum to 1
     rng: np.random.Generator,  # The user's own generator
-    taste: Taste,  # Weights
+    taste: PreferenceModel,  # Weights
 ) -> np.ndarray:  # (n,) Probability of the first purchase, sums to 1
     "One user's preference over all items."
     worth = np.zeros(len(popularity))
@@ -335,19 +335,21 @@ def user_preference(
     items: pd.DataFrame,  # (n, columns) Items in any order
     user: int,  # Number of the user, from 0
     seed: int = 0,  # Seed of the simulation
-    taste: Taste | None = None,  # Weights, `Taste()` by default
+    taste: PreferenceModel | None = None,  # Weights, `Taste()` by default
 ) -> pd.Series:  # (n,) Probability of the first purchase by item_id, sorted by id
     "What a simulated user would buy first."
     ids, traits, popularity = _shelf(items, seed)
     rng = np.random.default_rng([seed, user])
-    return pd.Series(_probabilities(traits, popularity, rng, taste or Taste()), index=ids, name="probability")
+    return pd.Series(
+        _probabilities(traits, popularity, rng, taste or PreferenceModel()), index=ids, name="probability"
+    )
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #d7896502
 def simulate_interactions(
     items: pd.DataFrame,  # (n, columns) Items in any order
     users: int = 500,  # Number of users, count
     seed: int = 0,  # Seed of the simulation
-    taste: Taste | None = None,  # Weights, `Taste()` by default
+    taste: PreferenceModel | None = None,  # Weights, `Taste()` by default
 ) -> pd.DataFrame:  # (m, 4) user_id, item_id, timestamp, simulated; each item at most once per user
     """Purchases of users who prefer categories, concepts and designers.
 
@@ -355,7 +357,7 @@ def simulate_interactions(
     """
     if users < 1 or items.empty:
         raise ValueError(f"users and items must be at least one, got {users} users and {len(items)} items")
-    taste = taste or Taste()
+    taste = taste or PreferenceModel()
     ids, traits, popularity = _shelf(items, seed)
     parts = []
     for user in range(users):
@@ -372,6 +374,6 @@ def simulate_interactions(
     return purchases
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #92c28a44
-SHOP_TASTE = Taste(
+SHOP_TASTE = PreferenceModel(
     category=3.0, concept=0.5, designer=1.5, popular=0.1, fewest=4, further=2.0
 )  # Of simulated users

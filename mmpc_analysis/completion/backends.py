@@ -23,7 +23,7 @@ from mmpc_analysis.completion.checkpoints import (
     Engine,
     begin_once,
     defuse,
-    fit_picture,
+    fit_image,
     fitted_size,
     load_engine,
     may_add_bos,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import transformers
 
 # %% auto #0
-__all__ = ['Request', 'Answer', 'Backend', 'plan_batches', 'make_inputs', 'read_row', 'Prepared', 'generate_answers',
+__all__ = ['Request', 'Answer', 'Backend', 'plan_batches', 'make_inputs', 'read_row', 'PreparedBatch', 'generate_answers',
            'weights_name', 'open_engine', 'ask_in_batches', 'TransformersBackend', 'read_stored', 'ReplayBackend',
            'load_backend']
 
@@ -192,7 +192,7 @@ def read_row(
 
 # %% ../../nbs/completion/30_backends.ipynb #9e5193f0
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedBatch:
     "A batch that is ready for the model."
 
     requests: list[Request]  # Its questions
@@ -201,7 +201,7 @@ class Prepared:
 # %% ../../nbs/completion/30_backends.ipynb #6641ddad
 def generate_answers(
     engine: Engine,  # A loaded checkpoint
-    prepared: Prepared,  # One batch
+    prepared: PreparedBatch,  # One batch
     lock: threading.Lock,  # Held while the tokenizer is in use
 ) -> list[Answer]:  # One for each request, in the same order
     "Generate, cut each row at its end, and decode."
@@ -290,13 +290,13 @@ class TransformersBackend:
         return open_engine(self)
 
     def fit(self, picture: PIL.Image.Image) -> PIL.Image.Image:  # At the size that the model sees
-        return fit_picture(picture, self.engine.processor.image_processor)
+        return fit_image(picture, self.engine.processor.image_processor)
 
-    def prepare(self, requests: list[Request]) -> Prepared:  # The tensors of one batch
+    def prepare(self, requests: list[Request]) -> PreparedBatch:  # The tensors of one batch
         with self.lock:
-            return Prepared(requests, make_inputs(requests, self.engine.processor, self.engine.special))
+            return PreparedBatch(requests, make_inputs(requests, self.engine.processor, self.engine.special))
 
-    def answer(self, prepared: Prepared) -> list[Answer]:  # The answers of one prepared batch
+    def answer(self, prepared: PreparedBatch) -> list[Answer]:  # The answers of one prepared batch
         with torch_threads(self.threads):
             return generate_answers(self.engine, prepared, self.lock)
 

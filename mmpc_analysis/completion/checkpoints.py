@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['BackendError', 'pinned', 'register_processors', 'hide_broken_torchvision', 'quiet', 'load_processor',
            'greedy_settings', 'load_weights', 'four_bits', 'defuse', 'special_tokens', 'begin_once', 'may_add_bos',
-           'fitted_size', 'fit_picture', 'Engine', 'load_engine', 'torch_threads']
+           'fitted_size', 'fit_image', 'Engine', 'load_engine', 'torch_threads']
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #608cdc4b
 class BackendError(RuntimeError):
@@ -261,7 +261,7 @@ def fitted_size(
     return None
 
 
-def fit_picture(
+def fit_image(
     picture: PIL.Image.Image,  # RGB, any size
     image_processor: transformers.BaseImageProcessor,  # The model's own
 ) -> PIL.Image.Image:  # At the size to which the image processor would scale it

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..catalogue.pictures import PictureError, decode_picture, open_picture, read_picture
+from ..catalogue.pictures import ImageError, decode_image, open_image, read_image
 from .backends import Answer, Backend, Request, load_backend
 from .checkpoints import BackendError
 from .models import ModelCard, model_card
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
 # %% auto #0
-__all__ = ['KEPT_BYTES', 'content_key', 'chosen_items', 'title_input', 'picture_input', 'plan_questions', 'load_request',
+__all__ = ['KEPT_BYTES', 'content_key', 'task_items', 'title_input', 'image_input', 'plan_questions', 'load_request',
            'load_requests', 'prepare_batch', 'ask_safely', 'answer_batches', 'ask_open', 'answer_row',
            'completion_rows', 'run_name', 'complete', 'Certificate', 'upper_limit', 'certify']
 
@@ -55,7 +55,7 @@ def content_key(
     return hash_key(json.dumps(turns, sort_keys=True), picture, identity, max_new_tokens)
 
 # %% ../../nbs/completion/50_completions.ipynb #11125261
-def chosen_items(
+def task_items(
     items: pd.DataFrame,  # (n, columns) Items
     task: str,  # `image_to_text` or `text_to_image`
     hidden: pd.DataFrame | None = None,  # Hidden modalities; None for every item
@@ -82,7 +82,7 @@ KEPT_BYTES = 64_000_000  # Of picture files in memory between planning and askin
 _GIVEN = ["item_id", "category", "title", "image"]
 
 # %% ../../nbs/completion/50_completions.ipynb #d07d929d
-def picture_input(
+def image_input(
     root: str,  # Folder of the pictures
     image: str | None,  # Path of a picture inside it
 ) -> tuple[
@@ -91,9 +91,9 @@ def picture_input(
     "What the model is shown of an item whose title is missing."
     try:
         if not isinstance(image, str) or not image:
-            raise PictureError("the item has no picture")
-        data, (width, height) = read_picture(root, image)
-    except (PictureError, OSError) as error:
+            raise ImageError("the item has no picture")
+        data, (width, height) = read_image(root, image)
+    except (ImageError, OSError) as error:
         return "", 0, str(error), None
     return sha256(data).hexdigest(), width * height, None, data
 
@@ -112,7 +112,7 @@ def plan_questions(
         if not blind and prompt.task == "text_to_image":
             shown, size, problem = title_input(title)
         elif not blind:
-            digest, size, problem, data = picture_input(root, image)
+            digest, size, problem, data = image_input(root, image)
             kept += len(data or b"")
         turns = conversation(prompt, title=shown, picture=bool(digest))
         key = content_key(turns, digest or str(problem), identity, prompt.max_new_tokens)
@@ -137,7 +137,7 @@ def load_request(
         picture = fit(picture) if fit and picture else picture
     except BackendError:  # Scaling loads the engine
         raise
-    except (PictureError, OSError) as error:
+    except (ImageError, OSError) as error:
         return Answer(question.key, str(error), "error")
     except Exception as error:  # A processor may refuse one picture with anything
         return Answer(question.key, _reason(error), "error")
@@ -158,8 +158,8 @@ def _picture(
 ) -> PIL.Image.Image:  # From the bytes that were kept, else from the file
     "The picture of a question."
     if question.data:
-        return decode_picture(question.data, question.image)
-    return open_picture(root, question.image)
+        return decode_image(question.data, question.image)
+    return open_image(root, question.image)
 
 # %% ../../nbs/completion/50_completions.ipynb #a964304a
 def load_requests(
@@ -321,7 +321,7 @@ def complete(
     card = model if isinstance(model, ModelCard) else model_card(model)
     prompt = prompt or prompt_for(task, short=card.embedded)
     backend = backend or load_backend(card, batch_size=batch_size, **engine)
-    chosen = chosen_items(items, task, hidden)
+    chosen = task_items(items, task, hidden)
     questions = plan_questions(chosen, prompt, backend.identity, root, blind)
     name = run_name(card.name, task, blind) + (f"-{shard}" if shard else "")
     folder = posixpath.join(str(out), "completions", "answers", name)

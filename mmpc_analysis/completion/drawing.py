@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     import PIL.Image
 
 # %% auto #0
-__all__ = ['picture_seed', 'plan_drawings', 'call_settings', 'absent_parts', 'load_generator', 'draw_batch', 'png_bytes',
-           'store_picture', 'stored_drawings', 'draw_safely', 'generator_call', 'draw', 'draw_open', 'with_pictures']
+__all__ = ['image_seed', 'plan_drawings', 'call_settings', 'absent_parts', 'load_generator', 'draw_batch', 'png_bytes',
+           'store_image', 'stored_drawings', 'draw_safely', 'generator_call', 'draw', 'draw_open', 'with_images']
 
 # %% ../../nbs/completion/60_drawing.ipynb #4f1bfc06
-def picture_seed(
+def image_seed(
     seed: int,  # Seed of the study
     item_id: str,  # The item
 ) -> int:  # In [0, 2**60)
@@ -55,7 +55,7 @@ def plan_drawings(
 ) -> pd.DataFrame:  # (m, 3) prompt, seed and key of each row to draw; the index is that of the completions
     "The drawings that completions ask for."
     wanted = completions[(completions["task"] == "text_to_image") & completions["outcome"].isin(USABLE)]
-    seeds = [picture_seed(seed, item) for item in wanted["item_id"]]
+    seeds = [image_seed(seed, item) for item in wanted["item_id"]]
     keys = [hash_key(identity, text, number) for text, number in zip(wanted["text"], seeds, strict=True)]
     plan = {"prompt": wanted["text"].astype(object), "seed": seeds, "key": keys}
     return pd.DataFrame(plan, index=wanted.index)
@@ -136,7 +136,7 @@ def png_bytes(
     return buffer.getvalue()
 
 # %% ../../nbs/completion/60_drawing.ipynb #ba36447e
-def store_picture(
+def store_image(
     picture: PIL.Image.Image,  # RGB
     out: str,  # Folder of the run, local or fsspec
 ) -> str:  # Path inside the run, `pictures/<sha256>.png`
@@ -224,7 +224,7 @@ def draw(
     size = batch_size if batch_size is not None else 32 if card.embedded else 4
     failed = draw_open(plan, known, size, draw_them or by_generator, folder, str(out), label)
     compact_lines(folder)
-    return with_pictures(completions, plan, known, failed, str(out))
+    return with_images(completions, plan, known, failed, str(out))
 
 # %% ../../nbs/completion/60_drawing.ipynb #90571d5a
 def draw_open(
@@ -247,14 +247,14 @@ def draw_open(
             prompts, seeds = (each.loc[keys, name].tolist() for name in ("prompt", "seed"))
             drawn = dict(zip(keys, draw_safely(prompts, seeds, draw_them), strict=True))
             failed |= {key: result for key, result in drawn.items() if isinstance(result, str)}
-            stored = {key: store_picture(result, out) for key, result in drawn.items() if key not in failed}
+            stored = {key: store_image(result, out) for key, result in drawn.items() if key not in failed}
             store_lines(folder, [{"key": key, "image": image} for key, image in stored.items()])
             known.update(stored)
             bar.update(len(keys))
     return failed
 
 # %% ../../nbs/completion/60_drawing.ipynb #a8d74488
-def with_pictures(
+def with_images(
     completions: pd.DataFrame,  # (n, columns) Completions
     plan: pd.DataFrame,  # (m, 3) prompt, seed, key
     known: dict[str, str],  # Key to picture

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..completion.prompts import prompt_for
-from .words import pair_up, readable, score_pairs, tokens
+from .words import clean_text, pair_up, score_pairs, tokens
 
 # %% ../../nbs/metrics/20_faithfulness.ipynb #99b530e4
 _SPELLINGS = {
@@ -82,7 +82,7 @@ def unsupported_numbers(
         if reference is None or candidate is None:
             continue
         claims = number_claims(candidate)
-        known = number_claims(reference) | number_claims(readable(told) or "")
+        known = number_claims(reference) | number_claims(clean_text(told) or "")
         known |= {(number, "") for number, _ in known}
         values[row] = len(claims - known) / len(claims) if claims else 0.0
     return values

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 
 from ..catalogue.pictures import ENCODER_SIZE
-from .picture_encoders import PictureEncoder, encode, load_effnet, one_by_one
+from .picture_encoders import ImageEncoder, encode_images, load_effnet, one_by_one
 from .text_encoders import EncoderMissing
 
 # %% ../../nbs/metrics/60_images.ipynb #6b68c065
@@ -244,7 +244,7 @@ def pooled_cosine(
 
 # %% ../../nbs/metrics/60_images.ipynb #dcfcf2cf
 def encoder_cosines(
-    encoder: PictureEncoder,  # From `load_effnet` or `load_encoder`
+    encoder: ImageEncoder,  # From `load_effnet` or `load_encoder`
     references: np.ndarray,  # (n, size, size, 3) True pictures, uint8, of the encoder's size
     candidates: np.ndarray,  # (n, size, size, 3) Drawn pictures of the same size
     folder: str | None = None,  # Local folder in which features are kept; None to keep none
@@ -255,7 +255,7 @@ def encoder_cosines(
             f"references and candidates must both be (n, size, size, 3), got {np.shape(references)} and "
             f"{np.shape(candidates)}; bring them to one size with read_pictures"
         )
-    seen = encode(encoder, np.concatenate([references, candidates]), folder)
+    seen = encode_images(encoder, np.concatenate([references, candidates]), folder)
     patch, whole = patch_cosine(*np.split(seen.maps, 2)), _cosine(*np.split(seen.pooled, 2))
     return {f"{encoder.name}_patch_cosine": patch, f"{encoder.name}_cosine": whole}
 
@@ -267,7 +267,7 @@ def effnet_features(
     "The last feature map of EfficientNet-Lite0."
     pictures = np.asarray(pictures)
     side = pictures.shape[1] if pictures.ndim == 4 else ENCODER_SIZE
-    return encode(load_effnet(weights, side), pictures).maps
+    return encode_images(load_effnet(weights, side), pictures).maps
 
 # %% ../../nbs/metrics/60_images.ipynb #377916be
 def effnet_patch_cosine(

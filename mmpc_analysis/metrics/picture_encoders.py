@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['PictureEncoder', 'Features', 'one_by_one', 'encode', 'effnet_file', 'load_effnet', 'load_encoder', 'pooled_features',
-           'pooled_vectors']
+__all__ = ['ImageEncoder', 'Features', 'encoder_key', 'one_by_one', 'encode_images', 'effnet_file', 'load_effnet',
+           'processor_side', 'load_encoder', 'remember_features', 'pooled_features', 'pooled_vectors']
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #db02f968
 @dataclass(frozen=True, slots=True, eq=False)
-class PictureEncoder:
+class ImageEncoder:
     "A network that turns square pictures into features, and how its features are called."
 
     name: str  # First part of the names of its metrics
@@ -51,7 +51,7 @@ class Features:
     pooled: np.ndarray  # (n, width) float32, one vector a picture
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #21fc89b0
-def _encoder_key(
+def encoder_key(
     weights: str,  # Hash or commit of the weights
     size: int,  # Side of the pictures
 ) -> str:  # 32 hexadecimal characters
@@ -98,7 +98,7 @@ def _stored(
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #5b884886
 def _encode_one(
-    encoder: PictureEncoder,  # The encoder
+    encoder: ImageEncoder,  # The encoder
     folder: str | None,  # Folder of stored features
     picture: np.ndarray,  # (size, size, 3) uint8
 ) -> tuple[np.ndarray, np.ndarray]:  # Map and pooled vector
@@ -118,8 +118,8 @@ def _encode_one(
     return area, pooled
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #33ce23db
-def encode(
-    encoder: PictureEncoder,  # From `load_effnet` or `load_encoder`
+def encode_images(
+    encoder: ImageEncoder,  # From `load_effnet` or `load_encoder`
     pictures: np.ndarray,  # (n, size, size, 3) uint8, of the encoder's size
     folder: str | None = None,  # Local folder in which features are kept; None to keep none
 ) -> Features:  # Features of each picture, the same whatever it was encoded with
@@ -193,7 +193,7 @@ def _effnet_pass(
 def load_effnet(
     weights: str | None = None,  # A safetensors file of EfficientNet-Lite0; None for the embedded one
     size: int = ENCODER_SIZE,  # Side of the pictures, a multiple of 32
-) -> PictureEncoder:  # Named effnet where the weights are the embedded ones
+) -> ImageEncoder:  # Named effnet where the weights are the embedded ones
     """The encoder that the extra `demo` ships.
 
     Source: Tan & Le (2019), arXiv:1905.11946; the Lite variant by the TensorFlow authors (2020).
@@ -202,7 +202,7 @@ def load_effnet(
         raise ValueError(f"size must be a multiple of 32, got {size}; use {max(32, size // 32 * 32)}")
     network, digest = _effnet_network(weights)
     name = "effnet" if weights is None else f"effnet@{digest[:8]}"
-    return PictureEncoder(name, size, _encoder_key(digest, size), partial(_effnet_pass, network))
+    return ImageEncoder(name, size, encoder_key(digest, size), partial(_effnet_pass, network))
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #6f24589b
 _AUTHORS = {
@@ -229,7 +229,7 @@ def _identify(
     return f"{stem}@{(revision or weights)[:8]}", weights
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #28afe1b4
-def _processor_side(
+def processor_side(
     processor: object,  # An image processor
 ) -> int:  # Side of a square picture after its scaling
     "The size at which an image processor wants a square picture."
@@ -278,7 +278,7 @@ def _load_vision(
 def load_encoder(
     source: str,  # Local folder or hub id of DINOv2 or CLIP
     revision: str | None = None,  # Commit of a hub id
-) -> PictureEncoder:  # Ready for `encode`
+) -> ImageEncoder:  # Ready for `encode_images`
     """A vision transformer as picture encoder.
 
     Source: Oquab et al. (2023), arXiv:2304.07193; Radford et al. (2021), arXiv:2103.00020.
@@ -300,16 +300,16 @@ def load_encoder(
             reason = str(error).strip().split("\n")[0]
             raise EncoderMissing(f"{source} cannot be loaded ({reason}); give a folder with it") from error
     name, weights = _identify(kind, source, revision)
-    side, skipped = _processor_side(processor), 1 + getattr(config, "num_register_tokens", 0)
+    side, skipped = processor_side(processor), 1 + getattr(config, "num_register_tokens", 0)
     run = partial(_token_pass, network, processor, skipped)
-    return PictureEncoder(name, side, _encoder_key(weights, side), run)
+    return ImageEncoder(name, side, encoder_key(weights, side), run)
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #82ff5734
 _POOLED: dict[tuple[str, bytes], np.ndarray] = {}
 _KEPT = 20_000  # Pooled vectors kept, the latest ones
 
 
-def _remember(
+def remember_features(
     keys: list[tuple[str, bytes]],  # (n,) Encoder and content
     vectors: np.ndarray,  # (n, width) Pooled vectors
 ) -> None:
@@ -320,7 +320,7 @@ def _remember(
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #773d6d5c
 def pooled_features(
-    encoder: PictureEncoder,  # A picture encoder
+    encoder: ImageEncoder,  # A picture encoder
     pictures: np.ndarray,  # (n, size, size, 3) uint8
 ) -> np.ndarray:  # (n, width) float32
     "Pooled vectors of pictures, encoding only what was not seen lately."
@@ -328,14 +328,14 @@ def pooled_features(
     found = {key: _POOLED[key] for key in keys if key in _POOLED}
     new = [k for k, key in enumerate(keys) if key not in found]
     if new:
-        fresh = encode(encoder, pictures[new]).pooled
+        fresh = encode_images(encoder, pictures[new]).pooled
         found |= dict(zip([keys[k] for k in new], fresh, strict=True))
-        _remember([keys[k] for k in new], fresh)
+        remember_features([keys[k] for k in new], fresh)
     return np.stack([found[key] for key in keys])
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #95f40f5a
 def pooled_vectors(
-    encoder: PictureEncoder,  # A picture encoder
+    encoder: ImageEncoder,  # A picture encoder
     pictures: np.ndarray,  # (n, size, size, 3) uint8
 ) -> np.ndarray:  # (n, width) float64 unit vectors, zero where the encoder sees nothing
     "Pooled vectors without their lengths."

@@ -30,7 +30,7 @@ from mmpc_analysis.metrics.text_encoders import (
     split_revision,
     token_ids,
 )
-from .words import DocumentCounts, count_documents, pair_up, readable
+from .words import DocumentCounts, clean_text, count_documents, pair_up
 
 # %% ../../nbs/metrics/40_semantic.ipynb #829ade7f
 def token_documents(
@@ -329,7 +329,7 @@ def clip_score(
         )
     if isinstance(texts, str) or len(pictures) != len(texts):
         raise ValueError(f"clip_score needs one text per picture, got {len(pictures)} and {texts!r:.60}")
-    read = [readable(text) for text in texts]
+    read = [clean_text(text) for text in texts]
     there = [p is not None and t is not None for p, t in zip(pictures, read, strict=True)]
     values = np.where(np.array(there, dtype=bool), 0.0, np.nan)
     rows = [i for i, known in enumerate(there) if known and read[i].strip()]

@@ -6,7 +6,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/metrics/text_encoders.html.m
 
 # %% auto #0
 __all__ = ['PASS', 'EncoderMissing', 'minilm_folder', 'split_revision', 'TextEncoder', 'load_text_encoder', 'encoder_signature',
-           'token_ids', 'fixed_passes', 'encode_tokens', 'embed_texts', 'check_minilm']
+           'token_ids', 'fixed_passes', 'encode_tokens', 'checkpoint_json', 'embed_texts', 'check_minilm']
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #4249fd44
 import json
@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..completion.models import weights_fingerprint
-from .words import readable
+from .words import clean_text
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #f96e81e6
 class EncoderMissing(RuntimeError):
@@ -187,7 +187,7 @@ def encode_tokens(
     return vectors
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #803f35a8
-def _checkpoint_json(
+def checkpoint_json(
     weights: str,  # Folder, or hub name with @revision
     name: str,  # File inside the checkpoint
 ) -> dict | list:  # Its content, empty where there is no such file
@@ -207,9 +207,9 @@ def _sentence_length(
     weights: str,  # Folder, or hub name with @revision
 ) -> int:  # Tokens that the recipe reads
     "Check that the encoder pools by the mean; say how much it reads."
-    modules = _checkpoint_json(weights, "modules.json") or []
+    modules = checkpoint_json(weights, "modules.json") or []
     odd = {m["type"].split(".")[-1] for m in modules} - {"Transformer", "Pooling", "Normalize"}
-    pooling = _checkpoint_json(weights, "1_Pooling/config.json")
+    pooling = checkpoint_json(weights, "1_Pooling/config.json")
     modes = [k for k, v in pooling.items() if k.startswith("pooling_mode_") and v is True]
     if (
         odd
@@ -220,7 +220,7 @@ def _sentence_length(
             f"weights must be a sentence encoder that averages its tokens, got {weights!r} with "
             f"{', '.join(sorted(odd) or modes or [str(pooling['pooling_mode'])])}; use another encoder"
         )
-    return int((_checkpoint_json(weights, "sentence_bert_config.json") or {}).get("max_seq_length") or 256)
+    return int((checkpoint_json(weights, "sentence_bert_config.json") or {}).get("max_seq_length") or 256)
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #6fa13f5a
 _KEPT = 20_000  # Sentence vectors kept with an encoder
@@ -252,7 +252,7 @@ def embed_texts(
     Source: Reimers & Gurevych (2019), Sentence-BERT, arXiv:1908.10084.
     """
     encoder = load_text_encoder(weights or minilm_folder(), None, device)
-    read = [readable(text) for text in texts]
+    read = [clean_text(text) for text in texts]
     known = _remember(sorted({text for text in read if text and text.strip()}), encoder)
     blank, missing = np.zeros(encoder.width, np.float32), np.full(encoder.width, np.nan, np.float32)
     rows = [missing if text is None else known.get(text, blank) for text in read]

@@ -15,15 +15,15 @@ import pandas as pd
 from .formulas import Formula, Random, Unidentified, factor_levels
 
 # %% auto #0
-__all__ = ['ALIASES', 'NOT_MODELS', 'LARGEST', 'NotCompressible', 'encode', 'combine', 'choose', 'Prepared', 'prepare',
-           'check_levels', 'Compressed', 'compress']
+__all__ = ['ALIASES', 'NOT_MODELS', 'LARGEST', 'NotCompressible', 'encode_column', 'combine', 'select_scores', 'PreparedScores',
+           'prepare', 'check_levels', 'Compressed', 'compress']
 
 # %% ../../nbs/mixed/10_compression.ipynb #06685f2e
 class NotCompressible(ValueError):
     "A table and formula that the exact engine does not fit."
 
 # %% ../../nbs/mixed/10_compression.ipynb #f28202c0
-def encode(
+def encode_column(
     values: pd.Series,  # (n,) One column
 ) -> tuple[
     np.ndarray, pd.Index
@@ -82,7 +82,7 @@ def _column(
     raise ValueError(f"scores has no column {name!r}; it has {', '.join(map(str, scores.columns))}")
 
 # %% ../../nbs/mixed/10_compression.ipynb #e29dd4a8
-def choose(
+def select_scores(
     scores: pd.DataFrame,  # Scores
     **wanted: str | None,  # Value of a column such as metric, None where there is only one
 ) -> pd.DataFrame:  # Rows of one metric and task, without floors and ceiling
@@ -104,7 +104,7 @@ def choose(
 
 # %% ../../nbs/mixed/10_compression.ipynb #b2714326
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class PreparedScores:
     "Scores in the columns of a formula."
 
     frame: pd.DataFrame  # The columns that the formula names, factors as categories
@@ -120,7 +120,7 @@ def _as_factor(
     "Keep a factor in little memory."
     if isinstance(column.dtype, pd.CategoricalDtype) or factor_levels(column.iloc[:0]) is None:
         return column
-    codes, levels = encode(column)
+    codes, levels = encode_column(column)
     order = np.argsort(np.array([str(v) for v in levels], dtype=object), kind="stable")
     place = np.empty(len(order) + 1, dtype=codes.dtype)
     place[order], place[-1] = np.arange(len(order)), -1
@@ -131,7 +131,7 @@ def prepare(
     scores: pd.DataFrame,  # Scores, one metric and task
     formula: Formula,  # What to explain them by
     missing: str,  # keep or complete
-) -> Prepared:  # Scores in the columns of the formula
+) -> PreparedScores:  # Scores in the columns of the formula
     "Take the formula's columns out of the scores, and check pairs of item and model."
     columns = {n: _as_factor(_column(scores, n)) for n in formula.names}
     response = _column(scores, formula.response)
@@ -139,11 +139,11 @@ def prepare(
         raise TypeError(f"{formula.response} must be numbers, got {response.dtype}; convert it first")
     frame = pd.DataFrame(columns | {formula.response: response}, copy=False)
     found = [n for n in ("item_id", "item") if n in scores]
-    item = encode(columns.get(found[0], scores[found[0]]))[0] if found else None
+    item = encode_column(columns.get(found[0], scores[found[0]]))[0] if found else None
     model = columns.get("model", scores["model"]) if "model" in scores else None
     notes = []
     if item is not None and model is not None:
-        keep = _pairs(item, encode(model)[0], response.isna().to_numpy(), missing, formula)
+        keep = _pairs(item, encode_column(model)[0], response.isna().to_numpy(), missing, formula)
         if keep is not None:
             notes.append(
                 f"{int((~keep).sum())} scores of items that some model has no score for were left out"
@@ -153,7 +153,7 @@ def prepare(
         raise ValueError(
             "missing='complete' needs the columns item_id and model, to know which scores belong together"
         )
-    return Prepared(frame, formula, item, model, tuple(notes))
+    return PreparedScores(frame, formula, item, model, tuple(notes))
 
 # %% ../../nbs/mixed/10_compression.ipynb #e0bb3018
 def _pairs(
@@ -183,7 +183,7 @@ def _pairs(
 
 # %% ../../nbs/mixed/10_compression.ipynb #dd621946
 def check_levels(
-    prepared: Prepared,  # Scores in the columns of a formula
+    prepared: PreparedScores,  # Scores in the columns of a formula
 ) -> None:
     "Refuse factors and groups with one level, and propose the formula without them."
     formula, frame = prepared.formula, prepared.frame
@@ -237,7 +237,7 @@ def _read(
 ) -> tuple[np.ndarray, dict, np.ndarray | None]:  # (n,) scores, codes and levels by name, rows that have gaps
     "Scores and codes of all columns, without rows that have gaps."
     score = frame[formula.response].to_numpy(dtype=np.float64, na_value=np.nan)
-    coded = {name: encode(frame[name]) for name in formula.names}
+    coded = {name: encode_column(frame[name]) for name in formula.names}
     gaps = np.isnan(score)
     for codes, _ in coded.values():
         gaps |= codes < 0

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .compression import encode
+from .compression import encode_column
 from .exact import Solution, blocks, bordered, derivatives, stencil, unpack, values_at
 from .formulas import Formula, Random, Unidentified, check_fixed, design
 
 # %% auto #0
 __all__ = ['SLACK', 'OPTIMISERS', 'Estimates', 'coefficients', 'uncertainty', 'satterthwaite', 'component_table',
-           'exact_estimates', 'Columns', 'make_columns', 'EngineError', 'check_fit', 'statsmodels_estimates',
+           'exact_estimates', 'ModelColumns', 'model_columns', 'EngineError', 'check_fit', 'statsmodels_estimates',
            'mixedlm_estimates', 'clustered_estimates']
 
 # %% ../../nbs/mixed/30_engines.ipynb #d58367d9
@@ -130,7 +130,7 @@ def exact_estimates(
 
 # %% ../../nbs/mixed/30_engines.ipynb #ddabde40
 @dataclass(frozen=True, slots=True, eq=False)
-class Columns:
+class ModelColumns:
     "A table and formula as plain numbers."
 
     formula: Formula  # What was asked
@@ -143,10 +143,10 @@ class Columns:
     random: tuple  # Each random term: itself, what varies, (n, k) internal columns, (k, k) basis, (n,) codes
 
 # %% ../../nbs/mixed/30_engines.ipynb #a4894c56
-def make_columns(
+def model_columns(
     frame: pd.DataFrame,  # (n, columns) Scores, one a row; rows with gaps are left out
     formula: Formula,  # What to explain them by
-) -> Columns:  # As plain numbers
+) -> ModelColumns:  # As plain numbers
     """Turn a table and a formula into plain numbers.
 
     Raises: `Unidentified` where fixed columns make each other up or a group has a level for every row.
@@ -160,7 +160,7 @@ def make_columns(
     if not scale > 1e-13 * np.abs(score).max():
         raise ValueError("the score is constant, so there is nothing to explain; look at how it was made")
     parts = [_random_columns(known, term) for term in formula.random]
-    return Columns(formula, score / scale, scale, q, triangle, fixed.names, fixed.term_of, tuple(parts))
+    return ModelColumns(formula, score / scale, scale, q, triangle, fixed.names, fixed.term_of, tuple(parts))
 
 # %% ../../nbs/mixed/30_engines.ipynb #4ca391a8
 def _random_columns(
@@ -183,7 +183,7 @@ class EngineError(ValueError):
 
 # %% ../../nbs/mixed/30_engines.ipynb #e6364216
 def _least_squares(
-    columns: Columns,  # A table as plain numbers
+    columns: ModelColumns,  # A table as plain numbers
     reml: bool,  # Restricted likelihood, or the full one
 ) -> float:  # Criterion of the scaled scores with nothing random, in orthonormal columns
     "The criterion without random effects."
@@ -193,7 +193,7 @@ def _least_squares(
 
 # %% ../../nbs/mixed/30_engines.ipynb #f26e607e
 def _unweighted(
-    columns: Columns,  # A table as plain numbers
+    columns: ModelColumns,  # A table as plain numbers
     covariances: list[np.ndarray],  # (k, k) of each random term, internal columns, scaled scores
     variance: float,  # Residual variance, scaled scores
 ) -> np.ndarray:  # (p,) Variance of the least-squares coefficients if the fit is right
@@ -211,7 +211,7 @@ SLACK = 0.02  # Share by which a variance may leave its bounds, for optimisers t
 
 # %% ../../nbs/mixed/30_engines.ipynb #96e06c7c
 def check_fit(
-    columns: Columns,  # A table as plain numbers
+    columns: ModelColumns,  # A table as plain numbers
     criterion: float,  # Of the scaled scores, in orthonormal columns
     covariance: np.ndarray,  # (p, p) Of the orthonormal coefficients, scaled scores
     covariances: list[np.ndarray],  # (k, k) of each random term, internal columns, scaled scores
@@ -237,7 +237,7 @@ def check_fit(
 
 # %% ../../nbs/mixed/30_engines.ipynb #a6388a44
 def _distrust(
-    columns: Columns,  # A table as plain numbers
+    columns: ModelColumns,  # A table as plain numbers
     engine: str,  # Who fitted
     what: str,  # What cannot be
     got: float,  # What was reported
@@ -252,7 +252,7 @@ def _distrust(
 
 # %% ../../nbs/mixed/30_engines.ipynb #7149197e
 def _finish(
-    columns: Columns,  # A table as plain numbers
+    columns: ModelColumns,  # A table as plain numbers
     values: np.ndarray,  # (p,) Orthonormal coefficients, scaled scores
     covariance: np.ndarray,  # (p, p) Their covariance
     covariances: list[np.ndarray],  # (k, k) of each random term, internal columns
@@ -278,7 +278,7 @@ def _finish(
 
 # %% ../../nbs/mixed/30_engines.ipynb #e5c3ba38
 def _containment(
-    columns: Columns,  # A table as plain numbers, one grouping factor
+    columns: ModelColumns,  # A table as plain numbers, one grouping factor
 ) -> np.ndarray:  # (p,) Degrees of freedom
     """Degrees of freedom by the stratum that a column varies in.
 
@@ -294,7 +294,7 @@ def _containment(
 
 # %% ../../nbs/mixed/30_engines.ipynb #1470d8de
 def statsmodels_estimates(
-    columns: Columns,  # A table as plain numbers, one random term
+    columns: ModelColumns,  # A table as plain numbers, one random term
     reml: bool = True,  # Restricted likelihood, or the full one
 ) -> Estimates:  # What it hands on
     """Fit one random term with statsmodels' MixedLM, the optimiser named and the likelihood checked.
@@ -314,7 +314,7 @@ OPTIMISERS = ("lbfgs", "powell")  # Of statsmodels; its default can stop short a
 
 # %% ../../nbs/mixed/30_engines.ipynb #84ede7d3
 def _best_fit(
-    columns: Columns,  # A table as plain numbers, one random term
+    columns: ModelColumns,  # A table as plain numbers, one random term
     reml: bool,  # Restricted likelihood, or the full one
 ) -> tuple:  # statsmodels' result, the least-squares coefficients taken off before, and the columns' scale
     "The better of two optimisers."
@@ -341,7 +341,7 @@ def _best_fit(
 
 # %% ../../nbs/mixed/30_engines.ipynb #3f4bddd0
 def _weighted(
-    columns: Columns,  # A table as plain numbers, one random term
+    columns: ModelColumns,  # A table as plain numbers, one random term
     relative: np.ndarray,  # (k, k) Covariance of the random effects, in residual variances
 ) -> np.ndarray:  # (p, p) Covariance of the orthonormal coefficients, in residual variances
     "Covariance of generalised least squares with one grouping factor, by Woodbury's identity."
@@ -355,7 +355,7 @@ def _weighted(
 
 # %% ../../nbs/mixed/30_engines.ipynb #7cfb78c5
 def mixedlm_estimates(
-    columns: Columns,  # A table as plain numbers
+    columns: ModelColumns,  # A table as plain numbers
     reml: bool = True,  # Restricted likelihood, or the full one
 ) -> Estimates:  # What it hands on
     """Fit any random terms with the package mixedlm, and check what it says.
@@ -385,7 +385,7 @@ def mixedlm_estimates(
 
 # %% ../../nbs/mixed/30_engines.ipynb #347232e7
 def _as_frame(
-    columns: Columns,  # A table as plain numbers
+    columns: ModelColumns,  # A table as plain numbers
 ) -> tuple[str, pd.DataFrame, np.ndarray]:  # Formula, table, and what each fixed column was divided by
     "Plain numbers as a formula and a table with names of our own."
     original = columns.fixed @ columns.triangle
@@ -401,7 +401,7 @@ def _as_frame(
 
 # %% ../../nbs/mixed/30_engines.ipynb #bdbf1e3c
 def clustered_estimates(
-    columns: Columns,  # A table as plain numbers, without random terms
+    columns: ModelColumns,  # A table as plain numbers, without random terms
     clusters: np.ndarray | None,  # (n,) What belongs together, such as the item; None for independent rows
 ) -> Estimates:  # What it hands on
     """Least squares with cluster-robust errors, by statsmodels.
@@ -414,7 +414,7 @@ def clustered_estimates(
     if clusters is None:
         fit, count, said = model.fit(), len(columns.score) - p, "least squares"
     else:
-        codes = encode(pd.Series(clusters))[0]
+        codes = encode_column(pd.Series(clusters))[0]
         fit = model.fit(cov_type="cluster", cov_kwds={"groups": codes})
         count, said = int(codes.max()), f"least squares, errors clustered by {int(codes.max()) + 1} items"
     if not fit.mse_resid > 1e-20:

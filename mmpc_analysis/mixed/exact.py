@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from .compression import Compressed, combine, encode
+from .compression import Compressed, combine, encode_column
 from .formulas import Formula, Random, Unidentified, check_fixed, design, factor_levels
 
 # %% auto #0
@@ -76,7 +76,7 @@ def _block(
     columns = np.linalg.solve(basis.T, made.matrix.T).T
     if set(term.group) == set(data.unit):
         return Block(term, made.names, (), _scatter_cells(columns, data.seen), basis)
-    codes, rows = combine([encode(data.cells[n])[0] for n in term.group])
+    codes, rows = combine([encode_column(data.cells[n])[0] for n in term.group])
     own = np.zeros((len(codes), len(rows), columns.shape[1]))
     own[np.arange(len(codes)), codes] = columns
     levels = tuple(data.cells[list(term.group)].iloc[rows].itertuples(index=False, name=None))

@@ -14,21 +14,21 @@ import pandas as pd
 
 from mmpc_analysis.mixed.compression import (
     NotCompressible,
-    Prepared,
+    PreparedScores,
     check_levels,
-    choose,
     combine,
     compress,
-    encode,
+    encode_column,
     prepare,
+    select_scores,
 )
 from mmpc_analysis.mixed.engines import (
-    Columns,
     Estimates,
+    ModelColumns,
     clustered_estimates,
     exact_estimates,
-    make_columns,
     mixedlm_estimates,
+    model_columns,
     statsmodels_estimates,
     uncertainty,
 )
@@ -248,7 +248,7 @@ def fit_mixed(
     if dof not in DOF:
         raise ValueError(f"dof must be {' or '.join(DOF)}, got {dof!r}")
     spec = parse_formula(formula)
-    prepared = prepare(choose(scores, metric=metric, task=task), spec, missing)
+    prepared = prepare(select_scores(scores, metric=metric, task=task), spec, missing)
     if not prepared.frame.notna().all(axis=1).any():
         raise ValueError(
             f"no row has {spec.response!r} and all of {', '.join(spec.names)}; there is nothing to fit"
@@ -259,7 +259,7 @@ def fit_mixed(
 
 # %% ../../nbs/mixed/50_fit.ipynb #41530c8f
 def _run(
-    prepared: Prepared,  # Scores in the columns of a formula
+    prepared: PreparedScores,  # Scores in the columns of a formula
     engine: str,  # auto, or the name of an engine
     reml: bool,  # Restricted likelihood, or the full one
 ) -> tuple[Estimates, Solution | None]:  # The fit, and the exact minimum if there is one
@@ -274,7 +274,7 @@ def _run(
         except NotCompressible:
             if engine == "exact":
                 raise
-    columns = make_columns(prepared.frame, formula)
+    columns = model_columns(prepared.frame, formula)
     if engine == "statsmodels" or (engine == "auto" and _suits_statsmodels(columns)):
         if len(formula.random) != 1:
             raise ValueError(f"statsmodels fits one random term here, got {formula}; use engine='auto'")
@@ -283,14 +283,14 @@ def _run(
 
 # %% ../../nbs/mixed/50_fit.ipynb #d51ab916
 def _suits_statsmodels(
-    columns: Columns,  # A table as plain numbers
+    columns: ModelColumns,  # A table as plain numbers
 ) -> bool:  # Whether MixedLM is quick and sound here
     "One random term, and no group so large that a dense matrix of it hurts."
     return len(columns.random) == 1 and np.bincount(columns.random[0][4]).max() <= 1000
 
 # %% ../../nbs/mixed/50_fit.ipynb #15dfda1a
 def _least_squares_fit(
-    prepared: Prepared,  # Scores in the columns of a formula
+    prepared: PreparedScores,  # Scores in the columns of a formula
 ) -> Estimates:  # The fit
     "Least squares, clustered by item where there are items."
     formula = prepared.formula
@@ -298,13 +298,13 @@ def _least_squares_fit(
         raise ValueError(
             f"least squares has no random terms, got {formula}; take them out or use engine='auto'"
         )
-    columns = make_columns(prepared.frame, formula)
+    columns = model_columns(prepared.frame, formula)
     kept = prepared.frame.notna().all(axis=1).to_numpy()
     return clustered_estimates(columns, None if prepared.item is None else prepared.item[kept])
 
 # %% ../../nbs/mixed/50_fit.ipynb #98d44d8b
 def _result(
-    prepared: Prepared,  # Scores in the columns of a formula
+    prepared: PreparedScores,  # Scores in the columns of a formula
     estimates: Estimates,  # A fit
     solution: Solution | None,  # The exact minimum if there is one
     reml: bool,  # Restricted likelihood, or the full one
@@ -325,12 +325,12 @@ def _result(
 
 # %% ../../nbs/mixed/50_fit.ipynb #1a0c95d8
 def _count_levels(
-    prepared: Prepared,  # Scores in the columns of a formula
+    prepared: PreparedScores,  # Scores in the columns of a formula
 ) -> dict:  # Numbers of levels by grouping factor
     "Count the levels of each grouping factor, and items and models."
     frame, levels = prepared.frame, {}
     for term in prepared.formula.random:
-        levels[":".join(term.group)] = len(combine([encode(frame[n])[0] for n in term.group])[1])
+        levels[":".join(term.group)] = len(combine([encode_column(frame[n])[0] for n in term.group])[1])
     if prepared.item is not None:
         levels["item"] = len(np.unique(prepared.item))
     if prepared.model is not None:

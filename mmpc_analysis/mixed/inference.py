@@ -18,7 +18,7 @@ from .variances import bootstrap_intervals, profile_intervals
 from ..tables import EFFECTS, validate
 
 # %% auto #0
-__all__ = ['METHODS', 'SIGNS', 'contrasts', 'marginal_means', 'marginal_slopes', 'variance_intervals', 'intraclass',
+__all__ = ['METHODS', 'SIGNS', 'linear_contrasts', 'marginal_means', 'marginal_slopes', 'variance_intervals', 'intraclass',
            'random_effects', 'likelihood_ratio', 'residuals', 'diagnose', 'logit_scores']
 
 # %% ../../nbs/mixed/60_inference.ipynb #79544e7e
@@ -82,7 +82,7 @@ def _combinations(
     return pd.DataFrame([np.atleast_1d(k) for k in groups.indices], columns=list(by)), rows
 
 # %% ../../nbs/mixed/60_inference.ipynb #effee903
-def contrasts(
+def linear_contrasts(
     fit: Mixed,  # A fitted model
     rows: np.ndarray,  # (c, p) Linear combinations of the coefficients
     terms: list[str],  # (c,) What to call them
@@ -149,7 +149,7 @@ def marginal_means(
     names = (
         [" ".join(map(str, k)) or "mean" for k in keys.itertuples(index=False, name=None)] if by else ["mean"]
     )
-    return pd.concat([contrasts(fit, rows, names), keys], axis=1)
+    return pd.concat([linear_contrasts(fit, rows, names), keys], axis=1)
 
 # %% ../../nbs/mixed/60_inference.ipynb #460ddc5a
 def marginal_slopes(
@@ -164,7 +164,7 @@ def marginal_slopes(
     names = (
         [f"{of}: {' '.join(map(str, k))}" for k in keys.itertuples(index=False, name=None)] if by else [of]
     )
-    return pd.concat([contrasts(fit, high[1] - low[1], names), keys], axis=1)
+    return pd.concat([linear_contrasts(fit, high[1] - low[1], names), keys], axis=1)
 
 # %% ../../nbs/mixed/60_inference.ipynb #55f00a74
 METHODS = ("profile", "bootstrap")

@@ -17,14 +17,23 @@ import pandas as pd
 from .. import __version__, store, tables
 from ..catalogue.missing import hide
 from .features import ItemFeatures, completion_features, item_features
-from .fills import FILLS, NEED_KNOWN, Filled, Shown, blank, fill, shuffled
-from .ranking import METRICS, Ranked, hit_metrics, rank
+from mmpc_analysis.recommendation.fills import (
+    FILLS,
+    NEED_KNOWN,
+    FilledFeatures,
+    VisibleFeatures,
+    fill,
+    mask,
+    shuffled,
+)
+from .ranking import RANKING_METRICS, Ranked, hit_metrics, rank
 from .splits import Split, split_interactions
 from .training import RECOMMENDERS, SMALL, Training, fit
 
 # %% auto #0
-__all__ = ['BASELINES', 'BIG_STEPS', 'Grid', 'Cell', 'cells', 'Bench', 'filled', 'inputs', 'per_user', 'rank_cell', 'cell_keys',
-           'run_grid', 'make_bench', 'held_out', 'hidden_rows', 'models_of']
+__all__ = ['BASELINES', 'BIG_STEPS', 'Grid', 'Condition', 'conditions', 'Benchmark', 'fill_condition', 'training_inputs',
+           'per_user', 'rank_condition', 'condition_keys', 'run_grid', 'make_benchmark', 'held_out', 'hidden_rows',
+           'models_of']
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #d7de8fc9
 BASELINES = tuple(
@@ -45,7 +54,7 @@ class Grid:
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #f8378c7f
 @dataclass(frozen=True, slots=True, order=True)
-class Cell:
+class Condition:
     "One condition under which a recommender is trained."
 
     recommender: str  # Name in `RECOMMENDERS`
@@ -55,24 +64,24 @@ class Cell:
     seed: int  # Seed of the training
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #a4a0435c
-def cells(
+def conditions(
     grid: Grid,  # What is declared
     models: dict[str, tuple[str, ...]] | None = None,  # Modality to the models whose completions are there
-) -> list[Cell]:  # Each distinct condition once, sorted
+) -> list[Condition]:  # Each distinct condition once, sorted
     "The cells of a grid."
     _check_grid(grid, models or {})
     found = []
     for name in grid.recommenders:
         for seed in grid.seeds:
             if not RECOMMENDERS[name].uses_features:
-                found.append(Cell(name, "none", 0.0, "none", seed))
+                found.append(Condition(name, "none", 0.0, "none", seed))
                 continue
-            found.append(Cell(name, "none", 0.0, "oracle", seed))
+            found.append(Condition(name, "none", 0.0, "oracle", seed))
             for modality in grid.modalities:
-                found.append(Cell(name, modality, 1.0, "shuffled", seed))
+                found.append(Condition(name, modality, 1.0, "shuffled", seed))
                 fills = [*grid.fills, *(models or {}).get(modality, ())]
                 found += [
-                    Cell(name, modality, float(rate), f, seed)
+                    Condition(name, modality, float(rate), f, seed)
                     for rate in grid.rates
                     for f in fills
                     if rate < 1 or f not in NEED_KNOWN
@@ -81,8 +90,8 @@ def cells(
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #2b7a4d9d
 def _check_grid(
-    grid: Grid,  # As given to `cells`
-    models: dict[str, tuple[str, ...]],  # As given to `cells`
+    grid: Grid,  # As given to `conditions`
+    models: dict[str, tuple[str, ...]],  # As given to `conditions`
 ) -> None:
     "Refuse a grid that cannot be run."
     known = {
@@ -109,7 +118,7 @@ BIG_STEPS = replace(
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #3f4401e3
 @dataclass(frozen=True, slots=True, eq=False)
-class Bench:
+class Benchmark:
     "All that the cells of a grid share."
 
     split: Split  # Purchases of users, split in time
@@ -138,35 +147,39 @@ class Bench:
             if len(vectors) != n:
                 raise ValueError(f"completions of {model}, {modality} must have {n} rows, got {len(vectors)}")
         for name in self.metrics:
-            if name.split("@")[0] not in METRICS or not name.partition("@")[2].isdigit():
-                raise ValueError(f"metrics must be one of {', '.join(METRICS)} with a cut, got {name!r}")
+            if name.split("@")[0] not in RANKING_METRICS or not name.partition("@")[2].isdigit():
+                raise ValueError(
+                    f"metrics must be one of {', '.join(RANKING_METRICS)} with a cut, got {name!r}"
+                )
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #0e1e80b6
 def _shown(
-    bench: Bench,  # What the cells share
-    cell: Cell,  # The condition
+    bench: Benchmark,  # What the cells share
+    cell: Condition,  # The condition
     there: np.ndarray,  # (I,) Whether an item ever had the modality
-) -> Shown:  # What the filler may see, of these items only
+) -> VisibleFeatures:  # What the filler may see, of these items only
     "The features with the hidden rows taken out."
-    own = blank(getattr(bench.features, cell.modality), bench.hidden[cell.modality, cell.rate])
+    own = mask(getattr(bench.features, cell.modality), bench.hidden[cell.modality, cell.rate])
     other = next(getattr(bench.features, m) for m in tables.MODALITIES if m != cell.modality)
     users, items = bench.split.train[there[bench.split.train[:, 1]]].T
     bought = np.stack([users, (np.cumsum(there) - 1)[items]], axis=1)
-    return Shown(bench.split.items[there], own[there], other[there], bench.categories[there], bought)
+    return VisibleFeatures(
+        bench.split.items[there], own[there], other[there], bench.categories[there], bought
+    )
 
 
-def filled(
-    bench: Bench,  # What the cells share
-    cell: Cell,  # The condition
+def fill_condition(
+    bench: Benchmark,  # What the cells share
+    cell: Condition,  # The condition
 ) -> (
-    Filled | None
+    FilledFeatures | None
 ):  # Vectors of the hidden modality and what became of the hidden ones; None where nothing is hidden
     "The hidden modality of a cell after it was filled."
     if cell.modality == "none":
         return None
     ids, truth = bench.split.items, getattr(bench.features, cell.modality)
     if cell.fill == "shuffled":
-        return Filled(shuffled(ids, truth), 0, 0, np.zeros(len(ids), bool))
+        return FilledFeatures(shuffled(ids, truth), 0, 0, np.zeros(len(ids), bool))
     there, vectors = ~np.isnan(truth).any(axis=1), bench.completions.get((cell.fill, cell.modality))
     shown = _shown(bench, cell, there)
     if vectors is None:
@@ -178,9 +191,9 @@ def filled(
     return replace(found, values=values, dropped=dropped)
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #94cb4651
-def inputs(
-    bench: Bench,  # What the cells share
-    cell: Cell,  # The condition
+def training_inputs(
+    bench: Benchmark,  # What the cells share
+    cell: Condition,  # The condition
 ) -> tuple[
     Split, dict[str, np.ndarray] | None, np.ndarray
 ]:  # Split, features by modality, (I,) items dropped
@@ -189,7 +202,7 @@ def inputs(
     if not RECOMMENDERS[cell.recommender].uses_features:
         return split, None, dropped
     features = {m: np.nan_to_num(getattr(bench.features, m)) for m in tables.MODALITIES}
-    if (found := filled(bench, cell)) is not None:
+    if (found := fill_condition(bench, cell)) is not None:
         features[cell.modality], dropped = np.nan_to_num(found.values), found.dropped
     if dropped.any():
         split = replace(split, train=_keep(split.train, dropped), valid=_keep(split.valid, dropped))
@@ -243,12 +256,12 @@ def per_user(
     return pd.concat(rows, ignore_index=True)
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #a55e50b2
-def rank_cell(
-    bench: Bench,  # What the cells share
-    cell: Cell,  # The condition
+def rank_condition(
+    bench: Benchmark,  # What the cells share
+    cell: Condition,  # The condition
 ) -> pd.DataFrame:  # (rows, 9) As declared in `tables.RANKINGS`
     "Train a recommender under one condition and score the list of every user."
-    split, features, dropped = inputs(bench, cell)
+    split, features, dropped = training_inputs(bench, cell)
     if (
         dropped.any() and not np.isin(split.valid[:, 0], split.train[:, 0]).any()
     ):  # Nothing left to learn from
@@ -265,7 +278,7 @@ def rank_cell(
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #3e50527a
 def _expected(
-    bench: Bench,  # What the cells share
+    bench: Benchmark,  # What the cells share
 ) -> pd.DataFrame:  # user_id, category and metric
     "The rows that a cell has when nothing is dropped."
     split = bench.split
@@ -277,11 +290,11 @@ def _expected(
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #fddf9d91
 def _digest(
-    bench: Bench,  # What the cells share
-    cell: Cell,  # The condition
+    bench: Benchmark,  # What the cells share
+    cell: Condition,  # The condition
 ) -> str:  # 64 hexadecimal characters
     "The hash of the numbers that a cell is trained and judged on."
-    split, features, dropped = inputs(bench, cell)
+    split, features, dropped = training_inputs(bench, cell)
     found = hashlib.sha256(dropped.tobytes())
     for array in (split.train, split.valid, split.test, *(features or {}).values()):
         found.update(f"{array.dtype} {array.shape}".encode())
@@ -291,10 +304,10 @@ def _digest(
     return found.hexdigest()
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #39085edb
-def cell_keys(
-    bench: Bench,  # What the cells share
-    chosen: list[Cell],  # Conditions
-) -> dict[str, Cell]:  # Key of 32 hexadecimal characters to its cell
+def condition_keys(
+    bench: Benchmark,  # What the cells share
+    chosen: list[Condition],  # Conditions
+) -> dict[str, Condition]:  # Key of 32 hexadecimal characters to its cell
     "The hash of everything that the rows of each cell depend on."
     import torch
 
@@ -311,10 +324,10 @@ def cell_keys(
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #2f28c759
 def _run_one(
-    bench: Bench,  # What the cells share
+    bench: Benchmark,  # What the cells share
     out: str,  # Folder of the table
     key: str,  # The cell's key
-    cell: Cell,  # The condition
+    cell: Condition,  # The condition
 ) -> None:
     "Run one cell on one thread and write its rows."
     import torch
@@ -322,14 +335,14 @@ def _run_one(
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        store.write_shard(rank_cell(bench, cell), tables.RANKINGS, out, key)
+        store.write_shard(rank_condition(bench, cell), tables.RANKINGS, out, key)
     finally:
         torch.set_num_threads(before)
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #22f87767
 def run_grid(
-    bench: Bench,  # What the cells share
-    chosen: list[Cell],  # Cells to run, as `cells` lists them
+    bench: Benchmark,  # What the cells share
+    chosen: list[Condition],  # Cells to run, as `conditions` lists them
     out: str,  # Folder of the rankings table; cells that lie there are not run again
     workers: int = 1,  # Cells trained at the same time, each on one thread; 0 for one per processor
     progress: bool = True,  # Whether to show a bar with rate and time left
@@ -338,17 +351,17 @@ def run_grid(
     from joblib import Parallel, delayed
     from tqdm.auto import tqdm
 
-    keys, there = cell_keys(bench, chosen), store.shards(out)
+    keys, there = condition_keys(bench, chosen), store.shard_names(out)
     left = {key: cell for key, cell in keys.items() if key not in there}
     work = (delayed(_run_one)(bench, out, key, cell) for key, cell in left.items())
     parallel = Parallel(n_jobs=workers or -1, return_as="generator_unordered")
     for _ in tqdm(parallel(work), "recommend", len(left), unit="cell", disable=not progress):
         pass
-    store.forget(out, keys)
+    store.remove_shards(out, keys)
     return store.read_shards(out, tables.RANKINGS)
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #16ba9747
-def make_bench(
+def make_benchmark(
     items: pd.DataFrame,  # (I, columns) Items, each with title or picture
     interactions: pd.DataFrame,  # (m, columns) Purchases; those of other items are left out
     completions: pd.DataFrame,  # (k, columns) Completions of the items
@@ -359,7 +372,7 @@ def make_bench(
     seed: int = 0,  # Seed of the hiding
     how: str = "leave_last_two",  # Split of the purchases, as in `split_interactions`
     **more: object,  # Further fields of Bench: training, settings, fallback
-) -> Bench:  # What the cells share
+) -> Benchmark:  # What the cells share
     "Everything that a grid needs, from the tables of a run."
     rows = items.sort_values("item_id")
     bought = interactions[interactions["item_id"].isin(rows["item_id"])]
@@ -379,11 +392,11 @@ def make_bench(
     }
     vectors = completion_features(completions, features.items, run, folder=kept)
     categories = rows["category"].to_numpy(dtype=object)
-    return Bench(split, categories, features, hidden, vectors, metrics=grid.metrics, **more)
+    return Benchmark(split, categories, features, hidden, vectors, metrics=grid.metrics, **more)
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #3bf7277f
 def held_out(
-    bench: Bench,  # What the cells share
+    bench: Benchmark,  # What the cells share
 ) -> pd.DataFrame:  # (m, 2) user_id and item_id
     "The purchases that judge, as `recovery.links` wants them."
     users, items = bench.split.test.T
@@ -391,7 +404,7 @@ def held_out(
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #d59abed4
 def hidden_rows(
-    bench: Bench,  # What the cells share
+    bench: Benchmark,  # What the cells share
 ) -> pd.DataFrame:  # (h, 3) item_id, modality and rate
     "What is hidden at each rate, as `recovery.links` wants it."
     parts = [
@@ -402,7 +415,7 @@ def hidden_rows(
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #adde64e6
 def models_of(
-    bench: Bench,  # What the cells share
-) -> dict[str, tuple[str, ...]]:  # Modality to its models, for `cells`
+    bench: Benchmark,  # What the cells share
+) -> dict[str, tuple[str, ...]]:  # Modality to its models, for `conditions`
     "Whose completions a bench has."
     return {m: tuple(sorted(name for name, of in bench.completions if of == m)) for m in tables.MODALITIES}

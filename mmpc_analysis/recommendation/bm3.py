@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['BM3Settings', 'disagreement', 'BM3', 'flowed', 'mapped']
+__all__ = ['BM3Settings', 'disagreement', 'BM3', 'bm3_vectors', 'mapped']
 
 # %% ../../nbs/recommendation/25_bm3.ipynb #3bbc1d1b
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class BM3(Recommender):
 
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:  # (users, d) and (items, d)
         "The online views of all users and items."
-        return tuple(mapped(self, "predictor", rows) for rows in flowed(self))
+        return tuple(mapped(self, "predictor", rows) for rows in bm3_vectors(self))
 
     def kept(
         self,
@@ -123,7 +123,7 @@ class BM3(Recommender):
         return (torch.rand(like.shape, generator=self.generator) >= self.settings.dropout).to(like.device)
 
 # %% ../../nbs/recommendation/25_bm3.ipynb #d36e1bc3
-def flowed(
+def bm3_vectors(
     model: BM3,  # Its tables and its graph are used
 ) -> tuple[torch.Tensor, torch.Tensor]:  # (users, d) and (items, d)
     "Users and items after the flow along purchases, items with their own row once more."
@@ -155,7 +155,7 @@ def _losses(
     "The loss of a batch by its parts."
     import torch
 
-    s, (h_users, h_items) = model.settings, flowed(model)
+    s, (h_users, h_items) = model.settings, bm3_vectors(model)
     of_u, u = touched(users, len(h_users))
     of_i, i = touched(positives, len(h_items))
 

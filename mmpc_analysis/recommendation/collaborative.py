@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 # %% auto #0
-__all__ = ['PASSED', 'MODALITIES', 'xavier_uniform', 'xavier_normal', 'linear_uniform', 'Arrays', 'Recommender', 'touched',
+__all__ = ['PASSED', 'FEATURE_ORDER', 'xavier_uniform', 'xavier_normal', 'linear_uniform', 'Arrays', 'Recommender', 'touched',
            'feature_tensors', 'Popularity', 'popularity', 'co_purchases', 'ItemKNNSettings', 'ItemKNN', 'item_knn',
            'bpr_loss', 'squared_length', 'BPRSettings', 'BPR', 'LightGCNSettings', 'LightGCN', 'VBPRSettings',
            'guarded_bpr_loss', 'batch_length', 'VBPR']
@@ -169,7 +169,7 @@ def touched(
     return codes.unique(return_inverse=True)
 
 # %% ../../nbs/recommendation/20_collaborative.ipynb #f9f77bad
-MODALITIES = ("text", "image")  # In the order in which models see them
+FEATURE_ORDER = ("text", "image")  # In the order in which models see them
 
 
 def feature_tensors(
@@ -182,10 +182,10 @@ def feature_tensors(
     """
     import torch
 
-    if not features or not set(features) <= set(MODALITIES):
+    if not features or not set(features) <= set(FEATURE_ORDER):
         raise ValueError(f"features has {sorted(features or [])}; give an array for text, image or both")
     found = {}
-    for name in MODALITIES:
+    for name in FEATURE_ORDER:
         if name not in features:
             continue
         rows = np.asarray(features[name], dtype=np.float32)

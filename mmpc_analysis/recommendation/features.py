@@ -23,10 +23,10 @@ from ..store import hash_key, list_files, write_bytes
 from ..tables import MODALITIES, TASKS, USABLE
 
 if TYPE_CHECKING:
-    from mmpc_analysis.metrics.picture_encoders import PictureEncoder
+    from mmpc_analysis.metrics.picture_encoders import ImageEncoder
 
 # %% auto #0
-__all__ = ['stored', 'keep', 'encode_once', 'text_features', 'load_vit', 'picture_encoder', 'encode_width', 'picture_features',
+__all__ = ['stored', 'keep', 'encode_once', 'text_features', 'load_vit', 'vision_encoder', 'encode_width', 'image_features',
            'ItemFeatures', 'item_features', 'completion_features']
 
 # %% ../../nbs/recommendation/45_features.ipynb #89fddd2f
@@ -165,16 +165,16 @@ def _content(
     image: str | None,  # Path inside it
 ) -> str | None:  # Key of the picture, None where it cannot be opened
     "The key of a picture's file."
-    from mmpc_analysis.catalogue.pictures import PictureError, read_picture
+    from mmpc_analysis.catalogue.pictures import ImageError, read_image
 
     try:
-        return _picture_hash(read_picture(root, image)[0]) if isinstance(image, str) and image else None
-    except PictureError:
+        return _picture_hash(read_image(root, image)[0]) if isinstance(image, str) and image else None
+    except ImageError:
         return None
 
 # %% ../../nbs/recommendation/45_features.ipynb #29843aa5
 def _picture_vectors(
-    encoder: PictureEncoder,  # A loaded encoder
+    encoder: ImageEncoder,  # A loaded encoder
     root: str,  # Folder of the pictures
     images: list[str],  # (n,) Paths inside it
     contents: list[str],  # (n,) Their keys
@@ -182,15 +182,15 @@ def _picture_vectors(
     places: list[int],  # (k,) Which to encode
 ) -> np.ndarray:  # (k, w) float32, NaN where the pixels cannot be decoded
     "Pictures through an encoder; what was scored in the same process is not encoded again."
-    from mmpc_analysis.catalogue.pictures import PictureError, decode_picture, read_picture, square
+    from mmpc_analysis.catalogue.pictures import ImageError, decode_image, read_image, square
     from mmpc_analysis.metrics.picture_encoders import pooled_features
 
     able, pictures = [], []
     for row, place in enumerate(places):
         try:
-            data = read_picture(root, images[place])[0]
-            picture = square(decode_picture(data, images[place]), encoder.size)
-        except PictureError:
+            data = read_image(root, images[place])[0]
+            picture = square(decode_image(data, images[place]), encoder.size)
+        except ImageError:
             continue
         if _picture_hash(data) != contents[place]:
             raise ValueError(f"{images[place]!r} changed while it was read; run again")
@@ -219,7 +219,7 @@ def _class_token(
 def load_vit(
     source: str,  # Local folder or hub id of a ViT
     revision: str | None = None,  # Commit of a hub id
-) -> PictureEncoder:  # Ready for `picture_encoders.encode`
+) -> ImageEncoder:  # Ready for `picture_encoders.encode`
     """A vision transformer whose class token is the vector.
 
     Source: Dosovitskiy et al. (2021), arXiv:2010.11929.
@@ -227,7 +227,7 @@ def load_vit(
     """
     from mmpc_analysis.completion.checkpoints import hide_broken_torchvision, pinned, quiet
     from mmpc_analysis.completion.models import weights_fingerprint
-    from mmpc_analysis.metrics.picture_encoders import PictureEncoder, _encoder_key, _processor_side
+    from mmpc_analysis.metrics.picture_encoders import ImageEncoder, encoder_key, processor_side
     from mmpc_analysis.metrics.text_encoders import EncoderMissing
 
     where = pinned(source, revision)
@@ -245,25 +245,25 @@ def load_vit(
     if report["missing_keys"]:
         raise EncoderMissing(f"{source} lacks the weights {', '.join(sorted(report['missing_keys'])[:3])}")
     weights = weights_fingerprint(source) if os.path.isdir(source) else f"{source}@{revision}"
-    side, run = _processor_side(processor), partial(_class_token, network.eval(), processor)
-    return PictureEncoder(f"vit@{(revision or weights)[:8]}", side, _encoder_key(weights, side), run)
+    side, run = processor_side(processor), partial(_class_token, network.eval(), processor)
+    return ImageEncoder(f"vit@{(revision or weights)[:8]}", side, encoder_key(weights, side), run)
 
 # %% ../../nbs/recommendation/45_features.ipynb #b1b471cf
-def picture_encoder(
+def vision_encoder(
     name: str,  # effnet, a folder, or a hub name@commit of CLIP, DINOv2 or ViT
-) -> PictureEncoder:  # Ready for `picture_encoders.encode`
+) -> ImageEncoder:  # Ready for `picture_encoders.encode`
     "The picture encoder of a name."
     from mmpc_analysis.metrics.picture_encoders import load_effnet, load_encoder
-    from mmpc_analysis.metrics.text_encoders import _checkpoint_json, split_revision
+    from mmpc_analysis.metrics.text_encoders import checkpoint_json, split_revision
 
     if name == "effnet":
         return load_effnet()
-    kind = _checkpoint_json(name, "config.json").get("model_type")
+    kind = checkpoint_json(name, "config.json").get("model_type")
     return (load_vit if kind == "vit" else load_encoder)(*split_revision(name))
 
 # %% ../../nbs/recommendation/45_features.ipynb #343d6c11
 def encode_width(
-    encoder: PictureEncoder,  # A loaded encoder
+    encoder: ImageEncoder,  # A loaded encoder
 ) -> int:  # Width of its pooled vectors
     "How wide a picture encoder's vectors are, from a grey picture."
     from mmpc_analysis.metrics.picture_encoders import pooled_features
@@ -272,14 +272,14 @@ def encode_width(
     return pooled_features(encoder, grey).shape[1]
 
 # %% ../../nbs/recommendation/45_features.ipynb #3bd6f325
-def picture_features(
+def image_features(
     root: str,  # Folder of the pictures
     images: Sequence[str | None],  # (n,) Paths inside it, None where missing
-    encoder: str = "effnet",  # Picture encoder, as in `picture_encoder`
+    encoder: str = "effnet",  # Picture encoder, as in `vision_encoder`
     folder: str | None = None,  # Where vectors are kept, None to keep none
 ) -> np.ndarray:  # (n, w) float32 of length 1, NaN where there is no picture that opens
     "What a picture encoder sees in each picture."
-    loaded = picture_encoder(encoder)
+    loaded = vision_encoder(encoder)
     contents, width = [_content(root, image) for image in images], encode_width(loaded)
     where = f"{str(folder).rstrip('/')}/image-{loaded.key}" if folder else None
     run = partial(_picture_vectors, loaded, root, list(images), contents, width)
@@ -313,7 +313,7 @@ def item_features(
     items: pd.DataFrame,  # (I, columns) Items in any order, with item_id, title and image
     root: str,  # Folder of the catalogue's pictures
     text: str = "minilm",  # Sentence encoder, as in `text_features`
-    image: str = "effnet",  # Picture encoder, as in `picture_features`
+    image: str = "effnet",  # Picture encoder, as in `image_features`
     folder: str | None = None,  # Where vectors are kept, None to keep none
 ) -> ItemFeatures:  # Rows by item id
     """Encode the titles and pictures of items.
@@ -326,7 +326,7 @@ def item_features(
     return ItemFeatures(
         rows["item_id"].to_numpy(dtype=object),
         text_features(texts, text, folder),
-        picture_features(root, images, image, folder),
+        image_features(root, images, image, folder),
     )
 
 # %% ../../nbs/recommendation/45_features.ipynb #6b10b645
@@ -335,7 +335,7 @@ def completion_features(
     items: np.ndarray,  # (I,) Ids, in the order of the rows wanted
     run: str,  # Folder of the run, in which drawn pictures lie
     text: str = "minilm",  # Sentence encoder, as in `text_features`
-    image: str = "effnet",  # Picture encoder, as in `picture_features`
+    image: str = "effnet",  # Picture encoder, as in `image_features`
     folder: str | None = None,  # Where vectors are kept, None to keep none
 ) -> dict[tuple[str, str], np.ndarray]:  # Model and modality to (I, w) vectors, NaN where there is none
     """The vectors of what each model wrote or had drawn, blind answers left out.
@@ -346,7 +346,7 @@ def completion_features(
     _check_once(asked)
     encoders = {
         "text": partial(text_features, encoder=text),
-        "image": partial(picture_features, run, encoder=image),
+        "image": partial(image_features, run, encoder=image),
     }
     found = {}
     for (task, model), mine in asked.groupby(["task", "model"], sort=True):

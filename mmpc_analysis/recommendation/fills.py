@@ -13,16 +13,23 @@ from functools import partial
 
 import numpy as np
 
-from .neighbours import _candidates, _cosines, _kinds, _order, _unit_rows
+from mmpc_analysis.recommendation.neighbours import (
+    near_pairs,
+    nearest_of_pairs,
+    pair_cosines,
+    same_directions,
+    unit_rows,
+)
 from ..store import hash_key, hash_unit
 
 # %% auto #0
-__all__ = ['NEIGHBOURS', 'HOPS', 'FILLS', 'NEED_KNOWN', 'Shown', 'blank', 'zeros', 'random', 'category_mean', 'neighbours',
-           'neigh_mean', 'multi_hop', 'Filled', 'fill', 'shuffled']
+__all__ = ['NEIGHBOURS', 'HOPS', 'FILLS', 'NEED_KNOWN', 'VisibleFeatures', 'mask', 'zeros', 'random', 'category_mean',
+           'nearest_other_modality', 'co_purchase_mean', 'co_purchase_propagation', 'FilledFeatures', 'fill',
+           'shuffled']
 
 # %% ../../nbs/recommendation/50_fills.ipynb #3c9c3f3a
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
+class VisibleFeatures:
     """What a filler may see.
 
     Raises: `ValueError` for parts that are not of the same items, ids that repeat and numbers that are infinite.
@@ -45,7 +52,7 @@ class Shown:
 
 # %% ../../nbs/recommendation/50_fills.ipynb #42546657
 def _check_shown(
-    shown: Shown,  # What is checked
+    shown: VisibleFeatures,  # What is checked
 ) -> None:
     "Raise a `ValueError` where parts do not fit."
     n = len(shown.items)
@@ -72,7 +79,7 @@ def _check_shown(
         )
 
 # %% ../../nbs/recommendation/50_fills.ipynb #4cd4191c
-def blank(
+def mask(
     vectors: np.ndarray,  # (I, w) True vectors
     hidden: np.ndarray,  # (I,) Whether an item's row is hidden
 ) -> np.ndarray:  # (I, w) A copy with NaN in the hidden rows
@@ -86,14 +93,14 @@ def blank(
 
 # %% ../../nbs/recommendation/50_fills.ipynb #71a77c63
 def zeros(
-    shown: Shown,  # What may be seen
+    shown: VisibleFeatures,  # What may be seen
 ) -> np.ndarray:  # (I, w) Zeros
     "A fill that says nothing: zeros."
     return np.zeros(shown.own.shape, np.float32)
 
 # %% ../../nbs/recommendation/50_fills.ipynb #1680c14a
 def random(
-    shown: Shown,  # What may be seen
+    shown: VisibleFeatures,  # What may be seen
     seed: int = 0,  # Which draws
 ) -> (
     np.ndarray
@@ -112,7 +119,7 @@ def random(
 
 # %% ../../nbs/recommendation/50_fills.ipynb #77b39e59
 def category_mean(
-    shown: Shown,  # What may be seen
+    shown: VisibleFeatures,  # What may be seen
 ) -> np.ndarray:  # (I, w) Mean of the known items of the category; NaN where nothing is known
     "The mean of the known items of the same category, of all where it has none."
     from scipy import sparse
@@ -130,7 +137,7 @@ def category_mean(
 
 # %% ../../nbs/recommendation/50_fills.ipynb #3c8d14bd
 def _known_of_category(
-    shown: Shown,  # What may be seen
+    shown: VisibleFeatures,  # What may be seen
 ) -> tuple[np.ndarray, np.ndarray]:  # (I,) code of each item's category; known items of each
     "How many items of each category are known."
     names, code = np.unique(np.asarray(_needs(shown, "categories"), dtype=str), return_inverse=True)
@@ -138,7 +145,7 @@ def _known_of_category(
 
 # %% ../../nbs/recommendation/50_fills.ipynb #570990c2
 def _needs(
-    shown: Shown,  # What may be seen
+    shown: VisibleFeatures,  # What may be seen
     part: str,  # Name of a part
 ) -> np.ndarray:  # That part
     "A part without which a filler cannot work."
@@ -152,24 +159,24 @@ NEIGHBOURS = 10  # Items that lend their vectors
 _BLOCK = 256  # Missing items compared at a time
 
 
-def neighbours(
-    shown: Shown,  # What may be seen
+def nearest_other_modality(
+    shown: VisibleFeatures,  # What may be seen
 ) -> np.ndarray:  # (I, w) Weighted means in the missing rows; NaN for an item that resembles no known one
     "The mean of the known items that are nearest in the other modality."
     other = np.asarray(_needs(shown, "other"))
     lenders, asking = np.flatnonzero(shown.known), np.flatnonzero(~shown.known)
-    _, members = _kinds(other[lenders], NEIGHBOURS)
+    _, members = same_directions(other[lenders], NEIGHBOURS)
     codes = np.where(members >= 0, lenders[members], -1)  # Known items by the direction of their row
     parts = np.split(codes[:, 0], range(_BLOCK, len(codes), _BLOCK)) if len(codes) else []
-    units = [_unit_rows(other[part]).astype(np.float32) for part in parts]
+    units = [unit_rows(other[part]).astype(np.float32) for part in parts]
     units = np.concatenate(units) if units else np.zeros((0, other.shape[1]), np.float32)
     found = np.full(shown.own.shape, np.nan, np.float32)
     for at in np.split(asking, range(_BLOCK, len(asking), _BLOCK)) if len(units) else []:
-        at = at[_unit_rows(other[at]).any(axis=1)]
+        at = at[unit_rows(other[at]).any(axis=1)]
         near = _nearest(units, other, at, codes)
         row, place = np.nonzero(near >= 0)
         weights = np.zeros(near.shape)
-        weights[row, place] = np.maximum(_cosines(other, at[row], near[row, place]), 0)
+        weights[row, place] = np.maximum(pair_cosines(other, at[row], near[row, place]), 0)
         lent = np.where((near >= 0)[..., None], shown.own[near], 0)  # Where fewer are known than lend
         found[at] = _weighted(lent.astype(np.float64), weights)
     return found
@@ -184,11 +191,11 @@ def _nearest(
     "Candidates in 32 bits, decided in 64."
     import torch
 
-    mine = torch.from_numpy(_unit_rows(other[at]).astype(np.float32))
+    mine = torch.from_numpy(unit_rows(other[at]).astype(np.float32))
     margin = 2 * (other.shape[1] + 4) * 2.0**-24
-    rows, near = _candidates(mine @ torch.from_numpy(units).T, NEIGHBOURS, margin)
-    cosines = _cosines(other, at[rows], codes[near, 0])
-    return _order(at, rows, codes[near], cosines, NEIGHBOURS + 1)
+    rows, near = near_pairs(mine @ torch.from_numpy(units).T, NEIGHBOURS, margin)
+    cosines = pair_cosines(other, at[rows], codes[near, 0])
+    return nearest_of_pairs(at, rows, codes[near], cosines, NEIGHBOURS + 1)
 
 # %% ../../nbs/recommendation/50_fills.ipynb #4a25f243
 def _weighted(
@@ -201,7 +208,7 @@ def _weighted(
 
 # %% ../../nbs/recommendation/50_fills.ipynb #a3d28cd4
 def _shared_buyers(
-    shown: Shown,  # What may be seen
+    shown: VisibleFeatures,  # What may be seen
 ):  # (I, I) sparse counts, zero on the diagonal
     "How many users bought both of two items."
     from scipy import sparse
@@ -216,8 +223,8 @@ def _shared_buyers(
     return counts
 
 # %% ../../nbs/recommendation/50_fills.ipynb #5b77da2c
-def neigh_mean(
-    shown: Shown,  # What may be seen
+def co_purchase_mean(
+    shown: VisibleFeatures,  # What may be seen
 ) -> (
     np.ndarray
 ):  # (I, w) Weighted means in the missing rows; NaN for an item that shares no buyer with a known one
@@ -237,8 +244,8 @@ HOPS = 20  # Steps that vectors flow
 _COLUMNS = 256  # Numbers of each vector that flow at a time
 
 
-def multi_hop(
-    shown: Shown,  # What may be seen
+def co_purchase_propagation(
+    shown: VisibleFeatures,  # What may be seen
 ) -> np.ndarray:  # (I, w) Diffused vectors in the missing rows; NaN for an item that no known one reaches
     """Vectors that flow along shared buyers, with the known ones held fast.
 
@@ -266,8 +273,8 @@ def multi_hop(
 
 # %% ../../nbs/recommendation/50_fills.ipynb #6453ba8c
 _FILLERS: dict[str, Callable] = {
-    "zeros": zeros, "random": random, "category_mean": category_mean, "neighbours": neighbours,
-    "neigh_mean": neigh_mean, "multi_hop": multi_hop, "drop": zeros,
+    "zeros": zeros, "random": random, "category_mean": category_mean, "neighbours": nearest_other_modality,
+    "neigh_mean": co_purchase_mean, "multi_hop": co_purchase_propagation, "drop": zeros,
 }  # fmt: skip
 FILLS = (
     *_FILLERS,
@@ -285,7 +292,7 @@ NEED_KNOWN = (
 
 # %% ../../nbs/recommendation/50_fills.ipynb #21952018
 @dataclass(frozen=True, slots=True, eq=False)
-class Filled:
+class FilledFeatures:
     "A modality without gaps, and what became of them."
 
     values: np.ndarray  # (I, w) float32, no NaN
@@ -298,8 +305,8 @@ class Filled:
 
 # %% ../../nbs/recommendation/50_fills.ipynb #80e5651e
 def _in_order(
-    shown: Shown,  # Items in any order
-) -> tuple[Shown, np.ndarray]:  # The same by rising id; (I,) the row of each item in it
+    shown: VisibleFeatures,  # Items in any order
+) -> tuple[VisibleFeatures, np.ndarray]:  # The same by rising id; (I,) the row of each item in it
     "Bring items into the one order in which everything is computed."
     order = np.argsort(np.asarray(shown.items, dtype=str), kind="stable")
     row = np.argsort(order)
@@ -314,13 +321,13 @@ def _in_order(
 
 # %% ../../nbs/recommendation/50_fills.ipynb #0989e61b
 def fill(
-    shown: Shown,  # What may be seen
+    shown: VisibleFeatures,  # What may be seen
     policy: str,  # One of FILLS but oracle and shuffled
     completions: np.ndarray
     | None = None,  # (I, w) Vectors of a model's completions, NaN where it failed; for completion
     fallback: str = "zeros",  # Policy for rows that the first one cannot fill: zeros or random
     seed: int = 0,  # Which draws, for random
-) -> Filled:  # The modality without gaps
+) -> FilledFeatures:  # The modality without gaps
     """Fill the missing rows of a modality.
 
     Raises: `ValueError` for an unknown policy or fallback, and for completions of another shape.
@@ -341,11 +348,11 @@ def fill(
     if policy == "category_mean":
         code, counts = _known_of_category(shown)
         elsewhere = int((missing & ~unable & (counts[code] == 0)).sum())
-    return Filled(values, int(missing.sum()), int(unable.sum()), dropped, elsewhere)
+    return FilledFeatures(values, int(missing.sum()), int(unable.sum()), dropped, elsewhere)
 
 # %% ../../nbs/recommendation/50_fills.ipynb #897c6a87
 def _check_fill(
-    shown: Shown,  # As given to `fill`
+    shown: VisibleFeatures,  # As given to `fill`
     policy: str,  # As given to `fill`
     completions: np.ndarray | None,  # As given to `fill`
     fallback: str,  # As given to `fill`

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['FREEDOMSettings', 'FREEDOM', 'frozen', 'weighed', 'thinned', 'flowed', 'feature_vectors']
+__all__ = ['FREEDOMSettings', 'FREEDOM', 'frozen', 'weighed', 'thinned', 'freedom_vectors', 'feature_vectors']
 
 # %% ../../nbs/recommendation/30_freedom.ipynb #c23d1a53
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class FREEDOM(Recommender):
 
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:  # (users, d) and (items, d)
         "What flowed along all purchases."
-        return flowed(self, self.graphs["purchases"])
+        return freedom_vectors(self, self.graphs["purchases"])
 
 # %% ../../nbs/recommendation/30_freedom.ipynb #c980de49
 def _first_numbers(
@@ -158,7 +158,7 @@ def thinned(
     return weighed(model.pairs[kept], model.shape).to(model.users.device)
 
 # %% ../../nbs/recommendation/30_freedom.ipynb #180b0a27
-def flowed(
+def freedom_vectors(
     model: FREEDOM,  # Holds the tables and the graph of items
     purchases: Graph,  # The whole graph, or the thinned one
 ) -> tuple[torch.Tensor, torch.Tensor]:  # (users, d) and (items, d)
@@ -197,7 +197,7 @@ def _losses(
     "The loss of a batch by its parts."
     import torch
 
-    of_users, of_items = flowed(model, model.graphs["kept"])
+    of_users, of_items = freedom_vectors(model, model.graphs["kept"])
     u, items = of_users.index_select(0, users), torch.cat([positives, negatives])
     found = {"bpr_id": of_items.index_select(0, items)}
     found |= {f"bpr_{name}": feature_vectors(model, name, items) for name in model.modalities}

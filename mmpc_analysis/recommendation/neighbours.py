@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['ROWS', 'WEIGHTS', 'nearest_items', 'item_graph', 'neighbours_key', 'cached_neighbours']
+__all__ = ['ROWS', 'MODALITY_WEIGHTS', 'unit_rows', 'same_directions', 'near_pairs', 'pair_cosines', 'nearest_of_pairs',
+           'nearest_items', 'item_graph', 'neighbours_key', 'cached_neighbours']
 
 # %% ../../nbs/recommendation/15_neighbours.ipynb #0deea7d8
 ROWS = 1024  # Rows held in 64 bits at a time
 
 
-def _unit_rows(
+def unit_rows(
     rows: np.ndarray,  # (rows, width) Finite, or NaN as a whole
 ) -> np.ndarray:  # (rows, width) float64 of length 1; zeros where a row is zero or NaN
     "Rows of length 1, each by itself."
@@ -38,7 +39,7 @@ def _unit_rows(
     return rows / np.where(length > 0, length, 1) + 0.0  # Makes -0 equal to 0
 
 # %% ../../nbs/recommendation/15_neighbours.ipynb #8d41f6e2
-def _kinds(
+def same_directions(
     features: np.ndarray,  # (I, width)
     k: int,  # How many members of a kind can matter
 ) -> tuple[np.ndarray, np.ndarray]:  # (I,) kind of each item, -1 without; (K, m) first members, -1
@@ -52,7 +53,7 @@ def _kinds(
             raise ValueError("features must be not infinite; a row without features is zeros or NaN")
         unknown = np.isnan(rows)
         torn += (unknown.any(axis=1) & ~unknown.all(axis=1)).sum()
-        for at, row in enumerate(_unit_rows(rows), start):
+        for at, row in enumerate(unit_rows(rows), start):
             if row.any():
                 kind[at] = seen.setdefault(hashlib.blake2b(row, digest_size=16).digest(), len(seen))
     if torn:
@@ -87,7 +88,7 @@ def _largest(
     return values, torch.cat([columns, rest], 1).gather(1, at)
 
 # %% ../../nbs/recommendation/15_neighbours.ipynb #1882417a
-def _candidates(
+def near_pairs(
     table: torch.Tensor,  # (rows, K) Cosines in 32 bits
     k: int,  # Neighbours wanted
     margin: float,  # How far rounding may pull two cosines apart
@@ -104,7 +105,7 @@ def _candidates(
     return torch.cat([rows, among[others]]).numpy(), torch.cat([columns[rows, at], kinds]).numpy()
 
 # %% ../../nbs/recommendation/15_neighbours.ipynb #c3f90b57
-def _cosines(
+def pair_cosines(
     features: np.ndarray,  # (I, width)
     own: np.ndarray,  # (pairs,) Code of the item whose neighbours are sought
     other: np.ndarray,  # (pairs,) Code of an item that may be one
@@ -115,12 +116,12 @@ def _cosines(
         at, product = order[start : start + ROWS], 1.0
         for codes in (own[at], other[at]):
             distinct, which = np.unique(codes, return_inverse=True)
-            product = product * _unit_rows(features[distinct])[which]
+            product = product * unit_rows(features[distinct])[which]
         found[at] = product.sum(axis=1)
     return found
 
 # %% ../../nbs/recommendation/15_neighbours.ipynb #9414d4a1
-def _order(
+def nearest_of_pairs(
     own: np.ndarray,  # (rows,) Code of each row's item
     rows: np.ndarray,  # (pairs,) Row of each candidate
     codes: np.ndarray,  # (pairs, members) Items that each candidate stands for, -1 for none
@@ -152,22 +153,22 @@ def nearest_items(
     if k < 1 or block < 1:
         raise ValueError(f"k and block must be at least 1, got {k} and {block}")
     features = np.asarray(features)
-    kind, members = _kinds(features, k)
+    kind, members = same_directions(features, k)
     first, known = members[:, 0], np.flatnonzero(kind >= 0)
     units = torch.empty((len(first), *features.shape[1:]), dtype=torch.float32)
     for at in range(0, len(first), ROWS):
-        units[at : at + ROWS] = torch.from_numpy(_unit_rows(features[first[at : at + ROWS]]))
+        units[at : at + ROWS] = torch.from_numpy(unit_rows(features[first[at : at + ROWS]]))
     found = np.full((len(kind), k), -1)
     found[:, 0] = np.arange(len(kind))
     for at in (known[start : start + block] for start in range(0, len(known), block)):
         margin = 2 * (units.shape[1] + 4) * 2.0**-24
-        rows, near = _candidates(units[kind[at]] @ units.T, k, margin)
-        cosines = _cosines(features, first[kind[at]][rows], first[near])
-        found[at, 1:] = _order(at, rows, members[near], cosines, k)
+        rows, near = near_pairs(units[kind[at]] @ units.T, k, margin)
+        cosines = pair_cosines(features, first[kind[at]][rows], first[near])
+        found[at, 1:] = nearest_of_pairs(at, rows, members[near], cosines, k)
     return found
 
 # %% ../../nbs/recommendation/15_neighbours.ipynb #096e5411
-WEIGHTS = {"text": 0.9, "image": 0.1}  # FREEDOM's share of each modality
+MODALITY_WEIGHTS = {"text": 0.9, "image": 0.1}  # FREEDOM's share of each modality
 
 # %% ../../nbs/recommendation/15_neighbours.ipynb #a06fbdee
 def _modality_edges(
@@ -182,7 +183,9 @@ def _modality_edges(
 def item_graph(
     features: Mapping[str, np.ndarray],  # Modality -> (I, width), rows in the order of the items' codes
     k: int = 10,  # Neighbours of an item in each modality, itself included
-    weights: Mapping[str, float] = WEIGHTS,  # Share of each modality; those given are brought to a sum of 1
+    weights: Mapping[
+        str, float
+    ] = MODALITY_WEIGHTS,  # Share of each modality; those given are brought to a sum of 1
     dtype: torch.dtype | None = None,  # Precision; None for float32
     folder: str | os.PathLike | None = None,  # Where neighbours are kept between runs; None for nowhere
     block: int = 256,  # Rows compared at a time

@@ -14,12 +14,12 @@ import numpy as np
 from .splits import Split
 
 # %% auto #0
-__all__ = ['CUTS', 'METRICS', 'TILE', 'hit_metrics', 'best_of', 'block_shape', 'Lists', 'lists_of', 'top_items', 'Ranked',
-           'judged', 'rank', 'coverage', 'novelty']
+__all__ = ['CUTS', 'RANKING_METRICS', 'TILE', 'hit_metrics', 'best_of', 'block_shape', 'Lists', 'lists_of', 'top_items', 'Ranked',
+           'scored_users', 'rank', 'coverage', 'novelty']
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #af6406a4
 CUTS = (5, 10, 20, 50)
-METRICS = ("recall", "ndcg", "mrr", "hit_rate", "precision", "map")
+RANKING_METRICS = ("recall", "ndcg", "mrr", "hit_rate", "precision", "map")
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #87cfb770
 def hit_metrics(
@@ -44,7 +44,7 @@ def hit_metrics(
     first[row[nth == 1]] = place[nth == 1] + 1
     m = np.where(held_out > 0, held_out, np.nan)
     ideal = np.concatenate([[np.nan], np.cumsum(gain)])
-    result = {f"{metric}@{k}": np.zeros(n) for metric in METRICS for k in cuts}
+    result = {f"{metric}@{k}": np.zeros(n) for metric in RANKING_METRICS for k in cuts}
     for k in cuts:
         at, short = place < k, np.minimum(held_out, k)
         found, gained, precise = (
@@ -289,7 +289,7 @@ class Ranked:
         return {name: float(values.mean()) for name, values in self.metrics.items()}
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #307f7bda
-def judged(
+def scored_users(
     split: Split,  # Purchases
     part: str,  # valid or test
 ) -> tuple[np.ndarray, dict[str, int]]:  # (n,) Codes of the users, ascending; how many are not, by reason
@@ -325,7 +325,7 @@ def rank(
         raise ValueError(
             f"part must be valid or test and mask name parts of a split, got {part!r} and {mask}"
         )
-    users, left_out = judged(split, part)
+    users, left_out = scored_users(split, part)
     n, k = len(split.users), max(cuts)
     pairs = [getattr(split, name) for name in dict.fromkeys(mask) if name != part]
     masked = lists_of(np.concatenate([split.train[:0], *pairs]), users, n)

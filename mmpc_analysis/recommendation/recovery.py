@@ -17,13 +17,13 @@ from .fills import FILLS
 from ..scores.averages import check_draws, item_rng
 
 # %% auto #0
-__all__ = ['ORACLE', 'paired', 'fieller', 'recover', 'not_filled', 'item_gains', 'link', 'links']
+__all__ = ['ORACLE', 'users_by_condition', 'fieller', 'recover', 'not_filled', 'item_gains', 'link', 'links']
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #befe183c
 _CONDITION = ["modality", "rate", "fill"]
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #8947f480
-def paired(
+def users_by_condition(
     rankings: pd.DataFrame,  # (n, 9) Rankings of one recommender, category and metric
 ) -> pd.DataFrame:  # (users, conditions) Means over seeds; columns are modality, rate and fill
     """Every user under every condition.
@@ -193,7 +193,7 @@ def recover(
     rankings, rows = tables.validate(rankings, tables.RANKINGS), []
     _check_floor(rankings, floor)
     for (recommender, category, metric), part in rankings.groupby(["recommender", "category", "metric"]):
-        wide = paired(part)
+        wide = users_by_condition(part)
         drawn = _drawn(wide, draws, item_rng(seed, "recover", category))
         of = {"recommender": recommender, "category": category, "metric": metric}
         rows += [of | row for row in _of_one(wide, drawn, floor, level)]
@@ -237,12 +237,12 @@ def not_filled(
     chosen: list,  # The cells
 ) -> list[dict]:  # fill, modality, rate, missing and fallback, one for each fill that could not fill all
     "How many hidden items took the fallback, because a completion failed or a fill had nothing to go on."
-    from mmpc_analysis.recommendation.benchmark import filled
+    from mmpc_analysis.recommendation.benchmark import fill_condition
 
     fills = {(c.modality, c.rate, c.fill): c for c in chosen if c.modality != "none"}
     rows = []
     for (modality, rate, fill), cell in sorted(fills.items()):
-        found = filled(bench, cell)
+        found = fill_condition(bench, cell)
         told = {"fill": fill, "modality": modality, "rate": rate}
         rows.append(told | {"missing": found.missing, "fallback": found.fallback})
     return [row for row in rows if row["fallback"]]

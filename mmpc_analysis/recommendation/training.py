@@ -33,7 +33,7 @@ from mmpc_analysis.recommendation.collaborative import (
 )
 from .freedom import FREEDOM, FREEDOMSettings
 from .mmgcn import MMGCN, MMGCNSettings
-from .ranking import METRICS, rank
+from .ranking import RANKING_METRICS, rank
 from .splits import Split
 from ..store import hash_key, write_bytes
 
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['RECOMMENDERS', 'SMALL', 'RecommenderCard', 'Unbought', 'unbought', 'draw_unbought', 'epoch_batches', 'train_epoch',
-           'Training', 'score_vectors', 'validation', 'Run', 'start', 'advance', 'training_key', 'save_run', 'load_run',
-           'Fitted', 'made', 'fit']
+__all__ = ['RECOMMENDERS', 'SMALL', 'RecommenderCard', 'NegativeTable', 'negative_table', 'draw_negatives', 'epoch_batches',
+           'train_epoch', 'Training', 'score_vectors', 'validation', 'TrainingState', 'start', 'advance',
+           'training_key', 'save_run', 'load_run', 'Fitted', 'build_recommender', 'fit']
 
 # %% ../../nbs/recommendation/40_training.ipynb #58556347
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ RECOMMENDERS = {
 
 # %% ../../nbs/recommendation/40_training.ipynb #9b3a9c83
 @dataclass(frozen=True, slots=True, eq=False)
-class Unbought:
+class NegativeTable:
     "What every user did not buy, ready to draw from."
 
     seen: np.ndarray  # (S,) Codes of the items that occur in train, sorted
@@ -90,9 +90,9 @@ class Unbought:
     count: np.ndarray  # (users,) Unbought items among those seen
 
 # %% ../../nbs/recommendation/40_training.ipynb #abaeb559
-def unbought(
+def negative_table(
     split: Split,  # Purchases; train is used
-) -> Unbought:  # For all users
+) -> NegativeTable:  # For all users
     "Prepare to draw what users did not buy."
     keys = np.sort(split.train[:, 0] * len(split.items) + split.train[:, 1])
     user, item = np.divmod(keys, max(len(split.items), 1))
@@ -100,11 +100,11 @@ def unbought(
     bought = np.bincount(user, minlength=len(split.users))
     first = np.cumsum(bought) - bought
     before = np.searchsorted(seen, item) - (np.arange(len(keys)) - first[user])
-    return Unbought(seen, first, user * (len(seen) + 1) + before, len(seen) - bought)
+    return NegativeTable(seen, first, user * (len(seen) + 1) + before, len(seen) - bought)
 
 # %% ../../nbs/recommendation/40_training.ipynb #11f653ad
-def draw_unbought(
-    table: Unbought,  # From `unbought`
+def draw_negatives(
+    table: NegativeTable,  # From `negative_table`
     users: np.ndarray,  # (n,) Codes of users that have something unbought
     rng: np.random.Generator,  # Source of chance
 ) -> np.ndarray:  # (n,) Code of an item for each, uniform over what the user did not buy
@@ -117,7 +117,7 @@ def draw_unbought(
 # %% ../../nbs/recommendation/40_training.ipynb #43842f03
 def epoch_batches(
     split: Split,  # Purchases; train is used
-    table: Unbought | None,  # What to draw from, None for a model that needs no negatives
+    table: NegativeTable | None,  # What to draw from, None for a model that needs no negatives
     size: int,  # Rows of a batch; the last may have fewer
     seed: int,  # Seed of the training
     epoch: int,  # Number of the epoch
@@ -129,7 +129,7 @@ def epoch_batches(
     rng = np.random.default_rng([seed, epoch])
     rows = split.train if table is None else split.train[table.count[split.train[:, 0]] > 0]
     rows = rows[rng.permutation(len(rows))]
-    columns = [rows[:, 0], rows[:, 1]] + ([] if table is None else [draw_unbought(table, rows[:, 0], rng)])
+    columns = [rows[:, 0], rows[:, 1]] + ([] if table is None else [draw_negatives(table, rows[:, 0], rng)])
     parts = [torch.tensor(column).to(device).split(size) for column in columns]
     yield from ([*batch, None][:3] for batch in zip(*parts, strict=True))
 
@@ -200,7 +200,7 @@ def validation(
 
 # %% ../../nbs/recommendation/40_training.ipynb #c50d5afb
 @dataclass(slots=True, eq=False)
-class Run:
+class TrainingState:
     "A training between two epochs."
 
     model: Recommender  # As after the last epoch
@@ -222,19 +222,19 @@ class Run:
 def start(
     model: Recommender,  # New
     training: Training,  # Learning rate and device
-) -> Run:  # Before the first epoch
+) -> TrainingState:  # Before the first epoch
     "A training that has not begun."
     from torch.optim import Adam
 
     model.to(training.device)
     adam = Adam(model.parameters(), lr=training.learning_rate, fused=True)
-    return Run(model, adam, {}, [])
+    return TrainingState(model, adam, {}, [])
 
 # %% ../../nbs/recommendation/40_training.ipynb #aec7aeab
 def advance(
-    run: Run,  # Changed in place
+    run: TrainingState,  # Changed in place
     split: Split,  # Purchases
-    table: Unbought | None,  # What to draw negatives from
+    table: NegativeTable | None,  # What to draw negatives from
     training: Training,  # Settings of the training
     seed: int,  # Seed of the training
 ) -> None:
@@ -270,7 +270,7 @@ def training_key(
 
 # %% ../../nbs/recommendation/40_training.ipynb #02b533bb
 def save_run(
-    run: Run,  # Not changed
+    run: TrainingState,  # Not changed
     path: str,  # Of the safetensors file
     key: str,  # From `training_key`
 ) -> None:
@@ -288,7 +288,7 @@ def save_run(
 
 # %% ../../nbs/recommendation/40_training.ipynb #12ea0601
 def load_run(
-    run: Run,  # New; changed in place
+    run: TrainingState,  # New; changed in place
     path: str,  # Of the safetensors file
     key: str,  # From `training_key`
 ) -> None:
@@ -339,7 +339,7 @@ class Fitted:
     model: Any  # With the arrays of that epoch
 
 # %% ../../nbs/recommendation/40_training.ipynb #35f4eb78
-def made(
+def build_recommender(
     name: str,  # A name of RECOMMENDERS
     split: Split,  # Purchases
     features: dict[str, np.ndarray] | None,  # Modality -> (items, width); ignored by those that read none
@@ -379,12 +379,12 @@ def fit(
     """
     from tqdm import tqdm
 
-    model = made(name, split, features, settings, seed)
+    model = build_recommender(name, split, features, settings, seed)
     if not isinstance(model, Recommender):
         return Fitted(name, model, pd.DataFrame(), 0, model)
     _check_split(split)
     _check_training(training)
-    run, table = start(model, training), unbought(split) if model.negatives else None
+    run, table = start(model, training), negative_table(split) if model.negatives else None
     path = checkpoint and str(Path(checkpoint) / "training.safetensors")
     key = path and training_key(name, split, features, model.settings, training, seed)
     if path and Path(path).exists():
@@ -417,9 +417,9 @@ def _check_training(
 ) -> None:
     "Raise a `ValueError` for settings that make no training."
     metric, _, cut = asked.select.partition("@")
-    if metric not in METRICS or not cut.isdecimal() or int(cut) < 1:
+    if metric not in RANKING_METRICS or not cut.isdecimal() or int(cut) < 1:
         raise ValueError(
-            f"select must be one of {', '.join(METRICS)} and a cut, as recall@20, got {asked.select!r}"
+            f"select must be one of {', '.join(RANKING_METRICS)} and a cut, as recall@20, got {asked.select!r}"
         )
     whole = asked.batch_size, asked.epochs, asked.evaluate_every, asked.patience + 1
     if min(whole) < 1 or not asked.learning_rate > 0:

@@ -11,7 +11,7 @@ from ..metrics.cards import headline_metrics
 from .components import needed
 from .html import Safe, escaped, joined, markup
 from .leaderboard import best_sentence
-from .run import RunTables, proper
+from .run import Run, shown_completions
 from .size import scale_sentence
 from .wording import in_words
 from ..tables import TASK_TITLES, tasks_of
@@ -27,10 +27,10 @@ _ASKED = {
 
 # %% ../../nbs/report/85_answer.ipynb #e8f02fa9
 def what_was_run(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # Two sentences
     "What was asked, of whom and about what."
-    done = proper(run)
+    done = shown_completions(run)
     counts = done.groupby("task")["item_id"].nunique()
     asked = [words.format(n=f"{counts[task]:,}") for task, words in _ASKED.items() if task in counts]
     models, categories = done["model"].nunique(), done["category"].nunique()
@@ -49,7 +49,7 @@ _STANDINS = (
 
 # %% ../../nbs/report/85_answer.ipynb #9d14e60a
 def notices(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> list[str]:  # Sentences, none for real models and real data
     "What keeps the numbers of this run from being evidence."
     names = {str(m) for m in run.tables["completions"]["model"]} | {str(run.manifest.get("generator", ""))}
@@ -60,7 +60,7 @@ def notices(
 
 # %% ../../nbs/report/85_answer.ipynb #032677a9
 def in_short(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # A heading and a list per task
     "The findings in sentences."
     averages, pieces = needed(run, "averages"), []

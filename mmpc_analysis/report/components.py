@@ -18,13 +18,13 @@ from .. import tables
 from ..metrics.cards import headline_metrics
 from . import figures
 from .html import Safe, escaped, joined, markup
-from .run import RunTables
+from .run import Run
 from .wording import number
 from ..tables import TASK_TITLES, tasks_of
 
 # %% auto #0
 __all__ = ['model_cell', 'estimate_cell', 'share', 'count', 'with_numbers', 'Absent', 'Section', 'needed', 'laid_out',
-           'by_metric', 'told', 'by_task']
+           'by_metric', 'paragraph', 'by_task', 'task_rows']
 
 # %% ../../nbs/report/40_components.ipynb #621bc4d5
 def model_cell(
@@ -86,7 +86,7 @@ class Section:
 
     anchor: str  # Identifier in the page: lower-case letters, digits and hyphens
     title: str  # Heading
-    body: Callable[[RunTables], Safe]  # From a run to the content; raises Absent where an input is lacking
+    body: Callable[[Run], Safe]  # From a run to the content; raises Absent where an input is lacking
     link: str = ""  # Short name in the navigation, the title where empty
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ class Section:
 
 # %% ../../nbs/report/40_components.ipynb #53973bc8
 def needed(
-    run: RunTables,  # The run
+    run: Run,  # The run
     name: str,  # Name of a declared table
 ) -> pd.DataFrame:  # Its rows, at least one
     "A table without which a section has nothing to say."
@@ -116,7 +116,7 @@ _LINK = '<li><a href="#{anchor}">{link}</a></li>'
 
 # %% ../../nbs/report/40_components.ipynb #6aaa0434
 def laid_out(
-    run: RunTables,  # The run
+    run: Run,  # The run
     sections: tuple[Section, ...],  # Sections in reading order
 ) -> tuple[Safe, Safe]:  # Links of the navigation, and the sections themselves
     """Make every section of a run, or say why it is left out.
@@ -137,8 +137,8 @@ def laid_out(
 
 # %% ../../nbs/report/40_components.ipynb #b708f0d8
 def by_metric(
-    run: RunTables,  # The run
-    make: Callable[[RunTables, str, str], Safe],  # From run, task and metric to a piece
+    run: Run,  # The run
+    make: Callable[[Run, str, str], Safe],  # From run, task and metric to a piece
 ) -> Safe:  # A heading per task, and a piece per headline metric
     "The same piece for each task and headline metric."
     averages, pieces = needed(run, "averages"), []
@@ -148,7 +148,7 @@ def by_metric(
     return joined(pieces)
 
 # %% ../../nbs/report/40_components.ipynb #b7e652e9
-def told(
+def paragraph(
     said: list[str],  # Sentences, not escaped
 ) -> Safe:  # A paragraph
     "Sentences as a paragraph."
@@ -156,9 +156,9 @@ def told(
 
 # %% ../../nbs/report/40_components.ipynb #640d618c
 def by_task(
-    run: RunTables,  # The run
+    run: Run,  # The run
     name: str,  # Name of the analysis table that the section cannot do without
-    make: Callable[[RunTables, str, str], Safe],  # From run, task and metric to a piece
+    make: Callable[[Run, str, str], Safe],  # From run, task and metric to a piece
 ) -> Safe:  # A heading and a piece per task
     "The same piece for each task, on its coarsest headline metric."
     found, pieces = needed(run, name), []
@@ -169,8 +169,8 @@ def by_task(
     return joined(pieces)
 
 # %% ../../nbs/report/40_components.ipynb #fd7bea81
-def _rows(
-    run: RunTables,  # The run
+def task_rows(
+    run: Run,  # The run
     name: str,  # Name of an analysis table
     task: str,  # image_to_text or text_to_image
     metric: str = "",  # Metric, empty for all

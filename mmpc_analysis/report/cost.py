@@ -16,10 +16,10 @@ import pandas as pd
 from ..analysis.comparison import direction
 from ..analysis.decision import decision_sentence
 from . import figures
-from .components import _rows, by_task, share, told, with_numbers
+from .components import by_task, paragraph, share, task_rows, with_numbers
 from .html import Safe, figure_html, joined, table_html
-from .run import RunTables
-from .wording import _many, _one, in_words, number, readable
+from .run import Run
+from .wording import display_name, in_words, many, number, rows_where
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -115,13 +115,13 @@ def cost_words(
     decisions: pd.DataFrame,  # Decisions of the same
 ) -> list[str]:  # Sentences
     "Who is beaten in quality and cost, what is good enough, and what cost means."
-    rows, here = _one(frontier, category="all").sort_values("cost"), _one(decisions)
+    rows, here = rows_where(frontier, category="all").sort_values("cost"), rows_where(decisions)
     if rows.empty:
         return ["No cost is known for these models."]
     said = [_frontier_words(rows)]
     said += [decision_sentence(row) for _, row in here[here["category"] == "all"].iterrows()]
     each = here[here["category"] != "all"]
-    done = f"established in {_many(each['established'].sum())} of {in_words(len(each))}"
+    done = f"established in {many(each['established'].sum())} of {in_words(len(each))}"
     return [*said, *[f"By category a cheapest model is {done}."] * (len(each) > 0), _unit_words(rows)]
 
 # %% ../../nbs/report/72_cost.ipynb #530ff3ed
@@ -140,9 +140,9 @@ def _decision_numbers(
 ) -> Safe:  # A table
     "What is good enough in each category; risk and cost only of a model that is."
     if rows.empty:
-        return told(["Nothing could be decided between these models."])
+        return paragraph(["Nothing could be decided between these models."])
     rows = rows.sort_values("category", key=lambda names: names.ne("all"), kind="stable")
-    cells = {"Products": [readable(c) for c in rows["category"]], "Scored best": rows["best"].tolist()}
+    cells = {"Products": [display_name(c) for c in rows["category"]], "Scored best": rows["best"].tolist()}
     cells["Cheapest good enough"] = rows["chosen"].where(rows["established"], "undecided").tolist()
     cells |= {
         "Lead, lower bound": [number(v) for v in rows["low"]],
@@ -158,20 +158,20 @@ def _decision_numbers(
 
 # %% ../../nbs/report/72_cost.ipynb #b216f8fb
 def cost_piece(
-    run: RunTables,  # The run
+    run: Run,  # The run
     task: str,  # image_to_text or text_to_image
     metric: str,  # Metric
 ) -> Safe:  # A figure, sentences and numbers
     "What quality costs."
-    rows, decisions = _rows(run, "frontier", task, metric), _rows(run, "decisions", task, metric)
+    rows, decisions = task_rows(run, "frontier", task, metric), task_rows(run, "decisions", task, metric)
     words = "Mean score against the cost of 1,000 completions, models that are beaten in both hollow."
     figure = figure_html(frontier_figure(rows, task, metric, figures.colour_of), f"frontier-{task}", words)
-    said = told(cost_words(rows, decisions))
+    said = paragraph(cost_words(rows, decisions))
     return with_numbers(joined([figure, said]), _decision_numbers(decisions))
 
 # %% ../../nbs/report/72_cost.ipynb #e5eb1331
 def cost(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # A piece per task
     "Quality and cost."
     return by_task(run, "frontier", cost_piece)

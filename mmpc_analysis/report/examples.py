@@ -15,10 +15,10 @@ from .. import store, tables
 from ..metrics.cards import headline_metrics, lower_is_better
 from . import figures
 from .components import needed
-from .html import Safe, aligned_html, joined, markup, picture_html
+from .html import Safe, aligned_html, image_html, joined, markup
 from .leaderboard import ranked
-from .run import RunTables, proper
-from .wording import number, readable
+from .run import Run, shown_completions
+from .wording import display_name, number
 from ..tables import TASK_TITLES, tasks_of
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ __all__ = ['answers_of', 'pick_examples', 'example_card', 'examples_of_task', 'e
 
 # %% ../../nbs/report/54_examples.ipynb #06cd0b02
 def answers_of(
-    run: RunTables,  # The run
+    run: Run,  # The run
     task: str,  # image_to_text or text_to_image
     metric: str,  # Metric that ranks
     model: str,  # Whose answers
 ) -> pd.DataFrame:  # item_id, category, value, text, image, title, image_true; best first
     "The usable answers of one model beside the truth, in order of merit."
-    scores, done, items = run.tables["scores"], proper(run), run.tables["items"]
+    scores, done, items = run.tables["scores"], shown_completions(run), run.tables["items"]
     rows = figures.rows_of(scores, task=task, metric=metric, model=model)
     rows = rows.loc[rows["outcome"].isin(tables.USABLE), ["item_id", "category", "value"]].dropna()
     done = done.loc[(done["task"] == task) & (done["model"] == model), ["item_id", "text", "image"]]
@@ -47,7 +47,7 @@ def answers_of(
 
 # %% ../../nbs/report/54_examples.ipynb #934d4c2c
 def pick_examples(
-    run: RunTables,  # The run
+    run: Run,  # The run
     task: str,  # image_to_text or text_to_image
     metric: str,  # Metric that ranks
     model: str,  # Whose answers
@@ -65,27 +65,27 @@ def _picture(
     image: str | None,  # Path inside it
 ) -> PIL.Image.Image | None:  # RGB, None where it cannot be opened
     "A picture, or None where it is missing or not allowed."
-    from mmpc_analysis.catalogue.pictures import PictureError, open_picture
+    from mmpc_analysis.catalogue.pictures import ImageError, open_image
 
     if not isinstance(image, str):
         return None
     try:
-        return open_picture(root, image)
-    except PictureError:
+        return open_image(root, image)
+    except ImageError:
         return None
 
 # %% ../../nbs/report/54_examples.ipynb #3cca1cb1
 def _pictures(
-    run: RunTables,  # The run
+    run: Run,  # The run
     row: pd.Series,  # A row of answers_of
     task: str,  # image_to_text or text_to_image
 ) -> Safe:  # One or two figures
     "The true picture, and beside it the drawn one where the task was to describe it."
     true = _picture(run.root, row["image_true"])
-    pieces = [picture_html(true, f"Real picture: {row['title']}", "Real picture")]
+    pieces = [image_html(true, f"Real picture: {row['title']}", "Real picture")]
     if task == "text_to_image":
         made = _picture(run.folder, row["image"])
-        pieces.append(picture_html(made, f"Generated picture for: {row['title']}", "Generated picture"))
+        pieces.append(image_html(made, f"Generated picture for: {row['title']}", "Generated picture"))
     return joined(pieces)
 
 # %% ../../nbs/report/54_examples.ipynb #11ee96cd
@@ -107,14 +107,14 @@ _CARD = (
 
 
 def example_card(
-    run: RunTables,  # The run
+    run: Run,  # The run
     row: pd.Series,  # A row of answers_of
     task: str,  # image_to_text or text_to_image
     metric: str,  # Metric that ranked it
 ) -> Safe:  # A card
     "One answer beside the truth."
     return markup(
-        _CARD, category=readable(row["category"]), metric=readable(metric), value=number(row["value"]),
+        _CARD, category=display_name(row["category"]), metric=display_name(metric), value=number(row["value"]),
         pictures=_pictures(run, row, task), words=_words(row, task),
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ _CARDS = '<h3>{task}: the {kind} of {model}, by {metric}</h3><div class="cards">
 
 # %% ../../nbs/report/54_examples.ipynb #2522656d
 def examples_of_task(
-    run: RunTables,  # The run
+    run: Run,  # The run
     task: str,  # image_to_text or text_to_image
     count: int = 4,  # Examples of each kind
 ) -> Safe:  # Best and worst cards, empty where no model has a score
@@ -138,13 +138,13 @@ def examples_of_task(
     for model in rows["model"].head(1):
         for kind, part in pick_examples(run, task, metric, model, count).items():
             cards = [example_card(run, row, task, metric) for _, row in part.iterrows()]
-            said = {"task": TASK_TITLES[task], "kind": kind, "model": model, "metric": readable(metric)}
+            said = {"task": TASK_TITLES[task], "kind": kind, "model": model, "metric": display_name(metric)}
             pieces.append(markup(_CARDS, cards=joined(cards or [Safe("<p>None.</p>")]), **said))
     return joined(pieces)
 
 # %% ../../nbs/report/54_examples.ipynb #c371ec64
 def examples(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # Cards
     "Best and worst answers beside the truth."
     needed(run, "scores")

@@ -15,20 +15,29 @@ import pandas as pd
 from ..metrics.cards import headline_metrics, lower_is_better
 from . import figures, level_contrasts
 from mmpc_analysis.report.components import (
-    _rows,
     by_task,
     count,
     estimate_cell,
     model_cell,
     needed,
+    paragraph,
     share,
-    told,
+    task_rows,
     with_numbers,
 )
-from .figures import PALETTE, _layout, _question, colour_of, rows_of
+from .figures import PALETTE, base_layout, colour_of, question_title, rows_of
 from .html import Safe, figure_html, joined, markup, table_html
-from .run import RunTables
-from .wording import _figure, _many, _one, _plural, label, number, readable, span
+from .run import Run
+from mmpc_analysis.report.wording import (
+    display_name,
+    figure_text,
+    label,
+    many,
+    number,
+    plural,
+    rows_where,
+    span,
+)
 from ..tables import TASK_TITLES, tasks_of
 
 if TYPE_CHECKING:
@@ -53,9 +62,9 @@ def _equal_words(
     "How many pairs are equal, and how many are neither."
     alike = rows["verdict"].eq("equivalent")
     count, left = int(alike.sum()), int((~apart & ~alike).sum())
-    margin = f"within {_figure(rows['margin'].max())} (two one-sided tests, Holm)"
-    said = [f"{_plural(count, 'pair').capitalize()} {_be(count)} shown to be equal {margin}."]
-    open_ones = f"{_plural(left, 'pair').capitalize()} {_be(left)} neither told apart nor shown to be equal"
+    margin = f"within {figure_text(rows['margin'].max())} (two one-sided tests, Holm)"
+    said = [f"{plural(count, 'pair').capitalize()} {_be(count)} shown to be equal {margin}."]
+    open_ones = f"{plural(left, 'pair').capitalize()} {_be(left)} neither told apart nor shown to be equal"
     return said + [f"{open_ones}: a difference that was not found is no equality."] * (left > 0)
 
 # %% ../../nbs/report/50_leaderboard.ipynb #e476c7f8
@@ -63,16 +72,16 @@ def comparison_words(
     comparisons: pd.DataFrame,  # Comparisons of one task and metric
 ) -> list[str]:  # Sentences
     "How many pairs are told apart, how many are equal, and how many are neither."
-    rows = _one(comparisons, category="all")
+    rows = rows_where(comparisons, category="all")
     tested = rows[rows["low_joint"].notna()]
     apart, lacking = (tested["low_joint"] > 0) | (tested["high_joint"] < 0), len(rows) - len(tested)
     most = f": most clearly {_widest(tested[apart])}" if apart.any() else ""
     joint = "by intervals that hold for all pairs together (max-T)"
     said = [
-        f"Of {_plural(len(rows), 'pair')} of models, {_many(apart.sum())} {_be(apart.sum())} told apart {joint}{most}."
+        f"Of {plural(len(rows), 'pair')} of models, {many(apart.sum())} {_be(apart.sum())} told apart {joint}{most}."
     ]
     said += _equal_words(tested, apart) if tested["margin"].notna().any() else []
-    none = f"{_plural(lacking, 'pair').capitalize()} allow{'s' if lacking == 1 else ''} no test"
+    none = f"{plural(lacking, 'pair').capitalize()} allow{'s' if lacking == 1 else ''} no test"
     return said + [f"{none}, because the two differ on too few products."] * (lacking > 0)
 
 # %% ../../nbs/report/50_leaderboard.ipynb #2178c5b0
@@ -84,7 +93,7 @@ def _widest(
     who, at = [row["model"], row["other"]], [row["estimate"], row["low_joint"], row["high_joint"]]
     if at[0] < 0:
         who, at = who[::-1], [-at[0], -at[2], -at[1]]
-    return f"{who[0]} over {who[1]} by {_figure(at[0])} ({_figure(at[1])} to {_figure(at[2])})"
+    return f"{who[0]} over {who[1]} by {figure_text(at[0])} ({figure_text(at[1])} to {figure_text(at[2])})"
 
 # %% ../../nbs/report/50_leaderboard.ipynb #30d543e8
 def _both_ways(
@@ -133,7 +142,9 @@ def contrast_matrix(
 
     rows = rows_of(comparisons, task=task, metric=metric, category=category)
     both, names = _both_ways(rows), sorted({*rows["model"], *rows["other"]}, key=_by_family)
-    layout = _layout(_question("Which models can be told apart?", rows, category), 200 + 52 * len(names))
+    layout = base_layout(
+        question_title("Which models can be told apart?", rows, category), 200 + 52 * len(names)
+    )
     figure = go.Figure(_matrix(both, names), layout)
     figure.update_xaxes(showgrid=False, zeroline=False, tickangle=-40, type="category", title_text=_KEY)
     figure.update_yaxes(showgrid=False, zeroline=False, type="category", autorange="reversed")
@@ -205,9 +216,9 @@ def _first_place(
     spread: float,  # Largest magnitude of the metric
 ) -> Safe:  # One sentence
     "Who comes first, on which level and by how much."
-    metric = readable(best["metric"]) + (", lower is better" if lower_is_better(best["metric"]) else "")
+    metric = display_name(best["metric"]) + (", lower is better" if lower_is_better(best["metric"]) else "")
     return markup("On the {level} level ({metric}) <strong>{model}</strong> comes first with {score}.",
-                  level=readable(best["level"]), metric=metric, model=best["model"], score=span(best, spread))  # fmt: skip
+                  level=display_name(best["level"]), metric=metric, model=best["model"], score=span(best, spread))  # fmt: skip
 
 # %% ../../nbs/report/50_leaderboard.ipynb #669dc8f1
 def best_sentence(
@@ -220,7 +231,7 @@ def best_sentence(
     rows = ranked(averages, task, metric, category)
     models, floors = rows[~rows["family"].isin(["floor", "ceiling"])], rows[rows["family"] == "floor"]
     if models.empty:
-        return markup("No model has a score for {metric}.", metric=readable(metric))
+        return markup("No model has a score for {metric}.", metric=display_name(metric))
     best, spread = models.iloc[0], float(rows["estimate"].abs().max())
     said = [_first_place(best, spread)]
     for words, others in ((_SECOND_WORDS, models.iloc[1:2]), (_FLOOR_WORDS, floors.iloc[:1])):
@@ -248,7 +259,7 @@ def _means(
 ) -> tuple[str, list]:  # Head and cells, an en dash where a model has no row
     "The column of one metric; its head says the level and which end is good."
     spread, by_model = float(rows["estimate"].abs().max()), rows.set_index("model")
-    head = f"{readable(rows['metric'].iloc[0]).capitalize()} ({readable(rows['level'].iloc[0])})"
+    head = f"{display_name(rows['metric'].iloc[0]).capitalize()} ({display_name(rows['level'].iloc[0])})"
     head += ", lower is better" if lower_is_better(rows["metric"].iloc[0]) else ""
     there = set(by_model.index)
     return head, [estimate_cell(by_model.loc[m], spread) if m in there else "\u2013" for m in order]
@@ -284,14 +295,14 @@ def scores_of_task(
     metrics, title = headline_metrics(averages, task), TASK_TITLES[task]
     every = sorted(set(averages.loc[averages["task"] == task, "metric"]))
     words = "Bars of the mean score of each model, one panel per level, with floors and ceiling as lines."
-    figure = figure_html(level_contrasts.level_contrast(averages, task, metrics), f"levels-{task}", words)
+    figure = figure_html(level_contrasts.level_panels(averages, task, metrics), f"levels-{task}", words)
     table = score_table(averages, task, metrics, f"{title}: mean over all products with its interval.")
     full = score_table(averages, task, every, f"{title}: every metric.")
     return joined([markup("<h3>{t}</h3>", t=title), table, with_numbers(figure, full)])
 
 # %% ../../nbs/report/50_leaderboard.ipynb #15114de6
 def scores(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # Headline tables, level contrast, every metric
     "How good the completions are."
     averages = needed(run, "averages")
@@ -315,20 +326,20 @@ def _pair_numbers(
 
 # %% ../../nbs/report/50_leaderboard.ipynb #ca7a1986
 def comparison_piece(
-    run: RunTables,  # The run
+    run: Run,  # The run
     task: str,  # image_to_text or text_to_image
     metric: str,  # Metric
 ) -> Safe:  # A figure, sentences and numbers
     "Who is better than whom, and who is equal."
-    rows = _rows(run, "comparisons", task, metric)
+    rows = task_rows(run, "comparisons", task, metric)
     rows = rows[rows["category"] == "all"]
     words = "Matrix of differences between models, the row's over the column's, with a star where a joint interval leaves out zero."
     figure = figure_html(contrast_matrix(rows, task, metric), f"comparisons-{task}", words)
-    return with_numbers(joined([figure, told(comparison_words(rows))]), _pair_numbers(rows))
+    return with_numbers(joined([figure, paragraph(comparison_words(rows))]), _pair_numbers(rows))
 
 # %% ../../nbs/report/50_leaderboard.ipynb #914826a9
 def against(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # A piece per task
     "Model against model."
     return by_task(run, "comparisons", comparison_piece)

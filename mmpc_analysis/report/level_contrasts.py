@@ -14,18 +14,18 @@ import pandas as pd
 
 from .components import estimate_cell, model_cell, needed, with_numbers
 from mmpc_analysis.report.figures import (
-    _DETAILS,
-    _contestants,
-    _hover,
-    _interval,
-    _layout,
-    _one_each,
-    _yardsticks,
+    DETAILS,
+    base_layout,
     colour_of,
+    floor_lines,
+    hover_template,
+    interval_bars,
+    models_by_size,
+    one_row_each,
     rows_of,
 )
 from .html import Safe, figure_html, joined, markup, table_html
-from .run import RunTables
+from .run import Run
 from .wording import label
 from ..tables import TASK_TITLES, tasks_of
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['share_of_way', 'level_words', 'level_contrast', 'level_piece', 'levels']
+__all__ = ['share_of_way', 'level_words', 'level_panels', 'level_piece', 'levels']
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #9cd5a9a9
 def _shares(
@@ -56,7 +56,7 @@ def _marks(
     marker = {"size": 10, "color": colour_of(model), "symbol": "diamond" if model == "template" else "circle"}
     return {
         "type": "scatter", "mode": "markers", "x": mine["estimate"], "y": heights, "marker": marker, "name": label(model),
-        "error_x": _interval(mine), "customdata": mine[_DETAILS].to_numpy(), "hovertemplate": _hover(label(model), "x"),
+        "error_x": interval_bars(mine), "customdata": mine[DETAILS].to_numpy(), "hovertemplate": hover_template(label(model), "x"),
     }  # fmt: skip
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #f4a206e2
@@ -71,7 +71,7 @@ def share_of_way(
     rows = _shares(contrasts, task, category)
     levels, models = list(dict.fromkeys(rows["level"])), list(dict.fromkeys(rows["model"]))
     title = "Does the meaning stay where words and patches are lost?"
-    figure = go.Figure(layout=_layout(title, 170 + 26 * len(levels) * len(models), margin={"t": 110}))
+    figure = go.Figure(layout=base_layout(title, 170 + 26 * len(levels) * len(models), margin={"t": 110}))
     for place, model in enumerate(models):
         mine, offset = rows[rows["model"] == model], 0.7 * ((place + 0.5) / len(models) - 0.5)
         figure.add_trace(_marks(mine, [levels.index(level) + offset for level in mine["level"]]))
@@ -84,7 +84,7 @@ def share_of_way(
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #bee1ff90
 def level_words(
-    effects: pd.DataFrame,  # Effects as `level_contrast` gives them
+    effects: pd.DataFrame,  # Effects as `level_panels` gives them
     task: str,  # `image_to_text` or `text_to_image`
 ) -> str:  # Plain sentences, empty where the task has no semantic level beside another one
     "What the levels say about the models of a task."
@@ -110,7 +110,7 @@ def level_words(
     return " ".join(told)
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #47bfd9df
-def level_contrast(
+def level_panels(
     averages: pd.DataFrame,  # Averages table
     task: str,  # image_to_text or text_to_image
     metrics: list[str],  # One metric per level, in the order shown
@@ -121,17 +121,17 @@ def level_contrast(
 
     if not metrics:
         raise ValueError("metrics must name at least one metric, got none")
-    parts = [_one_each(averages, task=task, category=category, metric=m) for m in metrics]
+    parts = [one_row_each(averages, task=task, category=category, metric=m) for m in metrics]
     heads = [(label(rows["level"].iloc[0]), label(rows["metric"].iloc[0])) for rows in parts]
     titles = [f"{level.capitalize()} level: {metric}" for level, metric in heads]
-    height = 130 + sum(95 + 28 * len(_contestants(rows)) for rows in parts)
+    height = 130 + sum(95 + 28 * len(models_by_size(rows)) for rows in parts)
     figure = make_subplots(len(parts), 1, subplot_titles=titles, vertical_spacing=85 / height)
     for place, rows in enumerate(parts, start=1):
         for trace in _panel(rows, legend=place == 1):
             figure.add_trace(trace, row=place, col=1)
         figure.update_xaxes(title_text=f"Mean {heads[place - 1][1]}", row=place, col=1)
     question = "At which level do the completions resemble the truth?"
-    figure.update_layout(_layout(question, height, legend={"y": 1 + 30 / height}, margin={"t": 110}))
+    figure.update_layout(base_layout(question, height, legend={"y": 1 + 30 / height}, margin={"t": 110}))
     figure.update_annotations(x=0, xanchor="left", font_size=13)
     figure.update_xaxes(gridcolor="#e3e3e3", zerolinecolor="#bdbdbd", automargin=True, title_standoff=6)
     figure.update_yaxes(type="category", showgrid=False, automargin=True, autorange="reversed")
@@ -144,7 +144,7 @@ def _panel(
 ) -> list[dict]:  # Traces: the bars, then the lines of floors and ceiling
     "One level: a bar per model, and lines through all of them."
     table = rows.set_index("model", drop=False)
-    bars = table.loc[_contestants(rows)]
+    bars = table.loc[models_by_size(rows)]
     unknown = ["" if known else " (no score)" for known in np.isfinite(bars["estimate"])]
     names, colours = (
         [label(m) + u for m, u in zip(bars.index, unknown, strict=True)],
@@ -152,10 +152,10 @@ def _panel(
     )
     trace = {
         "type": "bar", "orientation": "h", "x": bars["estimate"], "y": names, "marker": {"color": colours},
-        "error_x": _interval(bars, color="#767676"), "customdata": bars[_DETAILS].to_numpy(),
-        "hovertemplate": _hover("%{y}", "x"), "showlegend": False,
+        "error_x": interval_bars(bars, color="#767676"), "customdata": bars[DETAILS].to_numpy(),
+        "hovertemplate": hover_template("%{y}", "x"), "showlegend": False,
     }  # fmt: skip
-    lines = _yardsticks(table, names, along="y")
+    lines = floor_lines(table, names, along="y")
     return [trace, *(line | {"legendgroup": line["name"], "showlegend": legend} for line in lines)]
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #0d9d93a1
@@ -185,7 +185,7 @@ def level_piece(
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #9f4dd48a
 def levels(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # A piece per task
     "Whether the meaning stays where words and patches are lost."
     contrasts = needed(run, "contrasts")

@@ -15,10 +15,10 @@ import pandas as pd
 from .. import tables
 from . import figures
 from .components import model_cell, needed, share, with_numbers
-from .figures import _contestants, _layout, _one_each
+from .figures import base_layout, models_by_size, one_row_each
 from .html import Safe, escaped, figure_html, joined, markup, table_html
-from .run import RunTables, proper
-from .wording import label, readable
+from .run import Run, shown_completions
+from .wording import display_name, label
 from ..tables import OUTCOMES, TASK_TITLES, tasks_of
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def outcome_bars(
     "Outcomes of every model's answers, with the share that could be used."
     import plotly.graph_objects as go
 
-    rows = _one_each(averages, task=task, category="all").drop_duplicates("model")
-    rows = rows.set_index("model", drop=False).loc[_contestants(rows)]
+    rows = one_row_each(averages, task=task, category="all").drop_duplicates("model")
+    rows = rows.set_index("model", drop=False).loc[models_by_size(rows)]
     share = [f"  {c:.0%}" if np.isfinite(c) else "" for c in rows["coverage"]]
     names = [label(m) + s for m, s in zip(rows["model"], share, strict=True)]
-    layout = _layout(
+    layout = base_layout(
         "How many answers could be used?",
         190 + 34 * len(rows),
         margin={"t": 80},
@@ -88,12 +88,12 @@ def outcome_table(
     first = rows.drop_duplicates("model").set_index("model").loc[figures.ordered(rows)]
     first = first[(first["family"] != "ceiling") & ~first.index.isin(["template", "shuffled"])]
     cells = {"Model": [model_cell(m) for m in first.index], "Usable": [share(c) for c in first["coverage"]]}
-    cells |= {readable(o).capitalize(): [f"{n:,}" for n in first[o]] for o in tables.OUTCOMES}
+    cells |= {display_name(o).capitalize(): [f"{n:,}" for n in first[o]] for o in tables.OUTCOMES}
     return table_html(cells, f"{TASK_TITLES[task]}: answers by outcome", numbers=tuple(cells)[1:])
 
 # %% ../../nbs/report/56_outcomes.ipynb #3e2a5558
 def outcomes(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # Bars and their numbers per task
     "How many answers could be used."
     averages, pieces = needed(run, "averages"), []
@@ -108,11 +108,11 @@ def outcomes(
 
 # %% ../../nbs/report/56_outcomes.ipynb #cf2d5153
 def failed_answers(
-    run: RunTables,  # The run
+    run: Run,  # The run
     shown: int = 8,  # Rows in full
 ) -> Safe:  # A sentence and a table
     "Answers that were not content."
-    done = proper(run)
+    done = shown_completions(run)
     failed = done[~done["outcome"].isin(tables.USABLE)].sort_values(["outcome", "model", "item_id"])
     said = markup(
         "<p>{n} of {all} answers could not be used.</p>", n=f"{len(failed):,}", all=f"{len(done):,}"
@@ -122,7 +122,10 @@ def failed_answers(
     few = failed.groupby(["task", "model", "outcome"], sort=False).head(1).head(shown)
     raw = [markup('<div class="long"><code>{t}</code></div>', t=escaped(t, 160)) for t in few["raw_text"]]
     cells = {"Item": few["item_id"].tolist(), "Model": few["model"].tolist()}
-    cells |= {"Task": few["task"].map(TASK_TITLES).tolist(), "Outcome": few["outcome"].map(readable).tolist()}
+    cells |= {
+        "Task": few["task"].map(TASK_TITLES).tolist(),
+        "Outcome": few["outcome"].map(display_name).tolist(),
+    }
     return joined(
         [
             said,
@@ -135,7 +138,7 @@ def failed_answers(
 
 # %% ../../nbs/report/56_outcomes.ipynb #8920434a
 def set_aside_rows(
-    run: RunTables,  # The run; its manifest's set_aside holds row, item_id, column, reason, remedy and kept
+    run: Run,  # The run; its manifest's set_aside holds row, item_id, column, reason, remedy and kept
     shown: int = 20,  # Rows in full
 ) -> Safe:  # A sentence and a table
     "Rows of the catalogue that could not be used."
@@ -144,13 +147,13 @@ def set_aside_rows(
     said = markup("<p>{n} of the catalogue were set aside.</p>", n=words)
     if not records:
         return said
-    frame = pd.DataFrame(records[:shown]).rename(columns=lambda name: readable(name).capitalize())
+    frame = pd.DataFrame(records[:shown]).rename(columns=lambda name: display_name(name).capitalize())
     caption = "Rows of the catalogue that were set aside, with reason and remedy"
     return joined([said, table_html(frame, caption)])
 
 # %% ../../nbs/report/56_outcomes.ipynb #f40acde6
 def set_aside(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # Failed answers, and rows of the catalogue
     "What could not be used, and why."
     return joined([failed_answers(run), set_aside_rows(run)])

@@ -17,9 +17,9 @@ from .leaderboard import against, scores
 from .level_contrasts import levels
 from .outcomes import outcomes, set_aside
 from .power import power
-from .reading import _FLOORS, _READING, provenance, reference_walk, whole_sets
+from .reading import FLOORS_TEXT, READING_TEXT, defect_section, provenance, whole_sets
 from .recommendations import worth
-from .run import RunTables, read_run
+from .run import Run, read_run
 from .size import scale, size
 from .variation import varying
 from .weak_spots import categories
@@ -42,13 +42,13 @@ SECTIONS = (
     Section("worth", "What completions are worth to a recommender", worth, link="Worth"),
     Section("examples", "Best and worst completions", examples, link="Examples"),
     Section("outcomes", "Outcomes and coverage", outcomes, link="Outcomes"),
-    Section("floors", "Floors and ceiling", lambda run: _FLOORS, link="Floors"),
+    Section("floors", "Floors and ceiling", lambda run: FLOORS_TEXT, link="Floors"),
     Section("sets", "Whole sets", whole_sets, link="Sets"),
     Section(
-        "reference", "From the reference implementation's numbers to ours", reference_walk, link="Reference"
+        "reference", "From the reference implementation's numbers to ours", defect_section, link="Reference"
     ),
     Section("aside", "What was set aside", set_aside, link="Set aside"),
-    Section("reading", "How to read it", lambda run: _READING),
+    Section("reading", "How to read it", lambda run: READING_TEXT),
     Section("provenance", "Provenance", provenance),
 )
 
@@ -63,7 +63,7 @@ _BODY = (
 
 # %% ../../nbs/report/90_page.ipynb #85705a7c
 def report_html(
-    run: RunTables,  # The run
+    run: Run,  # The run
     sections: tuple[Section, ...] = SECTIONS,  # What it says, in order
 ) -> str:  # A whole HTML document
     "The report of a run as one page."

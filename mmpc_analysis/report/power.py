@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .components import _rows, by_task, told, with_numbers
-from .figures import _LOOKS, _layout, _question, rows_of
+from .components import by_task, paragraph, task_rows, with_numbers
+from .figures import LOOKS, base_layout, question_title, rows_of
 from .html import Safe, figure_html, joined, table_html
-from .run import RunTables
-from .size import _ASKED
-from .wording import _figure, _metric, _one, in_words, label, number, readable
+from .run import Run
+from .size import SLOPE_QUESTIONS
+from mmpc_analysis.report.wording import (
+    display_name,
+    figure_text,
+    in_words,
+    label,
+    metric_name,
+    number,
+    rows_where,
+)
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,8 +39,8 @@ def _pair_words(
 ) -> list[str]:  # One sentence, none without rows
     "From which difference on two models are told apart."
     designs = rows.sort_values("items").to_dict("records")
-    each = [f"by {_figure(row['detectable'])} on {row['items']:,} products" for row in designs]
-    name = _metric(rows) if designs else ""
+    each = [f"by {figure_text(row['detectable'])} on {row['items']:,} products" for row in designs]
+    name = metric_name(rows) if designs else ""
     return [f"In {name} 80% of studies tell two models apart that differ {', or '.join(each)}."] * (
         len(each) > 0
     )
@@ -46,7 +54,8 @@ def _size_words(
     grown = ["models" if row["models"] > now["models"] else "products" for row in more]
     counts = [row["models" if name == "models" else "items"] for name, row in zip(grown, more, strict=True)]
     each = [
-        f"{n:,} {name} {_figure(row['detectable'])}" for n, name, row in zip(counts, grown, more, strict=True)
+        f"{n:,} {name} {figure_text(row['detectable'])}"
+        for n, name, row in zip(counts, grown, more, strict=True)
     ]
     return f"For size in general {_needs(now)}{'; with ' if each else ''}{', with '.join(each)}."
 
@@ -56,12 +65,14 @@ def power_words(
     slopes: pd.DataFrame,  # Slopes of the same
 ) -> list[str]:  # Sentences
     "What a study of this size can see."
-    rows = _one(powers).drop_duplicates(["question", "models", "items"]).sort_values(["models", "items"])
+    rows = (
+        rows_where(powers).drop_duplicates(["question", "models", "items"]).sort_values(["models", "items"])
+    )
     these, general = (rows[rows["question"] == q] for q in ("these_models", "scale_in_general"))
     said = _pair_words(these)
     if len(general):
         said.append(_size_words(general))
-        said += _observed(general.iloc[0], _one(slopes, category="all", question="scale_in_general"))
+        said += _observed(general.iloc[0], rows_where(slopes, category="all", question="scale_in_general"))
     return said or [
         "The power of this study cannot be simulated: the scores do not vary, or one model answered."
     ]
@@ -74,7 +85,7 @@ def _needs(
     models = in_words(row["models"])
     if not np.isfinite(row["detectable"]):
         return f"{models} models find no effect however large, as no degree of freedom is left"
-    return f"{models} models need a slope of {_figure(row['detectable'])} for ten times the parameters"
+    return f"{models} models need a slope of {figure_text(row['detectable'])} for ten times the parameters"
 
 # %% ../../nbs/report/69_power.ipynb #d22d0ef7
 def _observed(
@@ -90,7 +101,7 @@ def _observed(
     else:
         size, odds = "at least as large", "find it at least four times in five"
     return [
-        f"The slope observed here, {_figure(slope)}, is {size}: if it were the truth, a study like this would {odds}."
+        f"The slope observed here, {figure_text(slope)}, is {size}: if it were the truth, a study like this would {odds}."
     ]
 
 # %% ../../nbs/report/69_power.ipynb #1aa570f8
@@ -111,7 +122,7 @@ def _power_traces(
     traces, dashes = [], ("solid", "dash", "dot", "dashdot")
     for place, ((models, items), curve) in enumerate(rows.groupby(["models", "items"], sort=True)):
         name = f"{models} models, {items:,} products"
-        line = {"color": _LOOKS[curve["question"].iloc[0]][1], "dash": dashes[place % 4], "width": 2.5}
+        line = {"color": LOOKS[curve["question"].iloc[0]][1], "dash": dashes[place % 4], "width": 2.5}
         hover = f"{name}<br>effect %{{x:.3g}}: power %{{y:.0%}}<extra></extra>"
         traces.append({"type": "scatter", "mode": "lines", "x": curve["effect"], "y": curve["power"], "name": name,
                        "line": line, "hovertemplate": hover, "legendgroup": str(panel)})  # fmt: skip
@@ -128,7 +139,7 @@ def power_curves(
 
     rows = rows_of(powers, task=task, metric=metric)
     there = [question for question in _PANELS if question in set(rows["question"])]
-    height, title = 170 + 300 * len(there), _question("Which effects could this study have seen?", rows)
+    height, title = 170 + 300 * len(there), question_title("Which effects could this study have seen?", rows)
     heads = [_PANELS[question][0] for question in there]
     figure = make_subplots(len(there), 1, subplot_titles=heads, vertical_spacing=130 / height)
     for panel, question in enumerate(there, start=1):
@@ -136,7 +147,7 @@ def power_curves(
             figure.add_trace(trace, row=panel, col=1)
         figure.update_xaxes(title_text=_PANELS[question][1].format(label(metric)), row=panel, col=1)
     figure.add_hline(y=0.8, line={"color": "#767676", "dash": "dot", "width": 1})
-    figure.update_layout(_layout(title, height, legend={"y": 1 + 36 / height}, margin={"t": 150}))
+    figure.update_layout(base_layout(title, height, legend={"y": 1 + 36 / height}, margin={"t": 150}))
     figure.update_annotations(x=0, xanchor="left", font_size=13)
     grid = {"gridcolor": "#e3e3e3", "zerolinecolor": "#bdbdbd", "automargin": True}
     figure.update_xaxes(**grid, title_standoff=6)
@@ -149,8 +160,8 @@ def _power_numbers(
 ) -> Safe:  # A table
     "The detectable effect of every design."
     cells = {
-        "Metric": [readable(m) for m in rows["metric"]],
-        "Question": [_ASKED[q] for q in rows["question"]],
+        "Metric": [display_name(m) for m in rows["metric"]],
+        "Question": [SLOPE_QUESTIONS[q] for q in rows["question"]],
     }
     cells |= {"Models": [f"{n:,}" for n in rows["models"]], "Products": [f"{n:,}" for n in rows["items"]]}
     cells["Detectable"] = [number(d) if np.isfinite(d) else "none" for d in rows["detectable"]]
@@ -159,20 +170,20 @@ def _power_numbers(
 
 # %% ../../nbs/report/69_power.ipynb #f3d3000c
 def power_piece(
-    run: RunTables,  # The run
+    run: Run,  # The run
     task: str,  # image_to_text or text_to_image
     metric: str,  # Metric
 ) -> Safe:  # A figure, sentences and numbers
     "What a study of this size can see."
-    rows, slopes = _rows(run, "powers", task, metric), _rows(run, "slopes", task, metric)
+    rows, slopes = task_rows(run, "powers", task, metric), task_rows(run, "slopes", task, metric)
     words = "Power against the true effect, for two models and for size in general, for several sizes of the study."
     figure = figure_html(power_curves(rows, task, metric), f"powers-{task}", words)
-    designs = _rows(run, "powers", task).drop_duplicates(["metric", "question", "models", "items"])
-    return with_numbers(joined([figure, told(power_words(rows, slopes))]), _power_numbers(designs))
+    designs = task_rows(run, "powers", task).drop_duplicates(["metric", "question", "models", "items"])
+    return with_numbers(joined([figure, paragraph(power_words(rows, slopes))]), _power_numbers(designs))
 
 # %% ../../nbs/report/69_power.ipynb #7f18a2c6
 def power(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # A piece per task
     "What could have been seen."
     return by_task(run, "powers", power_piece)

@@ -11,16 +11,16 @@ import pandas as pd
 
 from .. import store
 from ..metrics.cards import METRICS, metric_card
-from ..parity.walk import walk_table
+from ..parity.walk import defect_steps
 from . import figures, wording
 from .components import estimate_cell, model_cell, needed, share
 from .html import Safe, joined, markup, table_html
-from .run import RunTables
-from .wording import readable
+from .run import Run
+from .wording import display_name
 from ..tables import TASK_TITLES, tasks_of
 
 # %% auto #0
-__all__ = ['set_rows', 'whole_sets', 'walk_piece', 'reference_walk', 'flat', 'provenance']
+__all__ = ['FLOORS_TEXT', 'READING_TEXT', 'set_rows', 'whole_sets', 'defect_piece', 'defect_section', 'flat', 'provenance']
 
 # %% ../../nbs/report/80_reading.ipynb #ea158b4c
 def set_rows(
@@ -38,40 +38,44 @@ def set_rows(
         cells["Truth against itself"] = [wording.number(v, spread) for v in rows["floor"]]
     cells["Items"] = [f"{n:,}" for n in rows["n"]]
     cells["Usable"] = [share(c) for c in rows["coverage"]]
-    return table_html(cells, f"{readable(metric)}: {metric_card(metric).formula}", tuple(list(cells)[1:]))
+    return table_html(cells, f"{display_name(metric)}: {metric_card(metric).formula}", tuple(list(cells)[1:]))
 
 # %% ../../nbs/report/80_reading.ipynb #2b0b1426
 def whole_sets(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # A table per metric
     "What all completions of a model say together."
     sets = needed(run, "sets")
     return joined([set_rows(sets, metric) for metric in METRICS if metric in set(sets["metric"])])
 
 # %% ../../nbs/report/80_reading.ipynb #eb2cf7e0
-def walk_piece(
+def defect_piece(
     walk: pd.DataFrame,  # Walk table
     metric: str,  # The reference's name of the metric
 ) -> Safe:  # A table and its steps
     "The walk of one metric, over all products."
-    wide = walk_table(walk, metric)
+    wide = defect_steps(walk, metric)
     spread = wide.abs().max().max()
     cells = {"Model": [model_cell(m) for m in wide.index]}
-    cells |= {readable(c): [wording.number(v, spread) for v in wide[c]] for c in wide.columns}
-    table = table_html(cells, f"{readable(metric)}: one defect mended per column.", tuple(list(cells)[1:]))
-    steps = [markup("<dt>{c}</dt><dd>{d}</dd>", c=readable(c), d=d) for c, d in wide.attrs["defects"].items()]
+    cells |= {display_name(c): [wording.number(v, spread) for v in wide[c]] for c in wide.columns}
+    table = table_html(
+        cells, f"{display_name(metric)}: one defect mended per column.", tuple(list(cells)[1:])
+    )
+    steps = [
+        markup("<dt>{c}</dt><dd>{d}</dd>", c=display_name(c), d=d) for c, d in wide.attrs["defects"].items()
+    ]
     return joined([table, markup('<dl class="facts">{s}</dl>', s=joined(steps, ""))])
 
 # %% ../../nbs/report/80_reading.ipynb #4e85ef7c
-def reference_walk(
-    run: RunTables,  # The run
+def defect_section(
+    run: Run,  # The run
 ) -> Safe:  # A piece per metric of the reference
     "What each defect of the reference implementation does to its numbers."
     walk, pieces = needed(run, "walk"), []
     for task in tasks_of(walk):
         pieces.append(markup("<h3>{t}</h3>", t=TASK_TITLES[task]))
         metrics = dict.fromkeys(walk.loc[walk["task"] == task, "metric"])
-        pieces += [walk_piece(walk[walk["task"] == task], metric) for metric in metrics]
+        pieces += [defect_piece(walk[walk["task"] == task], metric) for metric in metrics]
     return joined(pieces)
 
 # %% ../../nbs/report/80_reading.ipynb #f67cea1c
@@ -87,25 +91,27 @@ def flat(
 
 # %% ../../nbs/report/80_reading.ipynb #66a47623
 def provenance(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # A list of names and values, and the fingerprints of the tables read
     "Where every number of the page comes from."
     facts = flat({k: v for k, v in run.manifest.items() if k not in ("set_aside", "root")})
     for name, frame in run.tables.items():
         if len(frame):
             facts[f"table {name}"] = f"{len(frame):,} rows, fingerprint {store.fingerprint(frame)}"
-    pairs = [markup("<dt>{k}</dt><dd><code>{v}</code></dd>", k=readable(k), v=v) for k, v in facts.items()]
+    pairs = [
+        markup("<dt>{k}</dt><dd><code>{v}</code></dd>", k=display_name(k), v=v) for k, v in facts.items()
+    ]
     return markup('<dl class="facts">{pairs}</dl>', pairs=joined(pairs, ""))
 
 # %% ../../nbs/report/80_reading.ipynb #cda3ac3f
-_FLOORS = Safe("""<p>A score means little until one knows what is to be had for nothing. These rows are scored like any model.</p><dl class="facts">
+FLOORS_TEXT = Safe("""<p>A score means little until one knows what is to be had for nothing. These rows are scored like any model.</p><dl class="facts">
 <dt>template</dt><dd>A title or picture made from the category alone.</dd>
 <dt>shuffled</dt><dd>The true title or picture of another product of the same category.</dd>
 <dt>blind</dt><dd>The same model asked without being shown the product: what it scores by habit.</dd>
 <dt>oracle (ceiling)</dt><dd>The truth itself, through the same scoring code.</dd></dl>""")
 
 # %% ../../nbs/report/80_reading.ipynb #2947481b
-_READING = Safe("""<ul><li>An interval says how far a mean would move with other products of the same kind. It does not speak of other models, prompts or catalogues.</li>
+READING_TEXT = Safe("""<ul><li>An interval says how far a mean would move with other products of the same kind. It does not speak of other models, prompts or catalogues.</li>
 <li>Intervals that do not overlap tell two models apart; overlapping ones leave it open. A comparison on the same products can be sharper than that.</li>
 <li>A failed answer counts, with the worst score that says nothing; <em>usable</em> is the share of answers that did not fail.</li>
 <li>Levels are not comparable with each other: 0.6 of a cosine is not more than 0.4 of a word overlap. Hold each against its own floors.</li>

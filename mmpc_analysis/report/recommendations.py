@@ -16,16 +16,16 @@ import pandas as pd
 from .. import store, tables
 from ..recommendation.fills import FILLS
 from . import figures
-from .components import Absent, estimate_cell, needed, share, told, with_numbers
+from .components import Absent, estimate_cell, needed, paragraph, share, with_numbers
 from .html import Safe, figure_html, joined, markup, table_html
-from .run import RunTables
-from .wording import number, readable
+from .run import Run
+from .wording import display_name, number
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['NAMES', 'use_figure', 'fill_figure', 'floor_of', 'fill_order', 'recovered_figure', 'use_sentence',
+__all__ = ['RECOMMENDER_NAMES', 'use_figure', 'fill_figure', 'floor_of', 'fill_order', 'recovered_figure', 'use_sentence',
            'recovered_sentence', 'link_sentence', 'fallback_words', 'worth_piece', 'worth']
 
 # %% ../../nbs/report/75_recommendations.ipynb #0b497f44
@@ -35,7 +35,7 @@ _FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "
 _GREY, _FAINT = "#595959", "#e4e4e4"
 
 # %% ../../nbs/report/75_recommendations.ipynb #d67b3fc3
-NAMES = {
+RECOMMENDER_NAMES = {
     "vbpr": "VBPR", "bm3": "BM3", "freedom": "FREEDOM", "mmgcn": "MMGCN", "bpr": "BPR", "lightgcn": "LightGCN",
     "popularity": "popularity", "itemknn": "ItemKNN",
 }  # fmt: skip
@@ -67,8 +67,8 @@ def _layout(
 ) -> dict:  # Settings that the figures share
     "Base settings of a figure."
     at = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "top", "pad": {"t": 14}, "font": {"size": 17}}
-    told = {"template": "none", "title": {"text": title} | at, "height": height, "font": _FONT}
-    return told | {"showlegend": False, "margin": {"l": 10, "r": 16, "t": 76, "b": 64}}
+    paragraph = {"template": "none", "title": {"text": title} | at, "height": height, "font": _FONT}
+    return paragraph | {"showlegend": False, "margin": {"l": 10, "r": 16, "t": 76, "b": 64}}
 
 # %% ../../nbs/report/75_recommendations.ipynb #5b31f743
 def _axes(
@@ -83,7 +83,7 @@ def _name(
     recommender: str,  # Name of a recommender
 ) -> str:  # As a reader knows it, escaped
     "How a figure calls a recommender."
-    return NAMES.get(recommender, html.escape(recommender))
+    return RECOMMENDER_NAMES.get(recommender, html.escape(recommender))
 
 # %% ../../nbs/report/75_recommendations.ipynb #b1e368f4
 _ROOM = 34  # Characters of a fill's name that an axis has room for
@@ -190,9 +190,9 @@ def fill_figure(
 # %% ../../nbs/report/75_recommendations.ipynb #37fa2d6f
 def _place(
     recommender: str,  # Name of a recommender
-) -> tuple[int, str]:  # Known ones first, in the order of `NAMES`
+) -> tuple[int, str]:  # Known ones first, in the order of `RECOMMENDER_NAMES`
     "Where a recommender's panel stands."
-    return [*NAMES, recommender].index(recommender), recommender
+    return [*RECOMMENDER_NAMES, recommender].index(recommender), recommender
 
 # %% ../../nbs/report/75_recommendations.ipynb #971eac52
 def _oracle(
@@ -278,13 +278,13 @@ def use_sentence(
     row: pd.Series,  # Row of the recovery table whose term is use
 ) -> str:  # One or two sentences
     "Whether a recommender looks at a modality."
-    name, what = NAMES.get(row["recommender"], row["recommender"]), _HIDDEN[row["modality"]]
-    told = (
+    name, what = RECOMMENDER_NAMES.get(row["recommender"], row["recommender"]), _HIDDEN[row["modality"]]
+    said = (
         f"{row['metric']} with the true {what} less {row['metric']} with those of other items is {_span(row)}"
     )
-    closed = f"{told}. Nothing is said of completed {what} through it."
+    closed = f"{said}. Nothing is said of completed {what} through it."
     if row["low"] > 0:
-        return f"{name} uses the {what}: {told}."
+        return f"{name} uses the {what}: {said}."
     if row["high"] < 0:
         return f"{name} does worse with the true {what} than with those of other items: {closed}"
     return f"{name} was not shown to use the {what}: {closed}"
@@ -341,7 +341,7 @@ def recovered_sentence(
     }
     mine = recovery[(recovery[list(keys)] == pd.Series(keys)).all(axis=1)]
     rows = mine[mine["term"] == "recovered"]
-    name, what = NAMES.get(recommender, recommender), _HIDDEN[modality]
+    name, what = RECOMMENDER_NAMES.get(recommender, recommender), _HIDDEN[modality]
     if rows.empty:
         raise ValueError(f"recovery has no recovered fraction of {', '.join(map(str, keys.values()))}")
     if rows["estimate"].isna().all():
@@ -364,7 +364,7 @@ def link_sentence(
     "Which content metric best tells what a completion is worth."
     keys = {"recommender": recommender, "modality": modality, "rate": rate, "metric": metric}
     rows = links[(links[list(keys)] == pd.Series(keys)).all(axis=1) & links["estimate"].notna()]
-    gains = f"what {NAMES.get(recommender, recommender)} gains from completed {_HIDDEN[modality]}"
+    gains = f"what {RECOMMENDER_NAMES.get(recommender, recommender)} gains from completed {_HIDDEN[modality]}"
     if rows.empty:
         return f"No content metric could be related to {gains}."
     stand = rows[(rows["p_adjusted"] < 0.05) & (rows["estimate"] > 0)]
@@ -401,7 +401,7 @@ _SIMULATED = (
 
 
 def _purchases(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> list[str]:  # Sentences about where the purchases come from
     "What the purchases are."
     study = run.manifest.get("study", {})
@@ -412,7 +412,7 @@ def _purchases(
 
 # %% ../../nbs/report/75_recommendations.ipynb #85dd7c3f
 def worth_piece(
-    run: RunTables,  # The run
+    run: Run,  # The run
     modality: str,  # text or image
     metric: str,  # Ranking metric
 ) -> Safe:  # Heading, figure, sentences and numbers
@@ -432,10 +432,10 @@ def worth_piece(
             said[-1].append(link_sentence(links, name, modality, rate, metric))
     rows = rows[rows["recommender"].isin(use)]  # Of the others no claim is made, in a table neither
     cells = {
-        "Recommender": [NAMES.get(r, r) for r in rows["recommender"]],
+        "Recommender": [RECOMMENDER_NAMES.get(r, r) for r in rows["recommender"]],
         "Hidden": [share(r) for r in rows["rate"]],
     }
-    cells |= {"Fill": [readable(f) for f in rows["fill"]], "Quantity": rows["term"].tolist()}
+    cells |= {"Fill": [display_name(f) for f in rows["fill"]], "Quantity": rows["term"].tolist()}
     cells |= {
         "Value": [estimate_cell(row) for _, row in rows.iterrows()],
         "Adjusted p": [number(p) for p in rows["p_adjusted"]],
@@ -446,12 +446,12 @@ def worth_piece(
         ("Value", "Adjusted p"),
     )
     title = {"text": "Hidden titles", "image": "Hidden pictures"}[modality]
-    shown = joined([figure_html(figure, f"worth-{modality}", words), *map(told, said)])
+    shown = joined([figure_html(figure, f"worth-{modality}", words), *map(paragraph, said)])
     return joined([markup("<h3>{t}</h3>", t=title), shown if rows.empty else with_numbers(shown, table)])
 
 # %% ../../nbs/report/75_recommendations.ipynb #3ba9a91c
 def worth(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # Use of the modalities, and a piece for each
     "What completions are worth to recommenders."
     recovery = needed(run, "recovery")
@@ -463,10 +463,10 @@ def worth(
         raise Absent("no recommender of this run reads titles or pictures")
     words = "How much each recommender loses when every item has the features of another one."
     figure = figure_html(use_figure(recovery, metric), "use", words)
-    said = joined([told([use_sentence(row)]) for _, row in use.iterrows()])
+    said = joined([paragraph([use_sentence(row)]) for _, row in use.iterrows()])
     pieces = [
         worth_piece(run, modality, metric)
         for modality in tables.MODALITIES
         if modality in set(use["modality"])
     ]
-    return joined([told(_purchases(run)), figure, said, *pieces])
+    return joined([paragraph(_purchases(run)), figure, said, *pieces])

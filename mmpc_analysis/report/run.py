@@ -14,11 +14,11 @@ import pandas as pd
 from .. import store, tables
 
 # %% auto #0
-__all__ = ['RunTables', 'read_run', 'proper']
+__all__ = ['Run', 'read_run', 'shown_completions']
 
 # %% ../../nbs/report/30_run.ipynb #5fdcfc47
 @dataclass(frozen=True, slots=True)
-class RunTables:
+class Run:
     "A run as its report reads it."
 
     folder: str  # Folder of the run, in which drawn pictures lie
@@ -31,7 +31,7 @@ def read_run(
     folder: str,  # Folder of the run, local or fsspec
     root: str
     | None = None,  # Folder of the catalogue's pictures; by default as the manifest says, else embedded
-) -> RunTables:  # Its tables and manifest
+) -> Run:  # Its tables and manifest
     """Read what a report needs.
 
     Raises: `ValueError` for a folder without averages, which is no run or one that was not scored.
@@ -45,7 +45,7 @@ def read_run(
         )
     manifest = store.read_manifest(folder) | {"set_aside": _set_aside(folder)}
     root = root or manifest.get("root") or str(files("mmpc_analysis") / "data" / "catalogue")
-    return RunTables(str(folder), root, found, manifest)
+    return Run(str(folder), root, found, manifest)
 
 # %% ../../nbs/report/30_run.ipynb #cb3ba5f2
 def _set_aside(
@@ -61,8 +61,8 @@ def _set_aside(
         return pd.read_csv(file, dtype=str, keep_default_na=False).to_dict("records")
 
 # %% ../../nbs/report/30_run.ipynb #703b67f2
-def proper(
-    run: RunTables,  # The run
+def shown_completions(
+    run: Run,  # The run
 ) -> pd.DataFrame:  # Answers of models that saw their item
     "Completions without the blind runs."
     completions = run.tables["completions"]

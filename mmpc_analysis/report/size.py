@@ -15,48 +15,56 @@ import pandas as pd
 
 from ..analysis.equivalence import best_equivalence_p, correlation_equivalence_p, models_needed
 from ..metrics.cards import lower_is_better
-from .components import _rows, by_metric, by_task, estimate_cell, told, with_numbers
+from mmpc_analysis.report.components import (
+    by_metric,
+    by_task,
+    estimate_cell,
+    paragraph,
+    task_rows,
+    with_numbers,
+)
 from mmpc_analysis.report.figures import (
-    _DETAILS,
-    _HOLLOW,
-    _LOOKS,
-    _SYMBOLS,
-    _hover,
-    _interval,
-    _layout,
-    _mark,
-    _one_each,
-    _question,
-    _yardsticks,
+    DETAILS,
+    HOLLOW,
+    LOOKS,
+    SYMBOLS,
+    base_layout,
     colour_of,
+    floor_lines,
+    hover_template,
+    interval_bars,
+    model_mark,
+    one_row_each,
+    question_title,
     rows_of,
 )
 from .html import Safe, figure_html, joined, markup, table_html
-from .run import RunTables, proper
+from .run import Run, shown_completions
 from mmpc_analysis.report.wording import (
     ALPHA,
-    _chance,
-    _corrected,
-    _figure,
-    _many,
-    _metric,
-    _one,
-    _plural,
-    _side,
-    _span,
+    chance,
+    correction_name,
+    display_name,
+    figure_text,
     in_words,
     label,
+    many,
+    metric_name,
     number,
-    readable,
+    plural,
+    rows_where,
+    side_of,
     span,
+    span_text,
 )
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['BOUND', 'scale_lines', 'slope_forest', 'scale_warning', 'equality_words', 'scale_words', 'category_words',
-           'score_against_scale', 'scale_sentence', 'effect_table', 'scale_piece', 'scale', 'size_piece', 'size']
+__all__ = ['BOUND', 'SLOPE_QUESTIONS', 'scale_lines', 'slope_forest', 'scale_warning', 'equality_words', 'scale_words',
+           'category_words', 'score_against_scale', 'scale_sentence', 'effect_table', 'scale_piece', 'scale',
+           'size_piece', 'size']
 
 # %% ../../nbs/report/65_size.ipynb #88cbae48
 def _outline(
@@ -64,7 +72,7 @@ def _outline(
     colour: str,  # Colour of the family
 ) -> dict:  # Scatter trace
     "The fan of one question about a family's line: filled, or dashed."
-    filled, name = fan["question"].iloc[0] == "these_models", _LOOKS[fan["question"].iloc[0]][0]
+    filled, name = fan["question"].iloc[0] == "these_models", LOOKS[fan["question"].iloc[0]][0]
     x, y = ([*fan["parameters"], *fan["parameters"][::-1]], [*fan["high"], *fan["low"][::-1]])
     red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
     line = {"color": colour, "width": 0 if filled else 1.5, "dash": "dash"}
@@ -96,8 +104,8 @@ def _model_marks(
     "The models' means with their own intervals, each family with a symbol."
     families, marks = sorted(set(rows["family"])), []
     for _, row in rows.sort_values(["family", "parameters"]).groupby("model", sort=False):
-        symbol = _SYMBOLS[families.index(row["family"].iloc[0]) % len(_SYMBOLS)]
-        marks.append(_mark(row, row["parameters"].iloc[0], symbol))
+        symbol = SYMBOLS[families.index(row["family"].iloc[0]) % len(SYMBOLS)]
+        marks.append(model_mark(row, row["parameters"].iloc[0], symbol))
     return marks
 
 # %% ../../nbs/report/65_size.ipynb #a0914d24
@@ -113,8 +121,8 @@ def scale_lines(
     fans = rows_of(lines, task=task, metric=metric)
     rows = rows_of(averages, task=task, metric=metric, category="all")
     rows = rows[rows["parameters"].gt(0) & ~rows["family"].isin(["floor", "ceiling"])]
-    title = _question("Does size help, here and in general?", rows)
-    figure = go.Figure(layout=_layout(title, 480, margin={"t": 130}))
+    title = question_title("Does size help, here and in general?", rows)
+    figure = go.Figure(layout=base_layout(title, 480, margin={"t": 130}))
     for place, family in enumerate(sorted(set(fans["family"]))):
         figure.add_traces(_family_traces(fans, family, first=place == 0))
     figure.add_traces(_model_marks(rows))
@@ -128,12 +136,12 @@ def _forest_marks(
     heights: list[float],  # Where they stand
 ) -> dict:  # Scatter trace
     "The slopes of one question, filled or hollow."
-    name, colour, symbol = _LOOKS[rows["question"].iloc[0]]
-    details = rows[[*_DETAILS]].to_numpy()
+    name, colour, symbol = LOOKS[rows["question"].iloc[0]]
+    details = rows[[*DETAILS]].to_numpy()
     return {
         "type": "scatter", "mode": "markers", "x": rows["estimate"], "y": heights, "name": name,
-        "marker": {"size": 9, "color": colour, "symbol": symbol}, "error_x": _interval(rows, color=colour),
-        "customdata": details, "hovertemplate": _hover(name, "x").replace("items", "units"),
+        "marker": {"size": 9, "color": colour, "symbol": symbol}, "error_x": interval_bars(rows, color=colour),
+        "customdata": details, "hovertemplate": hover_template(name, "x").replace("items", "units"),
     }  # fmt: skip
 
 # %% ../../nbs/report/65_size.ipynb #7911b997
@@ -147,8 +155,8 @@ def slope_forest(
 
     rows = rows_of(slopes, task=task, metric=metric)
     names = sorted(set(rows["category"]), key=lambda c: (c != "all", c.casefold()))
-    title = _question("In which categories does size help?", rows)
-    figure = go.Figure(layout=_layout(title, 190 + 44 * len(names), margin={"t": 100}))
+    title = question_title("In which categories does size help?", rows)
+    figure = go.Figure(layout=base_layout(title, 190 + 44 * len(names), margin={"t": 100}))
     for offset, question in ((-0.14, "these_models"), (0.14, "scale_in_general")):
         mine = rows[rows["question"] == question]
         figure.add_trace(_forest_marks(mine, [names.index(c) + offset for c in mine["category"]]))
@@ -220,7 +228,7 @@ def equality_words(
     t = row["estimate"] / row["standard_error"]
     p_value = correlation_equivalence_p(float(t / np.hypot(t, row["dof"] ** 0.5)), points, bound)
     shown = "is shown" if p_value <= ALPHA else "is not shown"
-    return f"It {shown} that the correlation of {in_words(int(row['models']))} models with size lies within {bound:g} of zero ({_chance(p_value)})."
+    return f"It {shown} that the correlation of {in_words(int(row['models']))} models with size lies within {bound:g} of zero ({chance(p_value)})."
 
 # %% ../../nbs/report/65_size.ipynb #229ff31d
 def _among_words(
@@ -230,8 +238,8 @@ def _among_words(
     "What the pooled slope says of these models."
     models = in_words(int(row["models"]))
     return (
-        f"Among these {models} models, ten times the parameters change the {metric} by {_span(row)}, {_chance(row['p_adjusted'])} "
-        f"({_corrected(row)}): {_AMONG[_side(row)]}."
+        f"Among these {models} models, ten times the parameters change the {metric} by {span_text(row)}, {chance(row['p_adjusted'])} "
+        f"({correction_name(row)}): {_AMONG[side_of(row)]}."
     )
 
 # %% ../../nbs/report/65_size.ipynb #3eb2e428
@@ -240,43 +248,46 @@ def _general_words(
 ) -> str:  # One sentence
     "What the pooled slope says of scale in general."
     if not np.isfinite(row["low"]):
-        models = f"{_plural(row['models'], 'model')} of {in_words(int(row['families']))} famil{'y' if row['families'] == 1 else 'ies'}"
+        models = f"{plural(row['models'], 'model')} of {in_words(int(row['families']))} famil{'y' if row['families'] == 1 else 'ies'}"
         return f"With the models as the sample nothing can be said: {models} leave no degree of freedom or no spread."
-    ends, dof = f"{_figure(row['low'])} to {_figure(row['high'])}", f"{row['dof']:.3g} degrees of freedom"
-    p_value = f"{_chance(row['p_adjusted'])} ({_corrected(row)}), {dof}"
-    return f"With the models as the sample the same slope has the interval {ends}, {p_value}: {_GENERAL[_side(row)]}."
+    ends, dof = (
+        f"{figure_text(row['low'])} to {figure_text(row['high'])}",
+        f"{row['dof']:.3g} degrees of freedom",
+    )
+    p_value = f"{chance(row['p_adjusted'])} ({correction_name(row)}), {dof}"
+    return f"With the models as the sample the same slope has the interval {ends}, {p_value}: {_GENERAL[side_of(row)]}."
 
 # %% ../../nbs/report/65_size.ipynb #d9cee21e
 def scale_words(
     slopes: pd.DataFrame,  # Slopes of one task and metric
 ) -> list[str]:  # Sentences
     "What the pooled slope says under both questions."
-    rows = _one(slopes, category="all").set_index("question", drop=False)
+    rows = rows_where(slopes, category="all").set_index("question", drop=False)
     these, general = rows.loc["these_models"], rows.loc["scale_in_general"]
     if not np.isfinite(these["estimate"]):
-        who = f"{_metric(rows)} over size can be estimated from {_plural(these['models'], 'model')}"
+        who = f"{metric_name(rows)} over size can be estimated from {plural(these['models'], 'model')}"
         return [f"No slope of {who} ({these['method']})."]
-    said = [_among_words(these, _metric(rows)), _general_words(general)]
+    said = [_among_words(these, metric_name(rows)), _general_words(general)]
     if not np.isfinite(general["low"]):
         return said
-    said.append(_together(_side(these), _side(general)))
-    return [*said, *([equality_words(general)] if _side(general) == "open" else [])]
+    said.append(_together(side_of(these), side_of(general)))
+    return [*said, *([equality_words(general)] if side_of(general) == "open" else [])]
 
 # %% ../../nbs/report/65_size.ipynb #db4fcabe
 def _counts(
     rows: pd.DataFrame,  # Slopes in categories, of one question
 ) -> str:  # Better in k, worse in k, open in k
     "How many categories go which way."
-    sides = [_side(row) for _, row in rows.iterrows()]
+    sides = [side_of(row) for _, row in rows.iterrows()]
     better, worse, rest = (sides.count(side) for side in ("better", "worse", "open"))
-    return f"better in {_many(better)}, worse in {_many(worse)}, and the slope is open in {_many(rest)}"
+    return f"better in {many(better)}, worse in {many(worse)}, and the slope is open in {many(rest)}"
 
 # %% ../../nbs/report/65_size.ipynb #68934fd2
 def category_words(
     slopes: pd.DataFrame,  # Slopes of one task and metric
 ) -> list[str]:  # Sentences
     "What the slopes in the categories say."
-    rows = _one(slopes)
+    rows = rows_where(slopes)
     rows = rows[rows["category"].ne("all") & rows["estimate"].notna()]
     these, general = (rows[rows["question"] == q] for q in ("these_models", "scale_in_general"))
     if these.empty:
@@ -284,7 +295,7 @@ def category_words(
     count = in_words(len(these)) + (" categories" if len(these) != 1 else " category")
     said = [
         f"Over {count}, larger ones of these models score {_counts(these)} "
-        f"(corrected: {_corrected(these.iloc[0])})."
+        f"(corrected: {correction_name(these.iloc[0])})."
     ]
     if len(general):
         said.append(f"With the models as the sample it is {_counts(general)}.")
@@ -306,7 +317,7 @@ def _ends(
     )
     names = [str(row["category"]).replace("_", " ") for row in (first, last)]
     return [
-        f"The highest slope is that of {names[0]}, {_span(first)}, the lowest that of {names[1]}, {_span(last)}; among these models their intervals {said}."
+        f"The highest slope is that of {names[0]}, {span_text(first)}, the lowest that of {names[1]}, {span_text(last)}; among these models their intervals {said}."
     ]
 
 # %% ../../nbs/report/65_size.ipynb #47a88b65
@@ -324,21 +335,21 @@ def score_against_scale(
     "Mean score against the number of parameters."
     import plotly.graph_objects as go
 
-    rows = _one_each(averages, task=task, metric=metric, category=category)
+    rows = one_row_each(averages, task=task, metric=metric, category=category)
     sized = rows[rows["parameters"] > 0].sort_values(["family", "parameters", "model"])
-    title = _question("Does a larger model score higher?", rows, category)
-    figure = go.Figure(layout=_layout(title, 500, margin={"t": 130}))
+    title = question_title("Does a larger model score higher?", rows, category)
+    figure = go.Figure(layout=base_layout(title, 500, margin={"t": 130}))
     for place, (family, members) in enumerate(sized.groupby("family", sort=True)):
         line = {"color": colour_of(family), "width": 1.5}
         x, y, hidden = members["parameters"], members["estimate"], {"showlegend": False, "hoverinfo": "skip"}
         figure.add_scatter(x=x, y=y, mode="lines", name=label(family), line=line, **hidden)
         for model, size in zip(members["model"], x, strict=True):
             both = rows[rows["model"].isin([model, f"blind {model}"])]
-            symbol = _SYMBOLS[place % len(_SYMBOLS)]
-            figure.add_traces([_mark(both.iloc[[k]], size, symbol) for k in range(len(both))])
+            symbol = SYMBOLS[place % len(SYMBOLS)]
+            figure.add_traces([model_mark(both.iloc[[k]], size, symbol) for k in range(len(both))])
     ends = [sized["parameters"].min() / 1.25, sized["parameters"].max() * 1.25] if len(sized) else [1, 10]
-    figure.add_traces(_yardsticks(rows.set_index("model"), ends))
-    for blind in list(figure.select_traces({"name": _HOLLOW}))[:1]:
+    figure.add_traces(floor_lines(rows.set_index("model"), ends))
+    for blind in list(figure.select_traces({"name": HOLLOW}))[:1]:
         blind.showlegend = True
     if sized["estimate"].isna().all():
         figure.add_annotation(_NOTHING)
@@ -380,7 +391,7 @@ def scale_sentence(
     rows = _scale_rows(effects, task, metric)
     if "these_models" not in rows.index or not np.isfinite(rows["estimate"]["these_models"]):
         return markup(
-            "For {metric} no rank correlation with size could be computed.", metric=readable(metric)
+            "For {metric} no rank correlation with size could be computed.", metric=display_name(metric)
         )
     row, p_value = rows.loc["these_models"], rows["p_value"].get("scale_in_general", np.nan)
     text = "On {metric}, among these {models} models, {said} (Spearman {score}, {n} items)."
@@ -389,7 +400,7 @@ def scale_sentence(
     verdict = (
         "taken alone, few orders are as extreme." if p_value < 0.05 else "not evidence about size in general."
     )
-    return markup(text, metric=readable(metric), models=in_words(int(row["models"])), said=_direction(row, metric),
+    return markup(text, metric=display_name(metric), models=in_words(int(row["models"])), said=_direction(row, metric),
                   score=span(row), n=int(row["n"]), p=f"{p_value:.2g}", verdict=Safe(verdict))  # fmt: skip
 
 # %% ../../nbs/report/65_size.ipynb #6c904dfd
@@ -406,8 +417,8 @@ def _effect_line(
     part = part.drop_duplicates("question").set_index("question")
     these, general = part.reindex(["these_models", "scale_in_general"]).itertuples()
     return {
-        "Metric": readable(part["metric"].iloc[0]),
-        "Models": f"{readable(part['scope'].iloc[0])} ({part['models'].iloc[0]:.0f})",
+        "Metric": display_name(part["metric"].iloc[0]),
+        "Models": f"{display_name(part['scope'].iloc[0])} ({part['models'].iloc[0]:.0f})",
         "Coefficient": part["term"].iloc[0].capitalize(),
         "Estimate": estimate_cell(pd.Series(these._asdict())),
         "Items": f"{these.n:,.0f}" if np.isfinite(these.n) else "\u2013",
@@ -433,7 +444,7 @@ def effect_table(
 
 # %% ../../nbs/report/65_size.ipynb #a34873f1
 def scale_piece(
-    run: RunTables,  # The run
+    run: Run,  # The run
     task: str,  # image_to_text or text_to_image
     metric: str,  # Metric
 ) -> Safe:  # A figure, a sentence and a table
@@ -448,15 +459,15 @@ def scale_piece(
 
 # %% ../../nbs/report/65_size.ipynb #e23ff31b
 def scale(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # A warning, then a figure per task and headline metric
     "Whether a larger model scored higher."
-    warning = scale_warning(proper(run)["model"].nunique())
+    warning = scale_warning(shown_completions(run)["model"].nunique())
     notice = markup('<div class="notice" role="note"><p>{w}</p></div>', w=warning)
     return joined([notice, by_metric(run, scale_piece)])
 
 # %% ../../nbs/report/65_size.ipynb #fcbf8e29
-_ASKED = {"these_models": "these models", "scale_in_general": "scale in general"}
+SLOPE_QUESTIONS = {"these_models": "these models", "scale_in_general": "scale in general"}
 _NAMED = {"Metric": "metric", "Products": "category", "Correction": "correction"}
 
 # %% ../../nbs/report/65_size.ipynb #fa6040ef
@@ -464,8 +475,8 @@ def _slope_numbers(
     rows: pd.DataFrame,  # Slopes of one task: all metrics pooled, and one in its categories
 ) -> Safe:  # A table
     "Slopes with both intervals."
-    cells = {name: [readable(v) for v in rows[column]] for name, column in _NAMED.items()}
-    cells |= {"Question": [_ASKED[q] for q in rows["question"]]}
+    cells = {name: [display_name(v) for v in rows[column]] for name, column in _NAMED.items()}
+    cells |= {"Question": [SLOPE_QUESTIONS[q] for q in rows["question"]]}
     cells |= {"Slope": [estimate_cell(row) for _, row in rows.iterrows()]}
     cells |= {
         "p": [number(p) for p in rows["p_value"]],
@@ -477,12 +488,12 @@ def _slope_numbers(
 
 # %% ../../nbs/report/65_size.ipynb #6c648910
 def _slope_figures(
-    run: RunTables,  # The run
+    run: Run,  # The run
     task: str,  # image_to_text or text_to_image
     metric: str,  # Metric
 ) -> list[Safe]:  # Score against size and the forest; none where there is no slope
     "The two figures of size."
-    lines = _rows(run, "lines", task, metric)
+    lines = task_rows(run, "lines", task, metric)
     if lines.empty:
         return []
     fans = "Mean scores against size; about each family's line a filled fan for these models and a dashed one for scale in general."
@@ -493,21 +504,21 @@ def _slope_figures(
 
 # %% ../../nbs/report/65_size.ipynb #c599f9c1
 def size_piece(
-    run: RunTables,  # The run
+    run: Run,  # The run
     task: str,  # image_to_text or text_to_image
     metric: str,  # Metric
 ) -> Safe:  # Two figures, each with its sentences, and the numbers
     "Score against size and the forest of slopes, under both questions."
-    slopes, pictures = _rows(run, "slopes", task), _slope_figures(run, task, metric)
+    slopes, pictures = task_rows(run, "slopes", task), _slope_figures(run, task, metric)
     mine = slopes[slopes["metric"] == metric]
-    said = [told(scale_words(mine)), told(category_words(mine))]
+    said = [paragraph(scale_words(mine)), paragraph(category_words(mine))]
     shown = slopes[slopes["category"].eq("all") | slopes["metric"].eq(metric)]
     pieces = [piece for pair in zip(pictures, said, strict=True) for piece in pair] if pictures else said[:1]
     return with_numbers(joined(pieces), _slope_numbers(shown))
 
 # %% ../../nbs/report/65_size.ipynb #4cd29839
 def size(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # A piece per task
     "Whether size matters, among these models and in general."
     return by_task(run, "slopes", size_piece)

@@ -11,11 +11,26 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from .components import _rows, by_task, estimate_cell, share, told, with_numbers
-from .figures import _DETAILS, _hover, _interval, _layout, _question, rows_of
+from .components import by_task, estimate_cell, paragraph, share, task_rows, with_numbers
+from mmpc_analysis.report.figures import (
+    DETAILS,
+    base_layout,
+    hover_template,
+    interval_bars,
+    question_title,
+    rows_of,
+)
 from .html import Safe, figure_html, joined, table_html
-from .run import RunTables
-from .wording import _figure, _metric, _one, _span, in_words, label, readable
+from .run import Run
+from mmpc_analysis.report.wording import (
+    display_name,
+    figure_text,
+    in_words,
+    label,
+    metric_name,
+    rows_where,
+    span_text,
+)
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -37,12 +52,12 @@ def variance_words(
     variances: pd.DataFrame,  # Variances of one task and metric
 ) -> list[str]:  # Sentences
     "Where the differences between scores lie."
-    rows = _one(variances).sort_values("share", ascending=False)
+    rows = rows_where(variances).sort_values("share", ascending=False)
     if rows.empty:
         return ["Variance components cannot be estimated: too few models leave no degree of freedom."]
     first, second = rows.head(2).to_dict("records")
     said = (
-        f"Beyond size and family, {first['share']:.0%} of the variance of {_metric(rows)} lies {_SOURCE_WORDS[first['term']]} "
+        f"Beyond size and family, {first['share']:.0%} of the variance of {metric_name(rows)} lies {_SOURCE_WORDS[first['term']]} "
         f"and {second['share']:.0%} {_SOURCE_WORDS[second['term']]}."
     )
     return [said, _model_words(rows.set_index("term").loc["model"])]
@@ -53,10 +68,10 @@ def _model_words(
 ) -> str:  # One sentence
     "How far models of one family and size lie apart."
     if row["low"] > 0:
-        return f"Models of one family and size differ by a standard deviation of {_span(row)}, which no number of products makes smaller."
+        return f"Models of one family and size differ by a standard deviation of {span_text(row)}, which no number of products makes smaller."
     return (
-        f"Models of one family and size may not differ at all, or by a standard deviation of up to {_figure(row['high'])} (estimate "
-        f"{_figure(row['estimate'])}): {in_words(int(row['n']))} models cannot tell, and that is the error term of every claim about scale."
+        f"Models of one family and size may not differ at all, or by a standard deviation of up to {figure_text(row['high'])} (estimate "
+        f"{figure_text(row['estimate'])}): {in_words(int(row['n']))} models cannot tell, and that is the error term of every claim about scale."
     )
 
 # %% ../../nbs/report/67_variation.ipynb #e1bafbf3
@@ -89,11 +104,13 @@ def variance_bars(
     rows = rows_of(variances, task=task, metric=metric).set_index("term")
     rows = rows.loc[[term for term in _SOURCES if term in rows.index]]
     names = [_source(term, row) for term, row in rows.iterrows()]
-    layout = _layout(_question("Where do the differences lie?", rows), 150 + 66 * len(rows), margin={"t": 60})
+    layout = base_layout(
+        question_title("Where do the differences lie?", rows), 150 + 66 * len(rows), margin={"t": 60}
+    )
     figure = go.Figure(layout=layout)
     figure.add_trace({
         "type": "bar", "orientation": "h", "x": rows["estimate"], "y": names, "marker": {"color": "#56B4E9"}, "showlegend": False,
-        "error_x": _interval(rows, color="#767676"), "customdata": rows[_DETAILS].to_numpy(), "hovertemplate": _hover("%{y}", "x").replace("items", "levels"),
+        "error_x": interval_bars(rows, color="#767676"), "customdata": rows[DETAILS].to_numpy(), "hovertemplate": hover_template("%{y}", "x").replace("items", "levels"),
     })  # fmt: skip
     figure.update_xaxes(title_text=f"Standard deviation<br>of {label(metric)}", rangemode="tozero")
     figure.update_yaxes(type="category", showgrid=False, autorange="reversed")
@@ -101,26 +118,29 @@ def variance_bars(
 
 # %% ../../nbs/report/67_variation.ipynb #03585979
 def variance_piece(
-    run: RunTables,  # The run
+    run: Run,  # The run
     task: str,  # image_to_text or text_to_image
     metric: str,  # Metric
 ) -> Safe:  # A figure, sentences and numbers
     "Where the differences between scores lie."
-    rows, every = _rows(run, "variances", task, metric), _rows(run, "variances", task)
+    rows, every = task_rows(run, "variances", task, metric), task_rows(run, "variances", task)
     words = "Standard deviations of products, categories, models and the rest, with intervals."
     figure = figure_html(variance_bars(rows, task, metric), f"variances-{task}", words)
-    cells = {"Metric": [readable(m) for m in every["metric"]], "Source": [readable(t) for t in every["term"]]}
+    cells = {
+        "Metric": [display_name(m) for m in every["metric"]],
+        "Source": [display_name(t) for t in every["term"]],
+    }
     cells |= {"Standard deviation": [estimate_cell(row) for _, row in every.iterrows()]}
     cells |= {"Share": [share(s) for s in every["share"]], "Levels": [f"{n:,}" for n in every["n"]]}
     caption = (
         "Standard deviations beyond size and family, with profile intervals. Question: scale in general."
     )
-    said = told(variance_words(rows))
+    said = paragraph(variance_words(rows))
     return with_numbers(joined([figure, said]), table_html(cells, caption, tuple(cells)[2:]))
 
 # %% ../../nbs/report/67_variation.ipynb #35c81c46
 def varying(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # A piece per task
     "What scores vary over."
     return by_task(run, "variances", variance_piece)

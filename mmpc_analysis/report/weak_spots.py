@@ -15,10 +15,17 @@ import pandas as pd
 
 from . import figures
 from .components import by_metric, estimate_cell, with_numbers
-from .figures import _DETAILS, _hover, _layout, _one_each, _question, ordered
+from mmpc_analysis.report.figures import (
+    DETAILS,
+    base_layout,
+    hover_template,
+    one_row_each,
+    ordered,
+    question_title,
+)
 from .html import Safe, figure_html, table_html
-from .run import RunTables
-from .wording import label, readable
+from .run import Run
+from .wording import display_name, label
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -35,10 +42,10 @@ def heatmap(
     "Mean score of every model in every category."
     import plotly.graph_objects as go
 
-    rows = _one_each(averages, task=task, metric=metric)
+    rows = one_row_each(averages, task=task, metric=metric)
     rows = rows[~rows["model"].str.startswith("blind ") & (rows["family"] != "ceiling")]
-    title = _question("Which products are hard, and for whom?", rows)
-    figure = go.Figure(_cells(rows), _layout(title, 150 + 34 * rows["category"].nunique()))
+    title = question_title("Which products are hard, and for whom?", rows)
+    figure = go.Figure(_cells(rows), base_layout(title, 150 + 34 * rows["category"].nunique()))
     figure.update_xaxes(showgrid=False, zeroline=False, tickangle=-40, type="category")
     figure.update_yaxes(showgrid=False, zeroline=False, type="category", autorange="reversed")
     return figure
@@ -51,7 +58,7 @@ def _cells(
     down = sorted(set(rows["category"]), key=lambda c: (c != "all", c.casefold()))
     tables = [
         rows.pivot(index="category", columns="model", values=c).reindex(index=down, columns=ordered(rows))
-        for c in ("estimate", *_DETAILS)
+        for c in ("estimate", *DETAILS)
     ]
     z, *details = (table.to_numpy(dtype=float) for table in tables)
     unit = {"text": f"Mean {label(rows['metric'].iloc[0])}", "side": "right"}
@@ -59,7 +66,7 @@ def _cells(
     return {
         "type": "heatmap", "z": z, "x": [label(m) for m in tables[0]], "y": [label(c) for c in down],
         "text": [[_short(v) for v in row] for row in z], "texttemplate": "%{text}", "colorscale": "Cividis",
-        "customdata": np.stack(details, axis=-1), "hovertemplate": _hover("%{y}<br>%{x}", "z"),
+        "customdata": np.stack(details, axis=-1), "hovertemplate": hover_template("%{y}<br>%{x}", "z"),
         "xgap": 2, "ygap": 2, "colorbar": colours,
     }  # fmt: skip
 
@@ -84,13 +91,13 @@ def category_table(
     spread, order = float(rows["estimate"].abs().max()), figures.ordered(rows)
     down = sorted(set(rows["category"]), key=lambda c: (c != "all", c.casefold()))
     cells = {(row["category"], row["model"]): estimate_cell(row, spread) for _, row in rows.iterrows()}
-    columns = {"Category": [readable(c) for c in down]}
+    columns = {"Category": [display_name(c) for c in down]}
     columns |= {model: [cells.get((c, model), "\u2013") for c in down] for model in order}
-    return table_html(columns, f"{readable(metric).capitalize()} by category", numbers=tuple(order))
+    return table_html(columns, f"{display_name(metric).capitalize()} by category", numbers=tuple(order))
 
 # %% ../../nbs/report/60_weak_spots.ipynb #ebcd4e39
 def category_piece(
-    run: RunTables,  # The run
+    run: Run,  # The run
     task: str,  # image_to_text or text_to_image
     metric: str,  # Metric
 ) -> Safe:  # A heatmap with its numbers
@@ -102,7 +109,7 @@ def category_piece(
 
 # %% ../../nbs/report/60_weak_spots.ipynb #1cf4a328
 def categories(
-    run: RunTables,  # The run
+    run: Run,  # The run
 ) -> Safe:  # A heatmap per task and headline metric
     "Where the models are weak."
     return by_metric(run, category_piece)

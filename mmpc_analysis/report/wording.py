@@ -16,7 +16,8 @@ import pandas as pd
 from ..analysis.comparison import direction
 
 # %% auto #0
-__all__ = ['ALPHA', 'in_words', 'readable', 'label', 'number', 'span']
+__all__ = ['ALPHA', 'in_words', 'figure_text', 'span_text', 'chance', 'plural', 'many', 'correction_name', 'rows_where',
+           'metric_name', 'side_of', 'display_name', 'label', 'number', 'span']
 
 # %% ../../nbs/report/00_wording.ipynb #dc7dadbc
 _WORDS = [
@@ -35,7 +36,7 @@ def in_words(
 ALPHA = 0.05  # Level at which a corrected p-value makes a claim
 
 # %% ../../nbs/report/00_wording.ipynb #fce4afc6
-def _figure(
+def figure_text(
     value: float,  # Any number
 ) -> str:  # Three significant digits, with a true minus
     "A number in a sentence."
@@ -44,22 +45,22 @@ def _figure(
     return f"{value:.3g}".replace("-", "\u2212")
 
 # %% ../../nbs/report/00_wording.ipynb #994ace80
-def _span(
+def span_text(
     row: pd.Series,  # estimate, low and high
 ) -> str:  # The estimate with its interval
     "An estimate in a sentence."
-    bounds = f"{_figure(row['low'])} to {_figure(row['high'])}"
-    return f"{_figure(row['estimate'])} ({bounds if np.isfinite(row['low']) else 'no interval'})"
+    bounds = f"{figure_text(row['low'])} to {figure_text(row['high'])}"
+    return f"{figure_text(row['estimate'])} ({bounds if np.isfinite(row['low']) else 'no interval'})"
 
 # %% ../../nbs/report/00_wording.ipynb #20fdb405
-def _chance(
+def chance(
     p_value: float,  # In [0, 1]
 ) -> str:  # Such as p = 0.03
     "A p-value in a sentence."
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
 
 # %% ../../nbs/report/00_wording.ipynb #e7b093af
-def _plural(
+def plural(
     count: int,  # How many
     one: str,  # Name of one
 ) -> str:  # Count and name
@@ -67,21 +68,21 @@ def _plural(
     return f"{in_words(int(count))} {one}{'s' if count != 1 else ''}"
 
 # %% ../../nbs/report/00_wording.ipynb #636e2017
-def _many(
+def many(
     count: int,  # How many
 ) -> str:  # In words, none for zero
     "A count that stands alone."
     return in_words(int(count)) if count else "none"
 
 # %% ../../nbs/report/00_wording.ipynb #9111fef2
-def _corrected(
+def correction_name(
     row: pd.Series,  # A row with its correction, such as holm, 2 tests
 ) -> str:  # Such as Holm, 2 tests
     "The correction by its authors' names."
     return str(row["correction"]).replace("benjamini_hochberg", "Benjamini-Hochberg").replace("holm", "Holm")
 
 # %% ../../nbs/report/00_wording.ipynb #e32625e5
-def _one(
+def rows_where(
     rows: pd.DataFrame,  # Rows of an analysis table
     **wanted: str,  # Column and value
 ) -> pd.DataFrame:  # The rows with these values
@@ -93,14 +94,14 @@ def _one(
     return rows
 
 # %% ../../nbs/report/00_wording.ipynb #8a409076
-def _metric(
+def metric_name(
     rows: pd.DataFrame,  # Rows of one metric
 ) -> str:  # Its name for readers
     "The metric's name in a sentence."
     return str(rows["metric"].iloc[0]).replace("_", " ")
 
 # %% ../../nbs/report/00_wording.ipynb #8a8d1ebd
-def _side(
+def side_of(
     row: pd.Series,  # A slope: estimate, p_adjusted, metric
 ) -> str:  # better, worse, or open
     "What a slope says of larger models, after correction."
@@ -112,7 +113,7 @@ def _side(
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
 
 
-def readable(
+def display_name(
     name: str,  # Category, task, metric or outcome as stored
 ) -> str:  # The same for readers, not escaped
     "A stored name without underscores and control characters."
@@ -124,7 +125,7 @@ def label(
     longest: int = 34,  # Characters shown
 ) -> str:  # Text that plotly shows as it is
     "A name as a label of a figure: readable, cut and escaped."
-    text = readable(name)
+    text = display_name(name)
     return html.escape(text if len(text) <= longest else text[: longest - 1] + "\u2026", quote=False)
 
 # %% ../../nbs/report/00_wording.ipynb #9214e9d4

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from .floors import Known
+from .floors import ItemContext
 from ..store import hash_unit
 
 # %% auto #0
-__all__ = ['DECOYS', 'retrieve', 'decoy_pool', 'share_beaten', 'retrieval']
+__all__ = ['DISTRACTORS', 'retrieve', 'distractor_pool', 'auc_against', 'retrieval']
 
 # %% ../../nbs/scores/20_retrieval.ipynb #0ed40d58
 def _ranks(
@@ -103,10 +103,10 @@ def _scored(
     return pd.DataFrame(columns | {"percentile_rank": behind, "chance": np.where(size < 2, np.nan, chance)})
 
 # %% ../../nbs/scores/20_retrieval.ipynb #b5298e71
-DECOYS = 100  # Items in a pool
+DISTRACTORS = 100  # Items in a pool
 
 
-def decoy_pool(
+def distractor_pool(
     items: pd.DataFrame,  # (m, columns) The catalogue
     truth: dict,  # item_id to the truth; items without one are no decoys
     seed: int = 0,  # Seed of the choice
@@ -117,13 +117,13 @@ def decoy_pool(
     group = items["category"] + "\x1f" + split
     some = items["item_id"][items["item_id"].isin(truth)]
     pools = {
-        name: sorted(ids, key=lambda i: (hash_unit(seed, "decoy", i), i))[:DECOYS]
+        name: sorted(ids, key=lambda i: (hash_unit(seed, "decoy", i), i))[:DISTRACTORS]
         for name, ids in some.groupby(group[some.index])
     }
     return {i: pools.get(name, []) for i, name in zip(items["item_id"], group, strict=True)}
 
 # %% ../../nbs/scores/20_retrieval.ipynb #f84be6d3
-def share_beaten(
+def auc_against(
     own: float,  # Similarity of completion and truth
     decoys: np.ndarray,  # (k,) Similarities of the decoys
 ) -> float:  # Share in [0, 1], NaN for fewer than two decoys or an unknown similarity
@@ -146,7 +146,7 @@ def _dot(
 
 def retrieval(
     rows: pd.DataFrame,  # (n, columns) item_id and candidate: a text, folder and path, or None
-    known: Known,  # What is known of the items
+    known: ItemContext,  # What is known of the items
     vectors: Callable[[list], dict],  # Candidates and truths to unit vectors, by what they are
     back: bool = False,  # Whether to search from the truth and not from the completion
 ) -> np.ndarray:  # (n,) Shares of decoys beaten, NaN where unknown
@@ -160,5 +160,5 @@ def retrieval(
         said, true = table.get(answer), table.get(known.truth[i])
         others = [table[truth] for truth in decoys[i] if truth in table]
         if said is not None and true is not None and len(others) > 1:
-            values[k] = share_beaten(_dot(said, true), _dot(np.stack(others), true if back else said))
+            values[k] = auc_against(_dot(said, true), _dot(np.stack(others), true if back else said))
     return values

@@ -18,8 +18,15 @@ import pandas as pd
 from ..metrics import words
 from ..metrics.cards import METRICS, metric_card
 from . import floors
-from .floors import RESERVED, Known
-from .measures import TEMPLATE, choose, know, picture_sizes, picture_values, text_values
+from .floors import RESERVED, ItemContext
+from mmpc_analysis.scores.measures import (
+    TEMPLATE,
+    available_metrics,
+    image_sizes,
+    image_values,
+    item_context,
+    text_values,
+)
 from ..tables import OUTCOMES, SCORES, TASKS, USABLE, TableError, empty, validate
 
 # %% ../../nbs/scores/40_scoring.ipynb #51348c30
@@ -110,19 +117,21 @@ def _model_rows(
 
 # %% ../../nbs/scores/40_scoring.ipynb #7b1d3d5d
 def _with_floors(
-    known: Known,  # What is known of the task's items
+    known: ItemContext,  # What is known of the task's items
     shelf: pd.DataFrame,  # (k, columns) The catalogue's items of one category
     item_ids: list[str],  # (n,) Those of them that are scored
     task: str,  # The task
     seed: int,  # Seed of floors
     sizes: tuple[int, ...],  # Sizes at which pictures are needed
-) -> tuple[dict[str, dict], Known]:  # Model to item_id to candidate; what is known, template pictures too
+) -> tuple[
+    dict[str, dict], ItemContext
+]:  # Model to item_id to candidate; what is known, template pictures too
     "What oracle, shuffled and template answer for each item."
     partner = floors.shuffled_partner(shelf[shelf["item_id"].isin(known.truth)], seed)
     answers = {"oracle": known.truth, "shuffled": {i: known.truth[j] for i, j in partner.items()}}
     if task == "image_to_text":
         return answers | {"template": floors.template_titles(shelf, item_ids, seed)}, known
-    templates = floors.template_pictures(shelf, known.root, item_ids, seed, sizes)
+    templates = floors.template_images(shelf, known.root, item_ids, seed, sizes)
     answers["template"] = {i: (TEMPLATE, i) for i in templates}
     return answers, replace(known, templates=templates)
 
@@ -169,15 +178,15 @@ def _with_values(
 def _score_group(
     rows: pd.DataFrame,  # (n, 6) Rows to score, of some items of one task
     names: list[str],  # Metrics of the task
-    known: Known,  # What is known of the items
-    encoders: dict,  # Picture encoders, from `choose`
+    known: ItemContext,  # What is known of the items
+    encoders: dict,  # Picture encoders, from `available_metrics`
     weights: dict,  # Kind of encoder to folder, file, or hub name@revision
 ) -> tuple[pd.DataFrame, list[dict]]:  # One row per row and metric; what was set aside
     "Score one group of items."
     usable = rows["outcome"].isin(USABLE)
     asked = rows.assign(candidate=rows["candidate"].where(usable, None))
     if metric_card(names[0]).task == "text_to_image":
-        values, why = picture_values(asked, names, known, encoders)
+        values, why = image_values(asked, names, known, encoders)
     else:
         values, why = text_values(asked, names, known, weights), {}
     blank = rows["item_id"].map(lambda i: known.truth[i] in why).astype(bool)
@@ -213,12 +222,12 @@ def _groups(
 # %% ../../nbs/scores/40_scoring.ipynb #2ddb371e
 def _shown(
     groups: list[list[str]],  # Groups of items, each of one category
-    known: Known,  # What is known of the task's items
+    known: ItemContext,  # What is known of the task's items
     task: str,  # The task
     seed: int,  # Seed of floors
     sizes: tuple[int, ...],  # Sizes at which pictures are needed
     progress: bool,  # Whether to show a progress bar
-) -> Iterator[tuple[list[str], dict, Known]]:  # Group; model to item_id to candidate; what is known
+) -> Iterator[tuple[list[str], dict, ItemContext]]:  # Group; model to item_id to candidate; what is known
     "Groups with their floors, under a progress bar with rate and time left."
     from tqdm.auto import tqdm
 
@@ -271,7 +280,7 @@ def score(
     progress: bool = True,  # Whether to show a progress bar
 ) -> pd.DataFrame:  # (rows, 10) As declared in `tables.SCORES`; notes in `attrs`
     "One row per item, model and metric, with floors and ceiling on the same items."
-    names, skipped, encoders = choose(metrics, weights)
+    names, skipped, encoders = available_metrics(metrics, weights)
     items = items.assign(**{name: None for name in ("title", "image") if name not in items})
     good, aside = _triage(completions, items)
     parts = []
@@ -281,7 +290,7 @@ def score(
         ids = sorted(rows["item_id"].unique())
         if not ids or not wanted:
             continue
-        sizes, known = picture_sizes(wanted, encoders), know(items, task, root, seed)
+        sizes, known = image_sizes(wanted, encoders), item_context(items, task, root, seed)
         places, lacking = rows.groupby("item_id").indices, Counter()
         for some, answers, seen in _shown(_groups(items, ids, group), known, task, seed, sizes, progress):
             mine = rows.iloc[np.concatenate([places[i] for i in some])]

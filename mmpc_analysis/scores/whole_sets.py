@@ -15,11 +15,11 @@ import pandas as pd
 
 from ..metrics.cards import METRICS
 from ..metrics.distributions import FeatureSet, compare_sets, feature_set
-from ..metrics.picture_encoders import PictureEncoder, pooled_features
+from ..metrics.picture_encoders import ImageEncoder, pooled_features
 from ..metrics.words import CorpusCounts, corpus_bleu, corpus_chrf, count_corpus
 from . import floors
 from .averages import check_draws, item_rng
-from .measures import choose, stack_pictures
+from .measures import available_metrics, stack_images
 from ..tables import COMPLETIONS, SETS, TASKS, USABLE, empty, validate
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #dffdca51
@@ -92,13 +92,13 @@ def _corpus_row(
 # %% ../../nbs/scores/50_whole_sets.ipynb #2e26ab7d
 def _features(
     answers: dict[str, tuple],  # item_id to folder and path
-    encoder: PictureEncoder,  # A picture encoder
+    encoder: ImageEncoder,  # A picture encoder
 ) -> FeatureSet:  # Of the pictures that open
     "Features of a model's pictures."
     ids, parts = sorted(answers), []
     for start in range(0, len(ids), 64):
         keys = [answers[i] for i in ids[start : start + 64]]
-        stacks, why = stack_pictures(keys, (encoder.size,), {})
+        stacks, why = stack_images(keys, (encoder.size,), {})
         some = pooled_features(encoder, stacks[encoder.size]).astype(np.float64)
         some[[key in why for key in keys]] = np.nan
         parts.append(some)
@@ -108,7 +108,7 @@ def _features(
 def _distance_rows(
     drawn: dict[str, dict],  # Model to item_id to folder and path
     truth: dict[str, tuple],  # item_id to folder and path
-    encoder: PictureEncoder,  # A picture encoder
+    encoder: ImageEncoder,  # A picture encoder
     seed: int,  # Seed of the halves
 ) -> list[dict]:  # model, metric, estimate, low, high, n, coverage, floor, halves
     "Distances of each model's pictures to the true ones."
@@ -209,7 +209,7 @@ def _picture_sets(
     "Distances of every model that sees its items."
     truth = {i: (root, path) for i, path in floors.true_values(items, "text_to_image").items()}
     shown = completions[~completions["blind"].astype(bool) & completions["item_id"].isin(truth)]
-    drawn, encoder = _drawn(shown, run), choose(["effnet_cosine"])[2].get("effnet")
+    drawn, encoder = _drawn(shown, run), available_metrics(["effnet_cosine"])[2].get("effnet")
     if encoder is None or not drawn:
         return []
     about = shown.drop_duplicates("model").set_index("model")[["family", "parameters"]]

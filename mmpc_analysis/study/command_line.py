@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from mmpc_analysis.study.declaration import CatalogueChoice, Study
 
 # %% auto #0
-__all__ = ['app', 'StudyFile', 'Out', 'Models', 'Limit', 'Source', 'Columns', 'Interactions', 'Layout', 'Category', 'PARTS',
-           'NEEDED', 'explained', 'column_map', 'chosen_catalogue', 'base_study', 'chosen_study', 'stage', 'run',
-           'complete', 'draw', 'score', 'recommend', 'analyse', 'report', 'catalogue', 'summary', 'model_lines',
-           'models', 'doctor', 'main']
+__all__ = ['app', 'StudyFileArgument', 'OutOption', 'ModelsOption', 'LimitOption', 'SourceOption', 'ColumnsOption',
+           'InteractionsOption', 'LayoutOption', 'CategoryOption', 'LIBRARIES', 'NEEDED', 'explained', 'column_map',
+           'chosen_catalogue', 'base_study', 'chosen_study', 'stage', 'run_command', 'complete_command', 'draw_command',
+           'score_command', 'recommend_command', 'analyse_command', 'report_command', 'catalogue_command', 'summary',
+           'model_lines', 'models_command', 'doctor_command', 'main']
 
 # %% ../../nbs/study/30_command_line.ipynb #6aa0032a
 app = typer.Typer(
@@ -47,26 +48,30 @@ def explained() -> Iterator[None]:  # Around what a command does
         raise typer.Exit(2) from problem
 
 # %% ../../nbs/study/30_command_line.ipynb #3c1f03af
-StudyFile = Annotated[Path | None, typer.Argument(help="Study in TOML; the embedded demo without one.")]
-Out = Annotated[
+StudyFileArgument = Annotated[
+    Path | None, typer.Argument(help="Study in TOML; the embedded demo without one.")
+]
+OutOption = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Folder of the run.", show_default="runs/<name of the study>"),
 ]
-Models = Annotated[list[str] | None, typer.Option("--model", "-m", help="Model to run; repeat for several.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", help="At most this many items; 0 for all.")]
+ModelsOption = Annotated[
+    list[str] | None, typer.Option("--model", "-m", help="Model to run; repeat for several.")
+]
+LimitOption = Annotated[int, typer.Option("--limit", "-n", help="At most this many items; 0 for all.")]
 
 # %% ../../nbs/study/30_command_line.ipynb #46df64fe
-Source = Annotated[
+SourceOption = Annotated[
     str, typer.Option("--catalogue", "-c", help="Catalogue file or folder, instead of the study's.")
 ]
-Columns = Annotated[
+ColumnsOption = Annotated[
     list[str] | None, typer.Option("--column", help="Own column name, such as title=product_name; repeat it.")
 ]
-Interactions = Annotated[
+InteractionsOption = Annotated[
     str, typer.Option("--interactions", "-i", help="File of purchases or reviews, simulated, or none.")
 ]
-Layout = Annotated[str, typer.Option(help="Column names of a published format: amazon.")]
-Category = Annotated[str, typer.Option(help="Category of the items that have none.")]
+LayoutOption = Annotated[str, typer.Option(help="Column names of a published format: amazon.")]
+CategoryOption = Annotated[str, typer.Option(help="Category of the items that have none.")]
 
 # %% ../../nbs/study/30_command_line.ipynb #2566521a
 def column_map(
@@ -154,88 +159,88 @@ def stage(
         run_study(chosen, folder, through=through, say=typer.echo)
 
 # %% ../../nbs/study/30_command_line.ipynb #1c729799
-@app.command()
-def run(
-    study: StudyFile = None,  # Study file; the demo without one
-    out: Out = None,  # Folder of the run
-    catalogue: Source = "",  # Catalogue instead of the study's
-    column: Columns = None,  # Own column names
-    layout: Layout = "",  # Published format
-    category: Category = "",  # Category of the items that have none
-    model: Models = None,  # Models instead of the study's
-    limit: Limit = 0,  # Most items, 0 for all
-    interactions: Interactions = "",  # Purchases instead of the study's
+@app.command("run")
+def run_command(
+    study: StudyFileArgument = None,  # Study file; the demo without one
+    out: OutOption = None,  # Folder of the run
+    catalogue: SourceOption = "",  # Catalogue instead of the study's
+    column: ColumnsOption = None,  # Own column names
+    layout: LayoutOption = "",  # Published format
+    category: CategoryOption = "",  # Category of the items that have none
+    model: ModelsOption = None,  # Models instead of the study's
+    limit: LimitOption = 0,  # Most items, 0 for all
+    interactions: InteractionsOption = "",  # Purchases instead of the study's
 ) -> None:
     "Run a whole study, from the catalogue to report.html."
     source = {"source": catalogue, "columns": column, "layout": layout, "category": category, "limit": limit}
     stage("report", study, out, models=model, kept=False, interactions=interactions, **source)
 
 # %% ../../nbs/study/30_command_line.ipynb #685387c5
-@app.command()
-def complete(
-    study: StudyFile = None,  # Study file; the run's own, or the demo, without one
-    out: Out = None,  # Folder of the run
-    model: Models = None,  # Models instead of the study's
-    limit: Limit = 0,  # Most items, 0 for all
+@app.command("complete")
+def complete_command(
+    study: StudyFileArgument = None,  # Study file; the run's own, or the demo, without one
+    out: OutOption = None,  # Folder of the run
+    model: ModelsOption = None,  # Models instead of the study's
+    limit: LimitOption = 0,  # Most items, 0 for all
 ) -> None:
     "Ask the models about what is hidden."
     stage("completions", study, out, models=model, limit=limit)
 
 # %% ../../nbs/study/30_command_line.ipynb #7027b1b6
-@app.command()
-def draw(
-    study: StudyFile = None,  # Study file; the run's own without one
-    out: Out = None,  # Folder of the run
+@app.command("draw")
+def draw_command(
+    study: StudyFileArgument = None,  # Study file; the run's own without one
+    out: OutOption = None,  # Folder of the run
 ) -> None:
     "Draw the pictures that the models described."
     stage("drawing", study, out, begins=False)
 
 
-@app.command()
-def score(
-    study: StudyFile = None,  # Study file; the run's own without one
-    out: Out = None,  # Folder of the run
+@app.command("score")
+def score_command(
+    study: StudyFileArgument = None,  # Study file; the run's own without one
+    out: OutOption = None,  # Folder of the run
 ) -> None:
     "Score the completions, with floors and ceiling."
     stage("scores", study, out, begins=False)
 
 # %% ../../nbs/study/30_command_line.ipynb #07eddbcc
-@app.command()
-def recommend(
-    study: StudyFile = None,  # Study file; the run's own without one
-    out: Out = None,  # Folder of the run
-    interactions: Interactions = "",  # Purchases instead of the study's
+@app.command("recommend")
+def recommend_command(
+    study: StudyFileArgument = None,  # Study file; the run's own without one
+    out: OutOption = None,  # Folder of the run
+    interactions: InteractionsOption = "",  # Purchases instead of the study's
 ) -> None:
     "Train recommenders on what was completed, and see what it is worth to them."
     stage("recommendation", study, out, begins=False, interactions=interactions)
 
 # %% ../../nbs/study/30_command_line.ipynb #44db264a
-@app.command()
-def analyse(
-    study: StudyFile = None,  # Study file; the run's own without one
-    out: Out = None,  # Folder of the run
+@app.command("analyse")
+def analyse_command(
+    study: StudyFileArgument = None,  # Study file; the run's own without one
+    out: OutOption = None,  # Folder of the run
 ) -> None:
     "Average the scores and relate them to scale."
     stage("analysis", study, out, begins=False)
 
 
-@app.command()
-def report(
-    study: StudyFile = None,  # Study file; the run's own without one
-    out: Out = None,  # Folder of the run
+@app.command("report")
+def report_command(
+    study: StudyFileArgument = None,  # Study file; the run's own without one
+    out: OutOption = None,  # Folder of the run
 ) -> None:
     "Write report.html from what a run has measured."
     stage("report", study, out, begins=False)
 
 # %% ../../nbs/study/30_command_line.ipynb #0814687c
-@app.command()
-def catalogue(
+@app.command("catalogue")
+def catalogue_command(
     source: Annotated[
         str, typer.Argument(help="`embedded`, or a file or folder of your own.")
     ] = "embedded",  # Catalogue to read
-    column: Columns = None,  # Own column names
-    layout: Layout = "",  # Published format
-    category: Category = "",  # Category of the items that have none
+    column: ColumnsOption = None,  # Own column names
+    layout: LayoutOption = "",  # Published format
+    category: CategoryOption = "",  # Category of the items that have none
     aside: Annotated[
         Path | None, typer.Option(help="Write the rows set aside to this CSV.")
     ] = None,  # File for the rows set aside
@@ -290,13 +295,13 @@ def model_lines() -> str:  # A table as text
     )[["name", "family", "role", "parameters", "memory", "weights", "licence"]].to_string(index=False)
 
 # %% ../../nbs/study/30_command_line.ipynb #ee487f9b
-@app.command()
-def models() -> None:
+@app.command("models")
+def models_command() -> None:
     "List the models, published and embedded."
     typer.echo(model_lines())
 
 # %% ../../nbs/study/30_command_line.ipynb #6e5b568b
-PARTS = {
+LIBRARIES = {
     "torch": "no model can run",
     "transformers": "no model can run",
     "diffusers": "no picture can be drawn",
@@ -312,15 +317,15 @@ PARTS = {
 NEEDED = ("torch", "transformers", "diffusers", "plotly")
 
 # %% ../../nbs/study/30_command_line.ipynb #b8827402
-@app.command()
-def doctor() -> None:
+@app.command("doctor")
+def doctor_command() -> None:
     "Say what is installed, and what will not work."
     import platform
     from importlib.util import find_spec
 
     typer.echo(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
-    lacking = [name for name in PARTS if find_spec(name) is None]
-    for name, consequence in PARTS.items():
+    lacking = [name for name in LIBRARIES if find_spec(name) is None]
+    for name, consequence in LIBRARIES.items():
         found = f"  found    {name} {_version(name)}"
         typer.echo(f"  missing  {name}: {consequence}" if name in lacking else found)
     typer.echo(f"\n{model_lines()}\n")

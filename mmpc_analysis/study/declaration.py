@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from mmpc_analysis.catalogue.items import Catalogue
 
 # %% auto #0
-__all__ = ['STANDINS', 'LAYOUTS', 'FLOORS', 'CatalogueChoice', 'MissingChoice', 'CompletionChoice', 'DrawingChoice',
-           'ScoreChoice', 'RecommendationChoice', 'Study', 'study_from', 'read_study', 'study_toml', 'run_folder',
-           'source_columns', 'read_catalogue', 'purchases_of', 'cards_of', 'check_study']
+__all__ = ['STANDINS', 'CATALOGUE_LAYOUTS', 'FLOOR_NAMES', 'CatalogueChoice', 'MissingChoice', 'CompletionChoice',
+           'DrawingChoice', 'ScoreChoice', 'RecommendationChoice', 'Study', 'study_from', 'read_study', 'study_toml',
+           'run_folder', 'source_columns', 'read_catalogue', 'purchases_of', 'cards_of', 'check_study']
 
 # %% ../../nbs/study/00_declaration.ipynb #492fb7e1
 STANDINS = tuple(f"standin-{family}-{size}" for family in ("qwen", "gemma") for size in "sml")
@@ -40,7 +40,9 @@ class CatalogueChoice:
     source: str = "embedded"  # `embedded`, or a file or folder of one's own
     split: str = "test"  # Items that are completed: a split of the catalogue, empty for all
     limit: int = 0  # At most this many of them, by a fixed hash; 0 for all
-    layout: str = ""  # Known column names of a published format, one of LAYOUTS; empty to recognise them
+    layout: str = (
+        ""  # Known column names of a published format, one of CATALOGUE_LAYOUTS; empty to recognise them
+    )
     columns: dict = field(default_factory=dict)  # Our column name to the file's own, empty to leave it out
     category: str = ""  # Category of the items that have none
 
@@ -245,17 +247,19 @@ def run_folder(
     return f"runs/{'-'.join(parts)}"
 
 # %% ../../nbs/study/00_declaration.ipynb #457cf3e3
-LAYOUTS = {"amazon": AMAZON}
+CATALOGUE_LAYOUTS = {"amazon": AMAZON}
 
 # %% ../../nbs/study/00_declaration.ipynb #859a3d35
 def source_columns(
     choice: CatalogueChoice,  # Layout and columns
 ) -> dict | None:  # Our name to the file's, None in it to leave a column out; None to recognise all
     "The column names that a choice of catalogue amounts to."
-    if choice.layout and choice.layout not in LAYOUTS:
-        raise ValueError(f"catalogue.layout must be among {', '.join(LAYOUTS)}, got {choice.layout!r}")
+    if choice.layout and choice.layout not in CATALOGUE_LAYOUTS:
+        raise ValueError(
+            f"catalogue.layout must be among {', '.join(CATALOGUE_LAYOUTS)}, got {choice.layout!r}"
+        )
     own = {ours: theirs or None for ours, theirs in choice.columns.items()}
-    return LAYOUTS.get(choice.layout, {}) | own or None
+    return CATALOGUE_LAYOUTS.get(choice.layout, {}) | own or None
 
 # %% ../../nbs/study/00_declaration.ipynb #e66e5388
 def read_catalogue(
@@ -329,7 +333,7 @@ def cards_of(
     return cards
 
 # %% ../../nbs/study/00_declaration.ipynb #93c361e6
-FLOORS = ("zeros", "random")  # Fills that need nothing, hence there at every rate
+FLOOR_NAMES = ("zeros", "random")  # Fills that need nothing, hence there at every rate
 
 
 def _check_names(
@@ -340,7 +344,7 @@ def _check_names(
     from mmpc_analysis.metrics.cards import metric_card
     from mmpc_analysis.recommendation.benchmark import BASELINES
     from mmpc_analysis.recommendation.training import RECOMMENDERS
-    from mmpc_analysis.scores.measures import WEIGHTS
+    from mmpc_analysis.scores.measures import ENCODER_KINDS
 
     for name in study.scores.metrics:
         try:
@@ -350,14 +354,14 @@ def _check_names(
     for key, given, known in (
         ("missing.mechanism", (study.missing.mechanism,), MECHANISMS),
         ("completion.tasks", study.completion.tasks, tables.TASKS),
-        ("scores.weights", study.scores.weights, WEIGHTS),
+        ("scores.weights", study.scores.weights, ENCODER_KINDS),
         ("recommendation.recommenders", study.recommendation.recommenders, RECOMMENDERS),
         ("recommendation.fills", study.recommendation.fills, BASELINES),
-        ("recommendation.fallback", (study.recommendation.fallback,), FLOORS),
+        ("recommendation.fallback", (study.recommendation.fallback,), FLOOR_NAMES),
     ):
         for name in set(given) - set(known):
             raise ValueError(f"{key} must be among {', '.join(map(str, known))}, got {name!r}")
-    if (first := study.recommendation.fills[0]) not in FLOORS:
+    if (first := study.recommendation.fills[0]) not in FLOOR_NAMES:
         raise ValueError(f"recommendation.fills must begin with zeros or random, the floor, got {first!r}")
 
 # %% ../../nbs/study/00_declaration.ipynb #6feac5cd

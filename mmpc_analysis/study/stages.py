@@ -21,7 +21,7 @@ from .. import store, tables
 from ..recommendation import benchmark as r
 from ..recommendation.benchmark import BIG_STEPS, Grid
 from ..recommendation.training import Training
-from ..store import kept
+from ..store import cached_table
 from mmpc_analysis.study.declaration import (
     CatalogueChoice,
     DrawingChoice,
@@ -37,8 +37,9 @@ from mmpc_analysis.study.declaration import (
 from .manifest import write_run_manifest
 
 # %% auto #0
-__all__ = ['LEAST', 'STAGES', 'chosen_ids', 'hidden_of', 'Subject', 'subject_of', 'completed', 'drawn', 'scored', 'recommended',
-           'compared', 'analysed', 'concluded', 'Run', 'run_study', 'grid_of', 'fields_of']
+__all__ = ['LEAST', 'STAGES', 'select_items', 'hide_items', 'StudyInputs', 'prepare_inputs', 'run_completions', 'run_drawing',
+           'run_scoring', 'run_recommendation', 'run_comparison', 'run_analysis', 'run_conclusions', 'RunResult',
+           'run_study', 'grid_of', 'fields_of']
 
 # %% ../../nbs/study/20_stages.ipynb #0c6d3f1c
 def _check_split(
@@ -55,7 +56,7 @@ def _check_split(
         )
 
 # %% ../../nbs/study/20_stages.ipynb #eb36e039
-def chosen_ids(
+def select_items(
     items: pd.DataFrame,  # (n, columns) All items of the catalogue
     choice: CatalogueChoice,  # Split and limit
     seed: int = 0,  # Seed of the limit's draw
@@ -67,7 +68,7 @@ def chosen_ids(
     return set(ranked[: choice.limit or None])
 
 # %% ../../nbs/study/20_stages.ipynb #6d0cd686
-def hidden_of(
+def hide_items(
     study: Study,  # Mechanism, rates, seed and tasks
     items: pd.DataFrame,  # (n, columns) Items that the study completes
 ) -> pd.DataFrame:  # (m, columns) Hidden modalities at every rate, of items that have them
@@ -86,7 +87,7 @@ def hidden_of(
 
 # %% ../../nbs/study/20_stages.ipynb #1e3a746e
 @dataclass(frozen=True, slots=True)
-class Subject:
+class StudyInputs:
     "What a run is about."
 
     catalogue: object  # The loaded Catalogue: the root of its pictures, and what was set aside
@@ -107,28 +108,28 @@ def _lacking(
     return f"{counts}; see mmpc catalogue {study.catalogue.source}"
 
 # %% ../../nbs/study/20_stages.ipynb #9763add5
-def subject_of(
+def prepare_inputs(
     study: Study,  # What to run
     out: str,  # Folder of the run
-) -> Subject:  # The same from the folder, where nothing has changed
+) -> StudyInputs:  # The same from the folder, where nothing has changed
     "Read the catalogue of a study, choose its items and hide what is to be completed."
     loaded = read_catalogue(study.catalogue)
     store.write_text(f"{out}/set_aside.csv", loaded.set_aside.to_csv(index=False))
-    items = kept(out, tables.ITEMS, [store.fingerprint(loaded.items)], lambda: loaded.items)
-    mine = items[items["item_id"].isin(chosen_ids(items, study.catalogue, study.seed))]
+    items = cached_table(out, tables.ITEMS, [store.fingerprint(loaded.items)], lambda: loaded.items)
+    mine = items[items["item_id"].isin(select_items(items, study.catalogue, study.seed))]
     bought = purchases_of(study, mine)  # A file that cannot be used is refused before any model is asked
     store.write_text(f"{out}/study.toml", study_toml(study))
     prints = [store.fingerprint(mine), None if bought is None else store.fingerprint(bought)]
     inputs = [asdict(study), *prints]
-    hidden = kept(out, tables.HIDDEN, inputs, lambda: hidden_of(study, mine))
+    hidden = cached_table(out, tables.HIDDEN, inputs, lambda: hide_items(study, mine))
     if hidden.empty:
         raise ValueError(f"nothing can be hidden and compared: {_lacking(study, mine)}")
-    return Subject(loaded, items, mine, hidden)
+    return StudyInputs(loaded, items, mine, hidden)
 
 # %% ../../nbs/study/20_stages.ipynb #b5431151
-def completed(
+def run_completions(
     study: Study,  # Models, tasks, batch size
-    subject: Subject,  # Items, and what is hidden of them
+    subject: StudyInputs,  # Items, and what is hidden of them
     out: str,  # Folder of the run
     progress: bool = True,  # Whether to show bars
 ) -> pd.DataFrame:  # (k, columns) Completions of every model and task
@@ -150,7 +151,7 @@ def completed(
     return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
 
 # %% ../../nbs/study/20_stages.ipynb #068f8a60
-def drawn(
+def run_drawing(
     choice: DrawingChoice,  # Generator, steps, batch size
     completions: pd.DataFrame,  # (k, columns) Completions of every model and task
     out: str,  # Folder of the run
@@ -180,19 +181,19 @@ def _write_completions(
     for (task, model, blind), rows in completions.groupby(["task", "model", "blind"]):
         names.add(run_name(model, task, blind))
         store.write_shard(rows, tables.COMPLETIONS, folder, run_name(model, task, blind))
-    store.forget(folder, names)
+    store.remove_shards(folder, names)
     store.write_manifest(folder, tables.COMPLETIONS)
 
 # %% ../../nbs/study/20_stages.ipynb #d17033f7
-def scored(
+def run_scoring(
     study: Study,  # Metrics and seed
-    subject: Subject,  # Items and their pictures
+    subject: StudyInputs,  # Items and their pictures
     completions: pd.DataFrame,  # (k, columns) Completions with their pictures
     out: str,  # Folder of the run
     progress: bool = True,  # Whether to show a bar
 ) -> pd.DataFrame:  # (rows, columns) Scores, floors and ceiling among them
     "Score a study's completions."
-    from mmpc_analysis.scores.measures import choose
+    from mmpc_analysis.scores.measures import available_metrics
     from mmpc_analysis.scores.scoring import score
 
     names = list(study.scores.metrics) or None
@@ -206,13 +207,13 @@ def scored(
         "weights": weights,
     }
     make = partial(score, completions, subject.items, progress=progress, **how)
-    able = choose(names, weights)[0]  # What was not installed yesterday may be today
-    return kept(out, tables.SCORES, [*prints, names, study.seed, weights, able, how["root"]], make)
+    able = available_metrics(names, weights)[0]  # What was not installed yesterday may be today
+    return cached_table(out, tables.SCORES, [*prints, names, study.seed, weights, able, how["root"]], make)
 
 # %% ../../nbs/study/20_stages.ipynb #65217c0f
-def recommended(
+def run_recommendation(
     study: Study,  # Recommenders, rates, fills, seeds
-    subject: Subject,  # Items and their pictures
+    subject: StudyInputs,  # Items and their pictures
     completions: pd.DataFrame,  # (k, columns) Completions with their pictures
     scores: pd.DataFrame,  # (rows, columns) Scores
     out: str,  # Folder of the run
@@ -223,11 +224,11 @@ def recommended(
     bought = purchases_of(study, subject.mine) if len(subject.mine) >= LEAST else None
     if bought is None:
         for name in ("rankings", "recovery", "links"):
-            store.forget(f"{out}/{name}")
+            store.remove_shards(f"{out}/{name}")
         few = f"fewer than {LEAST} items" if len(subject.mine) < LEAST else "no purchases"
         return f"{few}, so nothing was recommended"
     bench = _bench_of(study, subject, completions, bought, out)
-    chosen = r.cells(grid_of(study), r.models_of(bench))
+    chosen = r.conditions(grid_of(study), r.models_of(bench))
     rankings = r.run_grid(bench, chosen, f"{out}/rankings", study.recommendation.workers, progress)
     _keep_answers(study, bench, chosen, rankings, scores, out)
     return f"{len(chosen)} trainings for {rankings['user_id'].nunique()} users"
@@ -235,17 +236,17 @@ def recommended(
 # %% ../../nbs/study/20_stages.ipynb #5d04b913
 def _bench_of(
     study: Study,  # Rates, mechanism, training
-    subject: Subject,  # Items and their pictures
+    subject: StudyInputs,  # Items and their pictures
     completions: pd.DataFrame,  # (k, columns) Completions with their pictures
     bought: pd.DataFrame,  # (m, columns) Purchases
     out: str,  # Folder of the run
 ):  # A Bench
     "What the cells of a study share."
-    from mmpc_analysis.recommendation.benchmark import make_bench
+    from mmpc_analysis.recommendation.benchmark import make_benchmark
 
     how = "given" if "part" in bought else "leave_last_two"
     where = (subject.catalogue.root, out, study.missing.mechanism, study.seed, how)
-    return make_bench(subject.mine, bought, completions, grid_of(study), *where, **fields_of(study))
+    return make_benchmark(subject.mine, bought, completions, grid_of(study), *where, **fields_of(study))
 
 # %% ../../nbs/study/20_stages.ipynb #ffff08a4
 LEAST = 40  # Items without which nothing is recommended
@@ -274,26 +275,26 @@ def _keep_answers(
     out: str,  # Folder of the run
 ) -> None:
     "Make or keep the tables of recovered fractions and of links to content metrics."
-    from mmpc_analysis.recommendation.benchmark import cell_keys, held_out, hidden_rows
+    from mmpc_analysis.recommendation.benchmark import condition_keys, held_out, hidden_rows
     from mmpc_analysis.recommendation.recovery import links
 
     how = {"floor": study.recommendation.fills[0], **_draws(study)}
-    inputs = [sorted(cell_keys(bench, chosen)), how]
-    kept(out, tables.RECOVERY, inputs, partial(_recovered, bench, chosen, rankings, how))
+    inputs = [sorted(condition_keys(bench, chosen)), how]
+    cached_table(out, tables.RECOVERY, inputs, partial(_recovered, bench, chosen, rankings, how))
     make = partial(links, rankings, held_out(bench), scores, hidden_rows(bench), **how)
-    kept(out, tables.LINKS, [*inputs, store.fingerprint(scores)], make)
+    cached_table(out, tables.LINKS, [*inputs, store.fingerprint(scores)], make)
 
 # %% ../../nbs/study/20_stages.ipynb #37ff573e
-def compared(
+def run_comparison(
     study: Study,  # Bootstrap draws, level and seed
-    subject: Subject,  # Items and their pictures
+    subject: StudyInputs,  # Items and their pictures
     completions: pd.DataFrame,  # (k, columns) Completions with their pictures
     scores: pd.DataFrame,  # (rows, columns) Scores
     out: str,  # Folder of the run
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # Sets, contrasts of levels, walk from the reference
     "What a study says about whole sets, levels and the reference implementation."
     from mmpc_analysis.analysis.levels import level_contrast
-    from mmpc_analysis.parity.walk import parity_walk
+    from mmpc_analysis.parity.walk import defect_table
     from mmpc_analysis.scores.whole_sets import score_sets
 
     prints = [store.fingerprint(completions.drop(columns="seconds")), store.fingerprint(subject.items)]
@@ -302,7 +303,7 @@ def compared(
     prints.append(places["root"])
     _keep_counts(subject.items, out)
     make = partial(score_sets, completions, subject.items, **places, **how)
-    sets = kept(out, tables.SETS, [*prints, how], make)
+    sets = cached_table(out, tables.SETS, [*prints, how], make)
     draws = study.scores.draws
     there = {"shuffled", "oracle"} <= set(scores["model"])
     make = (
@@ -310,9 +311,9 @@ def compared(
         if there
         else partial(tables.empty, tables.CONTRASTS)
     )
-    contrasts = kept(out, tables.CONTRASTS, [store.fingerprint(scores), how, draws], make)
-    make = partial(parity_walk, completions, subject.items, **places, seed=study.seed)
-    return sets, contrasts, kept(out, tables.WALK, [*prints, study.seed], make)
+    contrasts = cached_table(out, tables.CONTRASTS, [store.fingerprint(scores), how, draws], make)
+    make = partial(defect_table, completions, subject.items, **places, seed=study.seed)
+    return sets, contrasts, cached_table(out, tables.WALK, [*prints, study.seed], make)
 
 # %% ../../nbs/study/20_stages.ipynb #9c6958b3
 def _keep_counts(
@@ -336,7 +337,7 @@ def _draws(
     return {"draws": study.scores.draws, "seed": study.seed, "level": study.scores.level}
 
 # %% ../../nbs/study/20_stages.ipynb #216365c2
-def analysed(
+def run_analysis(
     study: Study,  # Bootstrap draws, level and seed
     scores: pd.DataFrame,  # (rows, columns) Scores
     out: str,  # Folder of the run
@@ -347,12 +348,12 @@ def analysed(
 
     how = _draws(study)
     inputs = [store.fingerprint(scores), how]
-    averages = kept(out, tables.AVERAGES, inputs, lambda: average(scores, **how))
-    effects = kept(out, tables.EFFECTS, inputs, lambda: scale_effect(scores, **how))
+    averages = cached_table(out, tables.AVERAGES, inputs, lambda: average(scores, **how))
+    effects = cached_table(out, tables.EFFECTS, inputs, lambda: scale_effect(scores, **how))
     return averages, effects
 
 # %% ../../nbs/study/20_stages.ipynb #c0c29b16
-def concluded(
+def run_conclusions(
     study: Study,  # Bootstrap draws, level and seed
     completions: pd.DataFrame,  # (k, columns) Completions, with the time they took
     scores: pd.DataFrame,  # (rows, columns) Scores
@@ -360,7 +361,7 @@ def concluded(
     out: str,  # Folder of the run
 ) -> dict[str, pd.DataFrame]:  # Analysis tables by name
     "What a study says about size, category, models and cost."
-    from mmpc_analysis.analysis.conclusions import analyses
+    from mmpc_analysis.analysis.conclusions import conclusion_tables
     from mmpc_analysis.metrics.cards import headline_metrics
     from mmpc_analysis.tables import tasks_of
 
@@ -371,15 +372,15 @@ def concluded(
     ]
     how = _draws(study)
     inputs = [*map(store.fingerprint, chosen), store.fingerprint(completions), how]
-    makers = analyses(chosen[0], completions, chosen[1], **how)
-    return {name: kept(out, tables.TABLES[name], inputs, make) for name, make in makers.items()}
+    makers = conclusion_tables(chosen[0], completions, chosen[1], **how)
+    return {name: cached_table(out, tables.TABLES[name], inputs, make) for name, make in makers.items()}
 
 # %% ../../nbs/study/20_stages.ipynb #857b3df9
 STAGES = ("catalogue", "completions", "drawing", "scores", "recommendation", "analysis", "report")
 
 # %% ../../nbs/study/20_stages.ipynb #69ab0438
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunResult:
     "A run on disk."
 
     out: str  # Its folder
@@ -389,15 +390,15 @@ class Run:
 # %% ../../nbs/study/20_stages.ipynb #0f1968a4
 def _analysis(
     study: Study,  # What to run
-    subject: Subject,  # Items and their pictures
+    subject: StudyInputs,  # Items and their pictures
     completions: pd.DataFrame,  # (k, columns) Completions with their pictures
     scores: pd.DataFrame,  # (rows, columns) Scores
     out: str,  # Folder of the run
 ) -> str:  # One line
     "Every table that is made from scores, counted."
-    averages, effects = analysed(study, scores, out)
-    sets, contrasts, walk = compared(study, subject, completions, scores, out)
-    said = sum(map(len, concluded(study, completions, scores, averages, out).values()))
+    averages, effects = run_analysis(study, scores, out)
+    sets, contrasts, walk = run_comparison(study, subject, completions, scores, out)
+    said = sum(map(len, run_conclusions(study, completions, scores, averages, out).values()))
     more = (
         f"{len(sets)} of whole sets, {len(contrasts)} shares of levels, {len(walk)} steps from the reference"
     )
@@ -412,24 +413,24 @@ def _work(
     "The stages of a run, one after the other."
     from mmpc_analysis.report.page import write_report
 
-    subject = subject_of(study, out)
+    subject = prepare_inputs(study, out)
     keep = partial(write_run_manifest, study, subject.catalogue, out)
     yield "catalogue", _told(subject), keep
-    completions = completed(study, subject, out, progress)
+    completions = run_completions(study, subject, out, progress)
     usable = completions["outcome"].isin(tables.USABLE).mean()
     yield "completions", f"{len(completions)} answers, {usable:.1%} of them usable", keep
-    completions = drawn(study.drawing, completions, out, study.seed, progress)
+    completions = run_drawing(study.drawing, completions, out, study.seed, progress)
     _write_completions(completions, out)
     yield "drawing", f"{completions['image'].nunique()} different pictures", keep
-    scores = scored(study, subject, completions, out, progress)
+    scores = run_scoring(study, subject, completions, out, progress)
     yield "scores", f"{len(scores)} scores of {scores['metric'].nunique()} metrics", keep
-    yield "recommendation", recommended(study, subject, completions, scores, out, progress), keep
+    yield "recommendation", run_recommendation(study, subject, completions, scores, out, progress), keep
     yield "analysis", _analysis(study, subject, completions, scores, out), keep
     yield "report", str(write_report(out)), lambda seconds: None
 
 # %% ../../nbs/study/20_stages.ipynb #6227e971
 def _told(
-    subject: Subject,  # What a run is about
+    subject: StudyInputs,  # What a run is about
 ) -> str:  # One line
     "What the first stage says."
     counts = f"{len(subject.mine)} of {len(subject.items)} items, {len(subject.hidden)} hidden modalities"
@@ -444,7 +445,7 @@ def run_study(
     through: str = "report",  # Last stage, one of STAGES
     progress: bool = True,  # Whether to show progress bars
     say: Callable[[str], None] = print,  # Told one line per stage
-) -> Run:  # What was made
+) -> RunResult:  # What was made
     """Run a study, from the catalogue to the report.
 
     Raises: `ValueError` for a study that cannot run, before any model is asked.
@@ -461,7 +462,7 @@ def run_study(
         finish(seconds)
         if stage == through:
             break
-    return Run(out, seconds, f"{out}/report.html" if through == "report" else None)
+    return RunResult(out, seconds, f"{out}/report.html" if through == "report" else None)
 
 # %% ../../nbs/study/20_stages.ipynb #a6603087
 def grid_of(

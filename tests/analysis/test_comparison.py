@@ -18,7 +18,7 @@ from mmpc_analysis.analysis.comparison import (
     _moments,
     _other_views,
     compare,
-    contrasts,
+    paired_contrasts,
     refilled,
     sensitivity,
     sensitivity_sentence,
@@ -361,7 +361,7 @@ def test_sentence_about_failures_says_what_the_rows_say(lows, highs, said):
 @settings(max_examples=40, deadline=None)
 def test_equivalence_and_its_interval_never_disagree(seed, gap, margin):
     values = np.random.default_rng(seed).normal(size=(25, 2)) * 0.3 + [gap, 0]
-    found = contrasts(make_scores(values), [("a", "b")], draws=399)["all"]
+    found = paired_contrasts(make_scores(values), [("a", "b")], draws=399)["all"]
     low, high = bounds(found)
     not_worse, not_better = one_sided(found, margin)
     assert (not_worse[0] <= 0.05) == (low[0] > -margin) and (not_better[0] <= 0.05) == (high[0] < margin)
@@ -369,7 +369,9 @@ def test_equivalence_and_its_interval_never_disagree(seed, gap, margin):
 
 def test_one_sided_p_values_are_close_to_students_for_normal_differences():
     d = np.random.default_rng(0).normal(0.1, 1, 200)
-    found = contrasts(make_scores(np.column_stack([d, np.zeros(200)])), [("a", "b")], draws=20_000)["all"]
+    found = paired_contrasts(make_scores(np.column_stack([d, np.zeros(200)])), [("a", "b")], draws=20_000)[
+        "all"
+    ]
     for margin in (0.05, 0.1, 0.2):
         not_worse, not_better = one_sided(found, margin)
         assert not_worse[0] == pytest.approx(

@@ -24,8 +24,8 @@ from mmpc_analysis.analysis.association import (
     ranks,
     spearman,
 )
-from mmpc_analysis.analysis.correlation import alike_p, bootstrap_means, expanded, scale_effect
-from mmpc_analysis.analysis.multiplicity import benjamini_hochberg, corrected, holm, max_t
+from mmpc_analysis.analysis.correlation import bootstrap_means, equal_means_p, expanded, scale_effect
+from mmpc_analysis.analysis.multiplicity import adjust_p_values, benjamini_hochberg, holm, max_t
 from mmpc_analysis.analysis.stability import concordance, rank_agreement, rank_stability
 from mmpc_analysis.report.size import scale_warning
 from mmpc_analysis.report.wording import in_words
@@ -523,7 +523,7 @@ def test_models_that_differ_by_noise_only_get_the_whole_range():
     for _ in range(200):
         values = rng.normal(size=(40, 1)) + rng.normal(size=(40, 6))
         drawn = bootstrap_means(values, np.arange(40), 199, rng)
-        whole += alike_p(values.mean(0), drawn, np.zeros(6)) > 1 - level
+        whole += equal_means_p(values.mean(0), drawn, np.zeros(6)) > 1 - level
     assert whole / 200 > 0.90
     far = scale_effect(make_scores(values + np.arange(6)), draws=99).query("question == 'these_models'")
     assert not far["method"].str.startswith("whole").any()
@@ -629,7 +629,7 @@ def test_corrections_equal_r(case):
 
 def test_correction_says_what_it_was_and_among_how_many():
     rows = pd.DataFrame({"p_value": [0.01, 0.02, np.nan, 0.03, 0.04], "term": list("xxxxy")})
-    out = corrected(rows, [True, False, True, True, True], apart=("term",))
+    out = adjust_p_values(rows, [True, False, True, True, True], apart=("term",))
     assert out["correction"].tolist() == [
         "holm, 2 tests",
         "benjamini_hochberg, 1 test",

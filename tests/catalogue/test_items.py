@@ -21,14 +21,14 @@ from mmpc_analysis.catalogue import listings, pictures
 from mmpc_analysis.catalogue.items import changed_files, contact_sheet, embedded_folder, load_catalogue
 from mmpc_analysis.catalogue.listings import AMAZON, cell_text, map_columns, read_listings, split_lines
 from mmpc_analysis.catalogue.pictures import (
-    PictureError,
-    open_picture,
-    open_stored_picture,
-    picture_path,
-    picture_size,
+    ImageError,
+    image_path,
+    image_size,
+    open_image,
+    open_stored_image,
 )
 from mmpc_analysis.catalogue.purchases import (
-    Taste,
+    PreferenceModel,
     _probabilities,
     _shelf,
     simulate_interactions,
@@ -68,8 +68,8 @@ def test_hostile_paths_are_refused(tmp_path, image):
     picture(tmp_path / "x.png")
     (root / "link.png").symlink_to(tmp_path / "x.png")
     (root / "tunnel").symlink_to(tmp_path)
-    for function in (picture_path, picture_size, open_picture, open_stored_picture):
-        with pytest.raises(PictureError, match=r"; |cannot be a path"):
+    for function in (image_path, image_size, open_image, open_stored_image):
+        with pytest.raises(ImageError, match=r"; |cannot be a path"):
             function(str(root), image)
 
 
@@ -77,21 +77,21 @@ def test_a_root_beside_with_the_same_beginning_is_outside(tmp_path):
     (tmp_path / "root").mkdir()
     picture(tmp_path / "root-private" / "x.png")
     (tmp_path / "root" / "link").symlink_to(tmp_path / "root-private")
-    with pytest.raises(PictureError, match="leads out"):
-        picture_path(str(tmp_path / "root"), "link/x.png")
+    with pytest.raises(ImageError, match="leads out"):
+        image_path(str(tmp_path / "root"), "link/x.png")
 
 
 def test_links_inside_and_a_linked_root_are_fine(tmp_path):
     picture(tmp_path / "real" / "x.png")
     (tmp_path / "real" / "y.png").symlink_to("x.png")
     (tmp_path / "root").symlink_to(tmp_path / "real")
-    assert open_picture(str(tmp_path / "root"), "y.png").size == (6, 4)
+    assert open_image(str(tmp_path / "root"), "y.png").size == (6, 4)
 
 
 def test_a_named_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(PictureError, match="is not there"):
-        open_picture(str(tmp_path), "pipe.png")
+    with pytest.raises(ImageError, match="is not there"):
+        open_image(str(tmp_path), "pipe.png")
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -103,8 +103,8 @@ def test_no_path_ever_leaves_the_root(tmp_path, image):
     root.mkdir(exist_ok=True)
     (tmp_path / "a").touch()
     try:
-        found = picture_path(str(root), image)
-    except PictureError:
+        found = image_path(str(root), image)
+    except ImageError:
         return
     assert Path(found).is_relative_to(root)
 
@@ -113,7 +113,7 @@ def test_no_path_ever_leaves_the_root(tmp_path, image):
 
 
 def pixels(root, image):
-    return np.asarray(open_picture(str(root), image))
+    return np.asarray(open_image(str(root), image))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -171,15 +171,15 @@ def test_a_picture_as_stored_is_upright_whole_and_in_its_own_mode(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     picture(tmp_path / "turned.png", size=(6, 4), colour=(9, 8, 7, 0), mode="RGBA", exif=exif)
-    found = open_stored_picture(str(tmp_path), "turned.png")
+    found = open_stored_image(str(tmp_path), "turned.png")
     (tmp_path / "turned.png").unlink()  # It needs its file no more
     assert found.mode == "RGBA" and found.size == (4, 6) and found.getpixel((0, 0)) == (9, 8, 7, 0)
 
 
 def test_floating_point_pixels_are_refused(tmp_path):
     picture(tmp_path / "f.tif", colour=0.5, mode="F")
-    with pytest.raises(PictureError, match="without a known range"):
-        open_picture(str(tmp_path), "f.tif")
+    with pytest.raises(ImageError, match="without a known range"):
+        open_image(str(tmp_path), "f.tif")
 
 
 def bomb(path, width, height):
@@ -200,10 +200,10 @@ def bomb(path, width, height):
 @pytest.mark.parametrize("size", [(10_000, 10_000), (100_000, 100_000), (1, 89_478_486)])
 def test_bombs_are_refused_by_their_header(tmp_path, size):
     bomb(tmp_path / "bomb.png", *size)
-    with pytest.raises(PictureError, match="over 89,478,485 pixels; make it smaller"):
-        picture_size(str(tmp_path), "bomb.png")
-    with pytest.raises(PictureError, match="over 89,478,485 pixels"):
-        open_picture(str(tmp_path), "bomb.png")
+    with pytest.raises(ImageError, match="over 89,478,485 pixels; make it smaller"):
+        image_size(str(tmp_path), "bomb.png")
+    with pytest.raises(ImageError, match="over 89,478,485 pixels"):
+        open_image(str(tmp_path), "bomb.png")
 
 
 @pytest.mark.parametrize(
@@ -218,8 +218,8 @@ def test_bombs_are_refused_by_their_header(tmp_path, size):
 )
 def test_what_is_no_picture_is_refused_by_its_header(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(PictureError, match=r"is empty|cannot be read as JPEG"):
-        picture_size(str(tmp_path), name)
+    with pytest.raises(ImageError, match=r"is empty|cannot be read as JPEG"):
+        image_size(str(tmp_path), name)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -232,8 +232,8 @@ def test_a_file_cut_off_anywhere_is_a_picture_error_or_a_picture(tmp_path, suffi
     for cut in np.linspace(0, len(data) - 1, 40).astype(int):
         (tmp_path / f"cut.{suffix}").write_bytes(data[:cut])
         try:
-            assert open_picture(str(tmp_path), f"cut.{suffix}").mode == "RGB"
-        except PictureError:
+            assert open_image(str(tmp_path), f"cut.{suffix}").mode == "RGB"
+        except ImageError:
             refused += 1
     assert refused >= 35
 
@@ -254,8 +254,8 @@ def test_flipped_bytes_never_raise_anything_else(tmp_path, data):
     ):
         raw[place] = value
     path.write_bytes(bytes(raw))
-    with contextlib.suppress(PictureError):
-        assert open_picture(str(tmp_path), path.name).mode == "RGB"
+    with contextlib.suppress(ImageError):
+        assert open_image(str(tmp_path), path.name).mode == "RGB"
 
 
 # ---------------------------------------------------------------- columns and cells
@@ -662,7 +662,7 @@ def test_the_embedded_catalogue_opens_completely():
     validate(catalogue.items, ITEMS)
     assert catalogue.items["category"].nunique() == 9 and len(catalogue.items) > 1000
     assert catalogue.items[["title", "image", "split", "source", "licence"]].notna().all().all()
-    sizes = {open_picture(catalogue.root, image).size for image in catalogue.items["image"]}
+    sizes = {open_image(catalogue.root, image).size for image in catalogue.items["image"]}
     assert sizes == {(224, 224)}
     assert contact_sheet(catalogue, catalogue.items["item_id"].head(3)).mode == "RGB"
 
@@ -713,7 +713,9 @@ def planted(items, users, seed, taste):
 
 def test_user_preference_is_what_the_simulation_uses():
     items = shelf()
-    assert user_preference(items, 3, seed=5).equals(planted(items, 4, 5, Taste())[3].rename("probability"))
+    assert user_preference(items, 3, seed=5).equals(
+        planted(items, 4, 5, PreferenceModel())[3].rename("probability")
+    )
 
 
 def test_purchases_do_not_depend_on_row_order_or_on_further_users():
@@ -741,7 +743,7 @@ def test_first_purchases_follow_the_planted_probabilities():
     items, users = shelf(), 3000
     bought = simulate_interactions(items, users=users, seed=11)
     first = bought.groupby("user_id")["item_id"].first()
-    expected = sum(planted(items, users, 11, Taste()).values())
+    expected = sum(planted(items, users, 11, PreferenceModel()).values())
     observed = first.value_counts().reindex(expected.index, fill_value=0)
     assert stats.chisquare(observed, expected).pvalue > 1e-3
     flat = expected.sum() / len(expected)
@@ -754,13 +756,13 @@ def test_first_purchases_follow_the_planted_probabilities():
 )  # fmt: skip
 def test_the_planted_weights_are_the_likeliest(trait, weight, others):
     items, users = shelf(), 1500
-    truth = Taste(**{"designer": 0.8, trait: weight})
+    truth = PreferenceModel(**{"designer": 0.8, trait: weight})
     first = (
         simulate_interactions(items, users=users, seed=7, taste=truth).groupby("user_id")["item_id"].first()
     )
 
     def likelihood(value):
-        chances = planted(items, users, 7, Taste(**{"designer": 0.8, trait: value}))
+        chances = planted(items, users, 7, PreferenceModel(**{"designer": 0.8, trait: value}))
         return sum(np.log(chances[user][item]) for user, item in enumerate(first))
 
     best = likelihood(weight)
@@ -773,6 +775,6 @@ def test_items_without_concept_or_designer_still_sell():
 
 
 def test_names_list_is_in_step_with_the_items_table():
-    assert list(listings.NAMES)[:2] == ["item_id", "title"]
-    assert set(listings.NAMES) == set(ITEMS.names)
+    assert list(listings.COLUMN_NAMES)[:2] == ["item_id", "title"]
+    assert set(listings.COLUMN_NAMES) == set(ITEMS.names)
     assert pictures.MAX_PIXELS == Image.MAX_IMAGE_PIXELS

@@ -57,7 +57,7 @@ def test_the_golden_draws_follow_from_the_hash_alone():
 
 def test_the_mask_does_not_depend_on_the_hash_seed_of_the_process():
     code = (
-        "import pandas as pd; from mmpc_analysis.catalogue.items.missing import hide;"
+        "import pandas as pd; from mmpc_analysis.catalogue.missing import hide;"
         "items = pd.DataFrame({'item_id': [str(i) for i in range(99)], 'category': [str(i % 7) for i in range(99)],"
         " 'title': 't', 'image': 'p'});"
         "print(hide(items, 'text', 0.5, 'by_category').to_json())"

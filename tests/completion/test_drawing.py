@@ -23,11 +23,11 @@ from mmpc_analysis.completion.drawing import (
     call_settings,
     draw,
     draw_batch,
+    image_seed,
     load_generator,
-    picture_seed,
     plan_drawings,
     png_bytes,
-    store_picture,
+    store_image,
 )
 from mmpc_analysis.completion.models import find_weights, model_card, own_model
 from mmpc_analysis.scores.averages import paired_difference
@@ -82,11 +82,11 @@ def test_seeds_depend_on_item_and_study_only():
 
 def test_a_seed_is_the_same_on_every_machine():
     expected = int(hashlib.sha256(b"picture\x1f0\x1fmug").hexdigest()[:15], 16)
-    assert picture_seed(0, "mug") == expected < 2**60
+    assert image_seed(0, "mug") == expected < 2**60
 
 
 def test_seeds_spread_and_do_not_collide():
-    seeds = [picture_seed(0, f"item-{i}") for i in range(5000)]
+    seeds = [image_seed(0, f"item-{i}") for i in range(5000)]
     assert len(set(seeds)) == 5000 and abs(np.mean(np.array(seeds, dtype=float) / 2**60) - 0.5) < 0.02
 
 
@@ -144,11 +144,11 @@ def test_one_bad_prompt_is_one_failed_row_and_is_drawn_again(tmp_path):
 
 def test_names_are_the_hash_of_the_bytes(tmp_path):
     picture = Image.new("RGB", (5, 5), "red")
-    name = store_picture(picture, str(tmp_path))
+    name = store_image(picture, str(tmp_path))
     data = (tmp_path / name).read_bytes()
     assert name == f"pictures/{hashlib.sha256(data).hexdigest()}.png" and data == png_bytes(picture)
     stamp = (tmp_path / name).stat().st_mtime_ns
-    assert store_picture(picture, str(tmp_path)) == name and (tmp_path / name).stat().st_mtime_ns == stamp
+    assert store_image(picture, str(tmp_path)) == name and (tmp_path / name).stat().st_mtime_ns == stamp
     assert Image.open(tmp_path / name).tobytes() == picture.tobytes()
 
 
@@ -254,7 +254,7 @@ def prompts_of(n):
 
 def test_pictures_do_not_depend_on_their_batch(pipeline):
     texts, settings = prompts_of(7), call_settings(model_card(GENERATOR))
-    seeds = [picture_seed(0, text) for text in texts]
+    seeds = [image_seed(0, text) for text in texts]
     together = [np.asarray(p, dtype=int) for p in draw_batch(pipeline, texts, seeds, settings)]
     alone = [
         np.asarray(draw_batch(pipeline, [t], [s], settings)[0], dtype=int)

@@ -27,10 +27,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("size", "00_tables.ipynb"): _DECLARED,
 }
 # Owed since the pages moved: gone with the commits that follow
-OWED = """private recommendation/45_features recommendation/50_fills report/45_level_contrasts report/50_leaderboard
-    private report/56_outcomes report/60_weak_spots report/65_size report/67_variation report/69_power report/72_cost
-    private report/90_page scores/30_measures
-    cell report/65_size
+OWED = """cell report/65_size
     size report/65_size
     shows report/72_cost report/80_reading
     refusals recommendation/15_neighbours report/72_cost report/80_reading

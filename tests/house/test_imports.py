@@ -121,6 +121,20 @@ def test_no_module_is_a_drawer():
     assert not names & drawers, f"name {names & drawers} after what it holds"
 
 
+def test_public_names_are_unique():
+    homes = defaultdict(list)
+    for n in MODULES:
+        for node in n.tree.body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                homes[node.name].append(n.module)
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                for name in {x.id for t in targets for x in ast.walk(t) if isinstance(x, ast.Name)}:
+                    homes[name].append(n.module)
+    twice = {name: places for name, places in homes.items() if len(set(places)) > 1 and name[0] != "_"}
+    assert not twice, f"a link of the documentation leads to the first of two; rename one of each: {twice}"
+
+
 @pytest.mark.parametrize("module", sorted(PLACES))
 def test_a_module_imports_light(module):
     found = python(

@@ -29,7 +29,7 @@ PIXEL, ENCODED = ("mse", "psnr", "ssim"), ("effnet_patch_cosine", "effnet_cosine
 @pytest.fixture(scope="module")
 def pictures():
     images = {end: [f"pictures/{i}.webp" for i in FIXTURES[end]] for end in ("references", "candidates")}
-    read = {end: pc.read_pictures(str(CATALOGUE), paths) for end, paths in images.items()}
+    read = {end: pc.read_images(str(CATALOGUE), paths) for end, paths in images.items()}
     assert all(reason is None for _, reasons in read.values() for reason in reasons)
     return {end: stacks for end, (stacks, _) in read.items()}
 
@@ -152,7 +152,7 @@ def test_hostile_files_give_a_picture_or_a_reason(tmp_path):
         None,
         float("nan"),
     ]
-    stacks, reasons = pc.read_pictures(str(tmp_path), good + bad)
+    stacks, reasons = pc.read_images(str(tmp_path), good + bad)
     assert reasons[: len(good)] == [None] * len(good)
     assert all(isinstance(reason, str) and reason for reason in reasons[len(good) :])
     pixels, encoded = stacks[64][: len(good)], stacks[128][: len(good)]
@@ -165,14 +165,14 @@ def test_hostile_files_give_a_picture_or_a_reason(tmp_path):
 
 def test_transparent_is_white_and_sixteen_bits_are_not_clipped(tmp_path):
     hostile_files(tmp_path)
-    stacks, _ = pc.read_pictures(str(tmp_path), ["clear.png", "sixteen.png"], sizes=[32])
+    stacks, _ = pc.read_images(str(tmp_path), ["clear.png", "sixteen.png"], sizes=[32])
     assert (stacks[32][0] == 255).all()
     assert 100 < np.median(stacks[32][1][5:27]) < 160
 
 
 def test_the_first_frame_counts_and_a_turned_photo_stands_upright(tmp_path):
     hostile_files(tmp_path)
-    stacks, reasons = pc.read_pictures(
+    stacks, reasons = pc.read_images(
         str(tmp_path), ["moving.gif", "turned.jpg", "line.png", "dot.png"], sizes=[64]
     )
     assert reasons == [None] * 4

@@ -84,11 +84,11 @@ def some_pictures(n, size, seed=0):
 def test_a_picture_has_the_same_features_in_any_company(name, encoders, tmp_path):
     encoder, rng = encoders[name], np.random.default_rng(0)
     pictures = some_pictures(13, encoder.size)
-    whole = pe.encode(encoder, pictures)
+    whole = pe.encode_images(encoder, pictures)
     for round_, folder in enumerate((None, None, str(tmp_path), str(tmp_path))):
         order = rng.permutation(13)
         cuts = np.sort(rng.choice(np.arange(1, 13), size=1 + 2 * round_, replace=False))
-        parts = [pe.encode(encoder, pictures[some], folder) for some in np.split(order, cuts)]
+        parts = [pe.encode_images(encoder, pictures[some], folder) for some in np.split(order, cuts)]
         back = np.argsort(order)
         for field in ("maps", "pooled"):
             found = np.concatenate([getattr(part, field) for part in parts])[back]
@@ -101,9 +101,9 @@ def test_the_number_of_threads_does_not_matter(name, encoders):
     pictures = some_pictures(5, encoder.size)
     try:
         torch.set_num_threads(1)
-        one = pe.encode(encoder, pictures)
+        one = pe.encode_images(encoder, pictures)
         torch.set_num_threads(2)
-        two = pe.encode(encoder, pictures)
+        two = pe.encode_images(encoder, pictures)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
@@ -113,11 +113,11 @@ def test_the_number_of_threads_does_not_matter(name, encoders):
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_and_names(name, encoders):
     encoder, (places, width) = encoders[name], SHAPES[name]
-    features = pe.encode(encoder, some_pictures(2, encoder.size))
+    features = pe.encode_images(encoder, some_pictures(2, encoder.size))
     assert features.maps.shape == (2, *places) and features.pooled.shape == (2, width)
     assert features.maps.dtype == features.pooled.dtype == np.float32
     assert encoder.name == "effnet" or encoder.name.startswith(f"{name}@")
-    none = pe.encode(encoder, some_pictures(0, encoder.size))
+    none = pe.encode_images(encoder, some_pictures(0, encoder.size))
     assert none.maps.shape == (0, *places) and none.pooled.shape == (0, width)
 
 
@@ -139,11 +139,11 @@ def test_equals_the_library_on_the_same_picture(encoders, tmp_path):
             else:
                 theirs = network(**values).pooler_output
         small = np.asarray(picture.resize((encoder.size,) * 2, Image.Resampling.BICUBIC))[None]
-        np.testing.assert_allclose(pe.encode(encoder, small).pooled, theirs.numpy(), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(pe.encode_images(encoder, small).pooled, theirs.numpy(), rtol=0, atol=1e-5)
 
 
 def test_effnet_pooled_is_the_mean_of_the_map(encoders):
-    features = pe.encode(encoders["effnet"], some_pictures(3, 64))
+    features = pe.encode_images(encoders["effnet"], some_pictures(3, 64))
     np.testing.assert_allclose(features.pooled, features.maps.mean(1), rtol=0, atol=1e-5)
 
 
@@ -154,28 +154,28 @@ def test_each_distinct_picture_is_encoded_once(tmp_path):
         seen.append(picture[0, 0, 0])
         return torch.full((1, 2), float(picture[0, 0, 0])), torch.zeros(2)
 
-    encoder = pe.PictureEncoder("toy", 8, "key", network)
+    encoder = pe.ImageEncoder("toy", 8, "key", network)
     two = np.stack([np.full((8, 8, 3), value, dtype=np.uint8) for value in (5, 7)])
-    features = pe.encode(encoder, two[[1, 0, 0, 1, 1, 0]], str(tmp_path))
+    features = pe.encode_images(encoder, two[[1, 0, 0, 1, 1, 0]], str(tmp_path))
     assert sorted(seen) == [5, 7]
     assert features.maps[:, 0, 0].tolist() == [7, 5, 5, 7, 7, 5]
-    pe.encode(encoder, two, str(tmp_path))
+    pe.encode_images(encoder, two, str(tmp_path))
     assert sorted(seen) == [5, 7], "the second call finds them in the folder"
-    pe.encode(pe.PictureEncoder("toy", 8, "other", network), two, str(tmp_path))
+    pe.encode_images(pe.ImageEncoder("toy", 8, "other", network), two, str(tmp_path))
     assert len(seen) == 4, "another key does not"
 
 
 def test_a_damaged_file_is_made_again(tmp_path):
     encoder = pe.load_effnet(size=64)
     picture = some_pictures(1, 64)
-    whole = pe.encode(encoder, picture, str(tmp_path))
+    whole = pe.encode_images(encoder, picture, str(tmp_path))
     (file,) = tmp_path.rglob("*.npz")
     good = file.read_bytes()
     turned = bytearray(good)
     turned[len(good) // 2] ^= 255
     for bad in (b"", good[:100], good[: len(good) // 2], b"not a zip file", bytes(turned)):
         file.write_bytes(bad)
-        assert pe.encode(encoder, picture, str(tmp_path)).maps.tobytes() == whole.maps.tobytes()
+        assert pe.encode_images(encoder, picture, str(tmp_path)).maps.tobytes() == whole.maps.tobytes()
         assert file.read_bytes() == good
 
 

@@ -17,7 +17,7 @@ from mmpc_analysis.mixed.engines import (
     EngineError,
     check_fit,
     exact_estimates,
-    make_columns,
+    model_columns,
     statsmodels_estimates,
 )
 from mmpc_analysis.mixed.exact import set_up, solve, unpack
@@ -25,10 +25,10 @@ from mmpc_analysis.mixed.fit import fit_mixed
 from mmpc_analysis.mixed.formulas import parse_formula
 from mmpc_analysis.mixed.inference import (
     _share_bounds,
-    contrasts,
     diagnose,
     intraclass,
     likelihood_ratio,
+    linear_contrasts,
     logit_scores,
     marginal_means,
     marginal_slopes,
@@ -185,7 +185,7 @@ def test_marginal_means_and_slopes_are_differences_of_cell_means():
 
 
 def test_contrasts_repeat_the_table():
-    same = contrasts(FIT, np.eye(len(FIT.table)), list(FIT.table["term"]))
+    same = linear_contrasts(FIT, np.eye(len(FIT.table)), list(FIT.table["term"]))
     for column in ("estimate", "standard_error", "dof", "low", "p_value"):
         np.testing.assert_allclose(same[column], FIT.table[column], rtol=1e-9)
     for column in ("question", "method", "n"):
@@ -195,7 +195,7 @@ def test_contrasts_repeat_the_table():
 def test_a_comparison_within_models_is_not_about_scale():
     rows = np.zeros((2, len(FIT.table)))
     rows[0, 3], rows[1, 1] = 1, 1  # A category against the reference, and the slope of size
-    found = contrasts(FIT, rows, ["category", "slope"])
+    found = linear_contrasts(FIT, rows, ["category", "slope"])
     assert found["question"].tolist() == ["these_models", "scale_in_general"]
     assert found["n"].tolist() == [FIT.levels["item"], 6]
 
@@ -288,7 +288,7 @@ def test_formulas_that_are_not_nested_are_refused(other):
 
 
 def test_a_wrong_foreign_fit_is_not_believed():
-    columns = make_columns(table_of("sleepstudy"), parse_formula("Reaction ~ Days + (1 | Subject)"))
+    columns = model_columns(table_of("sleepstudy"), parse_formula("Reaction ~ Days + (1 | Subject)"))
     right = statsmodels_estimates(columns)
     turn = columns.triangle / columns.scale
     covariance, variance = turn @ right.covariance @ turn.T, (right.sigma / columns.scale) ** 2

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpc_analysis.parity.mmpcbench_files import (
-    read_reference_answers,
-    read_reference_items,
-    read_reference_results,
+    read_mmpcbench_answers,
+    read_mmpcbench_items,
+    read_mmpcbench_results,
 )
-from mmpc_analysis.parity.walk import parity_walk, reference_text_tables
+from mmpc_analysis.parity.walk import defect_table, mmpcbench_text_tables
 from mmpc_analysis.tables import COMPLETIONS, validate
 
 CELLS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
@@ -28,14 +28,14 @@ def test_a_run_goes_from_files_to_a_walk(tmp_path):
     (tmp_path / "All_Beauty_gpu0.csv").write_text(
         'item_id,title\n007,"Red lipstick, matte"\n008,None\n009,error\n'
     )
-    items = read_reference_items([tmp_path / "All_Beauty_data.txt"]).rows
-    read = read_reference_answers([tmp_path / "All_Beauty_gpu0.csv"], "q7")
+    items = read_mmpcbench_items([tmp_path / "All_Beauty_data.txt"]).rows
+    read = read_mmpcbench_answers([tmp_path / "All_Beauty_gpu0.csv"], "q7")
     assert read.rows["item_id"].tolist() == ["007", "008", "009"] and read.set_aside.empty
     assert read.rows["outcome"].tolist() == ["ok", "invalid", "invalid"]
     assert read.rows["text"].notna().tolist() == [True, False, False]
-    tables = reference_text_tables(read.rows, items)
+    tables = mmpcbench_text_tables(read.rows, items)
     assert tables.detailed["valid_pairs"].item() == 3
-    walk = parity_walk(read.rows, items)
+    walk = defect_table(read.rows, items)
     end = walk[(walk["metric"] == "jaccard") & (walk["category"] == "all")]
     assert end["value"].iloc[-1] == pytest.approx(1 / 3)
 
@@ -47,7 +47,7 @@ def test_a_failure_is_never_a_title(tmp_path):
     )]  # fmt: skip
     path.write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "005.jpg").write_bytes(b"x")
-    read = read_reference_answers([path], "m", pictures=str(tmp_path)).rows
+    read = read_mmpcbench_answers([path], "m", pictures=str(tmp_path)).rows
     assert read["outcome"].tolist() == [
         "engine_error",
         "invalid",
@@ -73,13 +73,13 @@ def test_bad_lines_are_set_aside_and_the_rest_is_read(tmp_path):
         "[" * 100_000,
     ]
     (tmp_path / "X_titles_gpu0.jsonl").write_text("\n".join(lines))
-    read = read_reference_answers([tmp_path / "X_titles_gpu0.jsonl"], "m")
+    read = read_mmpcbench_answers([tmp_path / "X_titles_gpu0.jsonl"], "m")
     assert read.rows["text"].tolist() == ["Mug"] and read.set_aside["line"].tolist() == [1, 2, 3, 4, 5, 7]
     (tmp_path / "X.tsv").write_text("item_id\ttitle\n1\tMug\n2\n\tx\n1\tCup\n3\ta\tb\n")
-    read = read_reference_answers([tmp_path / "X.tsv"], "m")
+    read = read_mmpcbench_answers([tmp_path / "X.tsv"], "m")
     assert read.rows["text"].tolist() == ["Cup"] and len(read.set_aside) == 4
     (tmp_path / "Y_data.txt").write_text("only\n\tno id\n1\tMug\n../../etc\tpath\n")
-    read = read_reference_items([tmp_path / "Y_data.txt"])
+    read = read_mmpcbench_items([tmp_path / "Y_data.txt"])
     assert read.rows["item_id"].tolist() == ["1", "../../etc"] and read.rows["image"].isna().all()
 
 
@@ -88,7 +88,7 @@ def test_several_files_are_all_read(tmp_path):
         (tmp_path / f"Office_Products_gpu{gpu}.tsv").write_text(
             f"item_id\ttitle\n0{gpu}\tPen {gpu}\n00\tPen of {gpu}\n"
         )
-    read = read_reference_answers(tmp_path.glob("*.tsv"), "m")
+    read = read_mmpcbench_answers(tmp_path.glob("*.tsv"), "m")
     assert read.rows["item_id"].tolist() == ["00", "01", "02"] and read.rows["text"].iloc[0] == "Pen of 2"
     assert set(read.rows["category"]) == {"Office_Products"} and len(read.set_aside) == 3
 
@@ -100,7 +100,7 @@ def test_cells_survive_a_csv(tmp_path_factory, cells):
     buffer = io.StringIO()
     csv.writer(buffer, quoting=csv.QUOTE_ALL).writerows([("item_id", "title"), *cells.items()])
     path.write_text(buffer.getvalue(), "utf-8")
-    read = read_reference_answers([path], "m")
+    read = read_mmpcbench_answers([path], "m")
     assert read.rows["item_id"].tolist() == list(cells) and read.set_aside.empty
     assert read.rows["raw_text"].tolist() == list(cells.values())
 
@@ -114,7 +114,7 @@ def test_results_with_bare_nan_and_both_kinds(tmp_path):
     (tmp_path / "text_benchmark_summary_1.csv").write_text(
         "model,categories_evaluated,cosine_sim_mean,cosine_sim_std,bleu_score_mean,bleu_score_std,total_items_processed\nm,9,0.2,N/A,0.1,0.2,9000\n"
     )
-    read = read_reference_results(sorted(tmp_path.iterdir()))
+    read = read_mmpcbench_results(sorted(tmp_path.iterdir()))
     rows = read.rows.set_index(["task", "category", "metric"])
     assert np.isinf(rows.loc[("text_to_image", "A", "psnr"), "estimate"]) and np.isnan(
         rows.loc[("text_to_image", "A", "psnr"), "sd"]

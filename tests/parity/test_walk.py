@@ -18,10 +18,10 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity, euclidean_distances
 
 import mmpc_analysis
-from mmpc_analysis.catalogue.pictures import PictureError
+from mmpc_analysis.catalogue.pictures import ImageError
 from mmpc_analysis.parity import mmpcbench_scores as ref
 from mmpc_analysis.parity.steps import fitted_cosine
-from mmpc_analysis.parity.walk import parity_walk, reference_picture_tables, reference_text_tables
+from mmpc_analysis.parity.walk import defect_table, mmpcbench_image_tables, mmpcbench_text_tables
 from mmpc_analysis.scores.averages import average
 from mmpc_analysis.scores.scoring import score
 
@@ -43,13 +43,16 @@ def as_columns(pairs):
 @pytest.mark.parametrize("pairs", [PAIRS, ADVERSARIAL], ids=["given", "adversarial"])
 @pytest.mark.parametrize("name", ref.TEXT_SCORES)
 def test_text_scores_equal_other_implementations(pairs, name):
-    ours = ref.reference_text_scores(*as_columns(pairs))[name]
+    ours = ref.mmpcbench_text_scores(*as_columns(pairs))[name]
     np.testing.assert_allclose(ours, [p[name] for p in pairs], rtol=0, atol=1e-9)
 
 
 def test_bleu_in_order_equals_another_implementation():
-    ours = ref.reference_bleu(*as_columns(ADVERSARIAL), swapped=False)
-    empty = [not (ref.clean_text(p["real"]) and ref.clean_text(p["generated"])) for p in ADVERSARIAL]
+    ours = ref.mmpcbench_bleu(*as_columns(ADVERSARIAL), swapped=False)
+    empty = [
+        not (ref.mmpcbench_clean_text(p["real"]) and ref.mmpcbench_clean_text(p["generated"]))
+        for p in ADVERSARIAL
+    ]
     np.testing.assert_allclose(
         np.where(empty, 0.0, ours), [p["bleu_in_order"] for p in ADVERSARIAL], rtol=0, atol=1e-9
     )
@@ -65,8 +68,8 @@ def test_fixtures_tell_good_from_bad():
 def test_scores_do_not_depend_on_company():
     "A pair alone, and among 9,000 others that take more than one block."
     real, generated = as_columns(ADVERSARIAL)
-    many = ref.reference_text_scores(real * 30, generated * 30)
-    alone = pd.concat([ref.reference_text_scores([r], [g]) for r, g in zip(real, generated, strict=True)])
+    many = ref.mmpcbench_text_scores(real * 30, generated * 30)
+    alone = pd.concat([ref.mmpcbench_text_scores([r], [g]) for r, g in zip(real, generated, strict=True)])
     np.testing.assert_allclose(many.iloc[-len(real) :], alone, rtol=0, atol=1e-12)
 
 
@@ -76,7 +79,7 @@ def test_stop_words_are_scikit_learns():
 
 def sklearn_pair(real, generated):
     "One vectoriser for one pair, as slow as it sounds."
-    a, b = ref.clean_text(real), ref.clean_text(generated)
+    a, b = ref.mmpcbench_clean_text(real), ref.mmpcbench_clean_text(generated)
     if not a or not b:
         return 0.0, 0.0
     try:
@@ -92,7 +95,7 @@ def test_ties_at_the_limit_fall_as_in_scikit_learn(seed):
     "Thousands of terms with the same count: which survive is decided by the same sort on the same machine."
     rng = np.random.default_rng(seed)
     texts = [" ".join(f"t{k}" for k in rng.integers(0, 1500, rng.integers(500, 2500))) for _ in range(2)]
-    ours = ref.reference_text_scores(texts[:1], texts[1:]).iloc[0]
+    ours = ref.mmpcbench_text_scores(texts[:1], texts[1:]).iloc[0]
     np.testing.assert_allclose(ours[["cosine", "euclidean"]], sklearn_pair(*texts), rtol=0, atol=1e-9)
 
 
@@ -109,7 +112,7 @@ TITLES = st.one_of(
 def test_any_pair_equals_scikit_learn_and_sacrebleu(real, generated):
     from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-    ours = ref.reference_text_scores([real], [generated]).iloc[0]
+    ours = ref.mmpcbench_text_scores([real], [generated]).iloc[0]
     np.testing.assert_allclose(
         ours[["cosine", "euclidean"]], sklearn_pair(real, generated), rtol=0, atol=1e-9
     )
@@ -117,7 +120,7 @@ def test_any_pair_equals_scikit_learn_and_sacrebleu(real, generated):
         Tokenizer13a()(t) for t in (real, generated)
     ]
     assert ours["jaccard"] == ours["overlap"] and 0 <= ours["bleu"] <= 1
-    back = ref.reference_text_scores([generated], [real]).iloc[0]
+    back = ref.mmpcbench_text_scores([generated], [real]).iloc[0]
     np.testing.assert_allclose(
         back[["cosine", "euclidean", "jaccard"]], ours[["cosine", "euclidean", "jaccard"]], rtol=0, atol=1e-12
     )
@@ -126,16 +129,16 @@ def test_any_pair_equals_scikit_learn_and_sacrebleu(real, generated):
 @settings(max_examples=80, deadline=None)
 @given(TITLES, TITLES)
 def test_euclidean_is_a_function_of_the_cosine(real, generated):
-    ours = ref.reference_text_scores([real], [generated]).iloc[0]
+    ours = ref.mmpcbench_text_scores([real], [generated]).iloc[0]
     words = [
-        [w for w in ref.clean_text(t).split() if len(w) > 1 and w not in ref.stop_words()]
+        [w for w in ref.mmpcbench_clean_text(t).split() if len(w) > 1 and w not in ref.stop_words()]
         for t in (real, generated)
     ]
     if all(words):
         expected = 1 / (1 + np.sqrt(max(2 - 2 * ours["cosine"], 0)))
         assert ours["euclidean"] == pytest.approx(expected, abs=1e-7) and ours["euclidean"] > 0.414
     else:
-        full = all(ref.clean_text(t) for t in (real, generated))
+        full = all(ref.mmpcbench_clean_text(t) for t in (real, generated))
         assert ours["euclidean"] == (0.5 if full and any(words) else 0.0)
 
 
@@ -153,13 +156,13 @@ def test_hostile_texts():
         "<b>&lt;",
     ]
     pairs = [(a, b) for a in texts for b in texts]
-    values = ref.reference_text_scores([a for a, _ in pairs], [b for _, b in pairs])
+    values = ref.mmpcbench_text_scores([a for a, _ in pairs], [b for _, b in pairs])
     assert np.isfinite(values.to_numpy()).all() and values.to_numpy().min() >= 0
     broken = texts[5]
-    assert ref.reference_text_scores([broken], [broken])["bleu"].item() == 0.0  # Cannot be written as UTF-8
-    assert ref.reference_text_scores([broken], [broken])["cosine"].item() == pytest.approx(1.0)
-    assert ref.reference_text_scores([], []).shape == (0, 5)
-    assert "bertscore" in ref.reference_text_scores([], []).attrs["absent"]
+    assert ref.mmpcbench_text_scores([broken], [broken])["bleu"].item() == 0.0  # Cannot be written as UTF-8
+    assert ref.mmpcbench_text_scores([broken], [broken])["cosine"].item() == pytest.approx(1.0)
+    assert ref.mmpcbench_text_scores([], []).shape == (0, 5)
+    assert "bertscore" in ref.mmpcbench_text_scores([], []).attrs["absent"]
 
 
 # ---------------------------------------------------------------- pictures
@@ -191,7 +194,7 @@ def test_decoding_equals_opencv_byte_for_byte(folder, name):
 
 def test_picture_scores_equal_scikit_image_on_opencvs_pictures(folder):
     pairs = [(real, generated) for real, generated, _ in PICTURES["pairs"]]
-    ours = ref.reference_picture_scores(str(folder), str(folder), pairs)
+    ours = ref.mmpcbench_image_scores(str(folder), str(folder), pairs)
     assert ours["reason"].isna().all()
     for name in ("psnr", "ssim", "mse"):
         expected = [values[name] for *_, values in PICTURES["pairs"]]
@@ -209,8 +212,8 @@ def test_ssim_of_small_pictures_has_a_smaller_window():
 @pytest.mark.parametrize("side", [1, 2])
 def test_a_tiny_picture_is_the_crash_it_is(tmp_path, side):
     Image.new("RGB", (9, side)).save(tmp_path / "tiny.png")
-    ours = ref.reference_picture_scores(str(tmp_path), str(tmp_path), [("tiny.png", "tiny.png")]).iloc[0]
-    assert ours["reason"] == ref.CRASH and ours[list(ref.PICTURE_SCORES)].isna().all()
+    ours = ref.mmpcbench_image_scores(str(tmp_path), str(tmp_path), [("tiny.png", "tiny.png")]).iloc[0]
+    assert ours["reason"] == ref.CRASH and ours[list(ref.IMAGE_SCORES)].isna().all()
 
 
 def test_headers_pairs_and_bgr(tmp_path):
@@ -229,7 +232,7 @@ def test_headers_pairs_and_bgr(tmp_path):
         ("small.png", "a.PNG"),
         ("../x", "a.PNG"),
     ]
-    ours = ref.reference_picture_scores(root, root, pairs, lpips=lambda a, b: seen.append((a, b)) or 0.25)
+    ours = ref.mmpcbench_image_scores(root, root, pairs, lpips=lambda a, b: seen.append((a, b)) or 0.25)
     assert ours["lpips"].iloc[0] == 0.25 and ours["lpips"].iloc[1:].isna().all() and len(seen) == 1
     assert seen[0][0][0, 0].tolist() == [-1, -1, 1]  # Red, handed over as blue
     assert np.isinf(ours["psnr"].iloc[0])
@@ -259,7 +262,7 @@ def foreign(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["vector.png", "many.png", "many.jpg", "other.png"])
 @pytest.mark.parametrize("any_format", [False, True])
 def test_foreign_files_reach_no_decoder(foreign, name, any_format):
-    with pytest.raises(PictureError, match=r"skips it|cannot be read as JPEG|over 89,478,485 pixels"):
+    with pytest.raises(ImageError, match=r"skips it|cannot be read as JPEG|over 89,478,485 pixels"):
         ref.load_like_opencv(str(foreign), name, any_format)
 
 
@@ -269,13 +272,13 @@ def test_the_walk_treats_a_refused_picture_as_unreadable_and_says_why(foreign):
     items = pd.DataFrame({"item_id": list("abcd"), "category": "X", "image": names, "title": "t"})
     drawn = answers(items, task="text_to_image", image=["good.png", "good.png", "vector.png", "good.png"])
     folders = {"root": str(foreign), "run": str(foreign)}
-    walk = parity_walk(drawn, items, **folders)
+    walk = defect_table(drawn, items, **folders)
     first = walk[(walk["metric"] == "mse") & (walk["category"] == "X")].set_index("name")
     assert first.loc[["reference", "formats", "size"], "n"].tolist() == [1, 1, 1]
     reasons = list(walk.attrs["unread"])
     assert sum(walk.attrs["unread"].values()) == 3
     assert any("over 89,478,485 pixels" in r for r in reasons) and any("read as JPEG" in r for r in reasons)
-    tables = reference_picture_tables(drawn, items, **folders)
+    tables = mmpcbench_image_tables(drawn, items, **folders)
     assert tables.detailed["valid_files"].tolist() == [1] and tables.failed.empty
 
 
@@ -317,11 +320,11 @@ MIXED = answers(SOME, outcome=OUTCOME, text=TEXT)
 
 
 def test_tables_hold_population_deviations_and_means_of_means():
-    tables = reference_text_tables(MIXED, SOME)
+    tables = mmpcbench_text_tables(MIXED, SOME)
     one = tables.detailed.iloc[0]
     part = MIXED[MIXED["category"] == one["category"]]
     stored = [t if t else "error" for t in part["text"]]
-    values = ref.reference_text_scores(
+    values = ref.mmpcbench_text_scores(
         SOME.set_index("item_id").loc[part["item_id"], "title"].tolist(), stored
     )
     assert one["bleu_score_mean"] == pytest.approx(values["bleu"].mean(), abs=1e-12)
@@ -336,12 +339,12 @@ def test_strict_asks_for_a_thousand_items_and_all_answers():
         {"item_id": [f"i{k:04d}" for k in range(1000)], "category": "Toys", "title": "red toy car"}
     )
     full = answers(items)
-    assert reference_text_tables(full, items, strict=True).failed.empty
-    short = reference_text_tables(full.iloc[1:], items, strict=True)
+    assert mmpcbench_text_tables(full, items, strict=True).failed.empty
+    short = mmpcbench_text_tables(full.iloc[1:], items, strict=True)
     assert short.detailed.empty and "1 real items" in short.failed["error"].item()
-    few = reference_text_tables(full.iloc[1:], items.iloc[1:], strict=True)
+    few = mmpcbench_text_tables(full.iloc[1:], items.iloc[1:], strict=True)
     assert "expected 1000" in few.failed["error"].item()
-    assert len(reference_text_tables(full.iloc[1:], items).detailed) == 1
+    assert len(mmpcbench_text_tables(full.iloc[1:], items).detailed) == 1
 
 
 # ---------------------------------------------------------------- the walk
@@ -364,7 +367,7 @@ def check_end(walk, completions, items, task, metrics, **folders):
 
 
 def test_the_text_walk_ends_at_our_scores():
-    walk = parity_walk(MIXED, ITEMS)
+    walk = defect_table(MIXED, ITEMS)
     check_end(
         walk, MIXED, ITEMS, "image_to_text", ("bleu", "jaccard"), root=str(CATALOGUE), run=str(CATALOGUE)
     )
@@ -375,8 +378,8 @@ def test_the_text_walk_ends_at_our_scores():
 
 
 def test_the_text_walk_starts_at_the_references_tables():
-    walk = parity_walk(MIXED, SOME)
-    first, tables = walk[walk["step"] == 0], reference_text_tables(MIXED, SOME)
+    walk = defect_table(MIXED, SOME)
+    first, tables = walk[walk["step"] == 0], mmpcbench_text_tables(MIXED, SOME)
     for metric, name in (("bleu", "bleu_score"), ("cosine", "cosine_sim"), ("euclidean", "euclidean_sim")):
         part = first[first["metric"] == metric].set_index("category")
         detailed = tables.detailed.set_index("category")
@@ -387,7 +390,7 @@ def test_the_text_walk_starts_at_the_references_tables():
 
 
 def test_changes_add_up_and_every_step_is_there():
-    walk = parity_walk(MIXED, SOME)
+    walk = defect_table(MIXED, SOME)
     for (_, _, metric), part in walk.groupby(["model", "category", "metric"]):
         assert part["step"].tolist() == list(range(len(part)))
         if metric not in ("overlap", "euclidean"):
@@ -399,8 +402,8 @@ def test_changes_add_up_and_every_step_is_there():
 
 
 def test_the_walk_does_not_depend_on_the_order_of_rows():
-    again = parity_walk(MIXED.sample(frac=1, random_state=1), SOME.sample(frac=1, random_state=2))
-    pd.testing.assert_frame_equal(parity_walk(MIXED, SOME), again, atol=1e-9, rtol=0)
+    again = defect_table(MIXED.sample(frac=1, random_state=1), SOME.sample(frac=1, random_state=2))
+    pd.testing.assert_frame_equal(defect_table(MIXED, SOME), again, atol=1e-9, rtol=0)
 
 
 def draw(items, folder):
@@ -422,7 +425,7 @@ def test_the_picture_walk_ends_at_our_scores(tmp_path):
     outcome = ["ok" if n else ("engine_error" if i % 8 == 3 else "invalid") for i, n in enumerate(names)]
     drawn = answers(items, task="text_to_image", image=names, outcome=outcome)
     folders = {"root": str(CATALOGUE), "run": str(tmp_path)}
-    walk = parity_walk(drawn, ITEMS, **folders)
+    walk = defect_table(drawn, ITEMS, **folders)
     check_end(walk, drawn, ITEMS, "text_to_image", ("psnr", "ssim", "mse"), **folders)
     start = walk[(walk["step"] == 0)]
     assert start["value"].isna().all() and (start["n"] == 0).all()  # The catalogue's pictures are WebP
@@ -443,10 +446,10 @@ def test_a_crash_takes_its_category_and_no_other(tmp_path):
         Image.new("RGB", size, "red").save(tmp_path / f"{name}.png")
     drawn = answers(items, task="text_to_image", image=["c.png"] * 3)
     folders = {"root": str(tmp_path), "run": str(tmp_path)}
-    walk = parity_walk(drawn, items, **folders)
+    walk = defect_table(drawn, items, **folders)
     mse = walk[walk["metric"] == "mse"].set_index(["category", "step"])["value"]
     assert np.isnan(mse["X", 0]) and mse["Y", 0] == 0.0 and mse["X", 2] == 0.0
-    tables = reference_picture_tables(drawn, items, **folders)
+    tables = mmpcbench_image_tables(drawn, items, **folders)
     assert tables.failed["error"].tolist() == [ref.CRASH] and tables.detailed["category"].tolist() == ["Y"]
 
 
@@ -455,18 +458,18 @@ def test_what_cannot_be_compared_is_counted():
         MIXED, MIXED.head(2), MIXED.head(1).assign(item_id="nowhere"), MIXED.head(1).assign(model="oracle"),
         MIXED.head(3).assign(blind=True), MIXED.tail(1).assign(model="n", outcome="lost"),
     ])  # fmt: skip
-    walk = parity_walk(odd, SOME)
+    walk = defect_table(odd, SOME)
     assert sum(walk.attrs["set_aside"]["image_to_text"].values()) == 8
-    pd.testing.assert_frame_equal(walk, parity_walk(MIXED, SOME))
+    pd.testing.assert_frame_equal(walk, defect_table(MIXED, SOME))
     assert "bertscore" in walk.attrs["absent"]
-    assert parity_walk(MIXED.iloc[:0], SOME).empty
+    assert defect_table(MIXED.iloc[:0], SOME).empty
 
 
 def test_fitted_cosine_equals_scikit_learn():
     "With a vectoriser that also knows the candidates' words, whose idf is that of an unseen term."
     corpus = SOME["title"].tolist()
     candidates = [f"{t} unheard" for t in corpus[1:] + corpus[:1]]
-    split = ref.clean_text
+    split = ref.mmpcbench_clean_text
     ours = fitted_cosine(corpus, candidates, corpus, lambda t: split(t).split())
     vectoriser = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\S+", norm=None, use_idf=False)
     counts = vectoriser.fit([split(t) for t in corpus + candidates]).transform([split(t) for t in corpus])

@@ -13,25 +13,25 @@ import pytest
 
 from mmpc_analysis import store, tables
 from mmpc_analysis.recommendation.benchmark import (
-    Bench,
-    Cell,
+    Benchmark,
+    Condition,
     Grid,
-    cell_keys,
-    cells,
-    filled,
+    condition_keys,
+    conditions,
+    fill_condition,
     hidden_rows,
-    inputs,
     models_of,
     per_user,
-    rank_cell,
+    rank_condition,
     run_grid,
+    training_inputs,
 )
 from mmpc_analysis.recommendation.features import ItemFeatures
 from mmpc_analysis.recommendation.recovery import not_filled, recover
 from mmpc_analysis.recommendation.splits import split_interactions
 from mmpc_analysis.recommendation.training import SMALL
 from mmpc_analysis.report.recommendations import fallback_words
-from mmpc_analysis.store import kept
+from mmpc_analysis.store import cached_table
 from mmpc_analysis.study.declaration import RecommendationChoice, Study, check_study
 from mmpc_analysis.study.stages import grid_of
 
@@ -53,12 +53,12 @@ def bench(**more):
     made = rng.normal(size=(60, 8)).astype(np.float32)
     made[::3] = np.nan
     told = {"training": replace(SMALL, epochs=2), "completions": {("m", "text"): made}} | more
-    return Bench(split_interactions(bought, ITEMS), categories, features, hidden, **told)
+    return Benchmark(split_interactions(bought, ITEMS), categories, features, hidden, **told)
 
 
 BENCH = bench()
-CHOSEN = cells(GRID, models_of(BENCH))
-TEXT_ONLY = cells(replace(GRID, recommenders=("vbpr",), modalities=("text",), fills=("zeros",)), {})
+CHOSEN = conditions(GRID, models_of(BENCH))
+TEXT_ONLY = conditions(replace(GRID, recommenders=("vbpr",), modalities=("text",), fills=("zeros",)), {})
 ONE = ("text", 0.5)
 
 
@@ -71,25 +71,25 @@ def with_truth(modality, rows, value=9.0):
 
 def changed(other, chosen=CHOSEN):
     "The cells whose keys differ."
-    before, after = cell_keys(BENCH, chosen), cell_keys(other, chosen)
+    before, after = condition_keys(BENCH, chosen), condition_keys(other, chosen)
     return {cell for key, cell in after.items() if key not in before}
 
 
 def test_cells_by_hand():
     texts = [("text", 0.5, f) for f in ("zeros", "category_mean", "drop", "m")] + [("text", 1.0, "shuffled")]
     images = [("image", 0.5, f) for f in ("zeros", "category_mean", "drop")] + [("image", 1.0, "shuffled")]
-    expected = [Cell("vbpr", *c, 0) for c in [("none", 0.0, "oracle"), *texts, *images]]
-    assert sorted([*expected, Cell("popularity", "none", 0.0, "none", 0)]) == CHOSEN
+    expected = [Condition("vbpr", *c, 0) for c in [("none", 0.0, "oracle"), *texts, *images]]
+    assert sorted([*expected, Condition("popularity", "none", 0.0, "none", 0)]) == CHOSEN
 
 
 def test_what_needs_known_items_has_no_cell_at_rate_one():
-    found = cells(Grid(("bm3",), ("text",), (1.0,), ("zeros", "neighbours", "drop"), (3,)))
+    found = conditions(Grid(("bm3",), ("text",), (1.0,), ("zeros", "neighbours", "drop"), (3,)))
     assert {(c.rate, c.fill) for c in found} == {(0.0, "oracle"), (1.0, "shuffled"), (1.0, "zeros")}
 
 
 def test_a_declaration_that_repeats_itself_makes_no_cell_twice():
     twice = replace(GRID, rates=(0.5, 0.5), seeds=(0, 0), fills=(*GRID.fills, "zeros"))
-    assert cells(twice, models_of(BENCH)) == CHOSEN
+    assert conditions(twice, models_of(BENCH)) == CHOSEN
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ def test_a_declaration_that_repeats_itself_makes_no_cell_twice():
 )
 def test_a_grid_that_cannot_be_run_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        cells(replace(GRID, **wrong))
+        conditions(replace(GRID, **wrong))
 
 
 def test_a_model_called_like_a_fill_is_refused():
     for name in ("zeros", "oracle", "shuffled", "none"):
         with pytest.raises(ValueError, match="call the model otherwise"):
-            cells(GRID, {"text": (name,)})
+            conditions(GRID, {"text": (name,)})
 
 
 def test_parts_of_other_items_are_refused():
@@ -128,7 +128,7 @@ def test_a_failed_completion_is_counted_and_never_the_truth():
     hidden, made = BENCH.hidden[ONE], BENCH.completions["m", "text"]
     failed = np.isnan(made).any(1)
     for fallback in ("zeros", "random"):
-        found = filled(replace(BENCH, fallback=fallback), Cell("vbpr", *ONE, "m", 0))
+        found = fill_condition(replace(BENCH, fallback=fallback), Condition("vbpr", *ONE, "m", 0))
         assert (found.missing, found.fallback) == (hidden.sum(), (hidden & failed).sum())
         assert (found.values[hidden & failed] != BENCH.features.text[hidden & failed]).any(1).all()
     np.testing.assert_array_equal(found.values[hidden & ~failed], made[hidden & ~failed])
@@ -141,15 +141,15 @@ def test_hidden_truth_reaches_no_cell_but_the_yardsticks():
     text = [c for c in CHOSEN if c.modality in ("text", "none")]
     assert {c.fill for c in changed(other, text)} == {"oracle", "shuffled"}
     for fill in ("zeros", "category_mean", "m", "drop"):
-        cell = Cell("vbpr", *ONE, fill, 0)
-        pd.testing.assert_frame_equal(rank_cell(other, cell), rank_cell(BENCH, cell))
+        cell = Condition("vbpr", *ONE, fill, 0)
+        pd.testing.assert_frame_equal(rank_condition(other, cell), rank_condition(BENCH, cell))
 
 
 def test_one_completion_changes_only_the_cells_of_its_model():
     made = BENCH.completions["m", "text"].copy()
     usable = np.flatnonzero(BENCH.hidden[ONE] & ~np.isnan(made).any(1))
     made[usable[0], 0] += 1
-    assert changed(replace(BENCH, completions={("m", "text"): made})) == {Cell("vbpr", *ONE, "m", 0)}
+    assert changed(replace(BENCH, completions={("m", "text"): made})) == {Condition("vbpr", *ONE, "m", 0)}
     unused = BENCH.completions["m", "text"].copy()
     unused[~BENCH.hidden[ONE]] = 5
     assert changed(replace(BENCH, completions={("m", "text"): unused})) == set()
@@ -171,11 +171,11 @@ def test_items_that_never_had_a_title_are_not_hidden_ones():
     own[never] = np.nan
     lacking = replace(BENCH, features=replace(BENCH.features, text=own))
     for fill in ("zeros", "category_mean", "m", "drop"):
-        found = filled(lacking, Cell("vbpr", *ONE, fill, 0))
+        found = fill_condition(lacking, Condition("vbpr", *ONE, fill, 0))
         assert found.missing == BENCH.hidden[ONE].sum() and not found.dropped[never].any()
         assert not found.values[never].any()
-    for cell in (Cell("vbpr", *ONE, "drop", 0), Cell("vbpr", "text", 1.0, "shuffled", 0)):
-        assert np.isfinite(rank_cell(lacking, cell)["value"]).all()
+    for cell in (Condition("vbpr", *ONE, "drop", 0), Condition("vbpr", "text", 1.0, "shuffled", 0)):
+        assert np.isfinite(rank_condition(lacking, cell)["value"]).all()
 
 
 def test_dropped_items_are_never_recommended():
@@ -183,7 +183,7 @@ def test_dropped_items_are_never_recommended():
     from mmpc_analysis.recommendation.ranking import rank
     from mmpc_analysis.recommendation.training import fit
 
-    split, features, dropped = inputs(BENCH, Cell("vbpr", *ONE, "drop", 0))
+    split, features, dropped = training_inputs(BENCH, Condition("vbpr", *ONE, "drop", 0))
     assert (dropped == BENCH.hidden[ONE]).all()
     assert not dropped[split.train[:, 1]].any() and not dropped[split.valid[:, 1]].any()
     np.testing.assert_array_equal(split.test, BENCH.split.test)
@@ -197,7 +197,7 @@ def test_dropping_leaves_the_users_and_gives_zero_to_those_who_lost_everything()
     hidden = BENCH.hidden[ONE].copy()
     hidden[BENCH.split.train[BENCH.split.train[:, 0] == user, 1]] = True
     poor = replace(BENCH, hidden={ONE: hidden})
-    found = {f: rank_cell(poor, Cell("vbpr", *ONE, f, 0)) for f in ("drop", "zeros")}
+    found = {f: rank_condition(poor, Condition("vbpr", *ONE, f, 0)) for f in ("drop", "zeros")}
     keys = ["user_id", "category", "metric"]
     rows = [set(map(tuple, f[keys].to_numpy())) for f in found.values()]
     assert rows[0] == rows[1] and len(rows[0]) == len(found["drop"]) == len(found["zeros"])
@@ -208,7 +208,7 @@ def test_where_nearly_everything_is_dropped_nobody_is_served():
     "A legal hiding that leaves nothing to train on must not end a run of hours."
     poor = replace(BENCH, hidden={ONE: np.arange(60) > 0})
     for recommender in ("vbpr", "bm3"):
-        rows = rank_cell(poor, Cell(recommender, *ONE, "drop", 0))
+        rows = rank_condition(poor, Condition(recommender, *ONE, "drop", 0))
         assert (rows["value"] == 0).all() and rows["user_id"].nunique() == 80
 
 
@@ -219,7 +219,7 @@ def test_a_metric_that_is_none_is_refused(name):
 
 
 def test_categories_agree_with_the_whole():
-    rows = rank_cell(BENCH, Cell("popularity", "none", 0.0, "none", 0))
+    rows = rank_condition(BENCH, Condition("popularity", "none", 0.0, "none", 0))
     pooled = rows[rows["category"] == "all"].set_index(["user_id", "metric"])["value"]
     parts = rows[rows["category"] != "all"]
     assert set(parts["category"]) <= set(BENCH.categories)
@@ -283,18 +283,18 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, whole):
     child = subprocess.Popen([sys.executable, "-c", code])
     try:
         for _ in range(2000):
-            if len(store.shards(out)) >= 2 or child.poll() is not None:
+            if len(store.shard_names(out)) >= 2 or child.poll() is not None:
                 break
             time.sleep(0.02)
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
-    before = {path: os.stat(path).st_mtime_ns for path in store.shards(out).values()}
+    before = {path: os.stat(path).st_mtime_ns for path in store.shard_names(out).values()}
     assert 2 <= len(before) < len(CHOSEN)
     found = run_grid(BENCH, CHOSEN, out, progress=False)
     pd.testing.assert_frame_equal(found, whole[0])
     assert {path: os.stat(path).st_mtime_ns for path in before} == before
-    assert len(store.shards(out)) == len(CHOSEN)
+    assert len(store.shard_names(out)) == len(CHOSEN)
 
 
 def test_two_workers_make_the_table_of_one(tmp_path, whole):
@@ -308,7 +308,7 @@ def test_a_smaller_grid_forgets_and_a_run_leaves_the_threads_alone(tmp_path, who
     out, before = str(tmp_path / "rankings"), torch.get_num_threads()
     for few in (TEXT_ONLY, TEXT_ONLY[:1]):
         found = run_grid(BENCH, few, out, progress=False)
-        assert set(store.shards(out)) == set(cell_keys(BENCH, few))
+        assert set(store.shard_names(out)) == set(condition_keys(BENCH, few))
         assert len(found[["fill", "modality"]].drop_duplicates()) == len(few)
     assert torch.get_num_threads() == before
 
@@ -320,7 +320,7 @@ def test_the_table_can_be_answered_from(whole):
 
 
 def test_without_features_there_is_one_cell_and_no_gain(tmp_path):
-    only = cells(replace(GRID, recommenders=("popularity",)), models_of(BENCH))
+    only = conditions(replace(GRID, recommenders=("popularity",)), models_of(BENCH))
     found = recover(run_grid(BENCH, only, str(tmp_path / "rankings"), progress=False), draws=10)
     assert len(only) == 1 and set(found["term"]) == {"mean"}
 
@@ -362,6 +362,6 @@ def test_what_could_not_be_filled_is_counted_for_the_report(tmp_path):
     assert fallback_words(str(tmp_path)) == []
     frame = tables.empty(tables.RECOVERY)
     frame.attrs["fallback"] = [rows["m"]]
-    kept(str(tmp_path), tables.RECOVERY, [], lambda: frame)
+    cached_table(str(tmp_path), tables.RECOVERY, [], lambda: frame)
     told = f"m {rows['m']['fallback']} of {hidden.sum()} titles at 50%."
     assert fallback_words(str(tmp_path))[0].endswith(told)

@@ -20,13 +20,13 @@ from mmpc_analysis.recommendation.features import (
     ItemFeatures,
     completion_features,
     encode_once,
+    image_features,
     item_features,
     keep,
-    picture_features,
     stored,
     text_features,
 )
-from mmpc_analysis.recommendation.fills import Shown, blank, fill
+from mmpc_analysis.recommendation.fills import VisibleFeatures, fill, mask
 from mmpc_analysis.store import hash_key
 from mmpc_analysis.tables import OUTCOMES, USABLE
 
@@ -139,12 +139,12 @@ def test_a_folder_elsewhere_and_of_any_name_works_alike(tmp_path, folder):
 
 
 def slow(folder):
-    def encode(places):
+    def encode_images(places):
         time.sleep(0.05)
         return np.array([vector(f"content-{p}") for p in places], np.float32)
 
     features._LOT = 10
-    encode_once(names(2000), encode, 12, folder)
+    encode_once(names(2000), encode_images, 12, folder)
 
 
 def test_killed_at_any_moment_it_loses_one_lot(tmp_path):
@@ -191,16 +191,16 @@ def lots(monkeypatch):
 
 
 def test_the_vectors_are_those_of_the_encoders(shop):
-    from mmpc_analysis.catalogue.pictures import read_pictures
-    from mmpc_analysis.metrics.picture_encoders import encode, load_effnet
+    from mmpc_analysis.catalogue.pictures import read_images
+    from mmpc_analysis.metrics.picture_encoders import encode_images, load_effnet
     from mmpc_analysis.metrics.text_encoders import embed_texts
 
     items, root = shop
     found, rows = item_features(items, str(root)), items.sort_values("item_id")
     np.testing.assert_allclose(found.text, embed_texts(list(rows["title"])), atol=1e-6)
     effnet = load_effnet()
-    pooled = encode(
-        effnet, read_pictures(str(root), list(rows["image"]), (effnet.size,))[0][effnet.size]
+    pooled = encode_images(
+        effnet, read_images(str(root), list(rows["image"]), (effnet.size,))[0][effnet.size]
     ).pooled
     np.testing.assert_allclose(found.image, pooled / np.linalg.norm(pooled, axis=1, keepdims=True), atol=1e-6)
     assert list(found.items) == sorted(items["item_id"])
@@ -244,21 +244,21 @@ def test_a_change_that_keeps_name_and_length_is_noticed(tmp_path, lots):
     for shade in (10, 200):
         Image.new("RGB", (40, 40), (shade, 0, 0)).save(place)
         os.utime(place, (0, 0))
-        found.append(picture_features(str(tmp_path), ["a.bmp"], folder=str(tmp_path / "kept")))
+        found.append(image_features(str(tmp_path), ["a.bmp"], folder=str(tmp_path / "kept")))
     assert len(lots) == 2 and (found[0] != found[1]).any()
 
 
 def test_what_was_scored_in_the_same_process_is_not_encoded_again(shop, monkeypatch):
-    from mmpc_analysis.catalogue.pictures import read_pictures
+    from mmpc_analysis.catalogue.pictures import read_images
     from mmpc_analysis.metrics import picture_encoders
     from mmpc_analysis.metrics.picture_encoders import pooled_features
 
     items, root = shop
     effnet, images = picture_encoders.load_effnet(), list(items["image"])
     features.encode_width(effnet)
-    pooled_features(effnet, read_pictures(str(root), images, (effnet.size,))[0][effnet.size])
-    monkeypatch.setattr(picture_encoders, "encode", lambda *_: pytest.fail("encoded twice"))
-    assert np.isfinite(picture_features(str(root), images)).all()
+    pooled_features(effnet, read_images(str(root), images, (effnet.size,))[0][effnet.size])
+    monkeypatch.setattr(picture_encoders, "encode_images", lambda *_: pytest.fail("encoded twice"))
+    assert np.isfinite(image_features(str(root), images)).all()
 
 
 def test_what_is_missing_or_broken_has_no_vector(shop, tmp_path):
@@ -278,7 +278,7 @@ def test_what_is_missing_or_broken_has_no_vector(shop, tmp_path):
         "https://a.b/c.png",
         np.nan,
     ]
-    found = picture_features(str(root), images, folder=str(tmp_path))
+    found = image_features(str(root), images, folder=str(tmp_path))
     assert np.isnan(found).all(1).tolist() == [False] + [True] * 8
     texts = text_features(["mug", None, "", "  \n", np.nan, pd.NA, "mug"], folder=str(tmp_path))
     assert np.isnan(texts).all(1).tolist() == [False, True, True, True, True, True, False]
@@ -291,7 +291,7 @@ def test_a_header_without_pixels_has_no_vector_and_is_no_black_picture(tmp_path)
     data = (tmp_path / "a.png").read_bytes()
     (tmp_path / "b.png").write_bytes(data[:300])
     for _ in range(2):  # Also when it is read from what was kept
-        found = picture_features(str(tmp_path), ["a.png", "b.png"], folder=str(tmp_path / "kept"))
+        found = image_features(str(tmp_path), ["a.png", "b.png"], folder=str(tmp_path / "kept"))
         assert np.isnan(found).all(1).tolist() == [False, True]
 
 
@@ -299,7 +299,7 @@ def test_a_picture_that_changes_in_between_is_an_error(shop, monkeypatch):
     items, root = shop
     monkeypatch.setattr(features, "_content", lambda root, image: "0" * 32)
     with pytest.raises(ValueError, match="changed while it was read; run again"):
-        picture_features(str(root), [items["image"][0]])
+        image_features(str(root), [items["image"][0]])
 
 
 def test_odd_texts_are_encoded():
@@ -362,12 +362,12 @@ def test_vit_gives_its_class_token(vit, tmp_path):
     folder, network = vit
     picture = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "a.png")
-    found = picture_features(str(tmp_path), ["a.png"], str(folder / "pooling"))
+    found = image_features(str(tmp_path), ["a.png"], str(folder / "pooling"))
     values = torch.from_numpy(picture.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
     with torch.inference_mode():
         token = network(pixel_values=values).last_hidden_state[0, 0].numpy()
     np.testing.assert_allclose(found[0], token / np.linalg.norm(token), atol=1e-5)
-    plain = picture_features(str(tmp_path), ["a.png"], str(folder / "plain"))
+    plain = image_features(str(tmp_path), ["a.png"], str(folder / "plain"))
     np.testing.assert_array_equal(plain, found)
 
 
@@ -383,9 +383,9 @@ def test_dinov2_comes_from_its_own_page(tmp_path):
 
     random_dinov2(tmp_path / "dino")
     Image.effect_noise((48, 48), 50).save(tmp_path / "a.png")
-    found = picture_features(str(tmp_path), ["a.png"], str(tmp_path / "dino"))
+    found = image_features(str(tmp_path), ["a.png"], str(tmp_path / "dino"))
     assert (
-        features.picture_encoder(str(tmp_path / "dino")).name.startswith("dinov2@")
+        features.vision_encoder(str(tmp_path / "dino")).name.startswith("dinov2@")
         and np.isfinite(found).all()
     )
 
@@ -431,7 +431,7 @@ def test_a_failed_completion_takes_the_fallback_and_never_the_truth():
     )
     vectors = completion_features(answers, items, "none")["m", "text"]
     hidden = np.ones(4, bool)
-    found = fill(Shown(items, blank(truth, hidden)), "completion", vectors)
+    found = fill(VisibleFeatures(items, mask(truth, hidden)), "completion", vectors)
     assert found.fallback == 3 and (found.values[[0, 1, 3]] == 0).all()
     np.testing.assert_array_equal(found.values[2], text_features(["a car"])[0])
 
@@ -453,7 +453,7 @@ def test_drawn_pictures_are_found_in_the_run(tmp_path):
         False,
         False,
     ]
-    want = picture_features(str(tmp_path), ["drawn/b.png", "drawn/a.png"])
+    want = image_features(str(tmp_path), ["drawn/b.png", "drawn/a.png"])
     np.testing.assert_array_equal(found["m", "image"][1:], want)
 
 

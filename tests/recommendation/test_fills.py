@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpc_analysis.recommendation import fills
-from mmpc_analysis.recommendation.fills import FILLS, NEED_KNOWN, Shown, blank, fill, shuffled
+from mmpc_analysis.recommendation.fills import FILLS, NEED_KNOWN, VisibleFeatures, fill, mask, shuffled
 
 BLIND = tuple(p for p in FILLS if p not in ("completion", "oracle", "shuffled"))
 
@@ -25,7 +25,7 @@ def world(seed=0, n=60, width=7, users=40):
 
 def shown_of(w, hidden):
     items, truth, other, categories, purchases = w
-    return Shown(items, blank(truth, hidden), other, categories, purchases)
+    return VisibleFeatures(items, mask(truth, hidden), other, categories, purchases)
 
 
 def hidden_at(rate, n=60, seed=1):
@@ -124,17 +124,17 @@ def test_a_random_vector_does_not_depend_on_who_else_is_in_the_shop():
         np.array([[np.nan], [np.nan], [2], [2]], np.float32),
     )
     vectors = np.repeat(vectors, 5, axis=1)
-    whole = fill(Shown(items, vectors), "random").values
+    whole = fill(VisibleFeatures(items, vectors), "random").values
     for left_out in (0, 2):
         kept = np.arange(4) != left_out
-        assert np.array_equal(fill(Shown(items[kept], vectors[kept]), "random").values, whole[kept])
+        assert np.array_equal(fill(VisibleFeatures(items[kept], vectors[kept]), "random").values, whole[kept])
 
 
 def test_random_has_the_lengths_of_the_known_and_no_direction():
     items = np.array([f"i{k}" for k in range(4000)], dtype=object)
     truth = np.random.default_rng(0).standard_normal((4000, 3)).astype(np.float32)
     hidden = hidden_at(0.5, 4000)
-    noise = fill(Shown(items, blank(truth, hidden)), "random").values[hidden].astype(float)
+    noise = fill(VisibleFeatures(items, mask(truth, hidden)), "random").values[hidden].astype(float)
     known, drawn = (np.linalg.norm(v.astype(float), axis=1) for v in (truth[~hidden], noise))
     assert np.abs(drawn[:, None] - known).min(axis=1).max() < 1e-5
     from scipy.stats import ks_2samp
@@ -142,7 +142,7 @@ def test_random_has_the_lengths_of_the_known_and_no_direction():
     assert ks_2samp(drawn, known).pvalue > 0.01
     units = noise / drawn[:, None]
     assert np.abs(units.mean(0)).max() < 4 / np.sqrt(3 * hidden.sum())
-    again = fill(Shown(items, blank(truth, hidden)), "random", seed=1).values[hidden]
+    again = fill(VisibleFeatures(items, mask(truth, hidden)), "random", seed=1).values[hidden]
     assert not (again == noise.astype(np.float32)).any()
 
 
@@ -192,7 +192,7 @@ def test_neighbours_are_those_of_scikit_learn(block, monkeypatch):
     n, hidden = 400, hidden_at(0.4, 400)
     items = np.array([f"{k:04d}" for k in range(n)], dtype=object)
     truth, other = rng.standard_normal((n, 6)).astype(np.float32), rng.standard_normal((n, 9))
-    found = fill(Shown(items, blank(truth, hidden), other), "neighbours").values[hidden]
+    found = fill(VisibleFeatures(items, mask(truth, hidden), other), "neighbours").values[hidden]
     search = NearestNeighbors(n_neighbors=10, metric="cosine", algorithm="brute").fit(other[~hidden])
     distance, near = search.kneighbors(other[hidden])
     weight = np.maximum(1 - distance, 0)
@@ -203,7 +203,7 @@ def test_neighbours_are_those_of_scikit_learn(block, monkeypatch):
 def test_an_item_that_looks_the_other_way_lends_nothing():
     items, other = np.array(list("abc"), dtype=object), np.array([[1, 0], [1, 1], [-1, 0.5]])
     own = np.array([[np.nan], [3], [100]], np.float32)
-    assert fill(Shown(items, own, other), "neighbours").values[0, 0] == 3
+    assert fill(VisibleFeatures(items, own, other), "neighbours").values[0, 0] == 3
 
 
 def test_neighbours_that_tie_are_taken_by_id_whatever_the_block(monkeypatch):
@@ -216,7 +216,7 @@ def test_neighbours_that_tie_are_taken_by_id_whatever_the_block(monkeypatch):
     first = [k for k in range(n) if not hidden[k]][:10]
     for block in (1, 256):
         monkeypatch.setattr(fills, "_BLOCK", block)
-        found = fill(Shown(items, blank(truth, hidden), other), "neighbours").values
+        found = fill(VisibleFeatures(items, mask(truth, hidden), other), "neighbours").values
         np.testing.assert_allclose(found[[3, 20], 0], np.mean(first), rtol=1e-6)
 
 
@@ -225,7 +225,7 @@ def test_who_resembles_nobody_takes_the_fallback():
     truth = np.ones((5, 2), np.float32)
     other = np.array([[1, 0], [0, 0], [np.nan, np.nan], [-1, 0], [0, 1]], float)
     hidden = np.array([False, True, True, True, True])
-    found = fill(Shown(items, blank(truth, hidden), other), "neighbours")
+    found = fill(VisibleFeatures(items, mask(truth, hidden), other), "neighbours")
     assert found.fallback == 4 and (found.values[1:] == 0).all()
 
 
@@ -266,7 +266,7 @@ def test_multi_hop_reaches_what_neigh_mean_cannot_and_no_further():
     items = np.array(list("abcde"), dtype=object)
     chain = np.array([[0, 0], [0, 1], [1, 1], [1, 2], [2, 3], [2, 4]])  # a - b - c, and d - e apart
     truth, hidden = np.full((5, 2), 3, np.float32), np.array([False, True, True, True, True])
-    shown = Shown(items, blank(truth, hidden), purchases=chain)
+    shown = VisibleFeatures(items, mask(truth, hidden), purchases=chain)
     assert fill(shown, "neigh_mean").fallback == 3
     found = fill(shown, "multi_hop")
     assert found.fallback == 2 and (found.values[2] > 0).all() and (found.values[3:] == 0).all()
@@ -274,7 +274,7 @@ def test_multi_hop_reaches_what_neigh_mean_cannot_and_no_further():
 
 def test_no_purchase_at_all_is_no_error():
     w = world()
-    shown = Shown(w[0], blank(w[1], hidden_at(0.5)), purchases=np.empty((0, 2), np.int64))
+    shown = VisibleFeatures(w[0], mask(w[1], hidden_at(0.5)), purchases=np.empty((0, 2), np.int64))
     for policy in ("neigh_mean", "multi_hop"):
         assert fill(shown, policy).fallback == hidden_at(0.5).sum()
 
@@ -320,19 +320,19 @@ def test_shuffled_leaves_an_item_without_a_vector_without():
 def test_parts_that_do_not_fit_are_refused(change, said):
     given = {"items": np.array(list("abcd"), dtype=object), "own": np.ones((4, 2), np.float32)} | change
     with pytest.raises(ValueError, match=said):
-        Shown(**given)
+        VisibleFeatures(**given)
 
 
 @pytest.mark.parametrize("policy", ["category_mean", "neighbours", "neigh_mean", "multi_hop"])
 def test_a_fill_says_what_it_needs(policy):
-    shown = Shown(np.array(["a", "b"], dtype=object), np.array([[1.0], [np.nan]], np.float32))
+    shown = VisibleFeatures(np.array(["a", "b"], dtype=object), np.array([[1.0], [np.nan]], np.float32))
     with pytest.raises(ValueError, match=r"this fill needs (categories|other|purchases)"):
         fill(shown, policy)
 
 
 def test_one_item_and_none():
     for n in (0, 1):
-        empty = Shown(np.array(["a"], dtype=object)[:n], np.full((n, 2), np.nan, np.float32))
+        empty = VisibleFeatures(np.array(["a"], dtype=object)[:n], np.full((n, 2), np.nan, np.float32))
         for policy in ("zeros", "random", "drop"):
             assert fill(empty, policy).values.shape == (n, 2)
 
@@ -342,7 +342,7 @@ def test_fewer_known_items_than_lend_still_lend_where_the_last_item_is_hidden():
     other = np.array([[1.0, 0.1], [0.9, 0.3], [0.2, 1.0], [1.0, 0.2]])
     truth = np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0], [7.0, 7.0]], np.float32)
     hidden = np.array([False, False, False, True])
-    shown = Shown(np.array(list("abcd"), dtype=object), blank(truth, hidden), other)
+    shown = VisibleFeatures(np.array(list("abcd"), dtype=object), mask(truth, hidden), other)
     found = fill(shown, "neighbours")
     unit = other / np.linalg.norm(other, axis=1, keepdims=True)
     weights = unit[:3] @ unit[3]

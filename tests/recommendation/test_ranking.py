@@ -14,16 +14,16 @@ from hypothesis.extra.numpy import arrays
 
 from mmpc_analysis.recommendation.ranking import (
     CUTS,
-    METRICS,
+    RANKING_METRICS,
     Lists,
     best_of,
     block_shape,
     coverage,
     hit_metrics,
-    judged,
     lists_of,
     novelty,
     rank,
+    scored_users,
     top_items,
 )
 from mmpc_analysis.recommendation.splits import split_of_codes
@@ -104,7 +104,7 @@ def test_ranx_on_3000_users(way):
     scorer = (users, items) if way == "vectors" else Table(users.astype(int) @ items.astype(int).T)
     ranked = rank(scorer, ranx_split(), megabytes=3)
     assert np.array_equal(ranked.users, np.arange(3000))
-    for metric in METRICS:
+    for metric in RANKING_METRICS:
         for k in CUTS:
             theirs = RANX[f"{metric}@{k}"]
             if metric == "map":  # ranx divides by all items held back, also where the cut is shorter
@@ -121,7 +121,7 @@ def by_loop(scores, split, part, mask, cuts):
     for user, item in getattr(split, part).tolist():
         held.setdefault(user, set()).add(item)
     trained = set(split.train[:, 0].tolist())
-    result = {f"{m}@{k}": [] for m in METRICS for k in cuts}
+    result = {f"{m}@{k}": [] for m in RANKING_METRICS for k in cuts}
     for user in sorted(set(held) & trained):
         row = scores[user].astype(float)
         row[list(seen.get(user, ()))] = -np.inf
@@ -279,10 +279,10 @@ def test_tensors_halves_and_views_are_taken_and_not_changed():
 
 def test_who_is_judged_is_counted():
     split = split_of_codes([[0, 0], [1, 0]], [], [[0, 1], [2, 1]], 4, 2)
-    users, left_out = judged(split, "test")
+    users, left_out = scored_users(split, "test")
     assert users.tolist() == [0] and left_out == {"nothing_held_back": 2, "nothing_in_train": 1}
     with pytest.raises(ValueError, match="no user can be judged by valid"):
-        judged(split, "valid")
+        scored_users(split, "valid")
 
 
 def test_a_part_is_never_masked_by_itself():

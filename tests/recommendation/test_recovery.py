@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from mmpc_analysis import tables
-from mmpc_analysis.recommendation.recovery import item_gains, link, links, paired, recover
+from mmpc_analysis.recommendation.recovery import item_gains, link, links, recover, users_by_condition
 
 CONDITIONS = {
     ("none", 0.0, "oracle"): 0.6,
@@ -216,4 +216,4 @@ def test_links_look_only_at_hidden_items_and_turn_errors_round():
 def test_paired_names_what_is_missing():
     table = simulated(5)
     with pytest.raises(ValueError, match=r"lacks 1 of 5"):
-        paired(table.drop(index=table.index[-1]))
+        users_by_condition(table.drop(index=table.index[-1]))

@@ -28,13 +28,13 @@ from mmpc_analysis.recommendation.splits import split_of_codes
 from mmpc_analysis.recommendation.training import (
     RECOMMENDERS,
     Training,
-    draw_unbought,
+    build_recommender,
+    draw_negatives,
     epoch_batches,
     fit,
-    made,
+    negative_table,
     score_vectors,
     training_key,
-    unbought,
 )
 
 DATA = ROOT / "tests" / "data" / "recommendation" / "mmrec"
@@ -81,23 +81,23 @@ def fitted(name, split=SHOP, features=FEATURES, training=SHORT, **asked):
 def test_negatives_are_seen_in_train_and_not_the_users(seed, users, items, share):
     rng = np.random.default_rng(seed)
     pairs = np.argwhere(rng.random((users, items)) < share)
-    table = unbought(split_of_codes(pairs, NOTHING, NOTHING, users, items))
+    table = negative_table(split_of_codes(pairs, NOTHING, NOTHING, users, items))
     seen = set(pairs[:, 1].tolist())
     own = [set(pairs[pairs[:, 0] == u, 1].tolist()) for u in range(users)]
     assert table.count.tolist() == [len(seen - o) for o in own]
     can = np.flatnonzero(table.count)
     if len(can):
         asked = np.repeat(can, 60)
-        drawn = draw_unbought(table, asked, rng)
+        drawn = draw_negatives(table, asked, rng)
         for user in can:
             assert set(drawn[asked == user].tolist()) <= seen - own[user]
 
 
 def test_negatives_are_uniform_for_every_user():
     split, _ = shop(3)
-    table, rng = unbought(split), np.random.default_rng(1)
+    table, rng = negative_table(split), np.random.default_rng(1)
     for user in (0, 7, 39):
-        drawn = draw_unbought(table, np.full(40_000, user), rng)
+        drawn = draw_negatives(table, np.full(40_000, user), rng)
         free = np.setdiff1d(split.train[:, 1], split.train[split.train[:, 0] == user, 1])
         counts = np.bincount(drawn, minlength=25)
         assert counts[free].sum() == 40_000 and chisquare(counts[free]).pvalue > 1e-4
@@ -106,7 +106,7 @@ def test_negatives_are_uniform_for_every_user():
 def test_a_user_who_bought_everything_is_left_out_where_negatives_are_needed():
     pairs = np.array([[0, 0], [0, 1], [1, 0]])
     split = split_of_codes(pairs, NOTHING, NOTHING, 2, 3)
-    [[users, positives, negatives]] = epoch_batches(split, unbought(split), 10, 0, 1)
+    [[users, positives, negatives]] = epoch_batches(split, negative_table(split), 10, 0, 1)
     assert (users.tolist(), positives.tolist(), negatives.tolist()) == ([1], [0], [1])
     [[users, _, none]] = epoch_batches(split, None, 10, 0, 1)
     assert sorted(users.tolist()) == [0, 0, 1] and none is None
@@ -114,7 +114,7 @@ def test_a_user_who_bought_everything_is_left_out_where_negatives_are_needed():
 
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])
 def test_an_epoch_is_every_purchase_once(size):
-    table = unbought(SHOP)
+    table = negative_table(SHOP)
     batches = list(epoch_batches(SHOP, table, size, 5, 2))
     users, positives, negatives = (torch.cat(column) for column in zip(*batches, strict=True))
     rows = torch.stack([users, positives], 1).numpy()
@@ -131,9 +131,9 @@ def test_an_epoch_is_every_purchase_once(size):
 def test_training_is_adam_on_the_models_loss(name):
     "The same batches through torch's plain Adam, no fused arithmetic, no code of `fit`."
     ours = fitted(name, seed=3)
-    model = made(name, SHOP, FEATURES, SMALLER[name], 3)
+    model = build_recommender(name, SHOP, FEATURES, SMALLER[name], 3)
     adam = torch.optim.Adam(model.parameters(), lr=0.02, fused=False, foreach=False)
-    table, values, best = unbought(SHOP) if model.negatives else None, [], None
+    table, values, best = negative_table(SHOP) if model.negatives else None, [], None
     for epoch in range(1, 7):
         model.start_epoch()
         for batch in epoch_batches(SHOP, table, 64, 3, epoch):

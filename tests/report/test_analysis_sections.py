@@ -163,7 +163,7 @@ def test_variance_components_recover_what_was_simulated():
 )
 def test_what_cannot_be_fitted_keeps_its_reason_and_never_raises(change, said):
     scores = change(simulated(items=8))
-    makers = conclusions.analyses(scores, answered(scores), averaged(scores), draws=20)
+    makers = conclusions.conclusion_tables(scores, answered(scores), averaged(scores), draws=20)
     made = {name: make() for name, make in makers.items()}
     slopes = made["slopes"].query("category == 'all'")
     assert slopes["estimate"].isna().all() and slopes["method"].str.contains(said).all()
@@ -191,8 +191,8 @@ def test_metrics_without_a_better_end_are_left_out():
     scores = pd.concat(
         [simulated(items=6), simulated(items=6, metric="length_ratio"), simulated(items=6, metric="mine")]
     )
-    assert set(conclusions.judged(scores)["metric"]) == {"chrf"}
-    for name, make in conclusions.analyses(
+    assert set(conclusions.directional_metrics(scores)["metric"]) == {"chrf"}
+    for name, make in conclusions.conclusion_tables(
         scores, answered(simulated(items=6)), averaged(simulated(items=6)), draws=20
     ).items():
         assert set(make()["metric"]) == {"chrf"}, name
@@ -218,7 +218,9 @@ def test_no_comparison_ranks_models_by_a_ratio_of_lengths():
 
 def test_every_row_names_its_question():
     scores = simulated(items=10)
-    for name, make in conclusions.analyses(scores, answered(scores), averaged(scores), draws=20).items():
+    for name, make in conclusions.conclusion_tables(
+        scores, answered(scores), averaged(scores), draws=20
+    ).items():
         made = make()
         assert set(made["question"]) <= {"these_models", "scale_in_general"} and len(made), name
 
@@ -624,9 +626,9 @@ def test_sentences_from_real_tables_agree_with_what_was_simulated():
 def made():
     scores = simulated(items=15, model=0.05)
     averages = averaged(scores)
-    return {n: m() for n, m in conclusions.analyses(scores, answered(scores), averages, draws=50).items()} | {
-        "averages": averages
-    }
+    return {
+        n: m() for n, m in conclusions.conclusion_tables(scores, answered(scores), averages, draws=50).items()
+    } | {"averages": averages}
 
 
 def test_figures_show_the_tables_and_compute_nothing(made):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpc_analysis.report.figures import PALETTE, colour_of, ordered
-from mmpc_analysis.report.level_contrasts import level_contrast
+from mmpc_analysis.report.level_contrasts import level_panels
 from mmpc_analysis.report.outcomes import outcome_bars
 from mmpc_analysis.report.size import score_against_scale
 from mmpc_analysis.report.weak_spots import heatmap
@@ -52,7 +52,7 @@ def draw(name, averages, metric="ssim"):
         "heatmap": lambda: heatmap(averages, TASK, metric),
         "scale": lambda: score_against_scale(averages, TASK, metric),
         "outcomes": lambda: outcome_bars(averages, TASK),
-        "levels": lambda: level_contrast(averages, TASK, list(METRICS)),
+        "levels": lambda: level_panels(averages, TASK, list(METRICS)),
     }[name]()
 
 
@@ -195,7 +195,7 @@ def test_floors_and_ceiling_are_lines_at_their_height():
 
 def test_bars_of_each_level_are_the_estimates_with_their_intervals():
     averages = table()
-    figure = level_contrast(averages, TASK, list(METRICS))
+    figure = level_panels(averages, TASK, list(METRICS))
     bars = [t for t in figure.data if t.type == "bar"]
     assert len(bars) == len(METRICS)
     for metric, bar in zip(METRICS, bars, strict=True):
@@ -226,7 +226,7 @@ def test_whatever_the_scores_no_figure_changes_them(values):
     averages = table(categories=("all",))
     proper = averages["model"].isin(list(MODELS)[:3]) & (averages["metric"] == "ssim")
     averages.loc[proper, "estimate"] = values
-    bar = level_contrast(averages, TASK, ["ssim"]).data[0]
+    bar = level_panels(averages, TASK, ["ssim"]).data[0]
     assert dict(zip(bar.y, bar.x, strict=True)) == dict(
         zip(averages.loc[proper, "model"], values, strict=True)
     )
@@ -273,7 +273,7 @@ def test_a_metric_or_category_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="no category 'Books'; it has All_Beauty"):
         score_against_scale(table(), TASK, "ssim", "Books")
     with pytest.raises(ValueError, match="at least one metric"):
-        level_contrast(table(), TASK, [])
+        level_panels(table(), TASK, [])
 
 
 def unknown(averages):
@@ -283,7 +283,7 @@ def unknown(averages):
 def test_unknown_scores_are_said_to_be_unknown():
     averages = unknown(table())
     assert {text for line in heatmap(averages, TASK, "ssim").data[0].text for text in line} == {"\u2013"}
-    assert all(name.endswith("(no score)") for name in level_contrast(averages, TASK, ["ssim"]).data[0].y)
+    assert all(name.endswith("(no score)") for name in level_panels(averages, TASK, ["ssim"]).data[0].y)
     said = score_against_scale(averages, TASK, "ssim").layout.annotations
     assert [note.text for note in said] == ["No model of known size has a score."]
     assert not any("%" in name for name in outcome_bars(averages, TASK).data[0].y)
@@ -299,7 +299,7 @@ def test_a_model_of_unknown_size_is_no_mark_at_all():
 def test_an_unknown_interval_draws_no_bar():
     averages = table()
     averages.loc[averages["model"] == "gemma-3-4b", ["low", "high"]] = np.nan
-    bar = level_contrast(averages, TASK, ["ssim"]).data[0]
+    bar = level_panels(averages, TASK, ["ssim"]).data[0]
     place = list(bar.y).index("gemma-3-4b")
     assert np.isnan(bar.error_x.array[place]) and np.isfinite(bar.x[place])
 

@@ -16,7 +16,7 @@ from mmpc_analysis.report.components import Absent, Section, needed
 from mmpc_analysis.report.html import Safe, markup
 from mmpc_analysis.report.page import SECTIONS, report_html, write_report
 from mmpc_analysis.report.recommendations import worth
-from mmpc_analysis.report.run import RunTables, read_run
+from mmpc_analysis.report.run import Run, read_run
 from mmpc_analysis.report.size import effect_table
 from mmpc_analysis.study.declaration import CatalogueChoice, CompletionChoice, ScoreChoice, Study
 from mmpc_analysis.study.stages import run_study
@@ -248,7 +248,7 @@ def published():
     names = ("recovery", "links")
     folder = ROOT / "nbs" / "results"
     found = {n: tables.validate(pd.read_parquet(folder / f"{n}.parquet"), tables.TABLES[n]) for n in names}
-    return RunTables(str(folder), "", found, {"study": {"catalogue": {"source": "embedded"}}})
+    return Run(str(folder), "", found, {"study": {"catalogue": {"source": "embedded"}}})
 
 
 def worded(run):

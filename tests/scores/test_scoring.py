@@ -299,7 +299,7 @@ def test_template_pictures_know_the_train_split_only(tmp_path):
     items["image"] = items["item_id"] + ".png"
     for image, colour in zip(items["image"], [(10, 0, 0), (30, 0, 0), (0, 255, 0), (0, 0, 255)], strict=True):
         Image.new("RGB", (8, 8), colour).save(tmp_path / image)
-    means = floors.template_pictures(items, str(tmp_path), ["c", "a"])
+    means = floors.template_images(items, str(tmp_path), ["c", "a"])
     assert means["c"][64][0, 0].tolist() == [20, 0, 0]  # The mean of both train pictures
     assert means["a"][64][0, 0].tolist() == [30, 0, 0]  # Of the other one, where the item is in the pool
 

@@ -35,7 +35,7 @@ def test_every_verb_explains_itself(verb):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom mmpc_analysis.study.stages.command_line import app\n"
+        "import sys\nfrom typer.testing import CliRunner\nfrom mmpc_analysis.study.command_line import app\n"
         "CliRunner().invoke(app, ['run', '--help'])\n"
         "print([name for name in ('pandas', 'torch', 'scipy', 'plotly', 'transformers') if name in sys.modules])"
     )

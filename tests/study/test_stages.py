@@ -24,7 +24,7 @@ from mmpc_analysis.study.declaration import (
     study_from,
     study_toml,
 )
-from mmpc_analysis.study.stages import STAGES, chosen_ids, run_study
+from mmpc_analysis.study.stages import STAGES, run_study, select_items
 
 SMALL = Study(
     name="small",
@@ -259,7 +259,7 @@ def test_recommendations_are_kept_taken_up_again_and_forgotten(tmp_path):
             workers=1,
         ),
     )
-    mine = items[items["item_id"].isin(chosen_ids(items, study.catalogue))]
+    mine = items[items["item_id"].isin(select_items(items, study.catalogue))]
     bought = simulate_interactions(mine, users=60)
     elsewhere = bought.head(9).assign(item_id="of another shop")
     pd.concat([bought, elsewhere]).to_csv(tmp_path / "bought.csv", index=False)
@@ -272,7 +272,7 @@ def test_recommendations_are_kept_taken_up_again_and_forgotten(tmp_path):
     gains = recovery[(recovery["term"] == "gain") & (recovery["category"] == "all")]
     assert set(gains["fill"]) == {"category_mean", "standin-gemma-s"}
     assert set(table(out, tables.LINKS)["content_metric"]) == {"token_f1", "chrf"}
-    written = {path: os.stat(path).st_mtime_ns for path in store.shards(f"{out}/rankings").values()}
+    written = {path: os.stat(path).st_mtime_ns for path in store.shard_names(f"{out}/rankings").values()}
     assert len(written) == 6
 
     run_study(study, out, through="recommendation", progress=False, say=lines.append)

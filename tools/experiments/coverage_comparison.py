@@ -15,7 +15,7 @@ from scipy import stats
 
 from mmpc_analysis.analysis.association import COEFFICIENTS, correlation_interval, permutation_test
 from mmpc_analysis.analysis.comparison import Contrasts, _moments, _other_views, _studentised
-from mmpc_analysis.analysis.correlation import alike_p, bootstrap_means, expanded
+from mmpc_analysis.analysis.correlation import bootstrap_means, equal_means_p, expanded
 from mmpc_analysis.analysis.decision import _choice
 from mmpc_analysis.analysis.equivalence import correlation_equivalence_p, one_sided
 from mmpc_analysis.analysis.multiplicity import holm, max_t
@@ -51,7 +51,7 @@ def correlations(rng, studies):
             values = answers(rng, truth, n)
             drawn, mean = bootstrap_means(values, np.arange(n), DRAWS, rng, strata), values.mean(0)
             for within in (None, FAMILY):
-                whole = alike_p(mean, drawn, np.zeros(6) if within is None else FAMILY) > 0.05
+                whole = equal_means_p(mean, drawn, np.zeros(6) if within is None else FAMILY) > 0.05
                 for term, measure in COEFFICIENTS.items():
                     low, high = np.nanquantile(measure(SIZE, drawn, within), expanded(0.95, n - len(sizes)))
                     bare = low - 1e-9 <= measure(SIZE, truth, within) <= high + 1e-9

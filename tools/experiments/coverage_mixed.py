@@ -32,7 +32,7 @@ from mmpc_analysis.mixed.engines import exact_estimates
 from mmpc_analysis.mixed.exact import Solution, blocks, set_up, solve
 from mmpc_analysis.mixed.fit import Mixed, _effects, _strata, fit_mixed
 from mmpc_analysis.mixed.formulas import parse_formula
-from mmpc_analysis.mixed.inference import _combinations, _grid, _share_bounds, contrasts
+from mmpc_analysis.mixed.inference import _combinations, _grid, _share_bounds, linear_contrasts
 from mmpc_analysis.mixed.variances import bootstrap_intervals, profile_intervals, simulate_problem
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
@@ -127,10 +127,12 @@ def effects(sd: float) -> callable:
         if seed >= WHOLE:
             return out
         out |= of_scale(items_only(fit, known), true, "items alone, read as scale")
-        for row in contrasts(fit, np.stack(list(rows.values())), list(rows)).itertuples():
+        for row in linear_contrasts(fit, np.stack(list(rows.values())), list(rows)).itertuples():
             out[row.term] = row.low <= values[row.term] <= row.high
         name = "expected score of a family"
-        alone = contrasts(dataclasses.replace(fit, dof="satterthwaite"), rows[name][None], [name]).iloc[0]
+        alone = linear_contrasts(
+            dataclasses.replace(fit, dof="satterthwaite"), rows[name][None], [name]
+        ).iloc[0]
         return out | {f"{name}: Satterthwaite alone": alone["low"] <= values[name] <= alone["high"]}
 
     return said

@@ -37,7 +37,7 @@ from mmpc_analysis.recommendation import benchmark as r
 from mmpc_analysis.recommendation.recovery import links, recover
 from mmpc_analysis.study import stages
 from mmpc_analysis.study.declaration import purchases_of, read_catalogue, read_study
-from mmpc_analysis.study.stages import chosen_ids
+from mmpc_analysis.study.stages import select_items
 
 PACKAGES = {
     "mmpc_analysis": __version__,
@@ -55,7 +55,7 @@ def bench_of(run, grid, training):
             f"{run} completed a share of {max(study.missing.rates):g}; the grid needs {max(grid.rates):g}"
         )
     items = store.read_shards(f"{run}/items", tables.ITEMS)
-    mine = items[items["item_id"].isin(chosen_ids(items, study.catalogue, study.seed))]
+    mine = items[items["item_id"].isin(select_items(items, study.catalogue, study.seed))]
     bought = purchases_of(study, mine)
     if bought is None:
         raise SystemExit(
@@ -64,7 +64,7 @@ def bench_of(run, grid, training):
     completions = store.read_shards(f"{run}/completions", tables.COMPLETIONS)
     where = (read_catalogue(study.catalogue).root, str(run), study.missing.mechanism, study.seed)
     how = stages.fields_of(study) if training == "study" else {"fallback": study.recommendation.fallback}
-    return study, r.make_bench(mine, bought, completions, grid, *where, **how)
+    return study, r.make_benchmark(mine, bought, completions, grid, *where, **how)
 
 
 def every_nth(chosen, n):
@@ -79,10 +79,10 @@ def plan(bench, chosen, share, out):
     "Train a sample, and say what the whole grid would cost."
     sample, rows = every_nth(chosen, max(1, round(1 / share))), []
     torch.set_num_threads(1)
-    r.rank_cell(bench, sample[0])  # The first training of a process pays for imports
+    r.rank_condition(bench, sample[0])  # The first training of a process pays for imports
     for k, cell in enumerate(sample, 1):
         start, wall = time.process_time(), time.perf_counter()
-        r.rank_cell(bench, cell)
+        r.rank_condition(bench, cell)
         spent = {"cpu_seconds": time.process_time() - start, "wall_seconds": time.perf_counter() - wall}
         rows.append({"recommender": cell.recommender} | spent)
         print(f"{k}/{len(sample)} {spent['cpu_seconds']:6.2f} s  {cell}", flush=True)
@@ -164,7 +164,7 @@ def main():
         parser.error(f"--share must lie in (0, 1], got {args.share:g}")
     wall, cpu, grid = time.perf_counter(), cpu_seconds(), r.Grid()
     study, bench = bench_of(args.run, grid, args.training)
-    chosen = r.cells(grid, r.models_of(bench))
+    chosen = r.conditions(grid, r.models_of(bench))
     print(f"{len(chosen)} cells, {len(bench.split.users)} users, {len(bench.split.items)} items", flush=True)
     if args.share < 1:
         return plan(bench, chosen, args.share, args.out)
