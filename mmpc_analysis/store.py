@@ -126,10 +126,7 @@ def remove_shards(
             fs.rm_file(path)
 
 # %% ../nbs/01_store.ipynb #b6c41f7e
-def _read_shard(
-    folder: str,  # Folder of the table
-    path: str,  # Path of the shard in its file system
-) -> pd.DataFrame:  # (n, columns) Its rows
+def _read_shard(folder: str, path: str) -> pd.DataFrame:
     "Read one shard, or say which file is damaged."
     import io
 
@@ -194,11 +191,7 @@ def read_manifest(
     return json.loads(fs.cat_file(name)) if fs.exists(name) else {}
 
 # %% ../nbs/01_store.ipynb #b1262071
-def _unchanged(
-    folder: str,  # Folder of the table
-    table: tables.Table,  # Its declaration
-    key: str,  # Hash of what it would be made from now
-) -> pd.DataFrame | None:  # (n, columns) The table on disk, None where it has to be made
+def _unchanged(folder: str, table: tables.Table, key: str) -> pd.DataFrame | None:
     "A table that is still what its inputs would make of it."
     manifest = read_manifest(folder)
     if manifest.get("inputs") != key:
@@ -211,12 +204,7 @@ def _unchanged(
     return found if fingerprint(found) == manifest["fingerprint"] else None
 
 # %% ../nbs/01_store.ipynb #4e60067e
-def _write(
-    frame: pd.DataFrame,  # (n, columns) A new table, with what it cannot hold in its attrs
-    table: tables.Table,  # Its declaration
-    folder: str,  # Where it goes
-    key: str,  # Hash of what it was made from
-) -> pd.DataFrame:  # (n, columns) The table as it will be read again
+def _write(frame: pd.DataFrame, table: tables.Table, folder: str, key: str) -> pd.DataFrame:
     "Write a table, and beside it what it was made from."
     frame = tables.validate(frame, table)
     frame.attrs = json.loads(json.dumps(dict(frame.attrs), default=str))
@@ -262,9 +250,7 @@ def stored_lines(
     return {row["key"]: row for row in rows}, files
 
 
-def _parsed(
-    line: bytes,  # One line of a file
-) -> dict | None:  # The row, None where it is not whole
+def _parsed(line: bytes) -> dict | None:
     "A line as a row."
     try:
         row = json.loads(line)

@@ -449,11 +449,7 @@ _PANDAS = {"str": "str", "float": "float64", "int": "int64", "bool": "bool"}
 _KINDS = {"str": "text", "float": "a number", "int": "a whole number", "bool": "true or false"}
 
 # %% ../nbs/00_tables.ipynb #8b6894de
-def _cast(
-    values: pd.Series,  # (n,) One column as it came
-    column: Column,  # Its declaration
-    table: str,  # Name of the table, for the message
-) -> pd.Series:  # (n,) The column in its declared dtype
+def _cast(values: pd.Series, column: Column, table: str) -> pd.Series:
     "One column in its declared dtype, or an error that names the first bad row."
     missing = values.isna().to_numpy()
     if column.required and missing.any():
@@ -476,12 +472,7 @@ def _cast(
 
 # %% ../nbs/00_tables.ipynb #7ccfe411
 def _refuse(
-    table: str,  # Name of the table
-    column: Column,  # The column at fault
-    values: pd.Series,  # (n,) Its values
-    bad: np.ndarray,  # (n,) Which rows are at fault
-    expected: str,  # What a value should be
-    remedy: str,  # What to do
+    table: str, column: Column, values: pd.Series, bad: np.ndarray, expected: str, remedy: str
 ) -> None:
     "Raise a `TableError` for the first bad row of a column."
     row = int(np.flatnonzero(bad)[0])
@@ -516,18 +507,12 @@ def validate(
     return result
 
 # %% ../nbs/00_tables.ipynb #2be86315
-def _unknown(
-    rows: int,  # Number of rows
-    column: Column,  # Declaration of an optional column that is absent
-) -> pd.Series:  # (rows,) All missing
+def _unknown(rows: int, column: Column) -> pd.Series:
     "A column of missing values."
     return pd.Series([None] * rows if column.dtype == "str" else [np.nan] * rows, dtype="object")
 
 
-def _check_unique(
-    frame: pd.DataFrame,  # (n, columns) Rows with checked columns
-    table: Table,  # The declaration, whose `unique` names the key
-) -> None:
+def _check_unique(frame: pd.DataFrame, table: Table) -> None:
     "Raise a `TableError` where two rows have the same key."
     if not table.unique:
         return

@@ -35,10 +35,8 @@ def pearson(
 
 # %% ../../nbs/analysis/10_association.ipynb #df2eb1af
 def _check(
-    x: np.ndarray,  # (n,) One value per model
-    y: np.ndarray,  # (..., n) Scores
-    within: np.ndarray | None,  # (n,) Family of each model, or None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # Both as numbers, and the families as numbers from 0
+    x: np.ndarray, y: np.ndarray, within: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Numbers that describe the same models, or a `ValueError`."
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if x.ndim != 1 or y.ndim < 1 or y.shape[-1] != len(x):
@@ -53,10 +51,7 @@ def _check(
     return x, y, np.zeros(len(x), dtype=int) if within is None else pd.factorize(np.asarray(within))[0]
 
 # %% ../../nbs/analysis/10_association.ipynb #49a957e0
-def _centred(
-    values: np.ndarray,  # (..., n) Numbers
-    within: np.ndarray,  # (n,) Number of each one's family
-) -> np.ndarray:  # (..., n) Less the mean of the family; exactly 0 where only rounding is left
+def _centred(values: np.ndarray, within: np.ndarray) -> np.ndarray:
     "Numbers less the mean of their family."
     member = np.equal.outer(within, np.arange(within.max(initial=-1) + 1)).astype(float)
     left = values - (values @ member / np.maximum(member.sum(0), 1)) @ member.T
@@ -188,14 +183,12 @@ def correlation_tail(
 
 # %% ../../nbs/analysis/10_association.ipynb #0cd2c5c4
 @lru_cache(maxsize=1)
-def _nodes() -> tuple[np.ndarray, np.ndarray]:  # Twenty points in (-1, 1) and their weights
+def _nodes() -> tuple[np.ndarray, np.ndarray]:
     "The rule of Gauss and Legendre."
     return np.polynomial.legendre.leggauss(20)
 
 
-def _log_cosh(
-    z: np.ndarray,  # Any numbers
-) -> np.ndarray:  # log cosh z, without overflow
+def _log_cosh(z: np.ndarray) -> np.ndarray:
     "Logarithm of the hyperbolic cosine."
     return np.logaddexp(z, -z) - np.log(2)
 
@@ -217,11 +210,7 @@ def correlation_interval(
 
 # %% ../../nbs/analysis/10_association.ipynb #6d833421
 @lru_cache(maxsize=4096)
-def _bound(
-    r: float,  # Observed correlation
-    n: int,  # Models
-    tail: float,  # Probability beyond the bound
-) -> float:  # The population correlation under which r is exceeded with that probability
+def _bound(r: float, n: int, tail: float) -> float:
     "Lower bound of a correlation."
     from scipy.optimize import newton
     from scipy.special import ndtri

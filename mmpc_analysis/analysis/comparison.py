@@ -42,11 +42,8 @@ def directed(
 
 # %% ../../nbs/analysis/40_comparison.ipynb #2892202d
 def _moments(
-    differences: np.ndarray,  # (items, pairs) Differences of one category
-    clusters: np.ndarray,  # (items,) What is drawn together
-    draws: int,  # Bootstrap draws
-    rng: np.random.Generator,  # Source of chance
-) -> dict[str, np.ndarray]:  # Sums over clusters: first the sample, then the draws (1 + draws, pairs or 1)
+    differences: np.ndarray, clusters: np.ndarray, draws: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
     "What the mean and its error need from one category."
     codes, labels = pd.factorize(clusters)
     k = len(labels)
@@ -62,9 +59,7 @@ def _moments(
     return dict(zip(("s", "ss", "sm", "m", "mm"), parts, strict=True)) | {"k": k}
 
 # %% ../../nbs/analysis/40_comparison.ipynb #e8cbcbe3
-def _mean_and_error(
-    categories: list[dict],  # One per category, as `_moments` gives them
-) -> tuple[np.ndarray, np.ndarray]:  # Means and standard errors (1 + draws, pairs)
+def _mean_and_error(categories: list[dict]) -> tuple[np.ndarray, np.ndarray]:
     "The stratified mean of every draw with its standard error."
     size = sum(c["m"] for c in categories)
     mean = sum(c["s"] for c in categories) / size
@@ -94,12 +89,7 @@ class Contrasts:
 FEWEST = 7  # Clusters on which two models must differ
 
 
-def _studentised(
-    categories: list[dict],  # One per category, as `_moments` gives them
-    units: np.ndarray,  # (clusters, pairs) Mean difference in each cluster
-) -> tuple[
-    np.ndarray, ...
-]:  # Estimate (pairs,), error (pairs,), t (draws, pairs), drawn differences (draws, pairs)
+def _studentised(categories: list[dict], units: np.ndarray) -> tuple[np.ndarray, ...]:
     "Estimates, errors and studentised draws."
     mean, error = _mean_and_error(categories)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -192,10 +182,7 @@ def model_pairs(
     return [(m, against) for m in models if m != against] if against in models else []
 
 # %% ../../nbs/analysis/40_comparison.ipynb #41f55094
-def _rows(
-    found: Contrasts,  # Contrasts of one category
-    level: float,  # Coverage of the intervals
-) -> list[dict]:  # One row per pair
+def _rows(found: Contrasts, level: float) -> list[dict]:
     "Estimates, intervals and tests of every pair."
     t = found.estimate / found.error
     joint = max_t(t, found.t, level)
@@ -220,11 +207,7 @@ def _rows(
     return rows
 
 # %% ../../nbs/analysis/40_comparison.ipynb #72fb37c4
-def _other_views(
-    units: np.ndarray,  # (clusters,) Mean difference in each cluster
-) -> tuple[
-    float, float
-]:  # p-value of the signed-rank test, NaN where all differences are zero; and d_z, NaN without spread
+def _other_views(units: np.ndarray) -> tuple[float, float]:
     """Wilcoxon's signed-rank test, zeros left out, and the standardised difference.
 
     Source: Wilcoxon (1945), doi:10.2307/3001968; Cohen (1988), Statistical Power Analysis, section 2.3.5.
@@ -239,9 +222,7 @@ def _other_views(
     return float(p_value), float(units.mean() / spread) if spread > 1e-12 * np.abs(units).max() else np.nan
 
 # %% ../../nbs/analysis/40_comparison.ipynb #284f12da
-def _of_the_best(
-    effects: pd.DataFrame,  # Rows of all pairs
-) -> pd.DataFrame:  # The rows of the best model of each category, as `best over other`
+def _of_the_best(effects: pd.DataFrame) -> pd.DataFrame:
     "The best against the rest, with corrections for all pairs."
     parts = []
     for _, part in effects.groupby(["task", "metric", "level", "category"], sort=False):
@@ -267,10 +248,7 @@ RULES = {
 }
 
 # %% ../../nbs/analysis/40_comparison.ipynb #914772b1
-def _value(
-    metric: str,  # Name of a metric
-    rule: str,  # drop, worst or best
-) -> float:  # What a failed completion scores, NaN for dropped
+def _value(metric: str, rule: str) -> float:
     "The value of a failed completion under a rule."
     if rule == "drop":
         return np.nan

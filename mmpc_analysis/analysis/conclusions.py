@@ -43,11 +43,7 @@ def directional_metrics(
     return scores[scores["metric"].isin(known)]
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #d75acf00
-def _parts(
-    scores: pd.DataFrame,  # Scores table
-    level: float,  # Coverage of the intervals
-    sized: bool = True,  # Whether only models of known size take part
-) -> Iterator[tuple[dict, pd.DataFrame]]:  # Task, category all, metric and level; and complete scores
+def _parts(scores: pd.DataFrame, level: float, sized: bool = True) -> Iterator[tuple[dict, pd.DataFrame]]:
     "The scores of every task and metric on the items that all models have."
     kept = checked_models(directional_metrics(scores), "item_id", 1, level)
     kept = kept[kept["parameters"] > 0] if sized else kept
@@ -62,10 +58,7 @@ def _parts(
 SCALE_TERMS = {"these_models": "", "scale_in_general": " + (1|model)"}
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #24b5d5c1
-def _formula(
-    part: pd.DataFrame,  # Scores of one task and metric
-    question: str,  # these_models or scale_in_general
-) -> str:  # In lme4's dialect
+def _formula(part: pd.DataFrame, question: str) -> str:
     "What is fitted."
     if part["parameters"].nunique() < 2:
         raise ValueError("all models are of one size, so a slope is not identified")
@@ -73,11 +66,7 @@ def _formula(
     return " + ".join(["value ~ log10p", *fixed, "(1|item)"]) + SCALE_TERMS[question]
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #a83488f0
-def _fitted(
-    part: pd.DataFrame,  # Scores of one task and metric
-    question: str,  # these_models or scale_in_general
-    level: float,  # Coverage of the intervals
-) -> tuple[Mixed | None, str]:  # The fit, or None and why there is none
+def _fitted(part: pd.DataFrame, question: str, level: float) -> tuple[Mixed | None, str]:
     "A fit, or the reason that there is none."
     try:
         fit = fit_mixed(part, _formula(part, question), level=level)
@@ -87,11 +76,7 @@ def _fitted(
     return (fit, fit.engine) if about == question else (None, "no interval: the models seem not to vary")
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #9edb5933
-def _slope(
-    part: pd.DataFrame,  # Scores of one task, metric and category, or of all categories
-    question: str,  # these_models or scale_in_general
-    level: float,  # Coverage of the interval
-) -> dict:  # A row without its place
+def _slope(part: pd.DataFrame, question: str, level: float) -> dict:
     "The rise for ten times the parameters, under one question."
     families, fit = part.drop_duplicates("model")["family"], _fitted(part, question, level)
     row = {"question": question, "term": "log10p", "n": 0, "method": fit[1]}
@@ -121,11 +106,7 @@ def slope_table(
     return tables.validate(adjust_p_values(slopes, claims, apart=("task", "question")), tables.SLOPES)
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #0e665e23
-def _fan(
-    members: pd.DataFrame,  # family, parameters and value, the mean score, of one family's models
-    slope: dict,  # Row of the slope, with its interval
-    points: int,  # Sizes along the line
-) -> pd.DataFrame:  # parameters, estimate, low and high
+def _fan(members: pd.DataFrame, slope: dict, points: int) -> pd.DataFrame:
     "A family's line and how far it may be turned about its centre."
     size = np.log10(members["parameters"])
     x = np.unique(np.linspace(size.min(), size.max(), points))
@@ -151,10 +132,7 @@ def line_table(
     return tables.validate(pd.concat(found), tables.LINES) if found else tables.empty(tables.LINES)
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #f821a99e
-def _variances(
-    part: pd.DataFrame,  # Complete scores of one task and metric
-    level: float,  # Coverage of the intervals
-) -> pd.DataFrame:  # One row per source; empty where the model cannot be fitted
+def _variances(part: pd.DataFrame, level: float) -> pd.DataFrame:
     "Variance components of one metric."
     family = " + family" if part["family"].nunique() > 1 else ""
     many = " + (1|category) + (1|category:model)" if part["category"].nunique() > 1 else ""
@@ -212,10 +190,7 @@ def comparison_table(
     return tables.validate(found.merge(alike.rename(columns=new), on=key, how="left"), tables.COMPARISONS)
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #57b2a583
-def _known_costs(
-    completions: pd.DataFrame,  # Completions table
-    prices: pd.DataFrame | None,  # Price list, None for machine hours
-) -> pd.DataFrame:  # Costs of the tasks in which one is known
+def _known_costs(completions: pd.DataFrame, prices: pd.DataFrame | None) -> pd.DataFrame:
     "Costs as far as they are known."
     costs = cost_per_1000(completions, prices)
     return costs[costs["cost"].notna().groupby(costs["task"]).transform("any")]
@@ -246,20 +221,12 @@ def frontier_table(
     return tables.validate(found, tables.FRONTIER)[tables.FRONTIER.names]
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #b2716eaa
-def _curve(
-    power: Callable[[float], float],  # True effect to power
-    least: float,  # Effect that 80% of the studies find
-    effects: np.ndarray,  # (k,) True effects
-) -> list[dict]:  # One row per effect
+def _curve(power: Callable[[float], float], least: float, effects: np.ndarray) -> list[dict]:
     "Power along a row of true effects."
     return [{"effect": float(e), "power": power(float(e)), "detectable": least} for e in effects]
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #4d68af04
-def _curves(
-    designs: list[tuple[dict, Callable]],  # models and items of each design, and its power
-    unit: float,  # A small effect to start the search from
-    common: dict,  # Columns that all rows share
-) -> list[dict]:  # Rows of all designs over the same effects
+def _curves(designs: list[tuple[dict, Callable]], unit: float, common: dict) -> list[dict]:
     "Power curves of several designs on one axis, which ends at twice what the smallest able design detects."
     least = [detectable(power, unit) for _, power in designs]
     able = [value for value in least if np.isfinite(value)]
@@ -271,11 +238,7 @@ def _curves(
     return [common | size | row for (size, _), curve in pairs for row in curve]
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #e9d934e0
-def _difference_power(
-    of: Components,  # Standard deviations
-    items: int,  # Items of the run
-    level: float,  # One less the level of the test
-) -> list[dict]:  # Rows for these_models
+def _difference_power(of: Components, items: int, level: float) -> list[dict]:
     "Two checkpoints on the run's items, and on four times as many."
     common = {"question": "these_models", "method": "t test of paired differences, 4000 studies"}
     designs = [
@@ -285,12 +248,7 @@ def _difference_power(
     return _curves(designs, of.residual / items**0.5, common)
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #5dd56402
-def _slope_power(
-    of: Components,  # Standard deviations
-    part: pd.DataFrame,  # Complete scores of one task and metric
-    items: int,  # Items of the run
-    level: float,  # One less the level of the test
-) -> list[dict]:  # Rows for scale_in_general; none where the models' scatter is unknown
+def _slope_power(of: Components, part: pd.DataFrame, items: int, level: float) -> list[dict]:
     "The run's models, on more items too, and two and four times as many models of the same sizes."
     if not np.isfinite(of.model):
         return []

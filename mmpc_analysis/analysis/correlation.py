@@ -41,11 +41,7 @@ def bootstrap_means(
     return total[:, :-1] / total[:, -1:]
 
 # %% ../../nbs/analysis/20_correlation.ipynb #8ede2d0e
-def _resample(
-    sums: np.ndarray,  # (clusters, models + 1) Sum of scores in each cluster, and its number of items
-    draws: int,  # Resamples in this block, which bounds the memory
-    rng: np.random.Generator,  # Source of chance
-) -> np.ndarray:  # (draws, models + 1) Sums over the drawn clusters, at the scale of the whole category
+def _resample(sums: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
     "One block of resampled sums of one category."
     k = len(sums)
     if k == 1:
@@ -126,10 +122,7 @@ def checked_models(
     return kept
 
 # %% ../../nbs/analysis/20_correlation.ipynb #ef634ec2
-def _check_clusters(
-    kept: pd.DataFrame,  # Scores of models proper
-    cluster: str,  # Column whose values are resampled as one
-) -> None:
+def _check_clusters(kept: pd.DataFrame, cluster: str) -> None:
     "Raise a `ValueError` where a cluster is unknown or lies in two categories."
     across = kept.groupby(cluster, dropna=False)["category"].nunique()
     if kept[cluster].isna().any() or (across > 1).any():
@@ -154,13 +147,7 @@ def complete_items(
     return complete, clusters, strata, len(wide) - len(complete)
 
 # %% ../../nbs/analysis/20_correlation.ipynb #d4bc6901
-def _effects_of(
-    group: pd.DataFrame,  # Scores of one task, category and metric
-    cluster: str,  # Column whose values are resampled as one
-    draws: int,  # Resamples of the products
-    seed: int,  # Seed of the resamples
-    level: float,  # Coverage of the interval
-) -> list[dict]:  # Rows of the effects table
+def _effects_of(group: pd.DataFrame, cluster: str, draws: int, seed: int, level: float) -> list[dict]:
     "Every coefficient and scope, once for each question."
     models = group.drop_duplicates("model").sort_values(["parameters", "model"]).set_index("model")
     complete, clusters, strata, left_out = complete_items(group, list(models.index), cluster)
@@ -187,9 +174,7 @@ def _effects_of(
     return rows
 
 # %% ../../nbs/analysis/20_correlation.ipynb #9dd4dd67
-def _scopes(
-    families: np.ndarray,  # (models,) Family of each model
-) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:  # Name to members, and the families to take out
+def _scopes(families: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     "Which models are compared with which."
     names = sorted(set(families))
     whole = np.full(len(families), True)
@@ -199,10 +184,7 @@ def _scopes(
     return scopes | {name: (families == name, None) for name in names}
 
 # %% ../../nbs/analysis/20_correlation.ipynb #3733617b
-def _row(
-    question: str,  # these_models or scale_in_general
-    term: str,  # Name of the quantity
-) -> dict:  # Every number unknown
+def _row(question: str, term: str) -> dict:
     "A row of the effects table before anything is known."
     numbers = ("estimate", "low", "high", "p_value", "undefined", "smallest_p", "p_alike")
     text = {"question": question, "term": term, "method": "no coefficient: fewer than three models"}
@@ -210,14 +192,14 @@ def _row(
 
 # %% ../../nbs/analysis/20_correlation.ipynb #17cb89e5
 def _these_models(
-    term: str,  # pearson, spearman or kendall
-    size: np.ndarray,  # (models,) log10 of the parameters
-    mean: np.ndarray,  # (models,) Mean score of each
-    within: np.ndarray | None,  # (models,) Families to take out
-    drawn: np.ndarray,  # (draws, models) Resampled means; no rows where nothing can be resampled
-    dof: int,  # Clusters less categories
-    level: float,  # Coverage of the interval
-) -> dict:  # Row for the question these_models
+    term: str,
+    size: np.ndarray,
+    mean: np.ndarray,
+    within: np.ndarray | None,
+    drawn: np.ndarray,
+    dof: int,
+    level: float,
+) -> dict:
     "The order of these models: estimate and item-bootstrap interval."
     row = _row("these_models", term)
     if len(size) < 3:
@@ -237,12 +219,8 @@ def _these_models(
 
 # %% ../../nbs/analysis/20_correlation.ipynb #952711f8
 def _in_general(
-    term: str,  # pearson, spearman or kendall
-    size: np.ndarray,  # (models,) log10 of the parameters
-    mean: np.ndarray,  # (models,) Mean score of each
-    within: np.ndarray | None,  # (models,) Families to take out
-    level: float,  # Coverage of the interval
-) -> dict:  # Row for the question scale_in_general
+    term: str, size: np.ndarray, mean: np.ndarray, within: np.ndarray | None, level: float
+) -> dict:
     "Size and score in general: the same estimate with what models as units can say."
     row = _row("scale_in_general", term) | {"unit": "model", "n": len(size)}
     if len(size) < 3:

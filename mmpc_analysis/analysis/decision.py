@@ -86,11 +86,7 @@ def cost_per_1000(
     return costs.assign(cost=_billed(costs, hours, listed), unit=unit)
 
 # %% ../../nbs/analysis/70_decision.ipynb #3d74ba3c
-def _billed(
-    costs: pd.DataFrame,  # task, model and mean tokens
-    hours: pd.Series,  # Machine hours of 1,000 completions
-    listed: pd.DataFrame,  # Checked price list, by model
-) -> pd.Series:  # Money for 1,000 completions, NaN where there is no price or nothing was measured
+def _billed(costs: pd.DataFrame, hours: pd.Series, listed: pd.DataFrame) -> pd.Series:
     "What tokens and hours come to."
     of = {name: costs["model"].map(listed[name]) for name in ("input_price", "output_price", "hour_price")}
     tokens = (costs["input_tokens"] * of["input_price"] + costs["output_tokens"] * of["output_price"]) / 1000
@@ -99,13 +95,7 @@ def _billed(
     return cost.where(by_token | by_hour)
 
 # %% ../../nbs/analysis/70_decision.ipynb #711b6177
-def _against_all(
-    found: Contrasts,  # Contrasts of all pairs
-    model: str,  # The model in question
-    half: np.ndarray,  # (pairs,) Half-width of the joint intervals
-) -> tuple[
-    np.ndarray, np.ndarray, np.ndarray
-]:  # Against each other model: estimates, lower bounds, draws (draws, others)
+def _against_all(found: Contrasts, model: str, half: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "The differences of a model and every other."
     signs = np.array([1.0 if a == model else -1.0 if b == model else 0.0 for a, b in found.pairs])
     at = signs != 0
@@ -113,13 +103,7 @@ def _against_all(
     return estimate, estimate - half[at], signs[at] * found.drawn[:, at]
 
 # %% ../../nbs/analysis/70_decision.ipynb #09a1fa35
-def _choice(
-    found: Contrasts,  # Contrasts of all pairs in one category
-    models: list[str],  # The models
-    cost: pd.Series,  # Cost by model, NaN where unknown
-    margin: float,  # How much worse is good enough
-    level: float,  # Joint confidence of the bounds
-) -> dict:  # What is chosen and how sure that is
+def _choice(found: Contrasts, models: list[str], cost: pd.Series, margin: float, level: float) -> dict:
     "The cheapest model that is shown to be good enough."
     half = max_t(found.estimate / found.error, found.t, level).critical * found.error
     views = {m: _against_all(found, m, half) for m in models}
@@ -171,11 +155,7 @@ def cheapest(
     return pd.DataFrame(rows)
 
 # %% ../../nbs/analysis/70_decision.ipynb #44bc20a4
-def _known(
-    costs: pd.DataFrame,  # task, model, cost and unit
-    task: str,  # Task
-    models: list[str],  # Models
-) -> tuple[pd.Series, str]:  # Cost by model, NaN where unknown, and its unit
+def _known(costs: pd.DataFrame, task: str, models: list[str]) -> tuple[pd.Series, str]:
     "The costs of one task."
     here = costs[costs["task"] == task].set_index("model")
     cost = here["cost"].reindex(models)
@@ -184,10 +164,7 @@ def _known(
     return cost, str(here["unit"].iloc[0])
 
 # %% ../../nbs/analysis/70_decision.ipynb #d56698ce
-def _margin_of(
-    margin: float | dict[str, float],  # One margin, or one per metric
-    metric: str,  # Metric
-) -> float:  # Its margin
+def _margin_of(margin: float | dict[str, float], metric: str) -> float:
     "The margin of a metric."
     if isinstance(margin, dict) and metric not in margin:
         raise ValueError(

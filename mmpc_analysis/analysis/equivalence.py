@@ -47,10 +47,7 @@ def bounds(
     return found.estimate - high_t * found.error, found.estimate - low_t * found.error
 
 # %% ../../nbs/analysis/60_equivalence.ipynb #f1c802d0
-def _log_integral(
-    log_likelihood,  # Function of g > 0, an array, to log likelihood relative to no effect
-    scale: float,  # Scale of the Cauchy prior
-) -> float:  # Logarithm of the integral over the prior
+def _log_integral(log_likelihood, scale: float) -> float:
     "Integrate a likelihood over Zellner and Siow's prior, on the scale of log g."
     u = np.linspace(-60, 60, 6001)
     log_prior = np.log(scale) - np.log(2 * np.pi) / 2 - u / 2 - scale**2 / 2 * np.exp(-u)
@@ -109,11 +106,7 @@ def equivalence(
     return validate(_verdicts(effects, 1 - level), EFFECTS)
 
 # %% ../../nbs/analysis/60_equivalence.ipynb #2d7c36d4
-def _equivalence_rows(
-    found: Contrasts,  # Contrasts of one category
-    margin: float,  # The difference that would just matter
-    level: float,  # Confidence of each bound
-) -> list[dict]:  # One row per pair
+def _equivalence_rows(found: Contrasts, margin: float, level: float) -> list[dict]:
     "The tests of every pair."
     not_worse, not_better = one_sided(found, margin)
     inferior = one_sided(found, -margin)[1]
@@ -145,10 +138,7 @@ def _equivalence_rows(
     return rows
 
 # %% ../../nbs/analysis/60_equivalence.ipynb #819c9e47
-def _verdicts(
-    effects: pd.DataFrame,  # Rows with their p-values
-    alpha: float,  # Level of each test
-) -> pd.DataFrame:  # The rows with corrected p-values and a verdict
+def _verdicts(effects: pd.DataFrame, alpha: float) -> pd.DataFrame:
     "What each row shows after correction."
     claims, apart = effects["category"].eq("all"), ("task", "metric")
     for name in ("p_not_inferior", "p_inferior"):

@@ -19,10 +19,7 @@ from ..tables import CONTRASTS, EFFECTS, SCORES, empty, validate
 _KEYS = ["task", "category", "metric", "level", "item_id"]
 
 
-def _terms(
-    scores: pd.DataFrame,  # (n, columns) Scores of headline metrics, floors and ceiling among them
-    floor: str,  # Model that stands for nothing known
-) -> pd.DataFrame:  # (m, 9) `_KEYS`, model, family, gain (model - floor) and room (oracle - floor)
+def _terms(scores: pd.DataFrame, floor: str) -> pd.DataFrame:
     "What each completion gained over the floor, and what there was to gain."
     ends = scores[scores["model"].isin([floor, "oracle"])].pivot(index=_KEYS, columns="model", values="value")
     ends = ends.reindex(columns=[floor, "oracle"])
@@ -31,10 +28,7 @@ def _terms(
     return rest.dropna(subset=["gain", "room"])[[*_KEYS, "model", "family", "gain", "room"]]
 
 # %% ../../nbs/analysis/30_levels.ipynb #bfe67669
-def _headline(
-    scores: pd.DataFrame,  # (n, columns) Scores
-    floor: str,  # Model that stands for nothing known
-) -> pd.DataFrame:  # (m, columns) Those of headline metrics
+def _headline(scores: pd.DataFrame, floor: str) -> pd.DataFrame:
     "Scores that a level is judged by."
     for name in (floor, "oracle"):
         if name not in set(scores["model"]):
@@ -45,11 +39,8 @@ def _headline(
 
 # %% ../../nbs/analysis/30_levels.ipynb #b6d5421f
 def _sums(
-    terms: pd.DataFrame,  # (m, columns) Terms of one task and category
-    series: pd.MultiIndex,  # (series,) Model and metric of each series
-    draws: int,  # Number of draws
-    rng: np.random.Generator,  # Source of the draws
-) -> list[np.ndarray]:  # Gains, rooms and items (series,); drawn gains and rooms (draws, series)
+    terms: pd.DataFrame, series: pd.MultiIndex, draws: int, rng: np.random.Generator
+) -> list[np.ndarray]:
     "Sums over the items of a category, as observed and as drawn."
     item, ids = pd.factorize(terms["item_id"], sort=True)
     at = series.get_indexer(pd.MultiIndex.from_frame(terms[["model", "metric"]]))
@@ -59,19 +50,12 @@ def _sums(
     return [gain.sum(0), room.sum(0), items, *resample_sums(gain, room, draws, rng)]
 
 # %% ../../nbs/analysis/30_levels.ipynb #f306d042
-def _shares(
-    gain: np.ndarray,  # (..., series) Sums of gains
-    room: np.ndarray,  # (..., series) Sums of rooms
-) -> np.ndarray:  # (..., series) Shares, NaN where there is no room
+def _shares(gain: np.ndarray, room: np.ndarray) -> np.ndarray:
     "Gains as shares of what there was to gain."
     return np.divide(gain, room, out=np.full(np.shape(gain), np.nan), where=np.abs(room) > 1e-12)
 
 # %% ../../nbs/analysis/30_levels.ipynb #15d6733c
-def _rows(
-    sums: list[np.ndarray],  # As `_sums` gives them
-    series: pd.MultiIndex,  # (series,) Model and metric
-    level: float,  # Coverage of the interval
-) -> list[dict]:  # One row per metric, per level, and per pair of levels with semantic as the first
+def _rows(sums: list[np.ndarray], series: pd.MultiIndex, level: float) -> list[dict]:
     "Shares of every model at every metric and level, and the lead of the semantic level."
     gain, room, items, drawn_gain, drawn_room = sums
     each, drawn = _shares(gain, room), _shares(drawn_gain, drawn_room)
@@ -92,23 +76,12 @@ def _rows(
     return rows
 
 # %% ../../nbs/analysis/30_levels.ipynb #5d1806f0
-def _labelled(
-    term: str,  # What is estimated
-    model: str,  # Name of the model
-    name: str,  # Level
-    metric: str,  # Metric, empty for the mean of the level's metrics
-    values: tuple,  # Estimate, drawn estimates and items
-    level: float,  # Coverage of the interval
-) -> dict:  # One row
+def _labelled(term: str, model: str, name: str, metric: str, values: tuple, level: float) -> dict:
     "An estimate with its interval and what it is about."
     return {"term": term, "model": model, "level": name, "metric": metric} | _interval(*values, level)
 
 # %% ../../nbs/analysis/30_levels.ipynb #9f7ee938
-def _leads(
-    found: dict[str, tuple],  # Level to share, drawn shares and items
-    model: str,  # Name of the model
-    level: float,  # Coverage of the interval
-) -> list[dict]:  # One row per other level
+def _leads(found: dict[str, tuple], model: str, level: float) -> list[dict]:
     "How far the semantic level is ahead of each other one."
     if "semantic" not in found:
         return []
@@ -121,12 +94,7 @@ def _leads(
     ]
 
 # %% ../../nbs/analysis/30_levels.ipynb #87a2f1f6
-def _interval(
-    estimate: float,  # As observed
-    drawn: np.ndarray,  # (draws,) As drawn
-    n: int,  # Items
-    level: float,  # Coverage of the interval
-) -> dict:  # estimate, low, high, n; bounds NaN below two items or where nothing is known
+def _interval(estimate: float, drawn: np.ndarray, n: int, level: float) -> dict:
     "An estimate with its percentile interval."
     known = drawn[~np.isnan(drawn)]
     low, high = (
@@ -135,12 +103,7 @@ def _interval(
     return {"estimate": float(estimate), "low": float(low), "high": float(high), "n": n}
 
 # %% ../../nbs/analysis/30_levels.ipynb #cf0fc62d
-def _of_task(
-    terms: pd.DataFrame,  # (m, columns) Terms of one task
-    draws: int,  # Number of draws
-    seed: int,  # Seed of the draws
-    level: float,  # Coverage of the intervals
-) -> list[dict]:  # Rows of each category, and of all together
+def _of_task(terms: pd.DataFrame, draws: int, seed: int, level: float) -> list[dict]:
     "Shares and leads in one task."
     pairs = sorted(
         set(zip(terms["model"], terms["metric"], strict=True)),

@@ -27,11 +27,7 @@ def holm(
     return adjusted
 
 # %% ../../nbs/analysis/00_multiplicity.ipynb #5df63e7a
-def _sorted(
-    p_values: np.ndarray,  # (n,) p-values, NaN where there was no test
-) -> tuple[
-    np.ndarray, np.ndarray, np.ndarray
-]:  # The values, room for the adjusted, places of the tests in order
+def _sorted(p_values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "p-values checked and sorted, with room for what they become."
     p_values = np.asarray(p_values, dtype=float)
     if p_values.ndim != 1 or ((p_values < 0) | (p_values > 1)).any():

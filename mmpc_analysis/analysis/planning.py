@@ -52,10 +52,7 @@ def components(
     return Components(item, max(0.0, scatter) ** 0.5 if np.isfinite(scatter) else np.nan, residual)
 
 # %% ../../nbs/analysis/80_planning.ipynb #0d19818a
-def _mean_squares(
-    inside: np.ndarray,  # (items, models) Scores less the mean of their category and model
-    dof: int,  # Items less categories
-) -> tuple[float, float]:  # Standard deviations of items and residuals
+def _mean_squares(inside: np.ndarray, dof: int) -> tuple[float, float]:
     "Items and residuals of a two-way table."
     of_item, m = inside.mean(1), inside.shape[1]
     residual = ((inside - of_item[:, None]) ** 2).sum() / (dof * (m - 1))
@@ -63,10 +60,7 @@ def _mean_squares(
     return max(0.0, float(item)) ** 0.5, float(residual) ** 0.5
 
 # %% ../../nbs/analysis/80_planning.ipynb #fa3fd114
-def _scatter(
-    models: pd.DataFrame,  # family and parameters by model
-    mean: np.ndarray,  # (models,) Mean scores
-) -> float:  # Mean square about the line, NaN without a degree of freedom or a size
+def _scatter(models: pd.DataFrame, mean: np.ndarray) -> float:
     "How far the means of models lie from a regression on size and family."
     if not (models["parameters"] > 0).all():
         return np.nan
@@ -122,11 +116,7 @@ def power_of_scale(
     return float((p_value <= 1 - level + 1e-9).mean())
 
 # %% ../../nbs/analysis/80_planning.ipynb #142469df
-def _t_p(
-    x: np.ndarray,  # (models,) Sizes less their family's mean
-    y: np.ndarray,  # (draws, models) Scores less their family's mean
-    dof: int,  # Degrees of freedom
-) -> np.ndarray:  # (draws,) p-values, 1 without a degree of freedom
+def _t_p(x: np.ndarray, y: np.ndarray, dof: int) -> np.ndarray:
     "Student's test of the slope."
     from scipy.special import stdtr
 
@@ -137,11 +127,7 @@ def _t_p(
     return 2 * stdtr(dof, -np.abs(slope / error))
 
 # %% ../../nbs/analysis/80_planning.ipynb #544ddf5b
-def _permutation_p(
-    x: np.ndarray,  # (models,) Sizes less their family's mean
-    y: np.ndarray,  # (draws, models) Scores less their family's mean
-    within: np.ndarray,  # (models,) Number of each one's family
-) -> np.ndarray:  # (draws,) p-values
+def _permutation_p(x: np.ndarray, y: np.ndarray, within: np.ndarray) -> np.ndarray:
     "The exact test of Pearson's correlation within families."
     listed = orders(tuple(within.tolist()), most=720, draws=719)
     every = np.abs(y[:, listed] @ x)
@@ -225,10 +211,7 @@ def plan(
     return pd.DataFrame(rows)
 
 # %% ../../nbs/analysis/80_planning.ipynb #ee05beac
-def _cost_of(
-    used: pd.core.groupby.DataFrameGroupBy,  # Completions of one task, by model
-    items: int,  # Items asked of every model
-) -> dict:  # completions, hours, hours_low, hours_high, input_tokens, output_tokens
+def _cost_of(used: pd.core.groupby.DataFrameGroupBy, items: int) -> dict:
     "Time and tokens of a study, from the probe's means."
     seconds = used["seconds"]
     hours = items * seconds.mean().sum() / 3600
@@ -242,13 +225,7 @@ def _cost_of(
     )
 
 # %% ../../nbs/analysis/80_planning.ipynb #c34fcd5c
-def _sight_of(
-    models: pd.DataFrame,  # Models with family and parameters
-    each: int,  # Items in a category
-    categories: int,  # Categories
-    of: Components,  # Standard deviations
-    settings: dict,  # level, draws and seed
-) -> dict:  # Detectable effects; NaN where the models' scatter or sizes are unknown
+def _sight_of(models: pd.DataFrame, each: int, categories: int, of: Components, settings: dict) -> dict:
     "What a study could see."
     known = np.isfinite(of.model)
     sizes, families = models["parameters"].to_numpy(), models["family"].to_numpy()

@@ -52,10 +52,7 @@ def rank_agreement(
     return validate(pd.DataFrame(rows), EFFECTS) if rows else empty(EFFECTS)
 
 # %% ../../nbs/analysis/50_stability.ipynb #a638bb4b
-def _unknown(
-    parts: list[tuple],  # Categories, as `_category` gives them
-    w: float,  # Kendall's W, NaN where there is none
-) -> tuple[dict, dict]:  # A row for these models and one for categories in general
+def _unknown(parts: list[tuple], w: float) -> tuple[dict, dict]:
     "Both rows before an interval and a test are known."
     row = {"term": "kendall_w", "estimate": w} | dict.fromkeys(("low", "high", "p_value"), np.nan)
     row |= {"models": len(parts[0][1]) if parts else 0, "categories": len(parts)}
@@ -64,12 +61,7 @@ def _unknown(
     return these, row | {"question": "categories_in_general", "n": len(parts), "unit": "category"}
 
 # %% ../../nbs/analysis/50_stability.ipynb #09976f58
-def _agreement(
-    parts: list[tuple],  # Categories, as `_category` gives them
-    draws: int,  # Resamples, and random permutations
-    seed: int,  # Seed of the permutations
-    level: float,  # Coverage of the interval
-) -> list[dict]:  # One row for these models, one for categories in general
+def _agreement(parts: list[tuple], draws: int, seed: int, level: float) -> list[dict]:
     "Kendall's W with its interval over products, and its test over categories."
     mean = np.array([part[2] for part in parts])
     w = float(concordance(mean)) if len(parts) > 1 else np.nan
@@ -83,11 +75,7 @@ def _agreement(
     return [these, others]
 
 # %% ../../nbs/analysis/50_stability.ipynb #b02032fd
-def _agreement_p(
-    mean: np.ndarray,  # (categories, models) Scores
-    draws: int,  # Random permutations
-    rng: np.random.Generator,  # Source of chance
-) -> float:  # In (0, 1]
+def _agreement_p(mean: np.ndarray, draws: int, rng: np.random.Generator) -> float:
     "How often scores that are permuted inside each category agree as well."
     shuffled = rng.permuted(np.broadcast_to(mean, (draws, *mean.shape)), axis=-1)
     reached = concordance(shuffled) >= concordance(mean) - 1e-12
@@ -95,14 +83,8 @@ def _agreement_p(
 
 # %% ../../nbs/analysis/50_stability.ipynb #87fb179f
 def _by_category(
-    scores: pd.DataFrame,  # Scores table
-    draws: int,  # Resamples of the products
-    seed: int,  # Seed of the resamples
-    level: float,  # Coverage, checked only
-    cluster: str,  # Column whose values are resampled as one
-) -> list[
-    tuple[dict, list[tuple]]
-]:  # Per task and metric: its names, and per category what `_category` gives
+    scores: pd.DataFrame, draws: int, seed: int, level: float, cluster: str
+) -> list[tuple[dict, list[tuple]]]:
     "The categories of every task and metric that have a complete item."
     kept = checked_models(directed(scores), cluster, draws, level).assign(stratum="one")
     found = []
@@ -116,16 +98,8 @@ def _by_category(
 
 # %% ../../nbs/analysis/50_stability.ipynb #a7ebb791
 def _category(
-    name: str,  # Category
-    part: pd.DataFrame,  # Its scores in one task and metric
-    models: list[str],  # Models in order
-    sign: float,  # -1 where lower is better
-    cluster: str,  # Column whose values are resampled as one
-    draws: int,  # Resamples
-    seed: int,  # Their seed
-) -> (
-    tuple | None
-):  # Name, models, means (models,), drawn means (draws, models) and clusters; None without a complete item
+    name: str, part: pd.DataFrame, models: list[str], sign: float, cluster: str, draws: int, seed: int
+) -> tuple | None:
     "Observed and drawn means of one category, better is higher; a single cluster stands still."
     complete, clusters, _, _ = complete_items(part, models, cluster)
     if not len(complete):
@@ -135,10 +109,7 @@ def _category(
     return name, models, values.mean(0), drawn, len(pd.unique(clusters))
 
 # %% ../../nbs/analysis/50_stability.ipynb #da992dba
-def _stream(
-    seed: int,  # Seed of the resamples
-    category: str,  # Category
-) -> np.random.Generator:  # The category's own source of chance
+def _stream(seed: int, category: str) -> np.random.Generator:
     "So that no other category changes its draws."
     return np.random.default_rng(int(hash_key(seed, category), 16))
 
@@ -158,12 +129,7 @@ def rank_stability(
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
 # %% ../../nbs/analysis/50_stability.ipynb #4eb0389b
-def _places(
-    models: list[str],  # Models
-    mean: np.ndarray,  # (models,) Their means, better is higher
-    drawn: np.ndarray,  # (draws, models) The same in every draw
-    level: float,  # Share of the draws between low and high
-) -> pd.DataFrame:  # model, rank, low, high, kept; best first
+def _places(models: list[str], mean: np.ndarray, drawn: np.ndarray, level: float) -> pd.DataFrame:
     "Places and how firm they are."
     observed, moved = ranks(-mean), ranks(-drawn)
     low, high = np.quantile(moved, [(1 - level) / 2, (1 + level) / 2], axis=0, method="inverted_cdf")

@@ -68,9 +68,7 @@ def embedded_folder() -> Path:  # Folder with items.csv, hashes.json, ATTRIBUTIO
     return Path(str(files("mmpc_analysis"))) / "data" / "catalogue"
 
 # %% ../../nbs/catalogue/20_items.ipynb #1f799178
-def _load_embedded(
-    check_hashes: bool,  # Whether every file is compared with its hash
-) -> Catalogue:  # All splits
+def _load_embedded(check_hashes: bool) -> Catalogue:
     "The catalogue that is shipped with the package."
     folder = embedded_folder()
     changed = changed_files(folder) if check_hashes else []
@@ -146,12 +144,7 @@ class _Rows:
         self.used: set[str] = set()  # Pictures that belong to a row
 
 # %% ../../nbs/catalogue/20_items.ipynb #6196a05b
-def _add_row(
-    rows: _Rows,  # Receives the item or a complaint
-    row: int,  # Line or place
-    cells: dict,  # Cells by our names
-    wrong: dict[str, str],  # Complaints by column
-) -> None:
+def _add_row(rows: _Rows, row: int, cells: dict, wrong: dict[str, str]) -> None:
     "Take one row in, or set it or its bad cells aside."
     item_id, problem = cells.get("item_id"), None
     if "" in wrong:
@@ -181,11 +174,7 @@ def _add_row(
         rows.items[item_id], rows.places[item_id] = cells, row
 
 # %% ../../nbs/catalogue/20_items.ipynb #13b0407b
-def _row_picture(
-    rows: _Rows,  # Where to look and how to check
-    item_id: str,  # The item
-    named: str | None,  # What its row says
-) -> tuple[str | None, ImageError | None]:  # Path inside the root; why the row's picture is unusable
+def _row_picture(rows: _Rows, item_id: str, named: str | None) -> tuple[str | None, ImageError | None]:
     "The picture of a row: the one it names, else one found by name."
     check = {"none": image_path, "header": image_size, "decode": open_image}[rows.check]
     tried, problem = [named.replace("\\", "/")] if named else [], None
@@ -237,9 +226,8 @@ def load_catalogue(
 
 # %% ../../nbs/catalogue/20_items.ipynb #6cb8d25d
 def _locate(
-    source: str | Path | pd.DataFrame,  # As given to `load_catalogue`
-    root: str | Path | None,  # As given to `load_catalogue`
-) -> tuple[Path | pd.DataFrame | None, str]:  # Table, None where a folder has none; folder of the pictures
+    source: str | Path | pd.DataFrame, root: str | Path | None
+) -> tuple[Path | pd.DataFrame | None, str]:
     "The table to read and the folder of its pictures."
     if isinstance(source, pd.DataFrame):
         return source, str(root or ".")
@@ -253,11 +241,7 @@ def _locate(
     return source, str(root or source.parent)
 
 # %% ../../nbs/catalogue/20_items.ipynb #9e0686ed
-def _read_table(
-    rows: _Rows,  # Receives items and complaints
-    table: Path | pd.DataFrame,  # File or rows in memory
-    columns: dict | None,  # As given to `load_catalogue`
-) -> list[str]:  # What was assumed
+def _read_table(rows: _Rows, table: Path | pd.DataFrame, columns: dict | None) -> list[str]:
     "Take every row of a table in."
     try:
         mapping, records, notes = read_listings(table, columns)
@@ -279,16 +263,12 @@ def _read_table(
     ]
 
 # %% ../../nbs/catalogue/20_items.ipynb #0ff12ca7
-def _stem(
-    image: str | None,  # Path of a picture
-) -> str | None:  # Its name without folder and ending
+def _stem(image: str | None) -> str | None:
     "The name of a picture."
     return Path(image.replace("\\", "/")).stem or None if image else None
 
 # %% ../../nbs/catalogue/20_items.ipynb #57545d6d
-def _add_untitled(
-    rows: _Rows,  # Receives items and complaints
-) -> list[str]:  # What was assumed
+def _add_untitled(rows: _Rows) -> list[str]:
     "Pictures of a folder that no row names become items without a title."
     loose = [path for path in rows.pictures if os.path.normpath(path) not in rows.used]
     for row, path in enumerate(loose, 1):
@@ -296,12 +276,7 @@ def _add_untitled(
     return [f"Pictures named in no row, hence without a title: {len(loose)}."] if loose else []
 
 # %% ../../nbs/catalogue/20_items.ipynb #94c8207e
-def _finish(
-    rows: _Rows,  # Items and complaints
-    name: str,  # Name of the catalogue
-    category: str | None,  # Category of the items that have none
-    notes: list[str],  # What was assumed so far
-) -> Catalogue:  # Items sorted by id
+def _finish(rows: _Rows, name: str, category: str | None, notes: list[str]) -> Catalogue:
     "The catalogue of the rows that were taken in."
     set_aside = pd.DataFrame(rows.set_aside, columns=SET_ASIDE)
     if not rows.items:
@@ -314,10 +289,7 @@ def _finish(
     return Catalogue(name, validate(items, ITEMS), rows.root, set_aside, " ".join(notes))
 
 # %% ../../nbs/catalogue/20_items.ipynb #02b998e0
-def _fill_category(
-    categories: pd.Series,  # (n,) As read
-    category: str | None,  # What to put where there is none
-) -> tuple[pd.Series, list[str]]:  # (n,) Without gaps; what was filled in
+def _fill_category(categories: pd.Series, category: str | None) -> tuple[pd.Series, list[str]]:
     "A category for every item."
     empty = categories.isna()
     if not empty.any():

@@ -65,10 +65,7 @@ def map_columns(
     return {ours: chosen[ours] for ours in COLUMN_NAMES if chosen.get(ours) is not None}
 
 # %% ../../nbs/catalogue/10_listings.ipynb #fba137e3
-def _check_columns(
-    names: list[str],  # Columns of the file
-    columns: dict,  # Our name: the file's name, or None
-) -> dict:  # A copy
+def _check_columns(names: list[str], columns: dict) -> dict:
     "The mapping as given, if all its names exist."
     for ours, theirs in columns.items():
         if ours not in COLUMN_NAMES:
@@ -157,10 +154,7 @@ def split_lines(
             yield first + 1, _of_width(cells, width) if cells else f"cannot be split into cells: {error}"
 
 # %% ../../nbs/catalogue/10_listings.ipynb #d50c1a54
-def _aligned_cells(
-    line: str,  # A line that the strict reader refused
-    separator: str,  # Character between two cells
-) -> list[str] | None:  # Its cells, None where blanks after quotes were not the trouble
+def _aligned_cells(line: str, separator: str) -> list[str] | None:
     "Cells of a line that was aligned with blanks."
     tidy = re.sub(rf'" +(?=[{separator}\r\n]|$)', '"', line)
     try:
@@ -169,18 +163,12 @@ def _aligned_cells(
         return None
 
 
-def _of_width(
-    cells: list[str],  # Cells of a record
-    width: int,  # Cells of the header
-) -> list[str] | str:  # The cells, or why they are none
+def _of_width(cells: list[str], width: int) -> list[str] | str:
     "Cells, if there are as many as the header has."
     return cells if len(cells) == width else f"has {len(cells)} cells, the header has {width}"
 
 # %% ../../nbs/catalogue/10_listings.ipynb #75f63721
-def _file_text(
-    path: Path,  # A text file, perhaps gzipped
-    notes: list[str],  # Receives what was assumed
-) -> str:  # Its text, line ends as they are
+def _file_text(path: Path, notes: list[str]) -> str:
     "Text of a file whose encoding nobody declared."
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     try:
@@ -190,10 +178,7 @@ def _file_text(
         return data.decode("cp1252", errors="replace")
 
 # %% ../../nbs/catalogue/10_listings.ipynb #035383bc
-def _header(
-    names: list[str] | str,  # Cells of the first line, or why it has none
-    path: Path,  # The file, for the message
-) -> list[str]:  # Names of the columns; an empty name is a column that is not used
+def _header(names: list[str] | str, path: Path) -> list[str]:
     "Names of the columns, each once."
     if isinstance(names, str):
         raise ValueError(f"{path} has no header: its first line {names}; name the columns there")
@@ -204,11 +189,7 @@ def _header(
     return names
 
 # %% ../../nbs/catalogue/10_listings.ipynb #c070d61d
-def _delimited_rows(
-    path: Path,  # CSV or TSV file, perhaps gzipped
-    columns: dict | None,  # As in `map_columns`
-    notes: list[str],  # Receives what was assumed
-) -> tuple[dict, Iterator]:  # Mapping; line and cells by the file's names, or a reason
+def _delimited_rows(path: Path, columns: dict | None, notes: list[str]) -> tuple[dict, Iterator]:
     "Rows of a text file with separators."
     lines = list(io.StringIO(_file_text(path, notes), newline=""))
     tabs = ending(path) in (".tsv", ".tab") or not lines
@@ -218,9 +199,7 @@ def _delimited_rows(
     return map_columns([name for name in names if name], columns), rows
 
 # %% ../../nbs/catalogue/10_listings.ipynb #6d2f2374
-def _json_records(
-    path: Path,  # JSON lines, perhaps gzipped
-) -> Iterator[tuple[int, dict | str]]:  # Line, from 1; its object, or why it has none
+def _json_records(path: Path) -> Iterator[tuple[int, dict | str]]:
     "One object a line."
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
         for number, line in enumerate(file, 1):
@@ -234,11 +213,7 @@ def _json_records(
                 yield number, record if is_row else f"is a {type(record).__name__}, expected an object"
 
 # %% ../../nbs/catalogue/10_listings.ipynb #34af1320
-def _json_rows(
-    path: Path,  # JSON lines, perhaps gzipped
-    columns: dict | None,  # As in `map_columns`
-    notes: list[str],  # Not needed here
-) -> tuple[dict, Iterator]:  # Mapping; line and record, or a reason
+def _json_rows(path: Path, columns: dict | None, notes: list[str]) -> tuple[dict, Iterator]:
     "Rows of a file with one JSON object a line."
     rows = _json_records(path)
     head = list(islice(rows, 1000))
@@ -246,11 +221,7 @@ def _json_rows(
     return map_columns(list(names), columns), chain(head, rows)
 
 # %% ../../nbs/catalogue/10_listings.ipynb #6fa54e29
-def _parquet_rows(
-    path: Path,  # Parquet file
-    columns: dict | None,  # As in `map_columns`
-    notes: list[str],  # Not needed here
-) -> tuple[dict, Iterator]:  # Mapping; place from 1 and record
+def _parquet_rows(path: Path, columns: dict | None, notes: list[str]) -> tuple[dict, Iterator]:
     "Rows of a Parquet file, only the mapped columns."
     from pyarrow import parquet
 
@@ -260,11 +231,7 @@ def _parquet_rows(
     return mapping, enumerate((row for batch in batches for row in batch.to_pylist()), 1)
 
 # %% ../../nbs/catalogue/10_listings.ipynb #faded069
-def _frame_rows(
-    frame: pd.DataFrame,  # Rows in memory
-    columns: dict | None,  # As in `map_columns`
-    notes: list[str],  # Not needed here
-) -> tuple[dict, Iterator]:  # Mapping; place from 1 and record
+def _frame_rows(frame: pd.DataFrame, columns: dict | None, notes: list[str]) -> tuple[dict, Iterator]:
     "Rows of a DataFrame."
     frame = frame.rename(columns=str)
     if not frame.columns.is_unique:
@@ -313,11 +280,7 @@ def read_listings(
     return mapping, (_read_row(n, row, mapping) for n, row in rows), notes
 
 # %% ../../nbs/catalogue/10_listings.ipynb #060d2246
-def _read_row(
-    number: int,  # Line or place
-    row: dict | str,  # Cells by the file's names, or why there are none
-    mapping: dict[str, str],  # Our name: the file's name
-) -> tuple[int, dict, dict]:  # Line or place; cells by our names; complaints by column
+def _read_row(number: int, row: dict | str, mapping: dict[str, str]) -> tuple[int, dict, dict]:
     "One row as text, with what was wrong in it."
     cells, wrong = {}, {}
     if isinstance(row, str):

@@ -114,12 +114,7 @@ def hide(
     return validate(hidden, HIDDEN)
 
 # %% ../../nbs/catalogue/40_missing.ipynb #b6f94d1c
-def _check_hide(
-    modality: str,  # As given to `hide`
-    rate: float,  # As given to `hide`
-    mechanism: str,  # As given to `hide`
-    weights: dict[str, float] | None,  # As given to `hide`
-) -> None:
+def _check_hide(modality: str, rate: float, mechanism: str, weights: dict[str, float] | None) -> None:
     "Refuse arguments that `hide` cannot follow."
     if modality not in MODALITIES:
         raise ValueError(f"modality must be one of {', '.join(MODALITIES)}, got {modality!r}")

@@ -57,9 +57,7 @@ MAX_PIXELS = 89_478_485  # Width times height; where Pillow suspects a decompres
 MAX_BYTES = 6 * MAX_PIXELS  # Of a file: three channels of 16 bits at the largest size, uncompressed
 
 
-def _too_large(
-    image: str,  # Path of a picture
-) -> ImageError:  # To be raised
+def _too_large(image: str) -> ImageError:
     "The error for a picture over the limit."
     return ImageError(f"{image!r} is over {MAX_PIXELS:,} pixels; make it smaller")
 
@@ -67,10 +65,7 @@ def _too_large(
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # Formats that are opened
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #df2f9ef0
-def _opened(
-    source: str | io.BytesIO,  # Path of a picture, or its bytes
-    image: str,  # What to call it in an error
-) -> PIL.Image.Image:  # Its header is read, its pixels are not
+def _opened(source: str | io.BytesIO, image: str) -> PIL.Image.Image:
     "A picture that is not foreign or too large."
     from PIL import Image
 
@@ -86,10 +81,7 @@ def _opened(
     return picture
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #7b3d9c12
-def _checked_path(
-    root: str,  # Folder of the pictures
-    image: str,  # Path of a picture inside it
-) -> str:  # Absolute path of a file with a sane number of bytes
+def _checked_path(root: str, image: str) -> str:
     "Where a picture lies, if its file is neither empty nor too large."
     path = image_path(root, image)
     size = os.path.getsize(path)
@@ -159,11 +151,7 @@ def open_stored_image(
     return _decoded(_checked_path(root, image), image, lambda picture: picture.copy())
 
 
-def _decoded(
-    source: str | bytes,  # Path of a picture that may be opened, or its bytes
-    image: str,  # What to call it in an error
-    form: Callable,  # Makes of an upright picture one that is independent of the file
-) -> PIL.Image.Image:  # Upright, in that form
+def _decoded(source: str | bytes, image: str, form: Callable) -> PIL.Image.Image:
     "Pixels of a picture, however damaged its file may be."
     from PIL import ExifTags, ImageOps
 
@@ -175,9 +163,7 @@ def _decoded(
             raise ImageError(f"{image!r} cannot be decoded ({error}); save it again") from error
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #c5a3c555
-def _on_white(
-    picture: PIL.Image.Image,  # Any mode
-) -> PIL.Image.Image:  # RGB
+def _on_white(picture: PIL.Image.Image) -> PIL.Image.Image:
     "Eight bits a channel, transparency laid on white."
     from PIL import Image
 

@@ -80,11 +80,7 @@ def layout_columns(
     )
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #cb8f5ca9
-def _check_names(
-    names: list[str],  # Columns of the file
-    layout: str | None,  # As in `layout_columns`
-    columns: dict,  # As in `layout_columns`
-) -> None:
+def _check_names(names: list[str], layout: str | None, columns: dict) -> None:
     "Raise a `ValueError` for a layout or a column that is not there."
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
@@ -95,9 +91,7 @@ def _check_names(
             raise ValueError(f"columns maps {ours!r} to {theirs!r}, but the file has {', '.join(names)}")
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #c5c8e58d
-def _json_lines(
-    path: Path,  # One JSON object a line, perhaps gzipped
-) -> Iterator[tuple[int, dict | str]]:  # Line, from 1; its object, or why it has none
+def _json_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
     "Objects of a file of JSON lines."
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
         for number, line in enumerate(file, 1):
@@ -112,9 +106,7 @@ def _json_lines(
             yield number, record if is_row else f"is a {type(record).__name__}, expected an object"
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #9c22cd33
-def _text_lines(
-    path: Path,  # CSV, TSV or .inter, perhaps gzipped
-) -> Iterator[tuple[int, dict | str]]:  # Line; its cells by name, or why it has none
+def _text_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
     "Rows of a text file with a header."
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     lines = list(io.StringIO(data.decode("utf-8-sig"), newline=""))
@@ -140,12 +132,8 @@ KINDS = {
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #2f27f6ea
 def _cells(
-    source: str | Path | pd.DataFrame,  # A file, or rows in memory
-    layout: str | None,  # As in `layout_columns`
-    columns: dict | None,  # As in `layout_columns`
-) -> tuple[
-    pd.DataFrame, str, list
-]:  # Columns row, user_id, item_id, timestamp, perhaps part; unit; lines without cells
+    source: str | Path | pd.DataFrame, layout: str | None, columns: dict | None
+) -> tuple[pd.DataFrame, str, list]:
     "The cells that are needed, as they came."
     if not isinstance(source, pd.DataFrame) and ending(source) == ".parquet":
         from pyarrow import parquet
@@ -171,10 +159,7 @@ def _cells(
     return pd.DataFrame(taken, columns=["row", *found], dtype=object), unit, broken
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #e4a58439
-def _seconds(
-    times: pd.Series,  # (n,) Numbers, text or dates as they came
-    unit: str,  # s or ms
-) -> np.ndarray:  # (n,) Seconds since 1970, NaN where there are none
+def _seconds(times: pd.Series, unit: str) -> np.ndarray:
     "Times in seconds."
     if pd.api.types.is_datetime64_any_dtype(times):
         numbers = (pd.to_datetime(times, utc=True) - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
@@ -188,9 +173,7 @@ def _seconds(
     return seconds
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #d039a8e1
-def _plain_time(
-    value: object,  # A cell as it came
-) -> float | str | None:  # A number, or text that may be a number or a date
+def _plain_time(value: object) -> float | str | None:
     "A time as a number or text."
     if isinstance(value, date):
         return value.isoformat()
@@ -203,10 +186,7 @@ LATEST = 4_102_444_800  # 1 January 2100
 EARLIEST_MS = 631_152_000  # 1 January 1990: earlier than any web shop
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #0e0a5a0f
-def _check_unit(
-    seconds: np.ndarray,  # (n,) Seconds since 1970
-    unit: str,  # s or ms
-) -> None:
+def _check_unit(seconds: np.ndarray, unit: str) -> None:
     "Raise a `ValueError` where most times cannot be in the unit they were taken for."
     middle = np.nanmedian(seconds) if np.isfinite(seconds).any() else np.nan
     if unit == "s" and middle > LATEST:
@@ -215,9 +195,7 @@ def _check_unit(
         raise ValueError("most times lie before the year 1990; are they seconds? say unit='s'")
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #5d357af6
-def _id_text(
-    value: object,  # A cell as it came
-) -> str | None:  # Text without blanks around it, None where it is no id
+def _id_text(value: object) -> str | None:
     "An id as text."
     try:
         return cell_text(value)
@@ -266,9 +244,7 @@ def read_interactions(
     return table
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #415b58ef
-def _part_name(
-    value: object,  # 0, 1, 2, or a name
-) -> str | None:  # train, valid or test, None where it is none of them
+def _part_name(value: object) -> str | None:
     "The part that a cell names."
     if isinstance(value, str) and value.strip() in PARTS:
         return value.strip()
@@ -276,11 +252,7 @@ def _part_name(
     return PARTS[int(number)] if number in (0, 1, 2) else None
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #f981b4ab
-def _tell(
-    source: str | Path | pd.DataFrame,  # Where the rows come from
-    aside: list[tuple[int, str]],  # Row and reason of what was set aside
-    used: int,  # Rows that are left
-) -> None:
+def _tell(source: str | Path | pd.DataFrame, aside: list[tuple[int, str]], used: int) -> None:
     "Say what was set aside, and stop where nothing is left."
     name = "the table" if isinstance(source, pd.DataFrame) else Path(source).name
     first = f"the first, row {aside[0][0]}, {aside[0][1]}" if aside else "there are none"
@@ -303,10 +275,7 @@ class PreferenceModel:
     further: float = 5.0  # Mean of the Poisson number of purchases beyond, count
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #c04e1301
-def _shelf(
-    items: pd.DataFrame,  # (n, columns) Items in any order
-    seed: int,  # Seed of the popularity ranks
-) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:  # Sorted ids; codes per trait; popularity
+def _shelf(items: pd.DataFrame, seed: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     "What the simulation needs of the items, in the order of their ids."
     items = items.sort_values("item_id")
     ids = items["item_id"].to_numpy(dtype=object)
@@ -317,11 +286,8 @@ def _shelf(
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #b6534e23
 def _probabilities(
-    traits: list[np.ndarray],  # Three arrays (n,): category, concept, designer as codes, -1 for none
-    popularity: np.ndarray,  # (n,) Shares that sum to 1
-    rng: np.random.Generator,  # The user's own generator
-    taste: PreferenceModel,  # Weights
-) -> np.ndarray:  # (n,) Probability of the first purchase, sums to 1
+    traits: list[np.ndarray], popularity: np.ndarray, rng: np.random.Generator, taste: PreferenceModel
+) -> np.ndarray:
     "One user's preference over all items."
     worth = np.zeros(len(popularity))
     for codes, weight in zip(traits, (taste.category, taste.concept, taste.designer), strict=True):

@@ -114,10 +114,8 @@ def make_inputs(
 
 
 def _whole_inputs(
-    requests: list[Request],  # All with a picture, or all without
-    processor: transformers.ProcessorMixin,  # With padding on the left
-    special: re.Pattern,  # Matches the tokenizer's special tokens
-) -> dict[str, torch.Tensor]:  # What the processor makes of them
+    requests: list[Request], processor: transformers.ProcessorMixin, special: re.Pattern
+) -> dict[str, torch.Tensor]:
     "The tensors of requests of which each is rendered and tokenised."
     turns = [
         [{**turn, "content": [_plain(part, special) for part in turn["content"]]} for turn in r.conversation]
@@ -130,19 +128,14 @@ def _whole_inputs(
     return dict(processor(text=texts, add_special_tokens=adds, padding=True, return_tensors="pt", **given))
 
 # %% ../../nbs/completion/30_backends.ipynb #9143ce2e
-def _plain(
-    part: dict,  # One part of a turn
-    special: re.Pattern,  # Matches the tokenizer's special tokens
-) -> dict:  # The same, its text defused
+def _plain(part: dict, special: re.Pattern) -> dict:
     "A part of a turn whose text cannot steer the model."
     return part | {"text": defuse(part["text"], special)} if part["type"] == "text" else part
 
 # %% ../../nbs/completion/30_backends.ipynb #d7720c95
 def _shared_inputs(
-    requests: list[Request],  # All with a picture, or all without
-    processor: transformers.ProcessorMixin,  # With padding on the left
-    special: re.Pattern,  # Matches the tokenizer's special tokens
-) -> dict[str, torch.Tensor] | None:  # As from `_whole_inputs`; None where too little is shared
+    requests: list[Request], processor: transformers.ProcessorMixin, special: re.Pattern
+) -> dict[str, torch.Tensor] | None:
     "The tensors of requests that mostly differ in their pictures."
     import torch
 
@@ -160,19 +153,13 @@ def _shared_inputs(
     return {name: pixels[name] if name in shown else rows[row] for name, rows in inputs.items()}
 
 
-def _pixels(
-    requests: list[Request],  # All with a picture
-    processor: transformers.ProcessorMixin,  # Of the model
-) -> dict[str, torch.Tensor]:  # Pixel values and what goes with them
+def _pixels(requests: list[Request], processor: transformers.ProcessorMixin) -> dict[str, torch.Tensor]:
     "The pictures of some requests as the image processor makes them."
     pictures, fitted = [[r.picture] for r in requests], _no_resizing(requests, processor)
     return dict(processor.image_processor(pictures, return_tensors="pt", **fitted))
 
 # %% ../../nbs/completion/30_backends.ipynb #96b0e3d8
-def _no_resizing(
-    requests: list[Request],  # All with a picture
-    processor: transformers.ProcessorMixin,  # Of the model
-) -> dict[str, bool]:  # Empty where a picture has another size
+def _no_resizing(requests: list[Request], processor: transformers.ProcessorMixin) -> dict[str, bool]:
     "What to tell an image processor about pictures of the right size."
     sizes = {r.picture.size for r in requests}
     fitted = all(fitted_size(size, processor.image_processor) == size for size in sizes)

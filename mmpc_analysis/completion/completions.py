@@ -145,17 +145,12 @@ def load_request(
     return Request(question.key, turns, picture, prompt.max_new_tokens)
 
 
-def _reason(
-    error: Exception,  # What one question failed with
-) -> str:  # At most 500 characters
+def _reason(error: Exception) -> str:
     "An error as the reason of a failed row."
     return f"{type(error).__name__}: {error}"[:500]
 
 # %% ../../nbs/completion/50_completions.ipynb #be0d4417
-def _picture(
-    question,  # A row of the questions
-    root: str,  # Folder of the pictures
-) -> PIL.Image.Image:  # From the bytes that were kept, else from the file
+def _picture(question, root: str) -> PIL.Image.Image:
     "The picture of a question."
     if question.data:
         return decode_image(question.data, question.image)
@@ -367,9 +362,7 @@ def upper_limit(
     return 1.0 if changed == n else float(beta.ppf(level, changed + 1, n - changed))
 
 # %% ../../nbs/completion/50_completions.ipynb #ecfac557
-def _one_task(
-    completions: pd.DataFrame,  # (n, columns) Completions
-) -> tuple[str, str, Prompt]:  # Their model, task and prompt
+def _one_task(completions: pd.DataFrame) -> tuple[str, str, Prompt]:
     "What completions have in common."
     names = completions[["model", "task", "prompt_id"]].drop_duplicates()
     if len(names) != 1 or completions["blind"].any():

@@ -53,9 +53,7 @@ class ServerBackend:
             return list(senders.map(lambda request: ask_server(self, request), requests))
 
 # %% ../../nbs/completion/40_servers.ipynb #d4a89d16
-def _without_user(
-    url: str,  # Any address
-) -> str:  # Without what stands before the last @
+def _without_user(url: str) -> str:
     "An address that may be shown."
     return re.sub(r"//.*@", "//", url)
 
@@ -69,10 +67,7 @@ def server_payload(
     return {"model": backend.model, "messages": turns, "max_tokens": request.max_new_tokens, "temperature": 0}
 
 # %% ../../nbs/completion/40_servers.ipynb #48d78fc9
-def _part(
-    content: dict,  # One part of a turn
-    request: Request,  # The question, with its picture
-) -> dict:  # The part in OpenAI's form
+def _part(content: dict, request: Request) -> dict:
     "Text as it is, a picture as PNG in a data address."
     import base64
     from io import BytesIO
@@ -85,7 +80,7 @@ def _part(
     return {"type": "image_url", "image_url": {"url": address}}
 
 # %% ../../nbs/completion/40_servers.ipynb #7249ddd7
-def _stay():  # A handler for `build_opener`
+def _stay():
     "Follow no redirect."
     from urllib.request import HTTPRedirectHandler
 
@@ -94,10 +89,7 @@ def _stay():  # A handler for `build_opener`
     return handler
 
 # %% ../../nbs/completion/40_servers.ipynb #7f49cb72
-def _post(
-    backend: ServerBackend,  # The server
-    payload: dict,  # Body of the request
-) -> dict:  # Parsed reply
+def _post(backend: ServerBackend, payload: dict) -> dict:
     "One HTTP request; the key goes into the header and nowhere else."
     from urllib.request import Request, build_opener
 
@@ -110,11 +102,7 @@ def _post(
         return json.loads(reply.read(10_000_000))
 
 # %% ../../nbs/completion/40_servers.ipynb #2e2d2496
-def _read_reply(
-    reply: dict,  # A server's reply
-    request: Request,  # The question
-    began: float,  # When it was first sent, s
-) -> Answer:  # With the server's own token counts
+def _read_reply(reply: dict, request: Request, began: float) -> Answer:
     "A server's reply as an answer."
     choice, usage = reply["choices"][0], reply.get("usage") or {}
     why = {"length": "length", "content_filter": "filter"}.get(choice.get("finish_reason"), "stop")
@@ -124,16 +112,12 @@ def _read_reply(
     return Answer(request.key, str(text).strip(), why, *counts, time.perf_counter() - began)
 
 # %% ../../nbs/completion/40_servers.ipynb #9d611dc7
-def _hopeless(
-    code: int,  # HTTP status
-) -> bool:  # Whether it will be the same for every question
+def _hopeless(code: int) -> bool:
     "Wrong key, wrong address, or somewhere else."
     return code in (401, 403, 404) or 300 <= code < 400
 
 
-def _may_pass(
-    code: int,  # HTTP status
-) -> bool:  # Whether it may be better in a moment
+def _may_pass(code: int) -> bool:
     "Busy, slow or broken for now."
     return code in (408, 409, 425, 429) or code >= 500
 

@@ -36,13 +36,13 @@ class Metric:
 
 # %% ../../nbs/metrics/00_cards.ipynb #3d2ec90d
 def _cards(
-    task: str,  # Task they score
-    level: str,  # Their level
-    span: tuple[float, float],  # Lowest and highest value
-    failure: float,  # What a failed completion scores
-    texts: dict[str, tuple[str, str]],  # Name to formula and source
-    **rest: object,  # unit, better, headline and of_sets, where they are not the usual ones
-) -> dict[str, Metric]:  # Name to card
+    task: str,
+    level: str,
+    span: tuple[float, float],
+    failure: float,
+    texts: dict[str, tuple[str, str]],
+    **rest: object,
+) -> dict[str, Metric]:
     "Cards of metrics that share their range."
     return {name: Metric(name, task, level, *span, failure, *text, **rest) for name, text in texts.items()}
 

@@ -73,17 +73,12 @@ def common_items(
     return _take(real, shared), {name: _take(f, shared) for name, f in models.items()}, coverage
 
 
-def _take(
-    features: FeatureSet,  # Features
-    ids: np.ndarray,  # Sorted ids, all of them there
-) -> FeatureSet:  # Features of these items
+def _take(features: FeatureSet, ids: np.ndarray) -> FeatureSet:
     "Some items of a set."
     return FeatureSet(ids, features.values[np.searchsorted(features.ids, ids)])
 
 # %% ../../nbs/metrics/70_distributions.ipynb #699817dd
-def _factor(
-    values: np.ndarray,  # (n, width) Features
-) -> np.ndarray:  # (min(n, width), width) A matrix whose square is the covariance
+def _factor(values: np.ndarray) -> np.ndarray:
     "The smallest root of the covariance matrix."
     centred = (values - values.mean(axis=0)) / np.sqrt(len(values) - 1)
     return centred if len(centred) <= centred.shape[1] else np.linalg.qr(centred, mode="r")
@@ -106,10 +101,7 @@ def frechet(
     return float(max(0.0, gap @ gap + (a * a).sum() + (b * b).sum() - 2 * shared))
 
 # %% ../../nbs/metrics/70_distributions.ipynb #fed4c55d
-def _checked(
-    real: np.ndarray,  # (n, width) Features
-    drawn: np.ndarray,  # (m, width) Features
-) -> tuple[np.ndarray, np.ndarray]:  # The same as float64
+def _checked(real: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Two sets of features that can be compared."
     real, drawn = (np.asarray(x, dtype=np.float64) for x in (real, drawn))
     if real.ndim != 2 or drawn.ndim != 2 or real.shape[1] != drawn.shape[1] or min(len(real), len(drawn)) < 2:
@@ -121,18 +113,12 @@ def _checked(
     return real, drawn
 
 # %% ../../nbs/metrics/70_distributions.ipynb #60b27a57
-def _cubic(
-    a: np.ndarray,  # (n, width) Features
-    b: np.ndarray,  # (m, width) Features
-) -> np.ndarray:  # (n, m) Similarities
+def _cubic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     "The kernel of KID."
     return (a @ b.T / a.shape[1] + 1.0) ** 3
 
 
-def _gaussian(
-    a: np.ndarray,  # (n, width) Unit vectors, or zeros
-    b: np.ndarray,  # (m, width) Unit vectors, or zeros
-) -> np.ndarray:  # (n, m) Similarities less 1
+def _gaussian(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     "The kernel of CMMD, with a standard deviation of 10."
     squares = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
     return np.expm1(-np.maximum(squares, 0.0) / 200.0)
@@ -149,11 +135,7 @@ class Distance:
     n: int  # Items in each set
 
 # %% ../../nbs/metrics/70_distributions.ipynb #f85c9e3c
-def _sums(
-    kernels: tuple[np.ndarray, ...],  # (n, n) Within the real, within the drawn, between
-) -> tuple[
-    np.ndarray, np.ndarray
-]:  # (4,) Sums off and on the diagonal; (4, n) what leaving out an item takes away
+def _sums(kernels: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
     "What a distance needs to know of three kernel matrices."
     within, total, lost = kernels[:2], [], []
     for k in within:
@@ -165,23 +147,14 @@ def _sums(
     return np.array([*total, off.sum() / 2, own.sum()]), np.array([*lost, off, own])
 
 # %% ../../nbs/metrics/70_distributions.ipynb #196ac4fb
-def _discrepancy(
-    sums: np.ndarray,  # (4, ...) Sums within, within, between off the diagonal, and on it
-    n: int,  # Items
-    paired: bool,  # Whether the pairs of an item with itself are left out
-) -> np.ndarray:  # (...) Squared distances
+def _discrepancy(sums: np.ndarray, n: int, paired: bool) -> np.ndarray:
     "The unbiased estimate from its sums."
     within = (sums[0] + sums[1]) / (n * (n - 1))
     between = sums[2] / (n * (n - 1)) if paired else (sums[2] + sums[3]) / n**2
     return within - 2 * between
 
 # %% ../../nbs/metrics/70_distributions.ipynb #afc9d6a5
-def _distance(
-    kernels: tuple[np.ndarray, ...],  # (n, n) Within the real, within the drawn, between
-    paired: bool,  # Whether row i of both sets is the same item
-    level: float,  # Coverage of the interval
-    scale: float = 1.0,  # Factor of the published metric
-) -> Distance:  # With jackknife interval
+def _distance(kernels: tuple[np.ndarray, ...], paired: bool, level: float, scale: float = 1.0) -> Distance:
     "The unbiased distance and its interval."
     from statistics import NormalDist
 
@@ -210,10 +183,7 @@ def kid(
     return _distance((_cubic(real, real), _cubic(drawn, drawn), _cubic(real, drawn)), paired, level)
 
 # %% ../../nbs/metrics/70_distributions.ipynb #e8e200fc
-def _checked_equal(
-    real: np.ndarray,  # (n, width) Features
-    drawn: np.ndarray,  # (n, width) Features
-) -> tuple[np.ndarray, np.ndarray]:  # The same as float64
+def _checked_equal(real: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Two sets of features of the same size."
     real, drawn = _checked(real, drawn)
     if len(real) != len(drawn):
@@ -223,9 +193,7 @@ def _checked_equal(
     return real, drawn
 
 # %% ../../nbs/metrics/70_distributions.ipynb #5211187f
-def _unit_rows(
-    values: np.ndarray,  # (n, width) Features
-) -> np.ndarray:  # (n, width) The same at length 1; zeros stay
+def _unit_rows(values: np.ndarray) -> np.ndarray:
     "Directions of vectors."
     lengths = np.linalg.norm(values, axis=1, keepdims=True)
     return values / np.where(lengths == 0, 1.0, lengths)

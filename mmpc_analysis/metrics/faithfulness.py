@@ -39,9 +39,7 @@ _CLAIM = re.compile(
 )
 
 # %% ../../nbs/metrics/20_faithfulness.ipynb #6086a16b
-def _value(
-    number: str,  # Digits with dots and commas, or a number's name
-) -> str:  # The same number always written alike
+def _value(number: str) -> str:
     "A number in one spelling."
     if number in _NAMED:
         return str(_NAMED[number])
@@ -88,9 +86,7 @@ def unsupported_numbers(
     return values
 
 # %% ../../nbs/metrics/20_faithfulness.ipynb #04f23209
-def _run(
-    words: Sequence[str],  # Words in order
-) -> str:  # The words between blanks, so that one run is found inside another
+def _run(words: Sequence[str]) -> str:
     "Words as a text in which whole words are found."
     return f" {' '.join(words)} "
 

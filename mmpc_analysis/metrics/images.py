@@ -24,10 +24,8 @@ MULTISCALE_SIZE = 176  # Side of the square that multi-scale SSIM sees
 
 # %% ../../nbs/metrics/60_images.ipynb #930d07cc
 def _blocks(
-    references: np.ndarray,  # (n, height, width, 3) uint8, or float in [0, 1]
-    candidates: np.ndarray,  # (n, height, width, 3) The same shape
-    pixels: int,  # Pixels in a block
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # Some references and their candidates
+    references: np.ndarray, candidates: np.ndarray, pixels: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     "Check two stacks of pictures and walk through their pairs."
     pair = np.asarray(references), np.asarray(candidates)
     shape = pair[0].shape
@@ -44,9 +42,7 @@ def _blocks(
         yield pair[0][start : start + size], pair[1][start : start + size]
 
 # %% ../../nbs/metrics/60_images.ipynb #9816204d
-def _unit(
-    batch: np.ndarray,  # (k, height, width, 3) uint8, or float in [0, 1]
-) -> np.ndarray:  # The same as float64 in [0, 1]
+def _unit(batch: np.ndarray) -> np.ndarray:
     "Bring pictures to the unit range."
     if batch.dtype == np.uint8:
         return batch / 255.0
@@ -85,7 +81,7 @@ _WINDOW = 11  # Side of the window, pixels
 _STRIP = 16  # Places that are computed together
 
 
-def _band() -> np.ndarray:  # (26, 16) Each column one place of the window
+def _band() -> np.ndarray:
     "The Gaussian window at the places of a strip, as a band matrix."
     offsets = np.arange(_WINDOW) - _WINDOW // 2
     weights = np.exp(-(offsets**2) / (2 * 1.5**2))
@@ -95,11 +91,7 @@ def _band() -> np.ndarray:  # (26, 16) Each column one place of the window
     return band
 
 # %% ../../nbs/metrics/60_images.ipynb #c97c8707
-def _blur(
-    stack: np.ndarray,  # (4, k, 3, height, width) Planes
-    middle: np.ndarray,  # (4, k, 3, height, width - 10) Room for the step between
-    out: np.ndarray,  # (4, k, 3, height - 10, width - 10) Room for the result
-) -> None:
+def _blur(stack: np.ndarray, middle: np.ndarray, out: np.ndarray) -> None:
     "Weighted mean under the window, wherever it fits."
     band = _band()
     for start in range(0, middle.shape[-1], _STRIP):
@@ -114,9 +106,7 @@ def _blur(
         np.matmul(*strip, out=out[..., start : start + places, :])
 
 # %% ../../nbs/metrics/60_images.ipynb #ed7e864c
-def _room(
-    shape: tuple[int, ...],  # (k, 3, height, width) of a block
-) -> tuple[np.ndarray, ...]:  # Arrays to write into, for `_structure`
+def _room(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     "Memory for one block."
     *first, height, width = shape
     inner = (*first, height - _WINDOW + 1, width - _WINDOW + 1)
@@ -124,11 +114,7 @@ def _room(
     return np.empty((4, *shape)), middle, np.empty((4, *inner)), np.empty(inner)
 
 # %% ../../nbs/metrics/60_images.ipynb #17f40a8a
-def _structure(
-    x: np.ndarray,  # (k, 3, height, width) float64 in [0, 1]
-    y: np.ndarray,  # (k, 3, height, width) The same shape
-    room: tuple[np.ndarray, ...],  # From `_room`, for at least k pairs
-) -> tuple[np.ndarray, np.ndarray]:  # (k, 3) SSIM; (k, 3) its second factor alone
+def _structure(x: np.ndarray, y: np.ndarray, room: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
     "Means over all places of the two quantities that SSIM and its multi-scale form need."
     stack, middle, blurred, both = (a[..., : len(x), :, :, :] for a in room)
     stack[0], stack[1] = x, y
@@ -155,9 +141,7 @@ def _structure(
     return both.mean(axis=(2, 3)), contrast
 
 # %% ../../nbs/metrics/60_images.ipynb #c324b8b0
-def _planes(
-    batch: np.ndarray,  # (k, height, width, 3) Pictures
-) -> np.ndarray:  # (k, 3, height, width) float64 in [0, 1]
+def _planes(batch: np.ndarray) -> np.ndarray:
     "Channel by channel, as the window needs it."
     return np.ascontiguousarray(np.moveaxis(_unit(batch), -1, 1))
 
@@ -185,9 +169,7 @@ def ssim(
 _EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Of the scales, finest first
 
 
-def _halve(
-    planes: np.ndarray,  # (k, 3, height, width), height and width even
-) -> np.ndarray:  # (k, 3, height / 2, width / 2)
+def _halve(planes: np.ndarray) -> np.ndarray:
     "Means of squares of four pixels."
     rows = planes[..., ::2, :] + planes[..., 1::2, :]
     return (rows[..., ::2] + rows[..., 1::2]) / 4
@@ -217,10 +199,7 @@ def ms_ssim(
     return np.concatenate(values)
 
 # %% ../../nbs/metrics/60_images.ipynb #93640f75
-def _cosine(
-    first: np.ndarray,  # (..., width) Vectors
-    second: np.ndarray,  # (..., width) Vectors
-) -> np.ndarray:  # (...) float64 cosines, 0 where a vector is zero
+def _cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     "Cosine along the last axis."
     first, second = first.astype(np.float64), second.astype(np.float64)
     lengths = np.sqrt((first**2).sum(-1) * (second**2).sum(-1))
@@ -294,10 +273,7 @@ _ALEXNET, _HEADS = "7be5be79", "df73285e35b22355"  # SHA-256 of the published fi
 _LAYERS = ((0, 4, 2, False), (3, 1, 2, True), (6, 1, 1, True), (8, 1, 1, False), (10, 1, 1, False))
 
 
-def _published_state(
-    path: str,  # A safetensors file, or the published PyTorch file
-    begins: str,  # How the hash of the published file begins
-) -> tuple[dict, bool]:  # Name to tensor; whether it is the published file
+def _published_state(path: str, begins: str) -> tuple[dict, bool]:
     "Weights from a file that is safe to read."
     import hashlib
 
@@ -313,10 +289,7 @@ def _published_state(
     return torch.load(path, weights_only=True, map_location="cpu"), True
 
 # %% ../../nbs/metrics/60_images.ipynb #46f4eb64
-def _lpips_files(
-    backbone: str | None,  # As in `load_lpips`
-    heads: str | None,  # As in `load_lpips`
-) -> tuple[str, str]:  # Paths of files that are there
+def _lpips_files(backbone: str | None, heads: str | None) -> tuple[str, str]:
     "Where the two files of LPIPS lie."
     import os
     from importlib.util import find_spec
@@ -375,10 +348,7 @@ def load_lpips(
     return Perceptual(f"lpips_alex@{digest[:8]}", weights)
 
 # %% ../../nbs/metrics/60_images.ipynb #0a9d8e41
-def _lpips_pair(
-    weights: dict,  # Of `Perceptual`
-    pair: tuple[np.ndarray, np.ndarray],  # Two pictures (height, width, 3)
-) -> float:  # Their distance
+def _lpips_pair(weights: dict, pair: tuple[np.ndarray, np.ndarray]) -> float:
     "LPIPS of one pair."
     import torch
     from torch.nn import functional

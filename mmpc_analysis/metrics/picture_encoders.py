@@ -82,11 +82,7 @@ def one_by_one(
         torch.set_num_threads(threads)
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #079225a6
-def _stored(
-    path: str,  # Where the features of one picture would lie
-) -> (
-    tuple[np.ndarray, np.ndarray] | None
-):  # Map and pooled vector, None where there are none that can be read
+def _stored(path: str) -> tuple[np.ndarray, np.ndarray] | None:
     "Features from an earlier call."
     from zipfile import BadZipFile
 
@@ -98,10 +94,8 @@ def _stored(
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #5b884886
 def _encode_one(
-    encoder: ImageEncoder,  # The encoder
-    folder: str | None,  # Folder of stored features
-    picture: np.ndarray,  # (size, size, 3) uint8
-) -> tuple[np.ndarray, np.ndarray]:  # Map and pooled vector
+    encoder: ImageEncoder, folder: str | None, picture: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     "The features of one picture, from the folder or from the network."
     path = None
     if folder is not None:
@@ -155,9 +149,7 @@ def effnet_file() -> str:  # Path of the weights of EfficientNet-Lite0
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #f1bbd574
 @lru_cache(maxsize=2)
-def _effnet_network(
-    weights: str | None,  # A safetensors file, None for the embedded weights
-) -> tuple[torch.nn.Module, str]:  # The network, ready to encode; the hash of its weights
+def _effnet_network(weights: str | None) -> tuple[torch.nn.Module, str]:
     "Load EfficientNet-Lite0 once."
     import torch
 
@@ -177,10 +169,7 @@ def _effnet_network(
     return network.eval().to(memory_format=torch.channels_last), digest
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #4b9478ca
-def _effnet_pass(
-    network: torch.nn.Module,  # EfficientNet-Lite0
-    picture: np.ndarray,  # (size, size, 3) uint8
-) -> tuple[torch.Tensor, torch.Tensor]:  # Map (places, 1280) and its mean
+def _effnet_pass(network: torch.nn.Module, picture: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     "One picture through EfficientNet-Lite0."
     import torch
 
@@ -213,11 +202,7 @@ _AUTHORS = {
 }  # Kind of checkpoint to the hub ids whose names are its published ones
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #85a8c887
-def _identify(
-    kind: str,  # Kind of checkpoint
-    source: str,  # Folder or hub id
-    revision: str | None,  # Commit of a hub id
-) -> tuple[str, str]:  # Name of the encoder; hash or commit of its weights
+def _identify(kind: str, source: str, revision: str | None) -> tuple[str, str]:
     "The honest name of an encoder."
     if os.path.isdir(source):
         weights = weights_fingerprint(source)
@@ -241,11 +226,8 @@ def processor_side(
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #618ae155
 def _token_pass(
-    network: torch.nn.Module,  # A vision transformer
-    processor: object,  # Its image processor
-    skipped: int,  # Tokens before those of the places: the class token, and registers
-    picture: np.ndarray,  # (size, size, 3) uint8
-) -> tuple[torch.Tensor, torch.Tensor]:  # Map (places, width) and pooled vector
+    network: torch.nn.Module, processor: object, skipped: int, picture: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
     "One picture through a vision transformer."
     from PIL import Image
 
@@ -255,11 +237,7 @@ def _token_pass(
     return seen["last_hidden_state"][0, skipped:].contiguous(), pooled[0]
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #801cf7a8
-def _load_vision(
-    kind: str,  # Kind of checkpoint
-    source: str,  # Folder or hub id
-    where: dict,  # What `pinned` says
-) -> torch.nn.Module:  # In evaluation mode
+def _load_vision(kind: str, source: str, where: dict) -> torch.nn.Module:
     "The picture side of a checkpoint, whole."
     import torch
     from transformers import AutoModel, CLIPVisionModelWithProjection

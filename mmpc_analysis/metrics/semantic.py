@@ -44,11 +44,7 @@ def token_documents(
     )
 
 # %% ../../nbs/metrics/40_semantic.ipynb #0733b8e1
-def _token_weights(
-    ids: list[int],  # (t,) Tokens of a text
-    encoder: TextEncoder,  # A loaded encoder
-    counts: DocumentCounts | None,  # Counts of the references, None for equal weights
-) -> np.ndarray:  # (t,) Weights that add up to 1, or all 0 where no token has any
+def _token_weights(ids: list[int], encoder: TextEncoder, counts: DocumentCounts | None) -> np.ndarray:
     "How much each token of a text counts."
     tokenizer = encoder.tokenizer
     if counts is None:
@@ -62,9 +58,8 @@ def _token_weights(
 
 # %% ../../nbs/metrics/40_semantic.ipynb #20e902ae
 def _match(
-    reference: tuple[np.ndarray, np.ndarray],  # Unit vectors (t, width) and weights (t,) of the true text
-    candidate: tuple[np.ndarray, np.ndarray],  # The same of the written text
-) -> tuple[float, float, float]:  # Precision, recall, F1
+    reference: tuple[np.ndarray, np.ndarray], candidate: tuple[np.ndarray, np.ndarray]
+) -> tuple[float, float, float]:
     "Match every token with the nearest of the other text."
     cosine = np.clip(candidate[0] @ reference[0].T, -1.0, 1.0).astype(np.float64)
     if not candidate[1].any() or not reference[1].any():
@@ -79,10 +74,8 @@ _BLOCK = 2_048  # Pairs whose token vectors are held at once
 
 
 def _score_block(
-    pairs: list[tuple[str, str]],  # Distinct pairs of texts, none blank
-    encoder: TextEncoder,  # A loaded encoder
-    counts: DocumentCounts | None,  # Counts of the references, None for equal weights
-) -> dict[tuple[str, str], tuple]:  # Pair to precision, recall, F1
+    pairs: list[tuple[str, str]], encoder: TextEncoder, counts: DocumentCounts | None
+) -> dict[tuple[str, str], tuple]:
     "Encode every text of a block once and match its pairs."
     texts = sorted({text for pair in pairs for text in pair})
     ids = token_ids(texts, encoder)
@@ -94,11 +87,7 @@ def _score_block(
     return {(r, c): _match(known[r], known[c]) for r, c in pairs}
 
 # %% ../../nbs/metrics/40_semantic.ipynb #583fff4c
-def _score_pairs(
-    pairs: Sequence[tuple],  # (n,) Pairs of readable texts, None for a missing one
-    encoder: TextEncoder,  # A loaded encoder
-    counts: DocumentCounts | None,  # Counts of the references, None for equal weights
-) -> np.ndarray:  # (n, 3) Precision, recall, F1; 0 where a text is blank, NaN where one is missing
+def _score_pairs(pairs: Sequence[tuple], encoder: TextEncoder, counts: DocumentCounts | None) -> np.ndarray:
     "Score every distinct pair once."
     there = {pair for pair in pairs if None not in pair}
     wanted = sorted(pair for pair in there if pair[0].strip() and pair[1].strip())
@@ -161,20 +150,14 @@ def bertscore(
 
 # %% ../../nbs/metrics/40_semantic.ipynb #368daace
 @lru_cache(maxsize=2)
-def _minilm_scores(
-    pairs: tuple[tuple, ...],  # (n,) Pairs of readable texts
-    weights: str,  # Folder or hub name@revision of MiniLM
-) -> np.ndarray:  # (n, 3) Precision, recall, F1
+def _minilm_scores(pairs: tuple[tuple, ...], weights: str) -> np.ndarray:
     "MiniLM's three numbers, remembered."
     return _score_pairs(pairs, load_text_encoder(weights), None)
 
 
 def _minilm_column(
-    references: Sequence[str | None],  # (n,) True texts
-    candidates: Sequence[str | None],  # (n,) Written texts
-    weights: str | None,  # Another copy of MiniLM; None for the embedded one
-    column: int,  # 0 precision, 1 recall, 2 F1
-) -> np.ndarray:  # (n,) One of the three
+    references: Sequence[str | None], candidates: Sequence[str | None], weights: str | None, column: int
+) -> np.ndarray:
     "One of MiniLM's three numbers."
     pairs = tuple(pair_up(references, candidates))
     return _minilm_scores(pairs, check_minilm(weights, "minilm_bertscore", "bertscore"))[:, column].copy()
@@ -220,20 +203,14 @@ PREFIX = "A photo depicts "  # What the published score puts before a text
 FACTOR = 2.5  # What it multiplies the cosine with
 
 # %% ../../nbs/metrics/40_semantic.ipynb #f4ecae36
-def _check_clip(
-    kind: str,  # Kind of network the checkpoint holds
-    weights: str,  # Where it is from
-) -> None:
+def _check_clip(kind: str, weights: str) -> None:
     "Refuse another network: its cosine would not be a CLIP score."
     if kind != "clip":
         raise ValueError(f"clip_score needs a CLIP checkpoint, got {kind} from {weights!r}")
 
 # %% ../../nbs/metrics/40_semantic.ipynb #001c4f1a
 @lru_cache(maxsize=2)
-def _clip(
-    weights: str,  # Folder, or hub name with @revision
-    device: str,  # Where it runs
-) -> tuple:  # Model, tokeniser, image processor
+def _clip(weights: str, device: str) -> tuple:
     "Load CLIP once."
     import transformers
 
@@ -248,11 +225,7 @@ def _clip(
     return model.eval().to(device), tokenizer, prepare.from_pretrained(name, **options)
 
 # %% ../../nbs/metrics/40_semantic.ipynb #b4b3b068
-def _text_vectors(
-    texts: list[str],  # (n,) Distinct texts
-    model: object,  # CLIP
-    tokenizer: object,  # Its tokeniser
-) -> np.ndarray:  # (n, width) Unit vectors
+def _text_vectors(texts: list[str], model: object, tokenizer: object) -> np.ndarray:
     "The text half of CLIP."
     import torch
 
@@ -269,20 +242,14 @@ def _text_vectors(
 _AT_ONCE = 4  # Pictures of a pass
 
 # %% ../../nbs/metrics/40_semantic.ipynb #844ff23c
-def _as_image(
-    picture: object,  # PIL image, or (height, width, 3) uint8 array
-) -> object:  # PIL image in RGB
+def _as_image(picture: object) -> object:
     "A picture as the processor wants it."
     from PIL import Image
 
     return (Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture).convert("RGB")
 
 # %% ../../nbs/metrics/40_semantic.ipynb #e6ddebd6
-def _picture_vectors(
-    pictures: list,  # (n,) Pictures
-    model: object,  # CLIP
-    prepare: object,  # Its image processor
-) -> np.ndarray:  # (n, width) Unit vectors
+def _picture_vectors(pictures: list, model: object, prepare: object) -> np.ndarray:
     "The picture half of CLIP."
     vectors = np.zeros((len(pictures), model.config.projection_dim), dtype=np.float32)
     for start in range(0, len(pictures), _AT_ONCE):
@@ -294,12 +261,7 @@ def _picture_vectors(
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 # %% ../../nbs/metrics/40_semantic.ipynb #3265a818
-def _cosines(
-    pictures: list,  # (n,) Pictures
-    texts: list[str],  # (n,) Texts, none blank
-    weights: str,  # Folder or hub name@revision
-    device: str,  # Where CLIP runs
-) -> np.ndarray:  # (n,) Cosines
+def _cosines(pictures: list, texts: list[str], weights: str, device: str) -> np.ndarray:
     "Cosine of each picture with its text."
     import torch
 

@@ -65,20 +65,14 @@ class TextEncoder:
     remembered: dict = field(default_factory=dict, repr=False)  # Text to sentence vector, the latest ones
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #4b0139ff
-def _reads(
-    tokenizer: object,  # Tokeniser of the checkpoint
-    config: object,  # Configuration of the checkpoint
-) -> int:  # Tokens
+def _reads(tokenizer: object, config: object) -> int:
     "How much of a text an encoder reads."
     positions = getattr(config, "max_position_embeddings", None) or 512
     said = tokenizer.model_max_length
     return min(said, positions) if said < 1_000_000 else positions - 2  # RoBERTa keeps two places to itself
 
 
-def _check_layer(
-    layer: int | None,  # Layers wanted, None for all
-    layers: int,  # Layers there are
-) -> int:  # Layers to build
+def _check_layer(layer: int | None, layers: int) -> int:
     "Refuse a layer that the encoder has not."
     if layer is not None and not (isinstance(layer, int) and 1 <= layer <= layers):
         raise ValueError(f"layer must be between 1 and {layers} for this encoder, got {layer!r}")
@@ -86,11 +80,7 @@ def _check_layer(
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #8020e5f1
 @lru_cache(maxsize=4)
-def _load(
-    weights: str,  # Folder, or hub name with @revision
-    layer: int | None,  # Layer whose output is used; None for the last
-    device: str,  # Where it runs
-) -> TextEncoder:  # The last four are kept
+def _load(weights: str, layer: int | None, device: str) -> TextEncoder:
     "Load an encoder from safetensors, without running code of the checkpoint."
     from transformers import AutoConfig, AutoModel, AutoTokenizer
     from transformers.utils import logging
@@ -203,9 +193,7 @@ def checkpoint_json(
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #f10734b4
 @lru_cache(maxsize=16)
-def _sentence_length(
-    weights: str,  # Folder, or hub name with @revision
-) -> int:  # Tokens that the recipe reads
+def _sentence_length(weights: str) -> int:
     "Check that the encoder pools by the mean; say how much it reads."
     modules = checkpoint_json(weights, "modules.json") or []
     odd = {m["type"].split(".")[-1] for m in modules} - {"Transformer", "Pooling", "Normalize"}
@@ -226,10 +214,7 @@ def _sentence_length(
 _KEPT = 20_000  # Sentence vectors kept with an encoder
 
 
-def _remember(
-    texts: list[str],  # Distinct texts, none of them blank
-    encoder: TextEncoder,  # A loaded encoder
-) -> dict[str, np.ndarray]:  # Text to unit vector, (width,) float32
+def _remember(texts: list[str], encoder: TextEncoder) -> dict[str, np.ndarray]:
     "Vectors of texts, encoding only those that are new."
     known = {text: encoder.remembered[text] for text in texts if text in encoder.remembered}
     new = [text for text in texts if text not in known]

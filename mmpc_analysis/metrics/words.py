@@ -150,9 +150,7 @@ def counts_from_json(
     return DocumentCounts(row["texts"], row["containing"])
 
 # %% ../../nbs/metrics/10_words.ipynb #bd7016bf
-def _count_words(
-    texts: list[str],  # (n,) Texts
-) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:  # Words; then text, word and times of each entry
+def _count_words(texts: list[str]) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
     "Count the words of each text, in the order of texts and words."
     split = [tokens(text) for text in texts]
     words = sorted({word for row in split for word in row})
@@ -162,10 +160,7 @@ def _count_words(
     return words, *np.divmod(place, max(len(words), 1)), times
 
 # %% ../../nbs/metrics/10_words.ipynb #e7080e0a
-def _word_table(
-    texts: list[str],  # (n,) Distinct texts
-    counts: DocumentCounts,  # Counts of the corpus
-) -> object:  # (n, words) Sparse rows of length 1, or empty where a text has no words
+def _word_table(texts: list[str], counts: DocumentCounts) -> object:
     "Weigh the words of each text."
     from scipy.sparse import csr_array
 
@@ -214,10 +209,7 @@ def jaccard(
     return score_pairs(references, candidates, measure)
 
 # %% ../../nbs/metrics/10_words.ipynb #556ca967
-def _shared(
-    reference: str,  # True text
-    candidate: str,  # Written text
-) -> tuple[int, int, int]:  # Words of the reference, of the candidate, and shared ones, with repetition
+def _shared(reference: str, candidate: str) -> tuple[int, int, int]:
     "Count the words of two texts and what they share."
     a, b = tokens(reference), tokens(candidate)
     return len(a), len(b), sum((Counter(a) & Counter(b)).values())
@@ -276,11 +268,7 @@ class _Words:
         return tokens(text)
 
 # %% ../../nbs/metrics/10_words.ipynb #57bbabe2
-def _rouge(
-    references: Sequence[str | None],  # (n,) True texts
-    candidates: Sequence[str | None],  # (n,) Written texts
-    kind: str,  # rouge1, rouge2 or rougeL
-) -> np.ndarray:  # (n,) F1
+def _rouge(references: Sequence[str | None], candidates: Sequence[str | None], kind: str) -> np.ndarray:
     "One of rouge-score's numbers."
     from rouge_score.rouge_scorer import RougeScorer
 
@@ -322,7 +310,7 @@ def rouge_l(
 
 # %% ../../nbs/metrics/10_words.ipynb #9cee4d84
 @lru_cache
-def _sacrebleu() -> tuple:  # Sentence BLEU, chrF and corpus BLEU, configured
+def _sacrebleu() -> tuple:
     "The metrics as this package uses them."
     from sacrebleu.metrics import BLEU, CHRF
 
@@ -385,18 +373,12 @@ class CorpusCounts:
         return CorpusCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 # %% ../../nbs/metrics/10_words.ipynb #c3f449a8
-def _char_ngrams(
-    text: str,  # Text without blanks
-    n: int,  # Characters in a row
-) -> Counter:  # N-gram to how often it stands there
+def _char_ngrams(text: str, n: int) -> Counter:
     "Runs of n characters."
     return Counter(text[i : i + n] for i in range(len(text) - n + 1))
 
 # %% ../../nbs/metrics/10_words.ipynb #02f17dc5
-def _count_chars(
-    reference: str,  # True text
-    candidate: str,  # Written text
-) -> np.ndarray:  # (6, 3) In the candidate, in the reference, shared
+def _count_chars(reference: str, candidate: str) -> np.ndarray:
     "What chrF counts in one pair; an order that the reference is too short for has no candidates either."
     true, written = "".join(reference.split()), "".join(candidate.split())
     counts = np.zeros((6, 3), dtype=np.int64)

@@ -51,9 +51,7 @@ def combine(
     return joint.astype(np.min_scalar_type(-max(len(rows), 1))), rows
 
 # %% ../../nbs/mixed/10_compression.ipynb #7ebddee5
-def _renumber(
-    codes: np.ndarray,  # (n,) Whole numbers from 0, changed in place
-) -> np.ndarray:  # (n,) The same order without gaps
+def _renumber(codes: np.ndarray) -> np.ndarray:
     "Close the gaps in a numbering."
     top = int(codes.max(initial=0)) + 1
     if top > 4 * len(codes) + 1024:
@@ -67,10 +65,7 @@ ALIASES = {"item": "item_id", "score": "value"}
 NOT_MODELS = ("floor", "ceiling")
 
 # %% ../../nbs/mixed/10_compression.ipynb #8abae0b5
-def _column(
-    scores: pd.DataFrame,  # Scores
-    name: str,  # Name in a formula
-) -> pd.Series:  # The column it means
+def _column(scores: pd.DataFrame, name: str) -> pd.Series:
     "Find what a name of a formula means."
     if name in scores:
         return scores[name]
@@ -114,9 +109,7 @@ class PreparedScores:
     notes: tuple[str, ...]  # What was left out
 
 # %% ../../nbs/mixed/10_compression.ipynb #6b4263d4
-def _as_factor(
-    column: pd.Series,  # (n,) One column
-) -> pd.Series:  # The same, as categories where it is no number
+def _as_factor(column: pd.Series) -> pd.Series:
     "Keep a factor in little memory."
     if isinstance(column.dtype, pd.CategoricalDtype) or factor_levels(column.iloc[:0]) is None:
         return column
@@ -157,12 +150,8 @@ def prepare(
 
 # %% ../../nbs/mixed/10_compression.ipynb #e0bb3018
 def _pairs(
-    item: np.ndarray,  # (n,) Codes of the items
-    model: np.ndarray,  # (n,) Codes of the models
-    unknown: np.ndarray,  # (n,) Whether the score is missing
-    missing: str,  # keep or complete
-    formula: Formula,  # For the message
-) -> np.ndarray | None:  # (n,) Rows to keep, None for all
+    item: np.ndarray, model: np.ndarray, unknown: np.ndarray, missing: str, formula: Formula
+) -> np.ndarray | None:
     "Refuse a pair of item and model that occurs twice; find the items that lack none."
     models = int(model.max(initial=0)) + 1
     place = item.astype(np.int64)
@@ -231,10 +220,7 @@ class Compressed:
     group: np.ndarray  # (units,) Group of each unit
 
 # %% ../../nbs/mixed/10_compression.ipynb #96cc5e69
-def _read(
-    frame: pd.DataFrame,  # (n, columns) Scores, one a row
-    formula: Formula,  # What to explain them by
-) -> tuple[np.ndarray, dict, np.ndarray | None]:  # (n,) scores, codes and levels by name, rows that have gaps
+def _read(frame: pd.DataFrame, formula: Formula) -> tuple[np.ndarray, dict, np.ndarray | None]:
     "Scores and codes of all columns, without rows that have gaps."
     score = frame[formula.response].to_numpy(dtype=np.float64, na_value=np.nan)
     coded = {name: encode_column(frame[name]) for name in formula.names}
@@ -247,21 +233,14 @@ def _read(
     return score[~gaps], kept, gaps
 
 # %% ../../nbs/mixed/10_compression.ipynb #a639aac2
-def _varies(
-    codes: np.ndarray,  # (n,) Codes of a column
-    unit: np.ndarray,  # (n,) Unit of each row
-    units: int,  # Number of units
-) -> bool:  # Whether a unit has rows of different code
+def _varies(codes: np.ndarray, unit: np.ndarray, units: int) -> bool:
     "Whether a column changes within units."
     first = np.empty(units, dtype=codes.dtype)
     first[unit] = codes
     return not np.array_equal(first[unit], codes)
 
 # %% ../../nbs/mixed/10_compression.ipynb #f1ef1ff0
-def _places(
-    unit: np.ndarray,  # (n,) Unit of each row
-    column: np.ndarray,  # (n,) Within-combination of each row
-) -> np.ndarray:  # (n,) Column with repeats told apart
+def _places(unit: np.ndarray, column: np.ndarray) -> np.ndarray:
     "Give repeated rows of a unit and combination columns of their own."
     place = unit.astype(np.int64) * (int(column.max(initial=0)) + 1) + column
     taken = np.bincount(place)
@@ -276,10 +255,8 @@ def _places(
 
 # %% ../../nbs/mixed/10_compression.ipynb #1bea8ca0
 def _summarise(
-    table: np.ndarray,  # (units, M) Scores, NaN where there is none
-    group: np.ndarray,  # (units,) Group of each unit, numbered without gaps
-    block: int = 65_536,  # Units at a time, which bounds the memory
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # Counts, means and scatter of every group
+    table: np.ndarray, group: np.ndarray, block: int = 65536
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts, means and scatter of the groups, merged over blocks.
 
     Source: Chan, Golub & LeVeque (1983), doi:10.1080/00031305.1983.10483115.
@@ -334,13 +311,13 @@ def compress(
 
 # %% ../../nbs/mixed/10_compression.ipynb #015ca3b6
 def _compress_by(
-    unit: tuple[str, ...],  # Grouping factor to use as the unit
-    sizes: dict,  # Codes and first rows of each grouping factor
-    score: np.ndarray,  # (n,) Scores
-    coded: dict,  # Codes and levels by name
-    formula: Formula,  # What to explain them by
-    gaps: np.ndarray | None,  # (rows of the frame,) Rows left out
-) -> Compressed:  # What the likelihood needs
+    unit: tuple[str, ...],
+    sizes: dict,
+    score: np.ndarray,
+    coded: dict,
+    formula: Formula,
+    gaps: np.ndarray | None,
+) -> Compressed:
     "Reduce the table with one grouping factor as the unit."
     member, first = sizes[unit]
     names = _needed(formula, unit)
@@ -363,23 +340,15 @@ def _compress_by(
     return Compressed(*sums, seen, cells, centre, scale, len(score), left_out, unit, labels, table, group)
 
 # %% ../../nbs/mixed/10_compression.ipynb #08e57dd5
-def _labels(
-    unit: tuple[str, ...],  # Columns that name a unit
-    coded: dict,  # Codes and levels by name
-    first: np.ndarray,  # (units,) A row of each
-) -> pd.Index:  # (units,) Their names
+def _labels(unit: tuple[str, ...], coded: dict, first: np.ndarray) -> pd.Index:
     "Names of the units."
     labels = [coded[n][1].take(coded[n][0][first]) for n in unit] or [pd.RangeIndex(len(first))]
     return labels[0] if len(labels) == 1 else pd.MultiIndex.from_arrays(labels, names=unit)
 
 # %% ../../nbs/mixed/10_compression.ipynb #b03b381d
 def _columns_and_groups(
-    unit: tuple[str, ...],  # Grouping factor to use as the unit
-    sizes: dict,  # Codes and first rows of each grouping factor
-    coded: dict,  # Codes and levels by name
-    names: list[str],  # Columns that matter beside the unit
-    rows: int,  # Number of scores
-) -> tuple[np.ndarray, np.ndarray]:  # (n,) column of each row; (units,) what a unit is
+    unit: tuple[str, ...], sizes: dict, coded: dict, names: list[str], rows: int
+) -> tuple[np.ndarray, np.ndarray]:
     "Sort the columns into what changes within units and what does not."
     member, first = sizes[unit]
     inner = [n for n in names if _varies(coded[n][0], member, len(first))]
@@ -395,20 +364,14 @@ def _columns_and_groups(
     return _places(member, within), combine([zero[: len(first)], *outer])[0]
 
 # %% ../../nbs/mixed/10_compression.ipynb #ef5410b0
-def _needed(
-    formula: Formula,  # What to explain the scores by
-    unit: tuple[str, ...],  # Columns that name a unit
-) -> list[str]:  # Sorted
+def _needed(formula: Formula, unit: tuple[str, ...]) -> list[str]:
     "Columns that matter beside the name of the unit."
     terms = [*formula.terms, *(t for r in formula.random for t in r.terms)]
     groups = [r.group for r in formula.random if set(r.group) != set(unit)]
     return sorted({n for t in (*terms, *groups) for n in t})
 
 # %% ../../nbs/mixed/10_compression.ipynb #9bf349bb
-def _patterns(
-    table: np.ndarray,  # (units, M) Scores, NaN where there is none
-    between: np.ndarray,  # (units,) Between-combination of each unit
-) -> tuple[np.ndarray, np.ndarray]:  # (units,) Group; (G, M) columns that each group has
+def _patterns(table: np.ndarray, between: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Number the groups: what units have in common, and which columns they have."
     known = ~np.isnan(table)
     if known.all():
@@ -418,9 +381,7 @@ def _patterns(
     return group, known[example]
 
 # %% ../../nbs/mixed/10_compression.ipynb #a6f0e3ee
-def _standardise(
-    table: np.ndarray,  # (units, M) Scores, changed in place
-) -> tuple[float, float]:  # What was taken off and what was divided by
+def _standardise(table: np.ndarray) -> tuple[float, float]:
     "Centre and scale a table of scores in place."
     if np.isinf(table).any():
         raise ValueError("a score is infinite; mend it or make it missing")

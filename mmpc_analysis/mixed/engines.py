@@ -163,10 +163,7 @@ def model_columns(
     return ModelColumns(formula, score / scale, scale, q, triangle, fixed.names, fixed.term_of, tuple(parts))
 
 # %% ../../nbs/mixed/30_engines.ipynb #4ca391a8
-def _random_columns(
-    known: pd.DataFrame,  # (n, columns) Rows without gaps
-    term: Random,  # What varies, and over what
-) -> tuple:  # As `Columns.random` holds it
+def _random_columns(known: pd.DataFrame, term: Random) -> tuple:
     "Columns of one random term."
     made = design(known, term.terms, term.intercept)
     basis = np.linalg.qr(made.matrix, mode="r") / np.sqrt(len(known))
@@ -182,21 +179,14 @@ class EngineError(ValueError):
     "A fit of another library that cannot be what it says it is."
 
 # %% ../../nbs/mixed/30_engines.ipynb #e6364216
-def _least_squares(
-    columns: ModelColumns,  # A table as plain numbers
-    reml: bool,  # Restricted likelihood, or the full one
-) -> float:  # Criterion of the scaled scores with nothing random, in orthonormal columns
+def _least_squares(columns: ModelColumns, reml: bool) -> float:
     "The criterion without random effects."
     rest = columns.score - columns.fixed @ (columns.fixed.T @ columns.score)
     dof = len(rest) - (columns.fixed.shape[1] if reml else 0)
     return dof * (1 + np.log(2 * np.pi * (rest @ rest) / dof))
 
 # %% ../../nbs/mixed/30_engines.ipynb #f26e607e
-def _unweighted(
-    columns: ModelColumns,  # A table as plain numbers
-    covariances: list[np.ndarray],  # (k, k) of each random term, internal columns, scaled scores
-    variance: float,  # Residual variance, scaled scores
-) -> np.ndarray:  # (p,) Variance of the least-squares coefficients if the fit is right
+def _unweighted(columns: ModelColumns, covariances: list[np.ndarray], variance: float) -> np.ndarray:
     "What least squares would be worth under a fit's own covariance."
     total = np.full(columns.fixed.shape[1], variance)
     for (_, _, z, _, codes), covariance in zip(columns.random, covariances, strict=True):
@@ -236,14 +226,7 @@ def check_fit(
         _distrust(columns, engine, "relative variance of a fixed column", ratio[j], 1.0, most[j])
 
 # %% ../../nbs/mixed/30_engines.ipynb #a6388a44
-def _distrust(
-    columns: ModelColumns,  # A table as plain numbers
-    engine: str,  # Who fitted
-    what: str,  # What cannot be
-    got: float,  # What was reported
-    least: float,  # What it must be at least
-    most: float,  # What it must be at most
-) -> None:
+def _distrust(columns: ModelColumns, engine: str, what: str, got: float, least: float, most: float) -> None:
     "Raise the error of a fit that cannot be what it says it is."
     raise EngineError(
         f"{engine} reports a {what} of {got:.6g} for {columns.formula}, which must lie between {least:.6g} and {most:.6g}; "
@@ -252,16 +235,16 @@ def _distrust(
 
 # %% ../../nbs/mixed/30_engines.ipynb #7149197e
 def _finish(
-    columns: ModelColumns,  # A table as plain numbers
-    values: np.ndarray,  # (p,) Orthonormal coefficients, scaled scores
-    covariance: np.ndarray,  # (p, p) Their covariance
-    covariances: list[np.ndarray],  # (k, k) of each random term, internal columns
-    variance: float,  # Residual variance
-    dof: np.ndarray,  # (p,) Degrees of freedom of the original coefficients
-    criterion: float,  # Of the scaled scores, in orthonormal columns
-    reml: bool,  # Restricted likelihood, or the full one
-    engine: str,  # Who fitted, and how
-) -> Estimates:  # On the scale of the scores and in the original columns
+    columns: ModelColumns,
+    values: np.ndarray,
+    covariance: np.ndarray,
+    covariances: list[np.ndarray],
+    variance: float,
+    dof: np.ndarray,
+    criterion: float,
+    reml: bool,
+    engine: str,
+) -> Estimates:
     "Put a foreign fit back on the scale of the scores."
     back, parts = np.linalg.inv(columns.triangle) * columns.scale, []
     for (term, names, _, basis, _), inner in zip(columns.random, covariances, strict=True):
@@ -277,9 +260,7 @@ def _finish(
     )  # fmt: skip
 
 # %% ../../nbs/mixed/30_engines.ipynb #e5c3ba38
-def _containment(
-    columns: ModelColumns,  # A table as plain numbers, one grouping factor
-) -> np.ndarray:  # (p,) Degrees of freedom
+def _containment(columns: ModelColumns) -> np.ndarray:
     """Degrees of freedom by the stratum that a column varies in.
 
     Source: Pinheiro & Bates (2000), Mixed-Effects Models in S and S-PLUS, section 2.4.2, doi:10.1007/b98882.
@@ -313,10 +294,7 @@ def statsmodels_estimates(
 OPTIMISERS = ("lbfgs", "powell")  # Of statsmodels; its default can stop short and report convergence
 
 # %% ../../nbs/mixed/30_engines.ipynb #84ede7d3
-def _best_fit(
-    columns: ModelColumns,  # A table as plain numbers, one random term
-    reml: bool,  # Restricted likelihood, or the full one
-) -> tuple:  # statsmodels' result, the least-squares coefficients taken off before, and the columns' scale
+def _best_fit(columns: ModelColumns, reml: bool) -> tuple:
     "The better of two optimisers."
     import warnings
 
@@ -340,10 +318,7 @@ def _best_fit(
     return max(fits, key=lambda fit: fit.llf), plain, wide
 
 # %% ../../nbs/mixed/30_engines.ipynb #3f4bddd0
-def _weighted(
-    columns: ModelColumns,  # A table as plain numbers, one random term
-    relative: np.ndarray,  # (k, k) Covariance of the random effects, in residual variances
-) -> np.ndarray:  # (p, p) Covariance of the orthonormal coefficients, in residual variances
+def _weighted(columns: ModelColumns, relative: np.ndarray) -> np.ndarray:
     "Covariance of generalised least squares with one grouping factor, by Woodbury's identity."
     _, _, z, _, codes = columns.random[0]
     groups, k, p = codes.max() + 1, z.shape[1], columns.fixed.shape[1]
@@ -384,9 +359,7 @@ def mixedlm_estimates(
     )
 
 # %% ../../nbs/mixed/30_engines.ipynb #347232e7
-def _as_frame(
-    columns: ModelColumns,  # A table as plain numbers
-) -> tuple[str, pd.DataFrame, np.ndarray]:  # Formula, table, and what each fixed column was divided by
+def _as_frame(columns: ModelColumns) -> tuple[str, pd.DataFrame, np.ndarray]:
     "Plain numbers as a formula and a table with names of our own."
     original = columns.fixed @ columns.triangle
     original = np.where(np.ptp(original, axis=0) < 1e-12 * np.abs(original).max(0), original[0], original)

@@ -50,20 +50,14 @@ class Problem:
     common: bool  # Whether all groups share the unit's columns and lack none
 
 # %% ../../nbs/mixed/20_exact.ipynb #cc69b001
-def _scatter_cells(
-    values: np.ndarray,  # (cells seen, ...) One row per cell that was seen
-    seen: np.ndarray,  # (G, M) Which cells those are
-) -> np.ndarray:  # (G, M, ...) The same in their places, 0 elsewhere
+def _scatter_cells(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
     "Put the rows of the cells in their places."
     full = np.zeros((*seen.shape, *values.shape[1:]))
     full[seen] = values
     return full
 
 # %% ../../nbs/mixed/20_exact.ipynb #00bf9756
-def _block(
-    term: Random,  # What varies, and over what
-    data: Compressed,  # The table
-) -> Block:  # As matrices
+def _block(term: Random, data: Compressed) -> Block:
     "The matrices of one random term."
     weights = np.repeat(data.counts, data.seen.sum(1))
     made = design(data.cells, term.terms, term.intercept)
@@ -83,9 +77,7 @@ def _block(
     return Block(term, made.names, levels, _scatter_cells(own, data.seen), basis)
 
 # %% ../../nbs/mixed/20_exact.ipynb #30473ac9
-def _check_random(
-    problem: Problem,  # Matrices of the formula
-) -> None:
+def _check_random(problem: Problem) -> None:
     "Refuse random effects that the fixed effects already hold."
     data = problem.data
     q, _ = np.linalg.qr(problem.fixed[data.seen])
@@ -99,9 +91,7 @@ def _check_random(
     _check_crowding(problem)
 
 # %% ../../nbs/mixed/20_exact.ipynb #134951db
-def _check_crowding(
-    problem: Problem,  # Matrices of the formula
-) -> None:
+def _check_crowding(problem: Problem) -> None:
     "Refuse random effects that nothing tells from each other or from the residual."
     data = problem.data
     crowded = [b.term for b in problem.outer if np.prod(b.columns.shape[2:]) >= data.rows]
@@ -121,11 +111,7 @@ def _check_crowding(
             )
 
 # %% ../../nbs/mixed/20_exact.ipynb #e22a44a4
-def _proposal(
-    formula: Formula,  # A formula that is not identified
-    term: Random,  # The random term at fault
-    name: str,  # What it lets vary and the fixed effects already hold
-) -> str:  # The message, with the identified alternative
+def _proposal(formula: Formula, term: Random, name: str) -> str:
     "Say why a random term is not identified, and what is."
     others = [r for r in formula.random if r != term]
     if name == "(Intercept)" and term.terms:
@@ -172,10 +158,7 @@ def set_up(
     return problem
 
 # %% ../../nbs/mixed/20_exact.ipynb #b7f23f32
-def _precision(
-    problem: Problem,  # Matrices of the formula
-    roots: list[np.ndarray],  # (B, k, k) for each random term over the unit
-) -> tuple[np.ndarray, np.ndarray]:  # (B, G or 1, M, M) inverses and (B, G or 1) log determinants
+def _precision(problem: Problem, roots: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     "Inverse covariance of a unit's scores, in units of the residual variance."
     shape, groups = problem.data.seen.shape, slice(0, 1) if problem.common else slice(None)
     lots = len(roots[0]) if roots else 1
@@ -261,9 +244,7 @@ def values_at(
     return Values(logdet, triangle[:, -1, -1] ** 2, triangle[:, effects:-1, effects:-1], _free(problem))
 
 # %% ../../nbs/mixed/20_exact.ipynb #a2083734
-def _free(
-    problem: Problem,  # Matrices of the formula
-) -> int:  # n - p, or n for the full likelihood
+def _free(problem: Problem) -> int:
     "Observations that the residual variance rests on."
     return problem.data.rows - (len(problem.names) if problem.reml else 0)
 
@@ -284,9 +265,7 @@ def blocks(
 
 # %% ../../nbs/mixed/20_exact.ipynb #5fe5eaff
 @cache
-def _triangle(
-    size: int,  # Effects of a random term
-) -> tuple[np.ndarray, np.ndarray]:  # Columns and rows of a lower triangle, column by column
+def _triangle(size: int) -> tuple[np.ndarray, np.ndarray]:
     "Places of a random term's parameters in its root."
     return np.triu_indices(size)
 
@@ -348,10 +327,7 @@ def derivatives(
 LARGEST_THETA = 1e5  # A random effect so much larger than the residual leaves no residual
 
 # %% ../../nbs/mixed/20_exact.ipynb #ab748fd5
-def _walk(
-    problem: Problem,  # Matrices of the formula
-    start: np.ndarray,  # (k,) Where to begin
-) -> tuple[np.ndarray, float]:  # (k,) where it ended, and the criterion there
+def _walk(problem: Problem, start: np.ndarray) -> tuple[np.ndarray, float]:
     "Minimise the criterion by L-BFGS-B from one start."
     from scipy.optimize import minimize
 
@@ -361,10 +337,7 @@ def _walk(
     return found.x, float(found.fun)
 
 # %% ../../nbs/mixed/20_exact.ipynb #f70dd583
-def _slope(
-    problem: Problem,  # Matrices of the formula
-    theta: np.ndarray,  # (k,) Where to differentiate
-) -> tuple[float, np.ndarray]:  # Criterion and (k,) gradient
+def _slope(problem: Problem, theta: np.ndarray) -> tuple[float, np.ndarray]:
     "The criterion and its gradient, by central differences in one call."
     k, step = len(theta), 1e-5 * np.maximum(1e-2, np.abs(theta))
     points = theta + np.vstack([np.zeros((1, k)), np.diag(step), -np.diag(step)])
@@ -372,11 +345,7 @@ def _slope(
     return values[0], (values[1 : k + 1] - values[k + 1 :]) / (2 * step)
 
 # %% ../../nbs/mixed/20_exact.ipynb #62b79189
-def _sharpen(
-    problem: Problem,  # Matrices of the formula
-    theta: np.ndarray,  # (k,) Near a minimum
-    value: float,  # Criterion there
-) -> tuple[np.ndarray, float]:  # (k,) the minimum, and the criterion there
+def _sharpen(problem: Problem, theta: np.ndarray, value: float) -> tuple[np.ndarray, float]:
     "Damped Newton steps over the parameters that are not zero."
     for _ in range(30):
         free = np.flatnonzero(theta != 0)
@@ -404,13 +373,7 @@ def _sharpen(
 DOUBTS = (1e-2, 1e-1, 1.0)  # Values at which a zero is doubted
 
 # %% ../../nbs/mixed/20_exact.ipynb #4523a24f
-def _zeros(
-    problem: Problem,  # Matrices of the formula
-    theta: np.ndarray,  # (k,) Where a walk ended
-    value: float,  # Criterion there
-) -> tuple[
-    np.ndarray, float, np.ndarray | None
-]:  # Parameters, criterion, and a better start if one was found
+def _zeros(problem: Problem, theta: np.ndarray, value: float) -> tuple[np.ndarray, float, np.ndarray | None]:
     "Set to zero what is as good as zero, and doubt every zero."
     for k in np.flatnonzero(diagonal(problem) & (theta < 1e-3)):
         without = theta.copy()
@@ -463,10 +426,7 @@ def solve(
     return Solution(problem, theta, value + constants(problem), sigma * problem.data.scale)
 
 # %% ../../nbs/mixed/20_exact.ipynb #09e0534d
-def _from(
-    problem: Problem,  # Matrices of the formula
-    start: float | np.ndarray,  # Multiple of lme4's start, or a vector of parameters
-) -> tuple[np.ndarray, float]:  # Parameters of the best minimum, and the criterion there
+def _from(problem: Problem, start: float | np.ndarray) -> tuple[np.ndarray, float]:
     "Walk, sharpen and doubt, until no zero is doubtful."
     start = start * diagonal(problem) if np.ndim(start) == 0 else np.asarray(start, dtype=np.float64)
     best, value = start, np.inf

@@ -62,18 +62,12 @@ def question_of(
 DOF = ("between_models", "satterthwaite")  # How degrees of freedom are counted in a fit about scale
 
 # %% ../../nbs/mixed/50_fit.ipynb #6a3e86ba
-def _quadratic(
-    rows: np.ndarray,  # (c, p) Linear combinations
-    covariance: np.ndarray,  # (p, p) Covariance of what they combine
-) -> np.ndarray:  # (c,) Their variances
+def _quadratic(rows: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     "Variances of linear combinations."
     return ((rows @ covariance) * rows).sum(1)
 
 # %% ../../nbs/mixed/50_fit.ipynb #0a6279f1
-def _follows_models(
-    solution: Solution,  # A minimum of the exact engine
-    rows: np.ndarray,  # (c, p) Linear combinations of the coefficients
-) -> np.ndarray:  # (c,) Whether their variance grows with the models'
+def _follows_models(solution: Solution, rows: np.ndarray) -> np.ndarray:
     "Which combinations are less certain when models vary more."
     problem = solution.problem
     roots = unpack(problem, solution.theta[None])
@@ -94,12 +88,7 @@ def models_seem_equal(
     return bool(any(np.linalg.norm(half, axis=1).min() < ZERO for half in own))
 
 # %% ../../nbs/mixed/50_fit.ipynb #fb55a947
-def _rest_dof(
-    solution: Solution,  # A minimum of the exact engine
-    spread: np.ndarray,  # (k + 1, k + 1) Covariance of theta and sigma
-    gradient: np.ndarray,  # (k + 1, c) How variances of combinations hang on them
-    rest: np.ndarray,  # (c,) Those variances without what models add
-) -> np.ndarray:  # (c,) Degrees of freedom of the rest
+def _rest_dof(solution: Solution, spread: np.ndarray, gradient: np.ndarray, rest: np.ndarray) -> np.ndarray:
     "Satterthwaite's degrees of freedom of what does not rest on models."
     models = [is_of_models(b.term.group) for b in blocks(solution.problem)]
     sizes = [len(b.names) * (len(b.names) + 1) // 2 for b in blocks(solution.problem)]
@@ -138,13 +127,8 @@ def errors_of(
 
 # %% ../../nbs/mixed/50_fit.ipynb #6fb4908c
 def _strata(
-    estimates: Estimates,  # A fit
-    solution: Solution | None,  # The exact minimum, None for other engines
-    question: str,  # Question of the whole fit
-    dof: str = "between_models",  # between_models or satterthwaite
-) -> tuple[
-    list[str], np.ndarray, np.ndarray, list[str]
-]:  # Question, standard error, dof and method of each row
+    estimates: Estimates, solution: Solution | None, question: str, dof: str = "between_models"
+) -> tuple[list[str], np.ndarray, np.ndarray, list[str]]:
     "The question that each row answers, and the error term that belongs to it."
     about = np.full(len(estimates.names), True)
     error, count = np.sqrt(np.diag(estimates.covariance)), estimates.dof.copy()
@@ -198,12 +182,7 @@ class Mixed:
         return to_markdown(self)
 
 # %% ../../nbs/mixed/50_fit.ipynb #2dcc993b
-def _effects(
-    estimates: Estimates,  # A fit
-    strata: tuple,  # Question, standard error, dof and method of each row
-    levels: dict,  # Numbers of levels, of items and models among them
-    level: float,  # Coverage of the intervals
-) -> pd.DataFrame:  # As `tables.EFFECTS`, with standard_error, dof and statistic
+def _effects(estimates: Estimates, strata: tuple, levels: dict, level: float) -> pd.DataFrame:
     "Estimates, t intervals and p-values."
     from scipy.stats import t
 
@@ -258,11 +237,7 @@ def fit_mixed(
     return _result(prepared, estimates, solution, reml, level, dof)
 
 # %% ../../nbs/mixed/50_fit.ipynb #41530c8f
-def _run(
-    prepared: PreparedScores,  # Scores in the columns of a formula
-    engine: str,  # auto, or the name of an engine
-    reml: bool,  # Restricted likelihood, or the full one
-) -> tuple[Estimates, Solution | None]:  # The fit, and the exact minimum if there is one
+def _run(prepared: PreparedScores, engine: str, reml: bool) -> tuple[Estimates, Solution | None]:
     "Pick an engine and fit."
     formula = prepared.formula
     if not formula.random or engine == "least_squares":
@@ -282,16 +257,12 @@ def _run(
     return mixedlm_estimates(columns, reml), None
 
 # %% ../../nbs/mixed/50_fit.ipynb #d51ab916
-def _suits_statsmodels(
-    columns: ModelColumns,  # A table as plain numbers
-) -> bool:  # Whether MixedLM is quick and sound here
+def _suits_statsmodels(columns: ModelColumns) -> bool:
     "One random term, and no group so large that a dense matrix of it hurts."
     return len(columns.random) == 1 and np.bincount(columns.random[0][4]).max() <= 1000
 
 # %% ../../nbs/mixed/50_fit.ipynb #15dfda1a
-def _least_squares_fit(
-    prepared: PreparedScores,  # Scores in the columns of a formula
-) -> Estimates:  # The fit
+def _least_squares_fit(prepared: PreparedScores) -> Estimates:
     "Least squares, clustered by item where there are items."
     formula = prepared.formula
     if formula.random:
@@ -304,13 +275,13 @@ def _least_squares_fit(
 
 # %% ../../nbs/mixed/50_fit.ipynb #98d44d8b
 def _result(
-    prepared: PreparedScores,  # Scores in the columns of a formula
-    estimates: Estimates,  # A fit
-    solution: Solution | None,  # The exact minimum if there is one
-    reml: bool,  # Restricted likelihood, or the full one
-    level: float,  # Coverage of the intervals
-    dof: str,  # How degrees of freedom are counted for rows about scale
-) -> Mixed:  # The result
+    prepared: PreparedScores,
+    estimates: Estimates,
+    solution: Solution | None,
+    reml: bool,
+    level: float,
+    dof: str,
+) -> Mixed:
     "Put a result together."
     formula, frame = prepared.formula, prepared.frame
     question = question_of(formula, prepared.model is not None)
@@ -324,9 +295,7 @@ def _result(
     )  # fmt: skip
 
 # %% ../../nbs/mixed/50_fit.ipynb #1a0c95d8
-def _count_levels(
-    prepared: PreparedScores,  # Scores in the columns of a formula
-) -> dict:  # Numbers of levels by grouping factor
+def _count_levels(prepared: PreparedScores) -> dict:
     "Count the levels of each grouping factor, and items and models."
     frame, levels = prepared.frame, {}
     for term in prepared.formula.random:
@@ -338,12 +307,7 @@ def _count_levels(
     return levels
 
 # %% ../../nbs/mixed/50_fit.ipynb #2408fb3e
-def _warnings(
-    question: str,  # Question of the whole fit
-    estimates: Estimates,  # A fit
-    table: pd.DataFrame,  # Its effects
-    levels: dict,  # Numbers of levels
-) -> list[str]:  # Sentences
+def _warnings(question: str, estimates: Estimates, table: pd.DataFrame, levels: dict) -> list[str]:
     "Sentences that must stand beside a result."
     sd = estimates.components.query("kind == 'sd' and group != 'residual'")
     zero = sd[sd["value"] < ZERO * estimates.sigma]
@@ -353,11 +317,7 @@ def _warnings(
     return [*said, *_scope(question, table, levels.get("model", 0))]
 
 # %% ../../nbs/mixed/50_fit.ipynb #3917741b
-def _scope(
-    question: str,  # Question of the whole fit
-    table: pd.DataFrame,  # Its effects
-    models: int,  # Number of models
-) -> list[str]:  # No or one sentence
+def _scope(question: str, table: pd.DataFrame, models: int) -> list[str]:
     "What the slope of size speaks about."
     general = table[table["question"] == "scale_in_general"]
     size = [n for n in table["term"] if {"log10p", "parameters"} & set(n.split(":"))]
@@ -390,9 +350,7 @@ def in_words_of(
     return " ".join([*parts, *fit.notes])
 
 # %% ../../nbs/mixed/50_fit.ipynb #d3826e58
-def _variation(
-    fit: Mixed,  # A fitted model
-) -> list[str]:  # A sentence per grouping factor
+def _variation(fit: Mixed) -> list[str]:
     "What varies over what, and how much."
     sd = fit.components.query("kind == 'sd' and group != 'residual'")
     said = []
@@ -405,10 +363,7 @@ def _variation(
     return said
 
 # %% ../../nbs/mixed/50_fit.ipynb #5245edb5
-def _shown(
-    fit: Mixed,  # A fitted model
-    digits: int,  # Significant digits
-) -> pd.DataFrame:  # Text only
+def _shown(fit: Mixed, digits: int) -> pd.DataFrame:
     "The table of effects as text."
     t = fit.table
     number = f".{digits}g"
@@ -459,8 +414,6 @@ _LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
 }  # fmt: skip
 
 # %% ../../nbs/mixed/50_fit.ipynb #3c643559
-def _escape(
-    text: object,  # Anything
-) -> str:  # Safe inside LaTeX
+def _escape(text: object) -> str:
     "Text that LaTeX prints as it is."
     return "".join(_LATEX.get(c, c) for c in str(text))

@@ -52,10 +52,7 @@ class Formula:
         return sorted({n for t in self.terms for n in t} | set(random))
 
 # %% ../../nbs/mixed/00_formulas.ipynb #55a01785
-def _sum(
-    terms: tuple[tuple[str, ...], ...],  # Terms, each a tuple of column names
-    intercept: bool,  # Whether an intercept stands before them
-) -> str:  # Such as `1 + a + a:b`
+def _sum(terms: tuple[tuple[str, ...], ...], intercept: bool) -> str:
     "Terms as text."
     return " + ".join(["1" if intercept else "0", *(":".join(term) for term in terms)])
 
@@ -67,9 +64,7 @@ class Unidentified(ValueError):
 _TOKEN = re.compile(r"\s*(?:(?P<name>[^\W\d][\w.]*|`[^`]+`)|(?P<sign>\|\||[-+*/:()|~01]))")
 
 # %% ../../nbs/mixed/00_formulas.ipynb #c6ee7352
-def _tokens(
-    text: str,  # A formula
-) -> list[str]:  # Names and signs, in order
+def _tokens(text: str) -> list[str]:
     "Cut a formula into names and signs."
     tokens, at = [], 0
     text = text.rstrip()
@@ -117,9 +112,7 @@ class _Reader:
         )
 
 # %% ../../nbs/mixed/00_formulas.ipynb #e92e087c
-def _read_sum(
-    reader: _Reader,  # Where to read
-) -> dict:  # Terms by their sorted columns
+def _read_sum(reader: _Reader) -> dict:
     "Read terms joined by plus and minus."
     terms, sign = {(): ()}, reader.take("+", "-") or "+"
     while True:
@@ -134,18 +127,13 @@ def _read_sum(
             return terms
 
 # %% ../../nbs/mixed/00_formulas.ipynb #2aa5b08c
-def _cross(
-    left: dict,  # Terms
-    right: dict,  # Terms
-) -> dict:  # Every term of one with every term of the other
+def _cross(left: dict, right: dict) -> dict:
     "Interactions of two sets of terms."
     both = [(*a, *(n for n in b if n not in a)) for a, b in product(left.values(), right.values())]
     return {tuple(sorted(t)): t for t in both}
 
 # %% ../../nbs/mixed/00_formulas.ipynb #11519f8e
-def _read_product(
-    reader: _Reader,  # Where to read
-) -> dict:  # Terms by their sorted columns
+def _read_product(reader: _Reader) -> dict:
     "Read terms joined by `*` and `/`."
     terms = _read_interaction(reader)
     while sign := reader.take("*", "/"):
@@ -158,9 +146,7 @@ def _read_product(
     return terms
 
 # %% ../../nbs/mixed/00_formulas.ipynb #9d9b03bf
-def _read_interaction(
-    reader: _Reader,  # Where to read
-) -> dict:  # Terms by their sorted columns
+def _read_interaction(reader: _Reader) -> dict:
     "Read terms joined by a colon."
     terms = _read_atom(reader)
     while reader.take(":"):
@@ -168,9 +154,7 @@ def _read_interaction(
     return terms
 
 # %% ../../nbs/mixed/00_formulas.ipynb #57eecbda
-def _read_atom(
-    reader: _Reader,  # Where to read
-) -> dict:  # Terms by their sorted columns; none for a random term, which is put aside
+def _read_atom(reader: _Reader) -> dict:
     "Read a name, a 1, or something in brackets."
     here = reader.look()
     if _is_name(here):
@@ -191,12 +175,7 @@ def _read_atom(
     return {} if bar else {k: v for k, v in terms.items() if k}
 
 # %% ../../nbs/mixed/00_formulas.ipynb #c82328e3
-def _write_out(
-    reader: _Reader,  # For the error
-    terms: dict,  # What varies
-    bar: str,  # `|` or `||`
-    groups: dict,  # Groups over which it varies
-) -> list[Random]:  # One random term per group and, with `||`, per term
+def _write_out(reader: _Reader, terms: dict, bar: str, groups: dict) -> list[Random]:
     "Write `||` and nested groups out."
     if () in groups or not terms:
         reader.fail("something that varies, a bar and a group, such as (1 | item)")
@@ -208,9 +187,7 @@ def _write_out(
     return [Random(t, i, group) for group in groups.values() for t, i in parts]
 
 # %% ../../nbs/mixed/00_formulas.ipynb #ed0e63e1
-def _ordered(
-    terms: dict,  # Terms by their sorted columns
-) -> tuple[tuple[str, ...], ...]:  # Without the intercept
+def _ordered(terms: dict) -> tuple[tuple[str, ...], ...]:
     "Main effects first, then interactions, each in the order written."
     return tuple(sorted((t for t in terms.values() if t), key=len))
 
@@ -255,11 +232,8 @@ def factor_levels(
 
 # %% ../../nbs/mixed/00_formulas.ipynb #53327203
 def _columns_of(
-    name: str,  # Column of the table
-    frame: pd.DataFrame,  # (n, columns) Table
-    levels: list | None,  # Levels of a factor, None for numbers
-    whole: bool,  # Whether the first level has a column of its own
-) -> tuple[np.ndarray, list[str]]:  # (n, k) columns and their names
+    name: str, frame: pd.DataFrame, levels: list | None, whole: bool
+) -> tuple[np.ndarray, list[str]]:
     "The columns of one variable."
     if levels is None:
         return frame[name].to_numpy(dtype=np.float64)[:, None], [name]

@@ -22,20 +22,14 @@ __all__ = ['METHODS', 'SIGNS', 'linear_contrasts', 'marginal_means', 'marginal_s
            'random_effects', 'likelihood_ratio', 'residuals', 'diagnose', 'logit_scores']
 
 # %% ../../nbs/mixed/60_inference.ipynb #79544e7e
-def _minimum(
-    fit: Mixed,  # A fitted model
-) -> Solution:  # Its minimum
+def _minimum(fit: Mixed) -> Solution:
     "The exact minimum of a fit, or an error that says why there is none."
     if fit.solution is None:
         raise ValueError(f"this needs a fit of the exact engine, got one of {fit.engine}; use engine='exact'")
     return fit.solution
 
 # %% ../../nbs/mixed/60_inference.ipynb #c28b39ff
-def _grid(
-    problem: Problem,  # Matrices of the formula
-    by: tuple[str, ...],  # Factors to tell apart
-    at: dict,  # Values of numeric columns; others stand at their mean
-) -> pd.DataFrame:  # Every combination of the factors' levels, at the given numbers
+def _grid(problem: Problem, by: tuple[str, ...], at: dict) -> pd.DataFrame:
     "Where expected scores are computed."
     cells = problem.data.cells
     names = sorted({n for t in problem.formula.terms for n in t})
@@ -50,12 +44,7 @@ def _grid(
     return pd.MultiIndex.from_product(values, names=names).to_frame(index=False)
 
 # %% ../../nbs/mixed/60_inference.ipynb #3f9570fe
-def _check_names(
-    problem: Problem,  # Matrices of the formula
-    levels: dict,  # Levels of each column, None for numbers
-    by: tuple[str, ...],  # Factors to tell apart
-    at: dict,  # Values of numeric columns
-) -> None:
+def _check_names(problem: Problem, levels: dict, by: tuple[str, ...], at: dict) -> None:
     "Refuse columns that the formula has no fixed effect of, and numbers where factors are meant."
     unknown = [n for n in (*by, *at) if n not in levels]
     if unknown:
@@ -68,10 +57,8 @@ def _check_names(
 
 # %% ../../nbs/mixed/60_inference.ipynb #88f50499
 def _combinations(
-    problem: Problem,  # Matrices of the formula
-    grid: pd.DataFrame,  # Every combination of levels
-    by: tuple[str, ...],  # Factors to tell apart
-) -> tuple[pd.DataFrame, np.ndarray]:  # Levels of those factors, and (rows, p) linear combinations
+    problem: Problem, grid: pd.DataFrame, by: tuple[str, ...]
+) -> tuple[pd.DataFrame, np.ndarray]:
     "Average the rows of a grid over everything that is not asked for."
     levels = {n: factor_levels(problem.data.cells[n]) for t in problem.formula.terms for n in t}
     matrix = design(grid, problem.formula.terms, problem.formula.intercept, levels).matrix
@@ -104,12 +91,7 @@ def linear_contrasts(
     return validate(pd.DataFrame(table | {"standard_error": error, "dof": dof}), EFFECTS)
 
 # %% ../../nbs/mixed/60_inference.ipynb #032d9f60
-def _errors(
-    fit: Mixed,  # A fitted model
-    rows: np.ndarray,  # (c, p) Linear combinations of the coefficients
-) -> tuple[
-    np.ndarray, np.ndarray, np.ndarray
-]:  # (c,) standard errors, (c,) degrees of freedom, (c,) whether a row keeps the fit's question
+def _errors(fit: Mixed, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Standard errors and degrees of freedom that suit the question."
     solution = _minimum(fit)
     if _general(fit):
@@ -118,17 +100,12 @@ def _errors(
     return error, satterthwaite(solution, rows), np.full(len(rows), True)
 
 # %% ../../nbs/mixed/60_inference.ipynb #f1baca5a
-def _general(
-    fit: Mixed,  # A fitted model
-) -> bool:  # Whether models are a sample in it
+def _general(fit: Mixed) -> bool:
     "Whether a fit is about scale in general."
     return fit.question == "scale_in_general"
 
 # %% ../../nbs/mixed/60_inference.ipynb #d1aaaa76
-def _units(
-    fit: Mixed,  # A fitted model
-    about: bool = True,  # Whether a row keeps the fit's question
-) -> int:  # Models where the question is scale in general, items otherwise
+def _units(fit: Mixed, about: bool = True) -> int:
     "How many units a row rests on."
     return fit.levels.get(
         "model" if about and _general(fit) else "item", len(_minimum(fit).problem.data.units)
@@ -207,11 +184,7 @@ def intraclass(
     return table.assign(low=low, high=high)
 
 # %% ../../nbs/mixed/60_inference.ipynb #3036760b
-def _share_bounds(
-    value: np.ndarray,  # (c,) Variances
-    low: np.ndarray,  # (c,) Their lower bounds
-    high: np.ndarray,  # (c,) Their upper bounds
-) -> tuple[np.ndarray, np.ndarray]:  # (c,) lower and upper bounds of each one's share of all
+def _share_bounds(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Bounds of shares from bounds of variances, by recovering variance estimates."
     other, below, above = value.sum() - value, (value - low) ** 2, (high - value) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -223,11 +196,8 @@ def _share_bounds(
 
 # %% ../../nbs/mixed/60_inference.ipynb #9e982e2e
 def _root(
-    a: np.ndarray,  # (c,) Numerators
-    b: np.ndarray,  # (c,) Denominators
-    reach: np.ndarray,  # (c,) Squared distances of the numerators' bounds
-    against: np.ndarray,  # (c,) And of the denominators', on the other side
-) -> tuple[np.ndarray, np.ndarray]:  # (c,) root of the discriminant, and (c,) factor of the square
+    a: np.ndarray, b: np.ndarray, reach: np.ndarray, against: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     "Parts of the solution of (a - R b)^2 = reach + against R^2 for R."
     square = b**2 - against
     return np.sqrt(np.maximum((a * b) ** 2 - square * (a**2 - reach), 0)), square
@@ -256,13 +226,8 @@ def random_effects(
 
 # %% ../../nbs/mixed/60_inference.ipynb #d4046aee
 def _as_rows(
-    block,  # A random term as matrices
-    root: np.ndarray,  # (k, k) Its relative root
-    names: list,  # (L,) Names of its levels
-    values: np.ndarray,  # (L, k) Effects before their root, in scales
-    covariance: np.ndarray,  # (L, k, k) Their conditional covariance, in residual variances
-    solution: Solution,  # Whose effects they are
-) -> pd.DataFrame:  # group, level, term, value and sd
+    block, root: np.ndarray, names: list, values: np.ndarray, covariance: np.ndarray, solution: Solution
+) -> pd.DataFrame:
     "Predicted effects of one term as rows."
     turn = np.linalg.solve(block.basis, root)
     effects = values @ turn.T * solution.problem.data.scale
@@ -272,40 +237,27 @@ def _as_rows(
     return pd.DataFrame(columns | {"value": effects.T.ravel(), "sd": spread.T.ravel()})
 
 # %% ../../nbs/mixed/60_inference.ipynb #61bac2f2
-def _cell_residual(
-    problem: Problem,  # Matrices of the formula
-    roots: list[np.ndarray],  # (1, k, k) for each random term
-    spherical: np.ndarray,  # (q + p,) Outer random effects before their roots, then what is added to least squares
-) -> np.ndarray:  # (G, M) Expected mean score of each cell, in scales
+def _cell_residual(problem: Problem, roots: list[np.ndarray], spherical: np.ndarray) -> np.ndarray:
     "What fixed and outer random effects say of each cell."
     p = len(problem.names)
     held = problem.fixed @ (problem.start + spherical[-p:]) if p else 0.0
     return held + _outer_columns(problem, roots) @ spherical[: len(spherical) - p]
 
 
-def _outer_columns(
-    problem: Problem,  # Matrices of the formula
-    roots: list[np.ndarray],  # (1, k, k) for each random term
-) -> np.ndarray:  # (G, M, q) Columns of the outer random effects, times their roots
+def _outer_columns(problem: Problem, roots: list[np.ndarray]) -> np.ndarray:
     "Columns of the random effects that are not over the unit."
     shape, pairs = problem.data.seen.shape, zip(problem.outer, roots[len(problem.inner) :], strict=True)
     parts = [(b.columns @ r[0]).reshape(*shape, -1) for b, r in pairs]
     return np.concatenate([np.zeros((*shape, 0)), *parts], -1)
 
 # %% ../../nbs/mixed/60_inference.ipynb #b5d53411
-def _shift(
-    problem: Problem,  # Matrices of the formula
-) -> float:  # In scales
+def _shift(problem: Problem) -> float:
     "What centring took off the scores that the fixed columns cannot hold."
     held = (problem.moved != 0).any() or problem.data.centre == 0
     return 0.0 if held else problem.data.centre / problem.data.scale
 
 # %% ../../nbs/mixed/60_inference.ipynb #23eb2744
-def _spherical(
-    solution: Solution,  # A minimum of the exact engine
-) -> tuple[
-    np.ndarray, np.ndarray
-]:  # (q + p,) outer random effects before their roots, then what is added to least squares; (q, q)
+def _spherical(solution: Solution) -> tuple[np.ndarray, np.ndarray]:
     "Solve the bordered system for all effects, and give the conditional covariance of the random ones."
     triangle = bordered(solution.problem, unpack(solution.problem, solution.theta[None]))[0][0]
     q = len(triangle) - 1 - len(solution.problem.names)
@@ -313,11 +265,7 @@ def _spherical(
     return np.linalg.solve(triangle[:-1, :-1].T, triangle[-1, :-1]), inverse.T @ inverse
 
 # %% ../../nbs/mixed/60_inference.ipynb #ed2bcdfc
-def _unit_effects(
-    solution: Solution,  # A minimum of the exact engine
-    held: np.ndarray,  # (G, M) What fixed and outer random effects say, in scales
-    covariance: np.ndarray,  # (q, q) Conditional covariance of outer random effects, in residual variances
-) -> list[pd.DataFrame]:  # One table per random term over the unit
+def _unit_effects(solution: Solution, held: np.ndarray, covariance: np.ndarray) -> list[pd.DataFrame]:
     "Predicted effects of the units, from their own scores."
     problem, data = solution.problem, solution.problem.data
     roots = unpack(problem, solution.theta[None])
@@ -362,11 +310,7 @@ def likelihood_ratio(
     return {"question": large.question, "statistic": statistic, "dof": fixed + extra, "p_value": p} | said
 
 # %% ../../nbs/mixed/60_inference.ipynb #6a04f98e
-def _mixture(
-    statistic: float,  # Twice the gain in log likelihood
-    many: int,  # Further parameters
-    extra: int,  # Variances and covariances among them, of which one variance lies at its edge
-) -> tuple[float, str]:  # p-value, and the null distribution in words
+def _mixture(statistic: float, many: int, extra: int) -> tuple[float, str]:
     "The p-value under a chi-square, or half and half where a variance is tested to be zero."
     from scipy.stats import chi2
 
@@ -378,10 +322,7 @@ def _mixture(
     ) / 2, f"half chi-square with {many - 1} dof, half with {many}"
 
 # %% ../../nbs/mixed/60_inference.ipynb #dc63fc46
-def _check_nested(
-    small: Mixed,  # The simpler model
-    large: Mixed,  # The one that holds it
-) -> None:
+def _check_nested(small: Mixed, large: Mixed) -> None:
     "Refuse two formulas that are not nested, or that were fitted to different scores."
     fixed = [
         {frozenset(t) for t in f.formula.terms} | ({frozenset()} if f.formula.intercept else set())
@@ -405,9 +346,7 @@ def _check_nested(
         raise ValueError(f"{large.formula} has more than one further random effect; add them one at a time")
 
 # %% ../../nbs/mixed/60_inference.ipynb #ab1132ff
-def _effects_of(
-    term,  # A random term
-) -> list:  # What varies in it
+def _effects_of(term) -> list:
     "Effects of a random term."
     return [frozenset(t) for t in term.terms] + ([frozenset()] if term.intercept else [])
 

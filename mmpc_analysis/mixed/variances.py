@@ -31,9 +31,7 @@ __all__ = ['FAR', 'RAISED', 'ZERO', 'simulate_problem', 'bootstrap', 'bartlett_f
            'bootstrap_intervals', 'Stratum', 'is_of_models', 'model_stratum']
 
 # %% ../../nbs/mixed/40_variances.ipynb #598fdab1
-def _roots_of_groups(
-    solution: Solution,  # A minimum of the exact engine
-) -> np.ndarray:  # (G, M, M) Triangular roots of a unit's covariance, in scales
+def _roots_of_groups(solution: Solution) -> np.ndarray:
     "Roots of the covariance of a unit's scores."
     problem = solution.problem
     sigma = solution.sigma / problem.data.scale
@@ -44,11 +42,7 @@ def _roots_of_groups(
     return np.linalg.cholesky(total) * sigma
 
 # %% ../../nbs/mixed/40_variances.ipynb #38fa8795
-def _wishart_root(
-    size: int,  # Rows
-    dof: float,  # Degrees of freedom
-    rng: np.random.Generator,  # Source of chance
-) -> np.ndarray:  # (size, min(size, dof)) A matrix whose product with its transpose is Wishart
+def _wishart_root(size: int, dof: float, rng: np.random.Generator) -> np.ndarray:
     """A root of a standard Wishart matrix.
 
     Source: Bartlett (1933), doi:10.1017/S0370164600016667.
@@ -79,10 +73,7 @@ def simulate_problem(
     return _with_means(dataclasses.replace(problem, data=drawn), solution)
 
 # %% ../../nbs/mixed/40_variances.ipynb #7f311128
-def _with_means(
-    problem: Problem,  # A problem whose means have no fixed part yet
-    solution: Solution,  # Whose fixed effects to add
-) -> Problem:  # With the fixed part, and least squares taken off again
+def _with_means(problem: Problem, solution: Solution) -> Problem:
     "Add the fixed part of a fit, and take least squares off."
     data, q = problem.data, problem.fixed[problem.data.seen]
     values = coefficients(solution)[0] - problem.moved
@@ -114,9 +105,7 @@ def bootstrap(
     return pd.DataFrame(rows, columns=[*names, *solution.problem.names])
 
 # %% ../../nbs/mixed/40_variances.ipynb #b5dff4bd
-def _components(
-    solution: Solution,  # A minimum of the exact engine
-) -> pd.DataFrame:  # group, term, other, kind and value
+def _components(solution: Solution) -> pd.DataFrame:
     "Variance components of a minimum, in the order of the formula."
     problem, parts = solution.problem, {}
     for block, root in zip(blocks(problem), unpack(problem, solution.theta[None]), strict=True):
@@ -125,17 +114,12 @@ def _components(
     return component_table([parts[k] for k in sorted(parts)], solution.sigma)
 
 # %% ../../nbs/mixed/40_variances.ipynb #48bfb435
-def _name(
-    row,  # A row of variance components
-) -> str:  # Such as `sd item (Intercept)`
+def _name(row) -> str:
     "What to call a variance component."
     return " ".join(p for p in (row.kind, row.group, row.term, row.other) if p)
 
 # %% ../../nbs/mixed/40_variances.ipynb #041f2e6d
-def _freedom(
-    problem: Problem,  # Matrices of the formula
-    block: Block,  # A random term that holds one effect
-) -> int:  # Degrees of freedom, at least 1
+def _freedom(problem: Problem, block: Block) -> int:
     "Levels of a random effect that the fixed effects leave free."
     if block.levels:
         wide, fixed, levels = (
@@ -165,13 +149,7 @@ def bartlett_factor(
     return float(dof * (np.log(dof / 2) - digamma(dof / 2))) if dof < 1e6 else 1.0
 
 # %% ../../nbs/mixed/40_variances.ipynb #096b7a39
-def _held(
-    problem: Problem,  # Matrices of the formula
-    place: int,  # Which parameter is held
-    sd: float,  # At which standard deviation, in scales; the last place is the residual's
-    start: np.ndarray,  # (k + 1,) Standard deviations to begin with, the residual's last
-    units: np.ndarray,  # (k + 1,) How far each may be off, about a standard error
-) -> float:  # Smallest criterion
+def _held(problem: Problem, place: int, sd: float, start: np.ndarray, units: np.ndarray) -> float:
     "Minimise the criterion over all other standard deviations."
     from scipy.optimize import minimize
 
@@ -190,11 +168,8 @@ def _held(
 
 # %% ../../nbs/mixed/40_variances.ipynb #590d2b2a
 def _free_slope(
-    problem: Problem,  # Matrices of the formula
-    whole: np.ndarray,  # (k + 1,) Standard deviations, the residual's last
-    free: np.ndarray,  # (k,) Places that may move
-    values: np.ndarray,  # (k,) Where those stand
-) -> tuple[float, np.ndarray]:  # Criterion and (k,) gradient
+    problem: Problem, whole: np.ndarray, free: np.ndarray, values: np.ndarray
+) -> tuple[float, np.ndarray]:
     "The criterion and its gradient in some of the standard deviations."
     k, step = len(free), np.maximum(1e-5 * np.abs(values), 1e-6 * whole[-1])
     points = np.tile(whole, (2 * k + 1, 1))
@@ -204,12 +179,7 @@ def _free_slope(
     return found[0], (found[1 : k + 1] - found[k + 1 :]) / (2 * step)
 
 # %% ../../nbs/mixed/40_variances.ipynb #a347c330
-def _mean_square(
-    problem: Problem,  # Matrices of the formula
-    roots: list[np.ndarray],  # (1, k, k) for each random term, at the fit
-    place: int,  # Which random term, with one effect
-    sigma: float,  # Residual standard deviation, in scales
-) -> tuple[float, float]:  # Noise in a level of it, and mean square of its levels, in residual variances
+def _mean_square(problem: Problem, roots: list[np.ndarray], place: int, sigma: float) -> tuple[float, float]:
     "The noise from which a variance has to stand out, and how far the levels do."
     block, here = blocks(problem)[place], float(roots[place][0, 0, 0] ** 2)
     each = problem.data.counts[:, None] * (block.columns**2).sum(tuple(range(2, block.columns.ndim)))
@@ -258,11 +228,7 @@ def profile_intervals(
     return pd.DataFrame(rows, columns=["group", "term", "other", "kind", "estimate", "low", "high"])
 
 # %% ../../nbs/mixed/40_variances.ipynb #1b02e83b
-def _corrected(
-    solution: Solution,  # A minimum of the exact engine
-    place: int,  # Which random term
-    rise: float,  # Quantile of a chi-square
-) -> tuple[float, float]:  # By how much the criterion may rise, and smallest upper bound in scales
+def _corrected(solution: Solution, place: int, rise: float) -> tuple[float, float]:
     "A rise that allows for few levels, and for a variance that would be below zero."
     problem, sigma = solution.problem, solution.sigma / solution.problem.data.scale
     roots, dof = unpack(problem, solution.theta[None]), _freedom(problem, blocks(problem)[place])
@@ -273,10 +239,7 @@ def _corrected(
     return rise - dof * (np.log(noise / square) + square / noise - 1), np.sqrt(noise) * sigma
 
 # %% ../../nbs/mixed/40_variances.ipynb #18f06342
-def _least_and_units(
-    problem: Problem,  # Matrices of the formula
-    best: np.ndarray,  # (k + 1,) Standard deviations at the minimum, the residual's last
-) -> tuple[float, np.ndarray]:  # Criterion there, and (k + 1,) how far each may be off
+def _least_and_units(problem: Problem, best: np.ndarray) -> tuple[float, np.ndarray]:
     "The criterion at its minimum, and its curvature in each standard deviation as a length."
     step = 1e-3 * np.maximum(best, 1e-2 * best[-1])
     points = best + np.vstack([np.zeros((1, len(best))), np.diag(step), -np.diag(step)])
@@ -289,14 +252,8 @@ FAR = 20  # Standard errors below an estimate at which an edge is looked for
 
 # %% ../../nbs/mixed/40_variances.ipynb #34ee6cfe
 def _edge(
-    problem: Problem,  # Matrices of the formula
-    place: int,  # Which parameter
-    best: np.ndarray,  # (k + 1,) Standard deviations at the minimum
-    units: np.ndarray,  # (k + 1,) How far each may be off
-    least: float,  # Criterion at the minimum
-    rise: float,  # By how much it may rise
-    up: bool,  # Whether the upper edge is wanted
-) -> float:  # Standard deviation, in scales
+    problem: Problem, place: int, best: np.ndarray, units: np.ndarray, least: float, rise: float, up: bool
+) -> float:
     "Where the profile has risen that far; its square root is close to a line, on which roots are found quickly."
     from scipy.optimize import brentq
 
@@ -321,11 +278,7 @@ def _edge(
 RAISED = 100  # Multiple of the noise that a variance has at least in drawn tables
 
 # %% ../../nbs/mixed/40_variances.ipynb #8427976f
-def _raised(
-    solution: Solution,  # A minimum of the exact engine
-) -> tuple[
-    Solution, dict
-]:  # The same with small variances raised; noise and mean square of each term, in squared scores
+def _raised(solution: Solution) -> tuple[Solution, dict]:
     "A fit in which every variance shows."
     problem, theta, squares = solution.problem, solution.theta.copy(), {}
     roots, at = unpack(problem, solution.theta[None]), 0
@@ -362,12 +315,7 @@ def bootstrap_intervals(
     return table.assign(low=np.nan_to_num(low), high=high)
 
 # %% ../../nbs/mixed/40_variances.ipynb #ca6b6f20
-def _levels_of_models(
-    solution: Solution,  # A minimum of the exact engine
-    place: int,  # Place of the random level of models
-) -> tuple[
-    np.ndarray, np.ndarray
-]:  # (nu,) levels of models in independent directions, scales; (nu,) their noise, residual variances
+def _levels_of_models(solution: Solution, place: int) -> tuple[np.ndarray, np.ndarray]:
     "What the scores say of models beyond all fixed effects, if nothing is assumed of their variance."
     problem, roots = solution.problem, unpack(solution.problem, solution.theta[None])
     roots[place] = np.ones((1, 1, 1))
@@ -426,11 +374,7 @@ def model_stratum(
     return Stratum(share, own, fitted, spread if own < ZERO**2 * variance else fitted, float(len(levels)))
 
 # %% ../../nbs/mixed/40_variances.ipynb #8c21c02b
-def _share(
-    solution: Solution,  # A minimum of the exact engine
-    place: int,  # Place of the random level of models
-    more: float,  # By how much to let their variance grow
-) -> np.ndarray:  # (p, p) What a unit of the models' variance adds to the coefficients' covariance
+def _share(solution: Solution, place: int, more: float) -> np.ndarray:
     "How the coefficients' covariance grows with the models' variance."
     problem, sigma = solution.problem, solution.sigma
     roots = unpack(problem, solution.theta[None])

@@ -31,17 +31,12 @@ class MMPCBenchFile:
     set_aside: pd.DataFrame  # file, line, reason
 
 # %% ../../nbs/parity/00_mmpcbench_files.ipynb #da783b34
-def _file(
-    rows: pd.DataFrame,  # What was read
-    aside: list[tuple],  # file, line, reason
-) -> MMPCBenchFile:  # Both as tables
+def _file(rows: pd.DataFrame, aside: list[tuple]) -> MMPCBenchFile:
     "Rows beside what was set aside."
     return MMPCBenchFile(rows, pd.DataFrame(aside, columns=["file", "line", "reason"]))
 
 # %% ../../nbs/parity/00_mmpcbench_files.ipynb #9565acae
-def _text_of(
-    path: str | Path,  # A file
-) -> str:  # Its text
+def _text_of(path: str | Path) -> str:
     "A file as text."
     data = Path(path).read_bytes()
     try:
@@ -95,9 +90,7 @@ def read_mmpcbench_items(
     return _file(rows, aside)
 
 # %% ../../nbs/parity/00_mmpcbench_files.ipynb #94c051e1
-def _json_answers(
-    path: Path,  # A file of JSON lines
-) -> Iterator[tuple[int, dict | str]]:  # Line; item_id, answer, task, raw; or why there is none
+def _json_answers(path: Path) -> Iterator[tuple[int, dict | str]]:
     "Answers in a file of JSON lines."
     for number, line in enumerate(_text_of(path).split("\n"), 1):
         if not line.strip():
@@ -117,9 +110,7 @@ def _json_answers(
             )
 
 # %% ../../nbs/parity/00_mmpcbench_files.ipynb #17fe52f9
-def _organised_answers(
-    path: Path,  # A CSV or TSV file
-) -> Iterator[tuple[int, dict | str]]:  # Line; item_id, answer, task, raw; or why there is none
+def _organised_answers(path: Path) -> Iterator[tuple[int, dict | str]]:
     "Answers in an organised file."
     lines = _text_of(path).splitlines(keepends=True)
     records = split_lines(lines, "\t" if path.suffix.lower() == ".tsv" else ",")
@@ -139,11 +130,7 @@ def _organised_answers(
             yield number, {"item_id": cells[0].strip(), "answer": cells[1], "key": header[1], "raw": None}
 
 # %% ../../nbs/parity/00_mmpcbench_files.ipynb #b2777909
-def _outcome(
-    answer: object,  # What was stored as title or prompt
-    raw: object,  # What the model wrote, None where that was not kept
-    kept: bool,  # Whether this kind of file keeps it
-) -> str:  # ok, refused, invalid or engine_error
+def _outcome(answer: object, raw: object, kept: bool) -> str:
     "What became of an answer."
     text = usable_text(answer)
     if is_refusal(text or (raw if isinstance(raw, str) else "")):
@@ -155,12 +142,7 @@ def _outcome(
     return "engine_error" if kept and failed and silent else "invalid"
 
 # %% ../../nbs/parity/00_mmpcbench_files.ipynb #64601028
-def _completion(
-    row: dict,  # item_id, answer, key, raw
-    path: Path,  # Its file
-    model: str,  # Name of the model
-    kept: bool,  # Whether the file keeps raw output
-) -> dict:  # A row of completions
+def _completion(row: dict, path: Path, model: str, kept: bool) -> dict:
     "One stored answer as a completion."
     outcome = _outcome(row["answer"], row["raw"], kept)
     task = "image_to_text" if row["key"] == "title" else "text_to_image"
@@ -207,11 +189,7 @@ def read_mmpcbench_answers(
     return _file(validate(rows, COMPLETIONS), aside)
 
 # %% ../../nbs/parity/00_mmpcbench_files.ipynb #47a77902
-def _drawn(
-    pictures: str | None,  # Folder of the drawn pictures
-    item_id: str,  # Item
-    task: str,  # Task
-) -> str | None:  # Name of the item's picture, None where there is none
+def _drawn(pictures: str | None, item_id: str, task: str) -> str | None:
     "The picture of an item, if its id can be a file's name and the file is there."
     name = f"{item_id}.jpg"
     wanted = pictures is not None and task == "text_to_image" and re.fullmatch(r"[\w.-]+", item_id)
@@ -221,9 +199,7 @@ def _drawn(
 _COUNTS = ("total_items", "total_files", "total_items_processed", "total_files_processed")
 
 # %% ../../nbs/parity/00_mmpcbench_files.ipynb #4e868eb6
-def _records(
-    path: Path,  # A results file
-) -> list[dict]:  # Rows of the detailed and the summary results, cells as they came
+def _records(path: Path) -> list[dict]:
     "Rows of a results file."
     text = _text_of(path)
     if path.suffix.lower() == ".json":
@@ -238,9 +214,7 @@ def _records(
     ]
 
 # %% ../../nbs/parity/00_mmpcbench_files.ipynb #cc3faee3
-def _number(
-    cell: object,  # A cell
-) -> float:  # NaN for what is not a number
+def _number(cell: object) -> float:
     "A cell as a number."
     try:
         return float(cell)
@@ -263,9 +237,7 @@ def read_mmpcbench_results(
     return _file(pd.DataFrame(rows, columns=columns).drop_duplicates(ignore_index=True), aside)
 
 # %% ../../nbs/parity/00_mmpcbench_files.ipynb #649c97b3
-def _result_rows(
-    record: dict,  # A row of the results
-) -> list[dict]:  # One row per metric
+def _result_rows(record: dict) -> list[dict]:
     "A wide row of results as long ones."
     text = any(name.startswith(("cosine", "jaccard", "bleu")) for name in record)
     count = next((record[name] for name in ("valid_pairs", "valid_files", *_COUNTS) if name in record), None)

@@ -33,9 +33,7 @@ def mmpcbench_clean_text(
     return " ".join(_CLEAN.findall(text.lower())) if isinstance(text, str) else ""
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #54ed0867
-def _number_words(
-    texts: list[list[str]],  # (m,) Words of each text
-) -> tuple[list[str], np.ndarray, np.ndarray]:  # Sorted vocabulary; (t,) number of each word; (t,) its text
+def _number_words(texts: list[list[str]]) -> tuple[list[str], np.ndarray, np.ndarray]:
     "All words of all texts as numbers, in alphabetical order of the words."
     words = list(chain.from_iterable(texts))
     vocabulary = sorted(set(words))
@@ -45,12 +43,8 @@ def _number_words(
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #1b92df1f
 def _count_terms(
-    texts: np.ndarray,  # (t,) Text that each occurrence stands in; pair i is texts 2i and 2i + 1
-    terms: np.ndarray,  # (t,) Number of the term, from 0
-    size: int,  # Terms there may be
-) -> tuple[
-    np.ndarray, np.ndarray, np.ndarray
-]:  # (u,) pair; (u, 2) counts in both texts; (t,) row of each occurrence
+    texts: np.ndarray, terms: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "How often each term of a pair stands in its first and its second text, by pair and term."
     keys = (texts // 2) * size + terms
     order = np.argsort(keys, kind="stable")  # Faster than np.unique here: the keys come sorted by pair
@@ -63,12 +57,7 @@ def _count_terms(
     return keys // size, counts, rows
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #e4e74411
-def _jaccard(
-    texts: np.ndarray,  # (t,) Text of each word
-    ids: np.ndarray,  # (t,) Number of each word
-    words: int,  # Size of the vocabulary
-    n: int,  # Pairs
-) -> np.ndarray:  # (n,) Shares in [0, 1], 0 where there is no word
+def _jaccard(texts: np.ndarray, ids: np.ndarray, words: int, n: int) -> np.ndarray:
     "Shared words over all words of each pair."
     pair, counts, _ = _count_terms(texts, ids, words)
     shared = np.bincount(pair[(counts > 0).all(axis=1)], minlength=n)
@@ -83,11 +72,7 @@ def stop_words() -> frozenset[str]:  # 318 words in lower case
     return frozenset(path.read_text(encoding="utf-8").split())
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #44120fb3
-def _tfidf_terms(
-    vocabulary: list[str],  # (v,) Words in alphabetical order
-    ids: np.ndarray,  # (t,) Number of each word
-    texts: np.ndarray,  # (t,) Text of each word
-) -> tuple[np.ndarray, np.ndarray]:  # (k,) number of each term, alphabetical; (k,) its text
+def _tfidf_terms(vocabulary: list[str], ids: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Words and neighbouring words, without stop words and single characters."
     stop = stop_words()
     kept = np.array([len(word) > 1 and word not in stop for word in vocabulary], dtype=bool)[ids]
@@ -101,11 +86,7 @@ def _tfidf_terms(
 MAX_TERMS = 1000  # Terms of a pair that TF-IDF keeps
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #1dcf42b6
-def _keep_commonest(
-    pair: np.ndarray,  # (u,) Pair of each term, ascending; alphabetical within a pair
-    counts: np.ndarray,  # (u, 2) Counts in both texts
-    n: int,  # Pairs
-) -> np.ndarray:  # (u,) Whether the term is kept
+def _keep_commonest(pair: np.ndarray, counts: np.ndarray, n: int) -> np.ndarray:
     "The terms that survive the limit."
     ends = np.searchsorted(pair, np.arange(n + 1))
     keep = np.ones(len(pair), dtype=bool)
@@ -118,11 +99,8 @@ def _keep_commonest(
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #c4b9ea35
 def _tfidf(
-    vocabulary: list[str],  # Words in alphabetical order
-    ids: np.ndarray,  # (t,) Number of each word
-    texts: np.ndarray,  # (t,) Text of each word
-    n: int,  # Pairs
-) -> tuple[np.ndarray, np.ndarray]:  # (n,) cosine; (n,) 1 / (1 + distance)
+    vocabulary: list[str], ids: np.ndarray, texts: np.ndarray, n: int
+) -> tuple[np.ndarray, np.ndarray]:
     "Cosine and 'Euclidean similarity' of a TF-IDF that knows only the two texts."
     terms, where = _tfidf_terms(vocabulary, ids, texts)
     pair, counts, _ = _count_terms(where, terms, (len(vocabulary) + 1) ** 2)
@@ -139,11 +117,7 @@ def _tfidf(
     return cosine, np.where(np.bincount(pair, minlength=n) > 0, 1 / (1 + distance), 0.0)
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #9085433f
-def _unit_rows(
-    rows: np.ndarray,  # (u, 2) Weights of a term in both texts
-    pair: np.ndarray,  # (u,) Pair of the term
-    n: int,  # Pairs
-) -> np.ndarray:  # (u, 2) Each text's weights over their length, zero where it has no term
+def _unit_rows(rows: np.ndarray, pair: np.ndarray, n: int) -> np.ndarray:
     "Weights scaled so that each text has length 1."
     lengths = np.stack([np.sqrt(np.bincount(pair, rows[:, side] ** 2, n)) for side in (0, 1)], axis=1)
     return rows / np.where(lengths == 0, 1.0, lengths)[pair]
@@ -165,9 +139,7 @@ _RUN = re.compile(r"[.,]{2,}")
 _BORDER = "\x1e"  # Stands between two texts; within a text it is white space like a blank
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #79529944
-def _tokens_13a(
-    texts: Sequence[str],  # (m,) Texts
-) -> list[list[str]]:  # (m,) Their tokens
+def _tokens_13a(texts: Sequence[str]) -> list[list[str]]:
     "Tokens of each text by the rules of mteval-v13a."
     text = _BORDER.join(f" {text.replace(_BORDER, ' ')} " for text in texts)
     for old, new in _MARKUP:
@@ -180,18 +152,14 @@ def _tokens_13a(
     return [part.split() for part in text.split(_BORDER)[: len(texts)]]
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #02742e3d
-def _split_run(
-    run: re.Match,  # Several dots and commas in a row
-) -> str:  # The same with blanks
+def _split_run(run: re.Match) -> str:
     "Dots and commas in a row, split as the two rules do it: left to right, two characters at a time."
     text = run.string[run.start() - 1 : run.end() + 1]
     text = re.sub(r"([^0-9])([.,])", r"\1 \2 ", text)
     return re.sub(r"([.,])([^0-9])", r" \1 \2", text)[1:-1]
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #3a78be08
-def _ngram_matches(
-    texts: list[list[str]],  # (2n,) Tokens; the candidate of pair i is text 2i, the reference 2i + 1
-) -> np.ndarray:  # (4, n) N-grams of the candidate that the reference has, counted at most as often as there
+def _ngram_matches(texts: list[list[str]]) -> np.ndarray:
     "Clipped matches of each order."
     vocabulary, ids, where = _number_words(texts)
     n, matches, prefix = len(texts) // 2, [], np.zeros_like(ids)
@@ -230,10 +198,7 @@ def mmpcbench_bleu(
     return np.where(found, np.exp(np.log(precision).sum(axis=0) / 4) * brevity, 0.0)
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #79d0039a
-def _both(
-    first: Sequence[object],  # (n,) First texts
-    second: Sequence[object],  # (n,) Second texts
-) -> list[str]:  # (2n,) First, second, first, second; empty where there is no text
+def _both(first: Sequence[object], second: Sequence[object]) -> list[str]:
     "Two columns of texts in one list."
     if isinstance(first, str) or isinstance(second, str) or len(first) != len(second):
         raise ValueError(
@@ -267,9 +232,7 @@ def mmpcbench_text_scores(
     return scores
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #61568c3b
-def _score_texts(
-    texts: list[str],  # (2n,) True, written, true, written
-) -> np.ndarray:  # (5, n) Values in the order of `TEXT_SCORES`
+def _score_texts(texts: list[str]) -> np.ndarray:
     "Scores of a block of pairs."
     n = len(texts) // 2
     words = [_CLEAN.findall(text.lower()) for text in texts]
@@ -283,9 +246,7 @@ def _score_texts(
     return np.where(full, values, 0.0)
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #34af8348
-def _is_broken(
-    text: str,  # Any text
-) -> bool:  # Whether it cannot be written as UTF-8
+def _is_broken(text: str) -> bool:
     "Whether a text holds half of a surrogate pair."
     return not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
 
@@ -303,9 +264,7 @@ def paired_names(
     return sorted(have[0] & have[1])
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #9cfc8e52
-def _check_header(
-    path: str,  # An ordinary file
-) -> None:
+def _check_header(path: str) -> None:
     "Refuse what the reference's header check refuses."
     with open(path, "rb") as file:
         start = file.read(8)
@@ -335,13 +294,7 @@ def load_like_opencv(
     return np.asarray(picture.convert("RGB"))
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #6a9ad3a3
-def _places(
-    source: int,  # Pixels along the axis
-    target: int,  # Pixels wanted
-    vertical: bool,  # Whether weights stay as they are beyond an edge
-) -> tuple[
-    np.ndarray, np.ndarray, np.ndarray
-]:  # (target,) first pixel, second pixel; (2, target) weights, 1 is 2048
+def _places(source: int, target: int, vertical: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "The two pixels that each pixel of the result is blended from."
     position = ((np.arange(target) + 0.5) * (1.0 / (target / source)) - 0.5).astype(np.float32)
     first = np.floor(position)

@@ -75,12 +75,7 @@ class Step:
     pooled: bool = False  # Whether the mean over categories is the mean over items
 
 # %% ../../nbs/parity/20_steps.ipynb #54708042
-def _last_steps(
-    steps: list[Step],  # Steps that compare pairs; the last one as our metric does
-    rows: pd.DataFrame,  # (n, columns) Completions
-    failure: float,  # What a failed completion scores
-    defect: str,  # How the reference treats failures
-) -> list[Step]:  # The same, with failures, pooling and intervals
+def _last_steps(steps: list[Step], rows: pd.DataFrame, failure: float, defect: str) -> list[Step]:
     "The steps that all metrics share."
     otherwise = np.where(rows["outcome"] == "engine_error", np.nan, failure)
     values = np.where(rows["outcome"].isin(USABLE), steps[-1].values, otherwise)
@@ -94,10 +89,7 @@ def _last_steps(
     ]
 
 # %% ../../nbs/parity/20_steps.ipynb #6842bbc6
-def _effective_bleu(
-    references: list[str],  # (n,) True titles
-    candidates: list,  # (n,) Written titles, None where missing
-) -> np.ndarray:  # (n,) Scores in [0, 1], 0 where a title is blank, NaN where it is missing
+def _effective_bleu(references: list[str], candidates: list) -> np.ndarray:
     "BLEU of as many orders as the candidate has, without smoothing."
     from sacrebleu.metrics import BLEU
 
@@ -110,10 +102,7 @@ def _effective_bleu(
     return np.array(values, dtype=np.float64)
 
 # %% ../../nbs/parity/20_steps.ipynb #997ab35a
-def _bleu_steps(
-    references: list[str],  # (n,) True titles
-    stored: list,  # (n,) Titles as the reference stores them
-) -> list[Step]:  # From the reference's comparison to ours
+def _bleu_steps(references: list[str], stored: list) -> list[Step]:
     "Steps of BLEU that compare pairs."
     coded = reference.mmpcbench_text_scores(references, stored)["bleu"].to_numpy()
     ordered = reference.mmpcbench_bleu(references, stored, swapped=False)
@@ -170,16 +159,12 @@ def fitted_cosine(
     return np.array(values, dtype=np.float64)
 
 # %% ../../nbs/parity/20_steps.ipynb #9ec38d2e
-def _with_neighbours(
-    tokens: list[str],  # Words of a text
-) -> list[str]:  # The words, then each two neighbours with a blank between
+def _with_neighbours(tokens: list[str]) -> list[str]:
     "Words and neighbouring words."
     return [*tokens, *(f"{a} {b}" for a, b in pairwise(tokens))]
 
 # %% ../../nbs/parity/20_steps.ipynb #b2166082
-def _words_as_coded(
-    text: str,  # Any text
-) -> list[str]:  # Words of two letters or more that are no stop word
+def _words_as_coded(text: str) -> list[str]:
     "The words that the reference's vectoriser sees."
     return [
         w
@@ -188,12 +173,7 @@ def _words_as_coded(
     ]
 
 # %% ../../nbs/parity/20_steps.ipynb #80716c79
-def _cosine_steps(
-    rows: pd.DataFrame,  # (n, columns) Completions with truth and category
-    stored: list,  # (n,) Titles as the reference stores them
-    items: pd.DataFrame,  # (m, columns) The catalogue
-    coded: np.ndarray,  # (n,) Cosines as coded
-) -> list[Step]:  # From the reference's comparison to a fitted one
+def _cosine_steps(rows: pd.DataFrame, stored: list, items: pd.DataFrame, coded: np.ndarray) -> list[Step]:
     "Steps of the TF-IDF cosine that compare pairs."
     truth = floors.true_values(items, "image_to_text")
     category, counts = items.set_index("item_id")["category"], measures.reference_counts(items)
@@ -244,13 +224,7 @@ def text_steps(
     return walks
 
 # %% ../../nbs/parity/20_steps.ipynb #10acf847
-def _squares(
-    rows: pd.DataFrame,  # (n, columns) Completions with truth and image
-    root: str,  # Folder that the items' pictures lie in
-    run: str,  # Folder that the completions' pictures lie in
-) -> tuple[
-    np.ndarray, np.ndarray, np.ndarray
-]:  # (k,) rows with both pictures; (k, side, side, 3) true; drawn
+def _squares(rows: pd.DataFrame, root: str, run: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Both pictures of each row as scoring sees them."
     size = pictures.PIXEL_SIZE
     true, why = pictures.read_images(root, rows["truth"].tolist(), [size])
@@ -260,10 +234,7 @@ def _squares(
     return np.flatnonzero(good), true[size][good], drawn[size][good]
 
 # %% ../../nbs/parity/20_steps.ipynb #f944a53d
-def _uniform_ssim(
-    references: np.ndarray,  # (n, side, side, 3) uint8 True pictures
-    candidates: np.ndarray,  # (n, side, side, 3) uint8 Drawn pictures
-) -> np.ndarray:  # (n,) SSIM with the uniform window of 7
+def _uniform_ssim(references: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     "SSIM as the reference's library has it by default."
     from skimage.metrics import structural_similarity
 
@@ -274,13 +245,8 @@ def _uniform_ssim(
 
 # %% ../../nbs/parity/20_steps.ipynb #b62c4dfd
 def _coded_pictures(
-    rows: pd.DataFrame,  # (n, columns) Completions with truth and image
-    root: str,  # Folder that the items' pictures lie in
-    run: str,  # Folder that the completions' pictures lie in
-    any_format: bool,  # Whether WebP and TIFF are read
-) -> tuple[
-    dict[str, np.ndarray], np.ndarray, Counter
-]:  # Metric to (n,) values, NaN where there is no pair; (n,) whether it crashes; reason to pairs not read
+    rows: pd.DataFrame, root: str, run: str, any_format: bool
+) -> tuple[dict[str, np.ndarray], np.ndarray, Counter]:
     "The reference's values of every row that has a picture."
     drawn = np.flatnonzero(rows["outcome"].isin(USABLE) & rows["image"].notna())
     pairs = list(zip(rows["truth"].iloc[drawn], rows["image"].iloc[drawn], strict=True))
@@ -336,22 +302,14 @@ def image_steps(
     return walks
 
 # %% ../../nbs/parity/20_steps.ipynb #e6a6300c
-def _at_rows(
-    values: np.ndarray,  # (k,) Values of some rows
-    at: np.ndarray,  # (k,) Their places
-    rows: pd.DataFrame,  # (n, columns) All rows
-) -> np.ndarray:  # (n,) Values, NaN elsewhere
+def _at_rows(values: np.ndarray, at: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
     "Values of some rows at their places among all."
     result = np.full(len(rows), np.nan)
     result[at] = values
     return result
 
 # %% ../../nbs/parity/20_steps.ipynb #8b65e826
-def _with_crash(
-    values: np.ndarray,  # (n,) Values
-    crash: np.ndarray,  # (n,) Rows that end the run
-    rows: pd.DataFrame,  # (n, columns) Completions
-) -> np.ndarray:  # (n,) Values, NaN for every row of a model and category with such a row
+def _with_crash(values: np.ndarray, crash: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
     "What a crash leaves of a combination."
     group = rows.groupby(["model", "category"]).ngroup().to_numpy()
     return np.where(np.isin(group, group[crash]), np.nan, values)

@@ -41,13 +41,8 @@ _TEXT_NAMES = {
 
 # %% ../../nbs/parity/30_walk.ipynb #171694fb
 def _tables(
-    groups: list[dict],  # model, category, total, valid, and metric to values
-    names: Sequence[str],  # Metrics in the reference's spelling
-    counts: tuple[
-        str, str, str
-    ],  # Names of total and valid in the detailed table, and of the total in the summary
-    failed: list[tuple],  # model, category, error
-) -> MMPCBenchTables:  # The three tables
+    groups: list[dict], names: Sequence[str], counts: tuple[str, str, str], failed: list[tuple]
+) -> MMPCBenchTables:
     "Means and population deviations, per category and over categories."
     total, valid, processed = counts
     detailed = []
@@ -72,9 +67,7 @@ def _tables(
     )
 
 # %% ../../nbs/parity/30_walk.ipynb #cef69aa0
-def _means(
-    columns: dict[str, np.ndarray],  # Metric to (n,) values
-) -> dict[str, float]:  # Metric with _mean and with _std
+def _means(columns: dict[str, np.ndarray]) -> dict[str, float]:
     "What the reference prints of several columns."
     rows = [
         zip((f"{name}_mean", f"{name}_std"), _mean_and_sd(values), strict=True)
@@ -83,11 +76,7 @@ def _means(
     return {name: value for row in rows for name, value in row}
 
 # %% ../../nbs/parity/30_walk.ipynb #7ccf46f6
-def _mean_and_sd(
-    values: np.ndarray,  # (n,) Values
-) -> tuple[
-    float, float
-]:  # Mean and population standard deviation, NaN where there is no value or an infinite one
+def _mean_and_sd(values: np.ndarray) -> tuple[float, float]:
     "What the reference prints of a column."
     values = np.asarray(values, dtype=np.float64)
     if not len(values):
@@ -151,10 +140,7 @@ _KEYS = ["task", "model", "category", "metric", "step", "name", "defect"]
 _COLUMNS = [*_KEYS, "value", "change", "n", "sd", "low", "high"]
 
 # %% ../../nbs/parity/30_walk.ipynb #4e1391a2
-def _step_rows(
-    rows: pd.DataFrame,  # (n, columns) Completions with model and category
-    step: Step,  # A step
-) -> pd.DataFrame:  # model, category ("all" too), value, n, sd
+def _step_rows(rows: pd.DataFrame, step: Step) -> pd.DataFrame:
     "Means of one step, per category and over categories."
     known = rows[["model", "category"]].assign(value=step.values, known=~np.isnan(step.values))
     groups = known.groupby(["model", "category"])
@@ -173,20 +159,12 @@ def _step_rows(
     return pd.concat([means, total], ignore_index=True).assign(name=step.name, defect=step.defect)
 
 # %% ../../nbs/parity/30_walk.ipynb #1671ba7a
-def _population_sd(
-    values: pd.Series,  # (n,) Values
-) -> float:  # NaN where there is none, or an infinite one
+def _population_sd(values: pd.Series) -> float:
     "Standard deviation with n below the line."
     return float(values.std(ddof=0)) if np.isfinite(values.dropna()).all() else np.nan
 
 # %% ../../nbs/parity/30_walk.ipynb #0febe117
-def _intervals(
-    rows: pd.DataFrame,  # (n, columns) Completions
-    values: np.ndarray,  # (n,) Values of the last step
-    task: str,  # Task
-    metric: str,  # Metric
-    seed: int,  # Seed of the bootstrap
-) -> pd.DataFrame:  # model, category, estimate, low, high
+def _intervals(rows: pd.DataFrame, values: np.ndarray, task: str, metric: str, seed: int) -> pd.DataFrame:
     "What averaging says of the last step."
     level = METRICS[metric].level if metric in METRICS else "word"
     columns = rows[["item_id", "category", "model", "family", "parameters", "outcome"]]
@@ -195,22 +173,13 @@ def _intervals(
     return means[["model", "category", "estimate", "low", "high"]]
 
 # %% ../../nbs/parity/30_walk.ipynb #678170fc
-def _as_averaged(
-    last: pd.DataFrame,  # Rows of the last step
-    means: pd.DataFrame,  # model, category, estimate, low, high
-) -> pd.DataFrame:  # The rows with the estimate and its bounds, without a standard deviation
+def _as_averaged(last: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
     "The last step as averaging has it."
     last = last.drop(columns=["value", "low", "high"]).merge(means, on=["model", "category"])
     return last.rename(columns={"estimate": "value"}).assign(sd=np.nan)
 
 # %% ../../nbs/parity/30_walk.ipynb #049d3da7
-def _walk_metric(
-    rows: pd.DataFrame,  # (n, columns) Completions
-    steps: list[Step],  # Steps in order
-    task: str,  # Task
-    metric: str,  # Metric
-    seed: int,  # Seed of the bootstrap
-) -> pd.DataFrame:  # As `defect_table`
+def _walk_metric(rows: pd.DataFrame, steps: list[Step], task: str, metric: str, seed: int) -> pd.DataFrame:
     "The walk of one metric."
     parts = [_step_rows(rows, step).assign(step=k, low=np.nan, high=np.nan) for k, step in enumerate(steps)]
     if steps[-1].name == "interval":

@@ -89,10 +89,7 @@ def conditions(
     return sorted(set(found))
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #2b7a4d9d
-def _check_grid(
-    grid: Grid,  # As given to `conditions`
-    models: dict[str, tuple[str, ...]],  # As given to `conditions`
-) -> None:
+def _check_grid(grid: Grid, models: dict[str, tuple[str, ...]]) -> None:
     "Refuse a grid that cannot be run."
     known = {
         "recommenders": (grid.recommenders, RECOMMENDERS),
@@ -153,11 +150,7 @@ class Benchmark:
                 )
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #0e1e80b6
-def _shown(
-    bench: Benchmark,  # What the cells share
-    cell: Condition,  # The condition
-    there: np.ndarray,  # (I,) Whether an item ever had the modality
-) -> VisibleFeatures:  # What the filler may see, of these items only
+def _shown(bench: Benchmark, cell: Condition, there: np.ndarray) -> VisibleFeatures:
     "The features with the hidden rows taken out."
     own = mask(getattr(bench.features, cell.modality), bench.hidden[cell.modality, cell.rate])
     other = next(getattr(bench.features, m) for m in tables.MODALITIES if m != cell.modality)
@@ -209,18 +202,14 @@ def training_inputs(
     return split, features, dropped
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #7d3cb7b0
-def _keep(
-    pairs: np.ndarray,  # (n, 2) User and item codes
-    dropped: np.ndarray,  # (I,) Items that left
-) -> np.ndarray:  # (m, 2) Pairs of the items that stayed
+def _keep(pairs: np.ndarray, dropped: np.ndarray) -> np.ndarray:
     "Purchases without dropped items."
     return pairs[~dropped[pairs[:, 1]]]
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #1f08627c
 def _scorer(
-    vectors: tuple[np.ndarray, np.ndarray] | object,  # User and item vectors, or a scorer of another kind
-    dropped: np.ndarray,  # (I,) Items that left the catalogue
-) -> tuple[np.ndarray, np.ndarray] | object:  # The same, with dropped items behind all others
+    vectors: tuple[np.ndarray, np.ndarray] | object, dropped: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | object:
     "A scorer that never prefers an item that left."
     if not dropped.any():
         return vectors
@@ -277,9 +266,7 @@ def rank_condition(
     return tables.validate(found.assign(**asdict(cell)), tables.RANKINGS)
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #3e50527a
-def _expected(
-    bench: Benchmark,  # What the cells share
-) -> pd.DataFrame:  # user_id, category and metric
+def _expected(bench: Benchmark) -> pd.DataFrame:
     "The rows that a cell has when nothing is dropped."
     split = bench.split
     test = split.test[np.isin(split.test[:, 0], split.train[:, 0])]
@@ -289,10 +276,7 @@ def _expected(
     return rows.merge(pd.DataFrame({"metric": list(bench.metrics)}), how="cross")
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #fddf9d91
-def _digest(
-    bench: Benchmark,  # What the cells share
-    cell: Condition,  # The condition
-) -> str:  # 64 hexadecimal characters
+def _digest(bench: Benchmark, cell: Condition) -> str:
     "The hash of the numbers that a cell is trained and judged on."
     split, features, dropped = training_inputs(bench, cell)
     found = hashlib.sha256(dropped.tobytes())
@@ -323,12 +307,7 @@ def condition_keys(
     return keys
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #2f28c759
-def _run_one(
-    bench: Benchmark,  # What the cells share
-    out: str,  # Folder of the table
-    key: str,  # The cell's key
-    cell: Condition,  # The condition
-) -> None:
+def _run_one(bench: Benchmark, out: str, key: str, cell: Condition) -> None:
     "Run one cell on one thread and write its rows."
     import torch
 

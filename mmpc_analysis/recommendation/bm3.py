@@ -58,11 +58,8 @@ def disagreement(
 
 # %% ../../nbs/recommendation/25_bm3.ipynb #caad783c
 def _first_numbers(
-    shape: tuple[int, int],  # Users and items
-    features: dict[str, torch.Tensor],  # Modality -> (items, width)
-    d: int,  # Width of all vectors
-    draw: torch.Generator,  # Source of chance
-) -> dict[str, torch.Tensor]:  # Every learned array by name
+    shape: tuple[int, int], features: dict[str, torch.Tensor], d: int, draw: torch.Generator
+) -> dict[str, torch.Tensor]:
     "Where BM3 starts: uniform tables, normal maps, features as they came."
     arrays = {"users": xavier_uniform(shape[0], d, draw), "items": xavier_uniform(shape[1], d, draw)}
     maps = {"predictor": d} | {name: rows.shape[1] for name, rows in features.items()}
@@ -147,11 +144,7 @@ def mapped(
     return linear(rows, getattr(model, f"{name}_weight"), getattr(model, f"{name}_bias"))
 
 # %% ../../nbs/recommendation/25_bm3.ipynb #652d3c51
-def _losses(
-    model: BM3,  # The model
-    users: torch.Tensor,  # (B,) Codes
-    positives: torch.Tensor,  # (B,) Codes
-) -> dict[str, torch.Tensor]:  # Parts and total
+def _losses(model: BM3, users: torch.Tensor, positives: torch.Tensor) -> dict[str, torch.Tensor]:
     "The loss of a batch by its parts."
     import torch
 

@@ -30,10 +30,7 @@ __all__ = ['stored', 'keep', 'encode_once', 'text_features', 'load_vit', 'vision
            'ItemFeatures', 'item_features', 'completion_features']
 
 # %% ../../nbs/recommendation/45_features.ipynb #89fddd2f
-def _digest(
-    fs: object,  # File system
-    path: str,  # Path of a file
-) -> str:  # Its SHA-256
+def _digest(fs: object, path: str) -> str:
     "Hash a file without holding it."
     found = hashlib.sha256()
     with fs.open(path, "rb") as file:
@@ -42,10 +39,7 @@ def _digest(
     return found.hexdigest()
 
 # %% ../../nbs/recommendation/45_features.ipynb #5fbac927
-def _opened(
-    fs: object,  # File system
-    path: str,  # Path of an index
-) -> tuple[list[str], np.ndarray] | None:  # Content hashes and their vectors, None where the pair is damaged
+def _opened(fs: object, path: str) -> tuple[list[str], np.ndarray] | None:
     "One array of stored vectors, memory-mapped where it lies on this machine."
     from fsspec.implementations.local import LocalFileSystem
 
@@ -118,9 +112,7 @@ def encode_once(
     return found
 
 # %% ../../nbs/recommendation/45_features.ipynb #35638cb4
-def _unit(
-    vectors: np.ndarray,  # (n, w) Vectors, NaN where unknown
-) -> np.ndarray:  # (n, w) float32 of length 1; zero rows stay zero, unknown ones unknown
+def _unit(vectors: np.ndarray) -> np.ndarray:
     "Vectors without their lengths."
     length = np.sqrt((vectors.astype(np.float64) ** 2).sum(1, keepdims=True))
     return (vectors / np.where(length == 0, 1, length)).astype(np.float32)
@@ -153,17 +145,12 @@ def text_features(
     return _unit(found)
 
 # %% ../../nbs/recommendation/45_features.ipynb #5ee8abd9
-def _picture_hash(
-    data: bytes,  # Content of a picture's file
-) -> str:  # Its key
+def _picture_hash(data: bytes) -> str:
     "What a picture holds, whatever it is called."
     return hash_key("picture", hashlib.sha256(data).hexdigest())
 
 # %% ../../nbs/recommendation/45_features.ipynb #0a861431
-def _content(
-    root: str,  # Folder of the pictures
-    image: str | None,  # Path inside it
-) -> str | None:  # Key of the picture, None where it cannot be opened
+def _content(root: str, image: str | None) -> str | None:
     "The key of a picture's file."
     from mmpc_analysis.catalogue.pictures import ImageError, read_image
 
@@ -174,13 +161,8 @@ def _content(
 
 # %% ../../nbs/recommendation/45_features.ipynb #29843aa5
 def _picture_vectors(
-    encoder: ImageEncoder,  # A loaded encoder
-    root: str,  # Folder of the pictures
-    images: list[str],  # (n,) Paths inside it
-    contents: list[str],  # (n,) Their keys
-    width: int,  # Width of a vector
-    places: list[int],  # (k,) Which to encode
-) -> np.ndarray:  # (k, w) float32, NaN where the pixels cannot be decoded
+    encoder: ImageEncoder, root: str, images: list[str], contents: list[str], width: int, places: list[int]
+) -> np.ndarray:
     "Pictures through an encoder; what was scored in the same process is not encoded again."
     from mmpc_analysis.catalogue.pictures import ImageError, decode_image, read_image, square
     from mmpc_analysis.metrics.picture_encoders import pooled_features
@@ -202,11 +184,7 @@ def _picture_vectors(
     return found
 
 # %% ../../nbs/recommendation/45_features.ipynb #b5b2186c
-def _class_token(
-    network: object,  # A vision transformer
-    processor: object,  # Its image processor
-    picture: np.ndarray,  # (size, size, 3) uint8
-) -> tuple:  # Map (places, width) and the class token
+def _class_token(network: object, processor: object, picture: np.ndarray) -> tuple:
     "One picture through a vision transformer."
     from PIL import Image
 
@@ -358,9 +336,7 @@ def completion_features(
     return found
 
 # %% ../../nbs/recommendation/45_features.ipynb #e3e4f17b
-def _check_once(
-    asked: pd.DataFrame,  # (k, columns) Completions
-) -> None:
+def _check_once(asked: pd.DataFrame) -> None:
     "Refuse completions of which none can be chosen."
     again = asked.duplicated(["item_id", "task", "model"])
     unknown = set(asked["task"]) - set(TASKS)

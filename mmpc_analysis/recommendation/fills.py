@@ -51,9 +51,7 @@ class VisibleFeatures:
         return ~np.isnan(self.own).any(axis=1)
 
 # %% ../../nbs/recommendation/50_fills.ipynb #42546657
-def _check_shown(
-    shown: VisibleFeatures,  # What is checked
-) -> None:
+def _check_shown(shown: VisibleFeatures) -> None:
     "Raise a `ValueError` where parts do not fit."
     n = len(shown.items)
     if len(set(shown.items)) != n:
@@ -136,18 +134,13 @@ def category_mean(
     return means[code].astype(np.float32)
 
 # %% ../../nbs/recommendation/50_fills.ipynb #3c8d14bd
-def _known_of_category(
-    shown: VisibleFeatures,  # What may be seen
-) -> tuple[np.ndarray, np.ndarray]:  # (I,) code of each item's category; known items of each
+def _known_of_category(shown: VisibleFeatures) -> tuple[np.ndarray, np.ndarray]:
     "How many items of each category are known."
     names, code = np.unique(np.asarray(_needs(shown, "categories"), dtype=str), return_inverse=True)
     return code, np.bincount(code[shown.known], minlength=len(names))
 
 # %% ../../nbs/recommendation/50_fills.ipynb #570990c2
-def _needs(
-    shown: VisibleFeatures,  # What may be seen
-    part: str,  # Name of a part
-) -> np.ndarray:  # That part
+def _needs(shown: VisibleFeatures, part: str) -> np.ndarray:
     "A part without which a filler cannot work."
     found = getattr(shown, part)
     if found is None:
@@ -182,12 +175,7 @@ def nearest_other_modality(
     return found
 
 # %% ../../nbs/recommendation/50_fills.ipynb #3b7a2c58
-def _nearest(
-    units: np.ndarray,  # (K, v) float32 unit rows of the known items, each direction once
-    other: np.ndarray,  # (I, v) Vectors of the other modality
-    at: np.ndarray,  # (r,) Codes of missing items
-    codes: np.ndarray,  # (K, members) Known items that share a direction, -1 for none
-) -> np.ndarray:  # (r, NEIGHBOURS) The nearest known items by falling cosine, -1 where there is none
+def _nearest(units: np.ndarray, other: np.ndarray, at: np.ndarray, codes: np.ndarray) -> np.ndarray:
     "Candidates in 32 bits, decided in 64."
     import torch
 
@@ -198,18 +186,13 @@ def _nearest(
     return nearest_of_pairs(at, rows, codes[near], cosines, NEIGHBOURS + 1)
 
 # %% ../../nbs/recommendation/50_fills.ipynb #4a25f243
-def _weighted(
-    vectors: np.ndarray,  # (r, k, w) Vectors
-    weights: np.ndarray,  # (r, k) Weights, not negative
-) -> np.ndarray:  # (r, w) Means; NaN where all weights are zero
+def _weighted(vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
     "Weighted means."
     total = weights.sum(1, keepdims=True)
     return np.einsum("rk,rkw->rw", weights, vectors) / np.where(total > 0, total, np.nan)
 
 # %% ../../nbs/recommendation/50_fills.ipynb #a3d28cd4
-def _shared_buyers(
-    shown: VisibleFeatures,  # What may be seen
-):  # (I, I) sparse counts, zero on the diagonal
+def _shared_buyers(shown: VisibleFeatures):
     "How many users bought both of two items."
     from scipy import sparse
 
@@ -304,9 +287,7 @@ class FilledFeatures:
     )
 
 # %% ../../nbs/recommendation/50_fills.ipynb #80e5651e
-def _in_order(
-    shown: VisibleFeatures,  # Items in any order
-) -> tuple[VisibleFeatures, np.ndarray]:  # The same by rising id; (I,) the row of each item in it
+def _in_order(shown: VisibleFeatures) -> tuple[VisibleFeatures, np.ndarray]:
     "Bring items into the one order in which everything is computed."
     order = np.argsort(np.asarray(shown.items, dtype=str), kind="stable")
     row = np.argsort(order)
@@ -351,12 +332,7 @@ def fill(
     return FilledFeatures(values, int(missing.sum()), int(unable.sum()), dropped, elsewhere)
 
 # %% ../../nbs/recommendation/50_fills.ipynb #897c6a87
-def _check_fill(
-    shown: VisibleFeatures,  # As given to `fill`
-    policy: str,  # As given to `fill`
-    completions: np.ndarray | None,  # As given to `fill`
-    fallback: str,  # As given to `fill`
-) -> None:
+def _check_fill(shown: VisibleFeatures, policy: str, completions: np.ndarray | None, fallback: str) -> None:
     "Refuse what `fill` cannot do."
     if policy not in (*_FILLERS, "completion"):
         raise ValueError(f"policy must be one of {', '.join((*_FILLERS, 'completion'))}, got {policy!r}")

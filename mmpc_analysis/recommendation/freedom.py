@@ -107,11 +107,8 @@ class FREEDOM(Recommender):
 
 # %% ../../nbs/recommendation/30_freedom.ipynb #c980de49
 def _first_numbers(
-    shape: tuple[int, int],  # Users and items
-    features: dict[str, torch.Tensor],  # Modality -> (items, width)
-    d: int,  # Width of all vectors
-    draw: torch.Generator,  # Source of chance
-) -> dict[str, torch.Tensor]:  # Every learned array by name
+    shape: tuple[int, int], features: dict[str, torch.Tensor], d: int, draw: torch.Generator
+) -> dict[str, torch.Tensor]:
     "Where FREEDOM starts: uniform tables, torch's linear maps, features as they came."
     arrays = {"users": xavier_uniform(shape[0], d, draw), "items": xavier_uniform(shape[1], d, draw)}
     for name, rows in features.items():
@@ -189,11 +186,8 @@ def feature_vectors(
 
 # %% ../../nbs/recommendation/30_freedom.ipynb #4da23ffa
 def _losses(
-    model: FREEDOM,  # The model
-    users: torch.Tensor,  # (B,) Codes
-    positives: torch.Tensor,  # (B,) Codes
-    negatives: torch.Tensor,  # (B,) Codes
-) -> dict[str, torch.Tensor]:  # bpr_id, one more for each modality, and total
+    model: FREEDOM, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
+) -> dict[str, torch.Tensor]:
     "The loss of a batch by its parts."
     import torch
 

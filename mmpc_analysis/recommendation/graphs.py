@@ -83,11 +83,7 @@ def graph_of_edges(
     return _graph_of_scipy(by_row, dtype, turned)
 
 # %% ../../nbs/recommendation/10_graphs.ipynb #68a36500
-def _graph_of_scipy(
-    matrix,  # scipy's sparse array, compressed by rows
-    dtype: torch.dtype | None,  # Precision; None for float32
-    turned: Graph | None = None,  # The transpose; None where the matrix is symmetric
-) -> Graph:  # On the CPU
+def _graph_of_scipy(matrix, dtype: torch.dtype | None, turned: Graph | None = None) -> Graph:
     "The arrays of a matrix as tensors."
     import torch
 
@@ -96,10 +92,7 @@ def _graph_of_scipy(
     return Graph(starts, columns, values, matrix.shape, turned)
 
 # %% ../../nbs/recommendation/10_graphs.ipynb #3f1f9903
-def _multiply(
-    graph: Graph,  # (n, m)
-    dense: torch.Tensor,  # (m, d)
-) -> torch.Tensor:  # (n, d)
+def _multiply(graph: Graph, dense: torch.Tensor) -> torch.Tensor:
     "The product, without a gradient."
     import torch
 
@@ -108,11 +101,7 @@ def _multiply(
     return torch.embedding_bag(dense, g.columns, g.starts, False, kind, False, g.values, True)[0]
 
 # %% ../../nbs/recommendation/10_graphs.ipynb #1de44bb7
-def _mean_of_powers(
-    graph: Graph,  # (n, n)
-    start: torch.Tensor,  # (n, d)
-    layers: int,  # L
-) -> torch.Tensor:  # (n, d)
+def _mean_of_powers(graph: Graph, start: torch.Tensor, layers: int) -> torch.Tensor:
     "Mean of start, A start and so on up to the power L."
     graph, layer, total = graph.to(start), start, start.clone()
     for _ in range(layers):
@@ -122,7 +111,7 @@ def _mean_of_powers(
 
 # %% ../../nbs/recommendation/10_graphs.ipynb #d074d10a
 @lru_cache(maxsize=1)
-def _linear_map() -> type:  # A torch.autograd.Function
+def _linear_map() -> type:
     "A linear map whose gradient is given; made on first use, since torch takes seconds to import."
     from torch.autograd import Function
     from torch.autograd.function import once_differentiable
@@ -166,10 +155,7 @@ def layer_mean(
     )
 
 # %% ../../nbs/recommendation/10_graphs.ipynb #06ef7d67
-def _check_rows(
-    graph: Graph,  # (n, m)
-    dense: torch.Tensor,  # Should be (m, d)
-) -> None:
+def _check_rows(graph: Graph, dense: torch.Tensor) -> None:
     "Raise a `ValueError` where graph and vectors do not fit; the fast product would read beyond the end."
     if dense.ndim != 2 or len(dense) != graph.shape[1]:
         raise ValueError(
@@ -214,11 +200,7 @@ def edge_weights(
     return ((of_users[users] + GUARD) * (of_items[items] + GUARD)) ** -0.5
 
 # %% ../../nbs/recommendation/10_graphs.ipynb #a9661f8f
-def _both_ways(
-    pairs: np.ndarray,  # (edges, 2) Sorted by user and item, each pair once
-    n_users: int,  # Users
-    n_items: int,  # Items
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # starts; columns; which pair each edge is
+def _both_ways(pairs: np.ndarray, n_users: int, n_items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Rows of the users and then of the items, each edge in both."
     users, items = pairs.T
     by_item = np.argsort(items, kind="stable")

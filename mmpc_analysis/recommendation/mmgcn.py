@@ -91,11 +91,8 @@ class MMGCN(Recommender):
 
 # %% ../../nbs/recommendation/35_mmgcn.ipynb #96c7c74e
 def _first_numbers(
-    shape: tuple[int, int],  # Users and items
-    features: dict[str, torch.Tensor],  # Modality -> (items, width)
-    settings: MMGCNSettings,  # Sizes
-    draw: torch.Generator,  # Source of chance
-) -> Iterator[tuple[str, torch.Tensor]]:  # Name and first numbers of every learned array
+    shape: tuple[int, int], features: dict[str, torch.Tensor], settings: MMGCNSettings, draw: torch.Generator
+) -> Iterator[tuple[str, torch.Tensor]]:
     "Where MMGCN starts."
     yield "ids", xavier_normal(sum(shape), settings.embedding_size, draw)
     for name, rows in features.items():
@@ -111,12 +108,8 @@ def _first_numbers(
 
 # %% ../../nbs/recommendation/35_mmgcn.ipynb #c3ead44d
 def _layer_numbers(
-    prefix: str,  # Modality and an underscore
-    layer: int,  # From 1
-    width: int,  # Numbers that come in for each node
-    settings: MMGCNSettings,  # Sizes
-    draw: torch.Generator,  # Source of chance
-) -> Iterator[tuple[str, torch.Tensor]]:  # C as gather, V and b as own, G and c as mix
+    prefix: str, layer: int, width: int, settings: MMGCNSettings, draw: torch.Generator
+) -> Iterator[tuple[str, torch.Tensor]]:
     "First numbers of one layer."
     d = settings.embedding_size
     yield f"{prefix}gather{layer}", xavier_normal(width, width, draw)
@@ -125,12 +118,8 @@ def _layer_numbers(
 
 # %% ../../nbs/recommendation/35_mmgcn.ipynb #40f07d29
 def _map(
-    name: str,  # Of the map
-    outputs: int,  # Rows of the weight
-    inputs: int,  # Columns of the weight
-    draw: torch.Generator,  # Source of chance
-    normal: bool,  # Whether the weight has Xavier's normal numbers; else torch's own
-) -> Iterator[tuple[str, torch.Tensor]]:  # Weight and bias
+    name: str, outputs: int, inputs: int, draw: torch.Generator, normal: bool
+) -> Iterator[tuple[str, torch.Tensor]]:
     "First numbers of a linear map."
     weight, bias = linear_uniform(outputs, inputs, draw)
     yield f"{name}_weight", xavier_normal(outputs, inputs, draw) if normal else weight
@@ -168,13 +157,7 @@ def gathered(
     return torch.cat([propagate(to_users, items) @ weight, propagate(to_items, users @ weight)])
 
 # %% ../../nbs/recommendation/35_mmgcn.ipynb #1db2598e
-def _layer(
-    model: MMGCN,  # Holds the arrays
-    prefix: str,  # Modality and an underscore
-    layer: int,  # From 1
-    users: torch.Tensor,  # (users, width)
-    items: torch.Tensor,  # (items, width)
-) -> torch.Tensor:  # (users + items, d)
+def _layer(model: MMGCN, prefix: str, layer: int, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
     "One layer of one modality."
     import torch
     from torch.nn.functional import leaky_relu, linear
@@ -187,9 +170,7 @@ def _layer(
     return leaky_relu(linear(taken, mix[:, :width]) + linear(kept, mix[:, width:], mix_bias))
 
 # %% ../../nbs/recommendation/35_mmgcn.ipynb #62c1fcaf
-def _parts(
-    layer: int,  # From 1
-) -> list[str]:  # C, V, b, G and c
+def _parts(layer: int) -> list[str]:
     "Names of a layer's arrays, without the modality."
     maps = [f"{part}{layer}_{kind}" for part in ("own", "mix") for kind in ("weight", "bias")]
     return [f"gather{layer}", *maps]
@@ -212,19 +193,14 @@ def modality_vectors(
     return both
 
 # %% ../../nbs/recommendation/35_mmgcn.ipynb #496602dc
-def _outputs(
-    model: MMGCN,  # The model
-) -> torch.Tensor:  # (users + items, d)
+def _outputs(model: MMGCN) -> torch.Tensor:
     "Mean over the modalities."
     return sum(modality_vectors(model, name) for name in model.modalities) / len(model.modalities)
 
 # %% ../../nbs/recommendation/35_mmgcn.ipynb #f0ae6098
 def _losses(
-    model: MMGCN,  # The model
-    users: torch.Tensor,  # (B,) Codes
-    positives: torch.Tensor,  # (B,) Codes
-    negatives: torch.Tensor,  # (B,) Codes
-) -> dict[str, torch.Tensor]:  # bpr, reg and total
+    model: MMGCN, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
+) -> dict[str, torch.Tensor]:
     "The loss of a batch by its parts."
     import torch
 

@@ -67,11 +67,7 @@ def same_directions(
     return kind, members
 
 # %% ../../nbs/recommendation/15_neighbours.ipynb #baf24ffc
-def _largest(
-    table: torch.Tensor,  # (rows, K) Cosines in 32 bits
-    m: int,  # How many to find in each row
-    piece: int = 64,  # Numbers that share a maximum
-) -> tuple[torch.Tensor, torch.Tensor]:  # (rows, m) values, falling; their columns
+def _largest(table: torch.Tensor, m: int, piece: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
     "The largest numbers of long rows, found through the maxima of pieces."
     import torch
 
@@ -171,9 +167,7 @@ def nearest_items(
 MODALITY_WEIGHTS = {"text": 0.9, "image": 0.1}  # FREEDOM's share of each modality
 
 # %% ../../nbs/recommendation/15_neighbours.ipynb #a06fbdee
-def _modality_edges(
-    near: np.ndarray,  # (I, k) Neighbours, -1 where there is none
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # Rows, columns, values
+def _modality_edges(near: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Edges to the nearest, normalised by the number of neighbours in the rows of both ends."
     rows, at = np.nonzero(near >= 0)
     columns, degrees = near[rows, at], np.bincount(rows, minlength=len(near)) + GUARD

@@ -60,11 +60,7 @@ def hit_metrics(
     return result
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #9f76b0e5
-def _check_hits(
-    hits: np.ndarray,  # (n, K) bool
-    held_out: np.ndarray,  # (n,) Counts
-    cuts: tuple[int, ...],  # Lengths at which the list is cut
-) -> None:
+def _check_hits(hits: np.ndarray, held_out: np.ndarray, cuts: tuple[int, ...]) -> None:
     "Raise a `ValueError` where hits, counts and cuts do not fit together."
     if hits.ndim != 2 or held_out.shape != hits.shape[:1]:
         raise ValueError(f"hits must be (n, K) and held_out (n,), got {hits.shape} and {held_out.shape}")
@@ -78,10 +74,7 @@ def _check_hits(
         )
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #24b5e28f
-def _peaks(
-    scores: np.ndarray,  # (b, m) Scores
-    piles: int,  # Number of piles, at most m
-) -> np.ndarray:  # (b, piles) The largest of each pile, NaN where one of it is
+def _peaks(scores: np.ndarray, piles: int) -> np.ndarray:
     "Deal the columns into piles and take the largest of each."
     peaks = scores[:, :piles].copy()
     for at in range(piles, scores.shape[1], piles):
@@ -110,12 +103,7 @@ def best_of(
     return np.take_along_axis(columns, order, axis=1), np.take_along_axis(values, order, axis=1)
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #e3bc4202
-def _reaching(
-    scores: np.ndarray,  # (b, m) Scores
-    bound: np.ndarray,  # (b, 1) Score that at least k of each row reach
-) -> tuple[
-    np.ndarray, np.ndarray
-]:  # (b, w) Columns, ascending; (b, w) scores, minus infinity where a row has fewer
+def _reaching(scores: np.ndarray, bound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "What reaches the bound, moved to the left of each row."
     row, column = np.divmod(np.flatnonzero(scores >= bound), scores.shape[1])
     count = np.bincount(row, minlength=len(scores))
@@ -129,28 +117,19 @@ def _reaching(
 TILE = (128, 64)  # Users and, at most, items of one product
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #5ee832e9
-def _tiles(
-    n: int,  # Number of rows
-    size: int,  # Rows of a tile
-) -> int:  # The next multiple of a tile
+def _tiles(n: int, size: int) -> int:
     "Rows with the rim filled up."
     return -(-n // size) * size
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #98a89501
-def _filled(
-    vectors: np.ndarray,  # (n, d) Vectors
-    size: int,  # Rows of a tile
-) -> np.ndarray:  # (rows, d) The same and zeros, in whole tiles
+def _filled(vectors: np.ndarray, size: int) -> np.ndarray:
     "Vectors in whole tiles."
     filled = np.zeros((_tiles(len(vectors), size), vectors.shape[1]), vectors.dtype)
     filled[: len(vectors)] = vectors
     return filled
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #219dc68b
-def _products(
-    users: np.ndarray,  # (b, d) Vectors of users, in whole tiles
-    items: np.ndarray,  # (m, d) Vectors of items, in whole tiles
-) -> np.ndarray:  # (b, m) Scores, each from a product of the same shape
+def _products(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     "Scores of a block, all tiles in one call."
     d, wide = users.shape[1], TILE[1]
     while wide > 8 and TILE[0] * wide * d > 2**18:
@@ -194,12 +173,7 @@ def lists_of(
     return Lists(starts, item[np.argsort(row, kind="stable")])
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #6a91a395
-def _mask(
-    scores: np.ndarray,  # (b, m) Scores; changed here
-    masked: Lists,  # Items that each user has
-    user: int,  # Row of the first user
-    item: int = 0,  # Code of the first item
-) -> None:
+def _mask(scores: np.ndarray, masked: Lists, user: int, item: int = 0) -> None:
     "Put what a user has below everything."
     starts = masked.starts[user : user + len(scores) + 1]
     codes = masked.codes[starts[0] : starts[-1]] - item
@@ -236,12 +210,8 @@ def top_items(
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #91e5a043
 def _merge(
-    codes: np.ndarray,  # (b, j) Best codes so far, all below `item`
-    values: np.ndarray,  # (b, j) Their scores
-    scores: np.ndarray,  # (b, m) Scores of the next items
-    item: int,  # Code of the first of them
-    k: int,  # Length of the lists
-) -> tuple[np.ndarray, np.ndarray]:  # Codes and scores of the best among both
+    codes: np.ndarray, values: np.ndarray, scores: np.ndarray, item: int, k: int
+) -> tuple[np.ndarray, np.ndarray]:
     "What was best so far, and what is new."
     columns, new = best_of(scores, min(k, scores.shape[1]))
     if item == 0:
@@ -251,10 +221,7 @@ def _merge(
     return np.take_along_axis(codes, order, axis=1), np.take_along_axis(values, order, axis=1)
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #3a1b9954
-def _vectors(
-    users: np.ndarray,  # What should be (n, d)
-    items: np.ndarray,  # What should be (I, d)
-) -> tuple[np.ndarray, np.ndarray]:  # Both as arrays of one type of at least single precision
+def _vectors(users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Vectors that can be multiplied."
     pair = [np.asarray(v.detach().cpu() if hasattr(v, "detach") else v) for v in (users, items)]
     shapes = [v.shape for v in pair]
@@ -336,14 +303,7 @@ def rank(
     return Ranked(users, top, hits, counts, hit_metrics(hits, counts, cuts), left_out)
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #40b2462a
-def _top(
-    scorer,  # As in `rank`
-    split: Split,  # Purchases
-    users: np.ndarray,  # (n,) Codes of the judged users
-    k: int,  # Length of the lists
-    masked: Lists,  # Items that each of them has
-    megabytes: float,  # What the scores may take in memory
-) -> np.ndarray:  # (n, k) As in `top_items`
+def _top(scorer, split: Split, users: np.ndarray, k: int, masked: Lists, megabytes: float) -> np.ndarray:
     "The lists, by vectors or by a scorer's own blocks."
     shape = len(split.users), len(split.items)
     if not hasattr(scorer, "score_block"):
@@ -364,11 +324,7 @@ def _top(
     return top
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #6d86b2a2
-def _hits(
-    top: np.ndarray,  # (n, K) Codes of items
-    rows: np.ndarray,  # (m,) Row of the user of each held-out item
-    codes: np.ndarray,  # (m,) Held-out items
-) -> np.ndarray:  # (n, K) bool
+def _hits(top: np.ndarray, rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
     "Whether the item at each place was held back."
     hits = np.zeros(top.shape, dtype=bool)
     for at in range(0, len(rows), 50_000):
@@ -405,10 +361,7 @@ def novelty(
     return np.where(there, bits[top], 0).sum(axis=1) / np.where(length > 0, length, np.nan)
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #a8480c2c
-def _cut(
-    ranked: Ranked,  # Lists
-    k: int,  # Length at which the lists are cut
-) -> np.ndarray:  # (n, k) Codes
+def _cut(ranked: Ranked, k: int) -> np.ndarray:
     "The first k of every list."
     if not 1 <= k <= ranked.top.shape[1]:
         raise ValueError(f"k must lie from 1 to {ranked.top.shape[1]}, the length of the lists, got {k}")

@@ -41,11 +41,7 @@ def users_by_condition(
     return wide
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #43f4d3bf
-def _drawn(
-    wide: pd.DataFrame,  # (users, conditions) Values
-    draws: int,  # Bootstrap draws of users
-    rng: np.random.Generator,  # Source of the draws
-) -> pd.DataFrame:  # (draws, conditions) Mean of each condition in each draw
+def _drawn(wide: pd.DataFrame, draws: int, rng: np.random.Generator) -> pd.DataFrame:
     "Means over users drawn with replacement, the same users for every condition."
     n = len(wide)
     block, values = max(1, 10_000_000 // max(n, 1)), wide.to_numpy()
@@ -55,14 +51,8 @@ def _drawn(
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #578926ac
 def _row(
-    term: str,  # What is estimated
-    estimate: float,  # As observed
-    drawn: np.ndarray,  # (draws,) As drawn, NaN where undefined
-    n: int,  # Users
-    level: float,  # Coverage of the interval
-    method: str,  # How it was estimated
-    p_value: float = np.nan,  # Of the null that it is zero
-) -> dict:  # Columns of `tables.EFFECTS`
+    term: str, estimate: float, drawn: np.ndarray, n: int, level: float, method: str, p_value: float = np.nan
+) -> dict:
     "An estimate with its percentile interval; bounds need two users."
     able = n > 1 and not np.isnan(drawn).any()
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if able else (np.nan, np.nan)
@@ -70,9 +60,7 @@ def _row(
     return found | {"p_value": p_value, "p_adjusted": np.nan, "n": n, "method": method}
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #bb8399d1
-def _paired_p(
-    difference: np.ndarray,  # (users,) Differences of two conditions
-) -> float:  # Two-sided, NaN where there is nothing to test
+def _paired_p(difference: np.ndarray) -> float:
     "The p-value of a paired t-test."
     from scipy import stats
 
@@ -82,12 +70,8 @@ def _paired_p(
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #bd81cda4
 def _difference(
-    term: str,  # What it is called
-    wide: pd.DataFrame,  # (users, conditions) Values
-    drawn: pd.DataFrame,  # (draws, conditions) Means as drawn
-    pair: tuple[tuple, tuple],  # The two conditions
-    level: float,  # Coverage of the interval
-) -> dict:  # Columns of `tables.EFFECTS`
+    term: str, wide: pd.DataFrame, drawn: pd.DataFrame, pair: tuple[tuple, tuple], level: float
+) -> dict:
     "How much better one condition is than another, over the same users."
     one, other = pair
     by_user = (wide[one] - wide[other]).to_numpy()
@@ -131,14 +115,8 @@ def fieller(
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #ced97b16
 def _recovered(
-    means: pd.Series,  # (conditions,) Means
-    drawn: pd.DataFrame,  # (draws, conditions) Means as drawn
-    condition: tuple,  # Modality, rate, fill
-    floor: str,  # Fill that counts as nothing
-    uses: bool,  # Whether the recommender was shown to use the modality
-    n: int,  # Users
-    level: float,  # Coverage of the interval
-) -> dict:  # Columns of `tables.EFFECTS`
+    means: pd.Series, drawn: pd.DataFrame, condition: tuple, floor: str, uses: bool, n: int, level: float
+) -> dict:
     "The recovered fraction, or why there is none."
     low = (*condition[:2], floor)
     both = np.stack([drawn[condition] - drawn[low], drawn[ORACLE] - drawn[low]])
@@ -152,12 +130,7 @@ def _recovered(
     return found | {"low": bounds[0], "high": bounds[1]}
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #b7d4ab06
-def _of_one(
-    wide: pd.DataFrame,  # (users, conditions) Values of one recommender, category and metric
-    drawn: pd.DataFrame,  # (draws, conditions) Means as drawn
-    floor: str,  # Fill that counts as nothing
-    level: float,  # Coverage of the intervals
-) -> list[dict]:  # Rows with modality, rate and fill
+def _of_one(wide: pd.DataFrame, drawn: pd.DataFrame, floor: str, level: float) -> list[dict]:
     "All that is estimated of one recommender."
     means, n, uses, rows = wide.mean(), len(wide), {}, []
     for c in wide.columns:
@@ -202,10 +175,7 @@ def recover(
     return tables.validate(_adjusted(pd.DataFrame(rows)), tables.RECOVERY)
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #b6f64a27
-def _check_floor(
-    rankings: pd.DataFrame,  # (n, 9) Rankings
-    floor: str,  # Fill that counts as nothing
-) -> None:
+def _check_floor(rankings: pd.DataFrame, floor: str) -> None:
     "Refuse rankings in which a fill has nothing to be compared with."
     seen = rankings[["recommender", *_CONDITION]].drop_duplicates()
     hidden = seen[(seen["modality"] != "none") & (seen["fill"] != "shuffled")]
@@ -219,9 +189,7 @@ def _check_floor(
             raise ValueError(f"{recommender} has no oracle to be compared with; run that cell too")
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #52a06b60
-def _adjusted(
-    rows: pd.DataFrame,  # (n, columns) Rows with p_value
-) -> pd.DataFrame:  # (n, columns) The rows with p_adjusted
+def _adjusted(rows: pd.DataFrame) -> pd.DataFrame:
     "Correct the p-values of each family of tests."
     rows = rows.assign(p_adjusted=np.nan)
     pooled = rows["category"] == "all"
@@ -262,9 +230,7 @@ def item_gains(
     return by_pair.groupby(level=0).mean()
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #53a81d4f
-def _ranked(
-    values: pd.DataFrame,  # (items, models) Numbers
-) -> np.ndarray:  # (items, models) Ranks over all pairs, centred and scaled to length 1
+def _ranked(values: pd.DataFrame) -> np.ndarray:
     "Ranks made ready for a correlation."
     from scipy.stats import rankdata
 
@@ -274,11 +240,7 @@ def _ranked(
     return ranks / length if length > 0 else np.full(values.shape, np.nan)
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #987b2ff3
-def _resampled(
-    x: np.ndarray,  # (items, models) Ranks
-    y: np.ndarray,  # (items, models) Ranks
-    weights: np.ndarray,  # (draws, items) How often each item was drawn
-) -> np.ndarray:  # (draws,) Correlations of the drawn pairs' ranks
+def _resampled(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
     "The correlation in every bootstrap draw."
     n = weights.sum(1) * x.shape[1]
     mean_x, mean_y = weights @ x.sum(1) / n, weights @ y.sum(1) / n
@@ -353,11 +315,7 @@ def links(
     return tables.validate(table, tables.LINKS)
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #0ce97508
-def _ids(
-    hidden: pd.DataFrame,  # (h, columns) What is hidden at each rate
-    modality: str,  # Modality
-    rate: float,  # Rate
-) -> set[str]:  # Ids of the items
+def _ids(hidden: pd.DataFrame, modality: str, rate: float) -> set[str]:
     "Which items are hidden at a rate."
     there = (hidden["modality"] == modality) & np.isclose(hidden["rate"].astype(float), rate)
     return set(hidden.loc[there, "item_id"])

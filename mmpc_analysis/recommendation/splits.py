@@ -66,9 +66,7 @@ class Split:
         return f"Split({len(self.users):,} users, {len(self.items):,} items: {rows})"
 
 # %% ../../nbs/recommendation/00_splits.ipynb #59c5d593
-def _check_split(
-    split: Split,  # What is checked
-) -> None:
+def _check_split(split: Split) -> None:
     "Raise a `ValueError` where a split is not one."
     for ids, name in ((split.users, "users"), (split.items, "items")):
         if len(ids) > 1 and not (ids[:-1] < ids[1:]).all():
@@ -87,11 +85,7 @@ def _check_split(
         )
 
 # %% ../../nbs/recommendation/00_splits.ipynb #e31377f4
-def _check_codes(
-    pairs: np.ndarray,  # What should be codes
-    part: str,  # train, valid or test
-    shape: tuple[int, int],  # Number of users and of items
-) -> None:
+def _check_codes(pairs: np.ndarray, part: str, shape: tuple[int, int]) -> None:
     "Raise a `ValueError` where a part holds anything but codes of users and items, by user."
     if pairs.dtype.kind not in "iu" or pairs.ndim != 2 or pairs.shape[1] != 2:
         raise ValueError(f"{part} must be (n, 2) whole numbers, got {pairs.dtype} of shape {pairs.shape}")
@@ -125,9 +119,7 @@ def split_of_codes(
     return Split(users, items, *parts)
 
 # %% ../../nbs/recommendation/00_splits.ipynb #bc285167
-def _by_user(
-    pairs: np.ndarray,  # Codes of user and item
-) -> np.ndarray:  # A copy, sorted by user and otherwise in the order given
+def _by_user(pairs: np.ndarray) -> np.ndarray:
     "Pairs by user."
     pairs = np.asarray(pairs)
     if pairs.size == 0:
@@ -137,11 +129,7 @@ def _by_user(
     return pairs.astype(np.int64)[np.argsort(pairs[:, 0], kind="stable")]
 
 # %% ../../nbs/recommendation/00_splits.ipynb #9577f4b5
-def _first_purchases(
-    user: np.ndarray,  # (n,) Code of the user
-    item: np.ndarray,  # (n,) Code of the item
-    time: np.ndarray,  # (n,) What orders the purchases of a user
-) -> np.ndarray:  # (m,) Rows that are kept, by user, time and item
+def _first_purchases(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
     "The earliest purchase of each pair, in order."
     order = np.lexsort((item, time, user))
     keys = user[order] * (item.max(initial=0) + 1) + item[order]
@@ -155,10 +143,7 @@ HOLD: dict = {
 }  # Rule: from the purchases of each user to how many of them each of validation and test gets
 
 # %% ../../nbs/recommendation/00_splits.ipynb #2a64dd31
-def _part_by_time(
-    user: np.ndarray,  # (n,) Code of the user, sorted; of each from the first purchase to the last
-    how: str,  # A key of HOLD
-) -> np.ndarray:  # (n,) 0 for train, 1 for valid, 2 for test
+def _part_by_time(user: np.ndarray, how: str) -> np.ndarray:
     "Which part each purchase falls into."
     bought = np.bincount(user)
     held = HOLD[how](bought)[user]
@@ -197,10 +182,7 @@ def split_interactions(
     return Split(np.asarray(users, dtype=object), ids, *parts, counts)
 
 # %% ../../nbs/recommendation/00_splits.ipynb #75072762
-def _codes_of(
-    values: pd.Series,  # (n,) Ids of items
-    ids: np.ndarray,  # (I,) Ids of all items, sorted
-) -> np.ndarray:  # (n,) Place of each among the ids
+def _codes_of(values: pd.Series, ids: np.ndarray) -> np.ndarray:
     "Codes of items."
     codes = pd.Index(ids).get_indexer(values.astype(object))
     if (codes < 0).any():
@@ -212,9 +194,7 @@ def _codes_of(
     return codes
 
 # %% ../../nbs/recommendation/00_splits.ipynb #6211eb9c
-def _given_parts(
-    rows: pd.DataFrame,  # Purchases
-) -> np.ndarray:  # (n,) 0 for train, 1 for valid, 2 for test
+def _given_parts(rows: pd.DataFrame) -> np.ndarray:
     "The split that a file brought along."
     if "part" not in rows:
         raise ValueError(f"how='given' needs a column 'part'; there are {', '.join(rows)}")

@@ -311,9 +311,7 @@ def load_run(
         setattr(run, name, value)
 
 # %% ../../nbs/recommendation/40_training.ipynb #fb5891ca
-def _read(
-    path: str,  # Of the safetensors file
-) -> tuple[dict, dict[str, dict]]:  # What its header says; now, best, adam and generator: arrays by name
+def _read(path: str) -> tuple[dict, dict[str, dict]]:
     "The parts of a checkpoint."
     from safetensors import safe_open
 
@@ -402,9 +400,7 @@ def fit(
     return Fitted(name, score_vectors(model), pd.DataFrame(run.history), run.best_epoch, model)
 
 # %% ../../nbs/recommendation/40_training.ipynb #db0c365b
-def _check_split(
-    split: Split,  # Purchases
-) -> None:
+def _check_split(split: Split) -> None:
     "Raise a `ValueError` where no epoch could be chosen."
     if not np.isin(split.valid[:, 0], split.train[:, 0]).any():
         raise ValueError(
@@ -412,9 +408,7 @@ def _check_split(
         )
 
 # %% ../../nbs/recommendation/40_training.ipynb #c61f09be
-def _check_training(
-    asked: Training,  # Settings of a training
-) -> None:
+def _check_training(asked: Training) -> None:
     "Raise a `ValueError` for settings that make no training."
     metric, _, cut = asked.select.partition("@")
     if metric not in RANKING_METRICS or not cut.isdecimal() or int(cut) < 1:

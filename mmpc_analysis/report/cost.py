@@ -51,10 +51,7 @@ def frontier_figure(
     return figure
 
 # %% ../../nbs/report/72_cost.ipynb #09875be6
-def _point(
-    row: pd.Series,  # A model's row
-    colour: str,  # Its colour
-) -> dict:  # Scatter trace
+def _point(row: pd.Series, colour: str) -> dict:
     "One model with the interval of its mean, hollow where it is beaten in both quality and cost."
     name = html.escape(str(row["model"])[:34], quote=False)
     bars = {
@@ -75,20 +72,13 @@ _AXIS = {"gridcolor": "#e3e3e3", "zeroline": False, "automargin": True}
 _FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": "#333333"}
 
 # %% ../../nbs/report/72_cost.ipynb #492b8ff5
-def _question(
-    metric: str,  # Metric
-    category: str,  # Category, or all
-) -> str:  # Title, escaped
+def _question(metric: str, category: str) -> str:
     "The question of the figure."
     where = "all products" if category == "all" else category.replace("_", " ")
     return html.escape(f"What does quality cost? ({metric}, {where})", quote=False)
 
 # %% ../../nbs/report/72_cost.ipynb #5466c882
-def _frontier_layout(
-    metric: str,  # Metric
-    category: str,  # Category, or all
-    unit: str,  # Unit of the cost
-) -> dict:  # Layout
+def _frontier_layout(metric: str, category: str, unit: str) -> dict:
     "The question as title, and axes with units."
     wins = "higher" if direction(metric) > 0 else "lower"
     return {
@@ -100,9 +90,7 @@ def _frontier_layout(
     }  # fmt: skip
 
 # %% ../../nbs/report/72_cost.ipynb #c303feff
-def _frontier_words(
-    rows: pd.DataFrame,  # Frontier rows of one task and metric, over all products
-) -> str:  # One sentence
+def _frontier_words(rows: pd.DataFrame) -> str:
     "Who stands on the frontier and who is beaten."
     on, off = (rows.loc[rows["on_frontier"] == side, "model"].tolist() for side in (True, False))
     beaten = f"for {', '.join(off)} another model is at least as good and as cheap, and better in one"
@@ -125,9 +113,7 @@ def cost_words(
     return [*said, *[f"By category a cheapest model is {done}."] * (len(each) > 0), _unit_words(rows)]
 
 # %% ../../nbs/report/72_cost.ipynb #530ff3ed
-def _unit_words(
-    rows: pd.DataFrame,  # Frontier rows of one task
-) -> str:  # One sentence
+def _unit_words(rows: pd.DataFrame) -> str:
     "What cost means here."
     unit, drawing = str(rows["unit"].iloc[0]), rows["task"].iloc[0] == "text_to_image"
     hours = "measured time of this machine, as no price list was given"
@@ -135,9 +121,7 @@ def _unit_words(
     return f"Cost is {what}{', for writing the prompt and without drawing' if drawing else ''}."
 
 # %% ../../nbs/report/72_cost.ipynb #3dbc7e4a
-def _decision_numbers(
-    rows: pd.DataFrame,  # Decisions of one task and metric, perhaps none
-) -> Safe:  # A table
+def _decision_numbers(rows: pd.DataFrame) -> Safe:
     "What is good enough in each category; risk and cost only of a model that is."
     if rows.empty:
         return paragraph(["Nothing could be decided between these models."])

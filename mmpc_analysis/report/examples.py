@@ -60,10 +60,7 @@ def pick_examples(
     return {"best": best, "worst": rest.iloc[::-1].drop_duplicates("category").head(count)}
 
 # %% ../../nbs/report/54_examples.ipynb #a6234d4f
-def _picture(
-    root: str,  # Folder
-    image: str | None,  # Path inside it
-) -> PIL.Image.Image | None:  # RGB, None where it cannot be opened
+def _picture(root: str, image: str | None) -> PIL.Image.Image | None:
     "A picture, or None where it is missing or not allowed."
     from mmpc_analysis.catalogue.pictures import ImageError, open_image
 
@@ -75,11 +72,7 @@ def _picture(
         return None
 
 # %% ../../nbs/report/54_examples.ipynb #3cca1cb1
-def _pictures(
-    run: Run,  # The run
-    row: pd.Series,  # A row of answers_of
-    task: str,  # image_to_text or text_to_image
-) -> Safe:  # One or two figures
+def _pictures(run: Run, row: pd.Series, task: str) -> Safe:
     "The true picture, and beside it the drawn one where the task was to describe it."
     true = _picture(run.root, row["image_true"])
     pieces = [image_html(true, f"Real picture: {row['title']}", "Real picture")]
@@ -89,10 +82,7 @@ def _pictures(
     return joined(pieces)
 
 # %% ../../nbs/report/54_examples.ipynb #11ee96cd
-def _words(
-    row: pd.Series,  # A row of answers_of
-    task: str,  # image_to_text or text_to_image
-) -> Safe:  # A list of two entries
+def _words(row: pd.Series, task: str) -> Safe:
     "True title and written text."
     if task == "image_to_text":
         return aligned_html(row["title"], row["text"])

@@ -63,11 +63,7 @@ def joined(
     return Safe(between.join(escaped(piece) for piece in pieces))
 
 # %% ../../nbs/report/10_html.ipynb #01794f64
-def _row_html(
-    cells: tuple,  # Cells of one row
-    side: list[str],  # Attribute of each column that sets it flush right, or nothing
-    kind: str = "",  # Class of the row, from our own code
-) -> str:  # A row whose first cell is its head
+def _row_html(cells: tuple, side: list[str], kind: str = "") -> str:
     "One row of a table."
     first, *rest = [escaped(value) for value in cells]
     body = "".join(f"<td{s}>{value}</td>" for s, value in zip(side[1:], rest, strict=True))
@@ -178,9 +174,7 @@ def figure_html(
     )  # fmt: skip
 
 # %% ../../nbs/report/10_html.ipynb #c3e79fee
-def _scripts(
-    body: Safe,  # What the page shows
-) -> list[str]:  # plotly.js and our own script, nothing where there is no figure
+def _scripts(body: Safe) -> list[str]:
     "The scripts that a page needs."
     from importlib.resources import files
 
@@ -192,9 +186,7 @@ def _scripts(
     return [get_plotlyjs(), own.read_text(encoding="utf-8")]
 
 # %% ../../nbs/report/10_html.ipynb #83e5f6a7
-def _policy(
-    scripts: list[str],  # Scripts that may run
-) -> str:  # Content of the Content-Security-Policy
+def _policy(scripts: list[str]) -> str:
     """What a browser may load and run.
 
     Source: Content Security Policy Level 3, https://www.w3.org/TR/CSP3/.

@@ -48,17 +48,12 @@ __all__ = ['comparison_words', 'contrast_matrix', 'versus', 'ranked', 'best_sent
            'comparison_piece', 'against']
 
 # %% ../../nbs/report/50_leaderboard.ipynb #74e97319
-def _be(
-    count: int,  # How many
-) -> str:  # is or are
+def _be(count: int) -> str:
     "The verb that fits a count."
     return "is" if count == 1 else "are"
 
 # %% ../../nbs/report/50_leaderboard.ipynb #3dc982a3
-def _equal_words(
-    rows: pd.DataFrame,  # Tested pairs, all of one margin
-    apart: pd.Series,  # Which of them are told apart
-) -> list[str]:  # One or two sentences
+def _equal_words(rows: pd.DataFrame, apart: pd.Series) -> list[str]:
     "How many pairs are equal, and how many are neither."
     alike = rows["verdict"].eq("equivalent")
     count, left = int(alike.sum()), int((~apart & ~alike).sum())
@@ -85,9 +80,7 @@ def comparison_words(
     return said + [f"{none}, because the two differ on too few products."] * (lacking > 0)
 
 # %% ../../nbs/report/50_leaderboard.ipynb #2178c5b0
-def _widest(
-    rows: pd.DataFrame,  # Pairs that are told apart, at least one
-) -> str:  # Names, difference and joint interval
+def _widest(rows: pd.DataFrame) -> str:
     "The largest difference, the better model first."
     row = rows.loc[rows["estimate"].abs().idxmax()]
     who, at = [row["model"], row["other"]], [row["estimate"], row["low_joint"], row["high_joint"]]
@@ -96,9 +89,7 @@ def _widest(
     return f"{who[0]} over {who[1]} by {figure_text(at[0])} ({figure_text(at[1])} to {figure_text(at[2])})"
 
 # %% ../../nbs/report/50_leaderboard.ipynb #30d543e8
-def _both_ways(
-    rows: pd.DataFrame,  # Comparisons of one task, metric and category
-) -> pd.DataFrame:  # The same pairs seen from either side
+def _both_ways(rows: pd.DataFrame) -> pd.DataFrame:
     "Every pair from both of its ends."
     back = rows.rename(columns={"model": "other", "other": "model"})
     back = back.assign(
@@ -110,10 +101,7 @@ def _both_ways(
     return both.assign(mark=np.where(apart, "*", "") + pd.Series(sign, dtype=object))
 
 # %% ../../nbs/report/50_leaderboard.ipynb #a8d52d83
-def _matrix(
-    both: pd.DataFrame,  # Pairs seen from either side, with their marks
-    names: list[str],  # Models in order
-) -> dict:  # Heatmap trace
+def _matrix(both: pd.DataFrame, names: list[str]) -> dict:
     "The cells of the matrix, with their numbers and what pointing at them shows."
     cells = [
         both.pivot(index="model", columns="other", values=c).reindex(index=names, columns=names)
@@ -156,17 +144,13 @@ _CELLS = ("estimate", "mark", "low_joint", "high_joint")
 _CELL = "%{y} over %{x}<br><b>%{z:.3f}</b>, %{customdata[0]:.3f} to %{customdata[1]:.3f} (all pairs)<extra></extra>"
 
 # %% ../../nbs/report/50_leaderboard.ipynb #b96645b0
-def _signed(
-    value: float,  # A difference
-) -> str:  # Two decimals with a sign and without a leading zero, three where it is small
+def _signed(value: float) -> str:
     "A difference short enough for a cell."
     text = f"{value:+.2f}" if abs(value) >= 0.095 else f"{value:+.3f}"
     return text.replace("-", "\u2212").replace("0.", ".", 1)
 
 # %% ../../nbs/report/50_leaderboard.ipynb #c46b5546
-def _by_family(
-    model: str,  # Name of a model
-) -> tuple:  # Key that keeps the palette's order, others by name
+def _by_family(model: str) -> tuple:
     "Where a model stands among others."
     colour = colour_of(model)
     return PALETTE.index(colour) if colour in PALETTE else len(PALETTE), model
@@ -211,10 +195,7 @@ def ranked(
     return rows.drop(columns="merit")
 
 # %% ../../nbs/report/50_leaderboard.ipynb #575aa0b9
-def _first_place(
-    best: pd.Series,  # Row of the model that comes first
-    spread: float,  # Largest magnitude of the metric
-) -> Safe:  # One sentence
+def _first_place(best: pd.Series, spread: float) -> Safe:
     "Who comes first, on which level and by how much."
     metric = display_name(best["metric"]) + (", lower is better" if lower_is_better(best["metric"]) else "")
     return markup("On the {level} level ({metric}) <strong>{model}</strong> comes first with {score}.",
@@ -241,9 +222,7 @@ def best_sentence(
     return joined(said, " ")
 
 # %% ../../nbs/report/50_leaderboard.ipynb #94eb1413
-def _who(
-    first: pd.DataFrame,  # One row per model, in order
-) -> dict[str, list]:  # Head to cells
+def _who(first: pd.DataFrame) -> dict[str, list]:
     "The columns that say who is meant and on how many items."
     return {
         "Model": [model_cell(m) for m in first.index],
@@ -253,10 +232,7 @@ def _who(
     }
 
 # %% ../../nbs/report/50_leaderboard.ipynb #9e3555b3
-def _means(
-    rows: pd.DataFrame,  # Rows of one metric and category
-    order: list[str],  # Models
-) -> tuple[str, list]:  # Head and cells, an en dash where a model has no row
+def _means(rows: pd.DataFrame, order: list[str]) -> tuple[str, list]:
     "The column of one metric; its head says the level and which end is good."
     spread, by_model = float(rows["estimate"].abs().max()), rows.set_index("model")
     head = f"{display_name(rows['metric'].iloc[0]).capitalize()} ({display_name(rows['level'].iloc[0])})"
@@ -265,9 +241,7 @@ def _means(
     return head, [estimate_cell(by_model.loc[m], spread) if m in there else "\u2013" for m in order]
 
 # %% ../../nbs/report/50_leaderboard.ipynb #0a20f58b
-def _row_kinds(
-    families: pd.Series,  # Family of each row, in order
-) -> list[str]:  # Class of each row
+def _row_kinds(families: pd.Series) -> list[str]:
     "Which rows are floors or the ceiling, and which is the first of them."
     kinds = [f if f in ("floor", "ceiling") else "" for f in families]
     return [f"{kind} first-floor" if kind and not any(kinds[:k]) else kind for k, kind in enumerate(kinds)]
@@ -309,9 +283,7 @@ def scores(
     return joined([scores_of_task(averages, task) for task in tasks_of(averages)])
 
 # %% ../../nbs/report/50_leaderboard.ipynb #2a51c2c3
-def _pair_numbers(
-    rows: pd.DataFrame,  # Comparisons of one task and metric, over all products
-) -> Safe:  # A table
+def _pair_numbers(rows: pd.DataFrame) -> Safe:
     "Every pair with its joint interval and what was shown of equality."
     joint = rows.assign(low=rows["low_joint"], high=rows["high_joint"])
     cells = {"Pair": rows["term"].tolist(), "Equality": rows["verdict"].tolist()}

@@ -36,21 +36,14 @@ if TYPE_CHECKING:
 __all__ = ['share_of_way', 'level_words', 'level_panels', 'level_piece', 'levels']
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #9cd5a9a9
-def _shares(
-    contrasts: pd.DataFrame,  # Contrasts table
-    task: str,  # image_to_text or text_to_image
-    category: str,  # Category, or all
-) -> pd.DataFrame:  # Shares of whole levels, the models first and the template last
+def _shares(contrasts: pd.DataFrame, task: str, category: str) -> pd.DataFrame:
     "The rows that are drawn."
     rows = rows_of(contrasts, task=task, category=category, term="share")
     rows = rows[(rows["metric"] == "") & ~rows["model"].str.startswith("blind ")]
     return rows.sort_values("model", key=lambda m: m == "template", kind="stable")
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #0ef4cbd0
-def _marks(
-    mine: pd.DataFrame,  # Shares of one model
-    heights: list[float],  # Where its marks stand
-) -> dict:  # Scatter trace
+def _marks(mine: pd.DataFrame, heights: list[float]) -> dict:
     "A model's mark at each level, with its interval."
     model = mine["model"].iloc[0]
     marker = {"size": 10, "color": colour_of(model), "symbol": "diamond" if model == "template" else "circle"}
@@ -138,10 +131,7 @@ def level_panels(
     return figure
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #c55efb0d
-def _panel(
-    rows: pd.DataFrame,  # Rows of one metric and category
-    legend: bool,  # Whether this panel explains the lines
-) -> list[dict]:  # Traces: the bars, then the lines of floors and ceiling
+def _panel(rows: pd.DataFrame, legend: bool) -> list[dict]:
     "One level: a bar per model, and lines through all of them."
     table = rows.set_index("model", drop=False)
     bars = table.loc[models_by_size(rows)]

@@ -63,11 +63,7 @@ def outcome_bars(
     return figure
 
 # %% ../../nbs/report/56_outcomes.ipynb #c79d95af
-def _segment(
-    rows: pd.DataFrame,  # One row per model
-    names: list[str],  # Labels of the bars
-    outcome: str,  # Outcome to count
-) -> dict:  # Bar trace
+def _segment(rows: pd.DataFrame, names: list[str], outcome: str) -> dict:
     "The part of each bar that one outcome takes."
     colour, shape = _OUTCOME_STYLE[outcome]
     pattern = {"shape": shape, "size": 6, "solidity": 0.25, "fgcolor": "#ffffff", "bgcolor": colour}

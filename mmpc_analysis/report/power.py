@@ -34,9 +34,7 @@ if TYPE_CHECKING:
 __all__ = ['power_words', 'power_curves', 'power_piece', 'power']
 
 # %% ../../nbs/report/69_power.ipynb #dbfa78eb
-def _pair_words(
-    rows: pd.DataFrame,  # One row per design under these_models
-) -> list[str]:  # One sentence, none without rows
+def _pair_words(rows: pd.DataFrame) -> list[str]:
     "From which difference on two models are told apart."
     designs = rows.sort_values("items").to_dict("records")
     each = [f"by {figure_text(row['detectable'])} on {row['items']:,} products" for row in designs]
@@ -46,9 +44,7 @@ def _pair_words(
     )
 
 # %% ../../nbs/report/69_power.ipynb #5cced5aa
-def _size_words(
-    rows: pd.DataFrame,  # One row per design under scale_in_general, the run's own first
-) -> str:  # One sentence
+def _size_words(rows: pd.DataFrame) -> str:
     "From which slope on an effect of size is found."
     now, *more = rows.to_dict("records")
     grown = ["models" if row["models"] > now["models"] else "products" for row in more]
@@ -78,9 +74,7 @@ def power_words(
     ]
 
 # %% ../../nbs/report/69_power.ipynb #1e543efa
-def _needs(
-    row: dict,  # models and detectable
-) -> str:  # What the run's own models need
+def _needs(row: dict) -> str:
     "The slope that the run's models detect."
     models = in_words(row["models"])
     if not np.isfinite(row["detectable"]):
@@ -88,10 +82,7 @@ def _needs(
     return f"{models} models need a slope of {figure_text(row['detectable'])} for ten times the parameters"
 
 # %% ../../nbs/report/69_power.ipynb #d22d0ef7
-def _observed(
-    row: pd.Series,  # models and detectable of the run's own size
-    slopes: pd.DataFrame,  # The pooled slope under scale_in_general
-) -> list[str]:  # No or one sentence
+def _observed(row: pd.Series, slopes: pd.DataFrame) -> list[str]:
     "Whether the observed slope is as large as what could be seen."
     if slopes["estimate"].isna().all() or not np.isfinite(row["detectable"]):
         return []
@@ -114,10 +105,7 @@ _PANELS = {
 }
 
 # %% ../../nbs/report/69_power.ipynb #e01e25e4
-def _power_traces(
-    rows: pd.DataFrame,  # Powers of one question
-    panel: int,  # Number of its panel
-) -> list[dict]:  # Scatter traces, one per design
+def _power_traces(rows: pd.DataFrame, panel: int) -> list[dict]:
     "The curves of one panel, each with a dash of its own."
     traces, dashes = [], ("solid", "dash", "dot", "dashdot")
     for place, ((models, items), curve) in enumerate(rows.groupby(["models", "items"], sort=True)):
@@ -155,9 +143,7 @@ def power_curves(
     return figure
 
 # %% ../../nbs/report/69_power.ipynb #ddaa1775
-def _power_numbers(
-    rows: pd.DataFrame,  # Powers of one task, one row per design
-) -> Safe:  # A table
+def _power_numbers(rows: pd.DataFrame) -> Safe:
     "The detectable effect of every design."
     cells = {
         "Metric": [display_name(m) for m in rows["metric"]],

@@ -44,11 +44,7 @@ RECOMMENDER_NAMES = {
 # How the papers write the recommenders
 
 
-def _rows(
-    recovery: pd.DataFrame,  # Recovery table
-    metric: str,  # Ranking metric
-    **wanted: object,  # Values of further columns
-) -> pd.DataFrame:  # Rows of all purchases together
+def _rows(recovery: pd.DataFrame, metric: str, **wanted: object) -> pd.DataFrame:
     "The rows that a figure draws, or a `ValueError` where there are none."
     rows = recovery[(recovery["metric"] == metric) & (recovery["category"] == "all")]
     for column, value in wanted.items():
@@ -61,27 +57,20 @@ def _rows(
     return rows
 
 # %% ../../nbs/report/75_recommendations.ipynb #bdc9d691
-def _layout(
-    title: str,  # The question, escaped
-    height: int,  # Pixels
-) -> dict:  # Settings that the figures share
+def _layout(title: str, height: int) -> dict:
     "Base settings of a figure."
     at = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "top", "pad": {"t": 14}, "font": {"size": 17}}
     paragraph = {"template": "none", "title": {"text": title} | at, "height": height, "font": _FONT}
     return paragraph | {"showlegend": False, "margin": {"l": 10, "r": 16, "t": 76, "b": 64}}
 
 # %% ../../nbs/report/75_recommendations.ipynb #5b31f743
-def _axes(
-    figure: go.Figure,  # Receives the settings
-) -> None:
+def _axes(figure: go.Figure) -> None:
     "Thin lines, room for names."
     figure.update_xaxes(gridcolor=_FAINT, zeroline=False, automargin=True)
     figure.update_yaxes(gridcolor=_FAINT, zeroline=False, automargin=True, ticklabelstandoff=6)
 
 # %% ../../nbs/report/75_recommendations.ipynb #f0fb9e74
-def _name(
-    recommender: str,  # Name of a recommender
-) -> str:  # As a reader knows it, escaped
+def _name(recommender: str) -> str:
     "How a figure calls a recommender."
     return RECOMMENDER_NAMES.get(recommender, html.escape(recommender))
 
@@ -89,19 +78,14 @@ def _name(
 _ROOM = 34  # Characters of a fill's name that an axis has room for
 
 # %% ../../nbs/report/75_recommendations.ipynb #f8a6cc4b
-def _labels(
-    fills: Iterable[str],  # Names of fills, each once
-) -> list[str]:  # As a reader sees them, escaped, each once
+def _labels(fills: Iterable[str]) -> list[str]:
     "How a figure calls fills."
     said = [f.replace("_", " ") if f in FILLS else f for f in fills]
     short = [f if len(f) <= _ROOM else f"{f[:20]}\u2026{f[-13:]}" for f in said]
     return [html.escape(f, quote=False) for f in (short if len(set(short)) == len(short) else said)]
 
 # %% ../../nbs/report/75_recommendations.ipynb #727fddbe
-def _span(
-    row: pd.Series,  # With estimate, low and high
-    form: str = ".3f",  # Format of a number
-) -> str:  # Such as 0.210 (0.170 to 0.250)
+def _span(row: pd.Series, form: str = ".3f") -> str:
     "An estimate and its interval, or that there is none."
     estimate, low, high = (f"{row[k]:{form}}".replace("-", "\u2212") for k in ("estimate", "low", "high"))
     if row[["low", "high"]].isna().any():
@@ -109,21 +93,13 @@ def _span(
     return f"{estimate} ({low} to {high})"
 
 # %% ../../nbs/report/75_recommendations.ipynb #6dbb2d48
-def _bars(
-    rows: pd.DataFrame,  # Rows with estimate, low and high
-    **more: object,  # Thickness, width, colour
-) -> dict:  # Error bars of plotly
+def _bars(rows: pd.DataFrame, **more: object) -> dict:
     "The interval of each estimate as a bar."
     above, below = rows["high"] - rows["estimate"], rows["estimate"] - rows["low"]
     return {"type": "data", "array": above, "arrayminus": below} | more
 
 # %% ../../nbs/report/75_recommendations.ipynb #4fb4a937
-def _marks(
-    rows: pd.DataFrame,  # Rows of one panel, in drawing order
-    names: list[str],  # Name of each row on the axis, escaped
-    colours: list[str],  # Colour of each
-    unit: str,  # What the value is, escaped
-) -> list[dict]:  # Scatter traces, one a row since error bars have one colour each
+def _marks(rows: pd.DataFrame, names: list[str], colours: list[str], unit: str) -> list[dict]:
     "Estimates with their intervals, one below the other."
     traces = []
     for k, (name, colour) in enumerate(zip(names, colours, strict=True)):
@@ -188,18 +164,12 @@ def fill_figure(
     return figure
 
 # %% ../../nbs/report/75_recommendations.ipynb #37fa2d6f
-def _place(
-    recommender: str,  # Name of a recommender
-) -> tuple[int, str]:  # Known ones first, in the order of `RECOMMENDER_NAMES`
+def _place(recommender: str) -> tuple[int, str]:
     "Where a recommender's panel stands."
     return [*RECOMMENDER_NAMES, recommender].index(recommender), recommender
 
 # %% ../../nbs/report/75_recommendations.ipynb #971eac52
-def _oracle(
-    recovery: pd.DataFrame,  # Recovery table
-    metric: str,  # Ranking metric with its cut
-    recommender: str,  # Name of a recommender
-) -> pd.DataFrame:  # (0 or 1, columns) Its mean where nothing is missing
+def _oracle(recovery: pd.DataFrame, metric: str, recommender: str) -> pd.DataFrame:
     "What a recommender reaches with the true features."
     wanted = {
         "metric": metric,
@@ -211,12 +181,7 @@ def _oracle(
     return recovery[(recovery[list(wanted)] == pd.Series(wanted)).all(axis=1)]
 
 # %% ../../nbs/report/75_recommendations.ipynb #df92c5cd
-def _add_yardsticks(
-    figure: go.Figure,  # Receives the lines
-    row: int,  # Panel
-    floor: pd.DataFrame,  # (0 or 1, columns) The floor's mean
-    oracle: pd.DataFrame,  # (0 or 1, columns) The oracle's mean
-) -> None:
+def _add_yardsticks(figure: go.Figure, row: int, floor: pd.DataFrame, oracle: pd.DataFrame) -> None:
     "The floor and the oracle of a panel as upright lines, each where it is known."
     for rows, dash in ((floor, "dot"), (oracle, "solid")):
         for level in rows["estimate"]:
@@ -290,9 +255,7 @@ def use_sentence(
     return f"{name} was not shown to use the {what}: {closed}"
 
 # %% ../../nbs/report/75_recommendations.ipynb #a55ec07f
-def _best(
-    rows: pd.DataFrame,  # Rows of one kind of fill whose term is recovered, with gain_p
-) -> tuple[str, str, str] | None:  # Name, what it brings back, and what stands against it
+def _best(rows: pd.DataFrame) -> tuple[str, str, str] | None:
     "The best fill of a kind in words; None where no fraction is known."
     rows = rows[rows["estimate"].notna()]
     if rows.empty:
@@ -305,11 +268,8 @@ def _best(
 
 # %% ../../nbs/report/75_recommendations.ipynb #43c8df0a
 def _both(
-    start: str,  # How much is hidden
-    name: str,  # The recommender
-    model: tuple[str, str, str] | None,  # The best model, as `_best` tells it
-    baseline: tuple[str, str, str] | None,  # The best baseline
-) -> str:  # One sentence
+    start: str, name: str, model: tuple[str, str, str] | None, baseline: tuple[str, str, str] | None
+) -> str:
     "The best of each kind side by side."
     if not model and not baseline:
         raise ValueError("a model or a baseline is needed, got neither; see recover")
@@ -400,9 +360,7 @@ _SIMULATED = (
 )
 
 
-def _purchases(
-    run: Run,  # The run
-) -> list[str]:  # Sentences about where the purchases come from
+def _purchases(run: Run) -> list[str]:
     "What the purchases are."
     study = run.manifest.get("study", {})
     source = study.get("recommendation", {}).get("interactions", "")

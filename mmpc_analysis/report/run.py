@@ -48,9 +48,7 @@ def read_run(
     return Run(str(folder), root, found, manifest)
 
 # %% ../../nbs/report/30_run.ipynb #cb3ba5f2
-def _set_aside(
-    folder: str,  # Folder of the run
-) -> list[dict]:  # Row, item_id, column, reason, remedy, kept; empty where nothing was set aside
+def _set_aside(folder: str) -> list[dict]:
     "What the run's catalogue could not use, as the run wrote it down."
     from fsspec.core import url_to_fs
 

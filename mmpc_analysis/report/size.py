@@ -67,10 +67,7 @@ __all__ = ['BOUND', 'SLOPE_QUESTIONS', 'scale_lines', 'slope_forest', 'scale_war
            'size_piece', 'size']
 
 # %% ../../nbs/report/65_size.ipynb #88cbae48
-def _outline(
-    fan: pd.DataFrame,  # Rows of one family and question, along its sizes
-    colour: str,  # Colour of the family
-) -> dict:  # Scatter trace
+def _outline(fan: pd.DataFrame, colour: str) -> dict:
     "The fan of one question about a family's line: filled, or dashed."
     filled, name = fan["question"].iloc[0] == "these_models", LOOKS[fan["question"].iloc[0]][0]
     x, y = ([*fan["parameters"], *fan["parameters"][::-1]], [*fan["high"], *fan["low"][::-1]])
@@ -83,11 +80,7 @@ def _outline(
     }  # fmt: skip
 
 # %% ../../nbs/report/65_size.ipynb #56ef081b
-def _family_traces(
-    rows: pd.DataFrame,  # Lines of one task and metric
-    family: str,  # Family
-    first: bool,  # Whether these fans explain themselves in the legend
-) -> list[dict]:  # Scatter traces: dashed fan, filled fan, line
+def _family_traces(rows: pd.DataFrame, family: str, first: bool) -> list[dict]:
     "The line of a family with both of its fans."
     mine, colour = rows[rows["family"] == family].sort_values("parameters"), colour_of(family)
     questions = [q for q in ("scale_in_general", "these_models") if q in set(mine["question"])]
@@ -98,9 +91,7 @@ def _family_traces(
                     "line": style, "name": label(family), "hoverinfo": "skip"}]  # fmt: skip
 
 # %% ../../nbs/report/65_size.ipynb #31ff97cf
-def _model_marks(
-    rows: pd.DataFrame,  # Averages of one task and metric, models of known size only
-) -> list[dict]:  # Scatter traces, one per model
+def _model_marks(rows: pd.DataFrame) -> list[dict]:
     "The models' means with their own intervals, each family with a symbol."
     families, marks = sorted(set(rows["family"])), []
     for _, row in rows.sort_values(["family", "parameters"]).groupby("model", sort=False):
@@ -131,10 +122,7 @@ def scale_lines(
     return figure
 
 # %% ../../nbs/report/65_size.ipynb #5d51d053
-def _forest_marks(
-    rows: pd.DataFrame,  # Slopes of one question
-    heights: list[float],  # Where they stand
-) -> dict:  # Scatter trace
+def _forest_marks(rows: pd.DataFrame, heights: list[float]) -> dict:
     "The slopes of one question, filled or hollow."
     name, colour, symbol = LOOKS[rows["question"].iloc[0]]
     details = rows[[*DETAILS]].to_numpy()
@@ -196,10 +184,7 @@ _GENERAL = {
 }
 
 # %% ../../nbs/report/65_size.ipynb #564df840
-def _together(
-    among: str,  # better, worse or open, for these models
-    general: str,  # The same for scale in general
-) -> str:  # One sentence
+def _together(among: str, general: str) -> str:
     "How the two answers go together."
     if among == general == "open":
         return "Neither answer is evidence that size makes no difference."
@@ -231,10 +216,7 @@ def equality_words(
     return f"It {shown} that the correlation of {in_words(int(row['models']))} models with size lies within {bound:g} of zero ({chance(p_value)})."
 
 # %% ../../nbs/report/65_size.ipynb #229ff31d
-def _among_words(
-    row: pd.Series,  # The pooled slope under these_models
-    metric: str,  # Its name
-) -> str:  # One sentence
+def _among_words(row: pd.Series, metric: str) -> str:
     "What the pooled slope says of these models."
     models = in_words(int(row["models"]))
     return (
@@ -243,9 +225,7 @@ def _among_words(
     )
 
 # %% ../../nbs/report/65_size.ipynb #3eb2e428
-def _general_words(
-    row: pd.Series,  # The pooled slope under scale_in_general
-) -> str:  # One sentence
+def _general_words(row: pd.Series) -> str:
     "What the pooled slope says of scale in general."
     if not np.isfinite(row["low"]):
         models = f"{plural(row['models'], 'model')} of {in_words(int(row['families']))} famil{'y' if row['families'] == 1 else 'ies'}"
@@ -274,9 +254,7 @@ def scale_words(
     return [*said, *([equality_words(general)] if side_of(general) == "open" else [])]
 
 # %% ../../nbs/report/65_size.ipynb #db4fcabe
-def _counts(
-    rows: pd.DataFrame,  # Slopes in categories, of one question
-) -> str:  # Better in k, worse in k, open in k
+def _counts(rows: pd.DataFrame) -> str:
     "How many categories go which way."
     sides = [side_of(row) for _, row in rows.iterrows()]
     better, worse, rest = (sides.count(side) for side in ("better", "worse", "open"))
@@ -302,9 +280,7 @@ def category_words(
     return [*said, *_ends(these)]
 
 # %% ../../nbs/report/65_size.ipynb #b725ee90
-def _ends(
-    rows: pd.DataFrame,  # Slopes in categories, of one question
-) -> list[str]:  # No or one sentence
+def _ends(rows: pd.DataFrame) -> list[str]:
     "The two ends of the forest, and whether they are apart."
     if len(rows) < 2:
         return []
@@ -358,11 +334,7 @@ def score_against_scale(
     return figure
 
 # %% ../../nbs/report/65_size.ipynb #347b8cc0
-def _scale_rows(
-    effects: pd.DataFrame,  # Effects table of scale_effect
-    task: str,  # image_to_text or text_to_image
-    metric: str,  # Metric
-) -> pd.DataFrame:  # Its two rows at most, by question
+def _scale_rows(effects: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
     "The pooled Spearman correlation of one metric, by the question it answers."
     wanted = {"term": "spearman", "task": task, "metric": metric, "category": "all", "scope": "pooled"}
     for column, value in wanted.items():
@@ -370,10 +342,7 @@ def _scale_rows(
     return effects.drop_duplicates("question").set_index("question")
 
 # %% ../../nbs/report/65_size.ipynb #fb559a99
-def _direction(
-    row: pd.Series,  # The row of the question these_models
-    metric: str,  # Metric
-) -> str:  # Words
+def _direction(row: pd.Series, metric: str) -> str:
     "What an interval of a rank correlation with size says, when better may mean lower."
     sign = -1 if lower_is_better(metric) else 1
     low, high = sorted([sign * row["low"], sign * row["high"]])
@@ -410,9 +379,7 @@ _EFFECT_CAPTION = (
 )
 
 # %% ../../nbs/report/65_size.ipynb #7bf2df0e
-def _effect_line(
-    part: pd.DataFrame,  # Rows of one metric, scope and coefficient
-) -> dict:  # Head to cell
+def _effect_line(part: pd.DataFrame) -> dict:
     "One correlation, with what it says of these models and of scale in general."
     part = part.drop_duplicates("question").set_index("question")
     these, general = part.reindex(["these_models", "scale_in_general"]).itertuples()
@@ -471,9 +438,7 @@ SLOPE_QUESTIONS = {"these_models": "these models", "scale_in_general": "scale in
 _NAMED = {"Metric": "metric", "Products": "category", "Correction": "correction"}
 
 # %% ../../nbs/report/65_size.ipynb #fa6040ef
-def _slope_numbers(
-    rows: pd.DataFrame,  # Slopes of one task: all metrics pooled, and one in its categories
-) -> Safe:  # A table
+def _slope_numbers(rows: pd.DataFrame) -> Safe:
     "Slopes with both intervals."
     cells = {name: [display_name(v) for v in rows[column]] for name, column in _NAMED.items()}
     cells |= {"Question": [SLOPE_QUESTIONS[q] for q in rows["question"]]}
@@ -487,11 +452,7 @@ def _slope_numbers(
     return table_html(cells, caption, tuple(cells)[4:])
 
 # %% ../../nbs/report/65_size.ipynb #6c648910
-def _slope_figures(
-    run: Run,  # The run
-    task: str,  # image_to_text or text_to_image
-    metric: str,  # Metric
-) -> list[Safe]:  # Score against size and the forest; none where there is no slope
+def _slope_figures(run: Run, task: str, metric: str) -> list[Safe]:
     "The two figures of size."
     lines = task_rows(run, "lines", task, metric)
     if lines.empty:

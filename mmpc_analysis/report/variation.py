@@ -63,9 +63,7 @@ def variance_words(
     return [said, _model_words(rows.set_index("term").loc["model"])]
 
 # %% ../../nbs/report/67_variation.ipynb #c7f8b95f
-def _model_words(
-    row: pd.Series,  # The component of models
-) -> str:  # One sentence
+def _model_words(row: pd.Series) -> str:
     "How far models of one family and size lie apart."
     if row["low"] > 0:
         return f"Models of one family and size differ by a standard deviation of {span_text(row)}, which no number of products makes smaller."
@@ -84,10 +82,7 @@ _SOURCES = {
 }
 
 # %% ../../nbs/report/67_variation.ipynb #199f7743
-def _source(
-    term: str,  # Name of a component
-    row: pd.Series,  # n and share
-) -> str:  # What it is called, how many vary and what share of the variance that is
+def _source(term: str, row: pd.Series) -> str:
     "The label of a bar."
     share = "under 1%" if 0 < row["share"] < 0.005 else f"{row['share']:.0%}"
     return f"{_SOURCES[term]}<br>{row['n']:,} levels, {share}"

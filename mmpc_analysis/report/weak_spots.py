@@ -51,9 +51,7 @@ def heatmap(
     return figure
 
 # %% ../../nbs/report/60_weak_spots.ipynb #053e58bb
-def _cells(
-    rows: pd.DataFrame,  # Rows of one metric
-) -> dict:  # Heatmap trace
+def _cells(rows: pd.DataFrame) -> dict:
     "The cells of the heatmap, with their numbers and what pointing at them shows."
     down = sorted(set(rows["category"]), key=lambda c: (c != "all", c.casefold()))
     tables = [
@@ -71,9 +69,7 @@ def _cells(
     }  # fmt: skip
 
 # %% ../../nbs/report/60_weak_spots.ipynb #c9486f7a
-def _short(
-    value: float,  # A score
-) -> str:  # Two decimals without a leading zero; fewer from ten up
+def _short(value: float) -> str:
     "A score short enough for a cell on a telephone."
     if not np.isfinite(value):
         return "\u2013"

@@ -45,12 +45,8 @@ def check_draws(
 
 # %% ../../nbs/scores/00_averages.ipynb #6aa58381
 def _category_sums(
-    values: pd.DataFrame,  # (n, columns) item_id and value, of one category
-    series: np.ndarray,  # (n,) Number of the series a value belongs to
-    width: int,  # Number of series
-    draws: int,  # Number of draws
-    rng: np.random.Generator,  # Source of the draws
-) -> list[np.ndarray]:  # Sum, count and items (series,), then sums and counts of the draws (draws, series)
+    values: pd.DataFrame, series: np.ndarray, width: int, draws: int, rng: np.random.Generator
+) -> list[np.ndarray]:
     "What adds up over categories: sums and counts, as observed and as drawn."
     item, ids = pd.factorize(values["item_id"], sort=True)
     value = values["value"].to_numpy(dtype=np.float64)
@@ -61,20 +57,12 @@ def _category_sums(
     return [total.sum(0), count.sum(0), (count > 0).sum(0), *resample_sums(total, count, draws, rng)]
 
 # %% ../../nbs/scores/00_averages.ipynb #7cbe860b
-def _ratio(
-    total: np.ndarray,  # (..., series) Sums
-    count: np.ndarray,  # (..., series) Numbers of values
-) -> np.ndarray:  # (..., series) Means, NaN where there is no value
+def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
     "Sums as means."
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 # %% ../../nbs/scores/00_averages.ipynb #59f73193
-def _finish(
-    names: pd.DataFrame,  # (series, keys) What each series is
-    category: str,  # Category, or all
-    sums: list[np.ndarray],  # As `_category_sums` gives them
-    level: float,  # Coverage of the interval
-) -> pd.DataFrame:  # (series, columns) names, category, estimate, low, high, n
+def _finish(names: pd.DataFrame, category: str, sums: list[np.ndarray], level: float) -> pd.DataFrame:
     "Means and percentile bounds; bounds need two items."
     total, count, n, drawn, drawn_count = sums
     estimate, means = _ratio(total, count), _ratio(drawn, drawn_count)
@@ -92,12 +80,8 @@ def item_rng(
 
 # %% ../../nbs/scores/00_averages.ipynb #4949520f
 def _interval_rows(
-    values: pd.DataFrame,  # (n, columns) item_id, task, category, value, and the keys
-    keys: list[str],  # Columns that name a series; task among them
-    draws: int,  # Number of draws
-    seed: int,  # Seed of the draws
-    level: float,  # Coverage of the interval
-) -> pd.DataFrame:  # keys, category ("all" for pooled), estimate, low, high, n
+    values: pd.DataFrame, keys: list[str], draws: int, seed: int, level: float
+) -> pd.DataFrame:
     "Mean and percentile interval of each series, per category and pooled."
     check_draws(draws, level)
     rows = []
@@ -113,12 +97,7 @@ def _interval_rows(
     return pd.concat(rows, ignore_index=True)
 
 # %% ../../nbs/scores/00_averages.ipynb #0c1180d7
-def _outcome_counts(
-    scores: pd.DataFrame,  # (n, columns) Scores
-    keys: list[str],  # Columns that name a series
-) -> (
-    pd.DataFrame
-):  # keys, category, one count per outcome, coverage, and family and parameters where they are one
+def _outcome_counts(scores: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     "What became of the completions behind each mean."
     both = pd.concat([scores, scores.assign(category="all")])
     groups = both.groupby([*keys, "category"], dropna=False)
@@ -130,10 +109,7 @@ def _outcome_counts(
     return counts.reset_index()
 
 # %% ../../nbs/scores/00_averages.ipynb #a287345b
-def _labelled(
-    means: pd.DataFrame,  # (rows, columns) Means with what they were averaged by
-    by: Sequence[str],  # Columns averaged by
-) -> pd.DataFrame:  # (rows, columns) A copy with model and family
+def _labelled(means: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     "Means whose series have the name that a table needs."
     means = means.copy()
     if "model" not in means:
@@ -165,11 +141,7 @@ def average(
     return validate(_labelled(means, by), AVERAGES)
 
 # %% ../../nbs/scores/00_averages.ipynb #6b56b80c
-def _gains(
-    scores: pd.DataFrame,  # (n, columns) Scores
-    models: list[str],  # Models to judge
-    others: Sequence[str] | None,  # What to compare each with; None for template, shuffled and the blind self
-) -> list[pd.DataFrame]:  # One table per pair: the index columns, value, model, other
+def _gains(scores: pd.DataFrame, models: list[str], others: Sequence[str] | None) -> list[pd.DataFrame]:
     "How much better a model is than another on each item that both were scored on."
     index = ["item_id", "task", "category", "metric", "level"]
     wide = scores.pivot(index=index, columns="model", values="value")
@@ -184,10 +156,7 @@ def _gains(
     return parts
 
 # %% ../../nbs/scores/00_averages.ipynb #b712446b
-def _check_known(
-    scores: pd.DataFrame,  # (n, columns) Scores
-    names: Sequence[str],  # Models asked for
-) -> None:
+def _check_known(scores: pd.DataFrame, names: Sequence[str]) -> None:
     "Refuse a model that was not scored."
     known = sorted(scores["model"].unique())
     unknown = [name for name in names if name not in known]
@@ -195,9 +164,7 @@ def _check_known(
         raise ValueError(f"scores has no model {unknown[0]!r}; it has {', '.join(known)}")
 
 # %% ../../nbs/scores/00_averages.ipynb #679bdcfb
-def _directed(
-    scores: pd.DataFrame,  # (n, columns) Scores
-) -> pd.DataFrame:  # (m, columns) Those of metrics that have a better end
+def _directed(scores: pd.DataFrame) -> pd.DataFrame:
     "Leave out metrics such as a length ratio, of which more is neither better nor worse."
     neither = {name for name in set(scores["metric"]) if metric_card(name).better == "neither"}
     return scores[~scores["metric"].isin(neither)]

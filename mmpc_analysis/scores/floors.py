@@ -127,10 +127,7 @@ def template_images(
     return templates
 
 # %% ../../nbs/scores/10_floors.ipynb #06a910cd
-def _mean_picture(
-    total: np.ndarray,  # (size, size, 3) Sum of pictures
-    count: int,  # Number of pictures
-) -> np.ndarray:  # (size, size, 3) uint8
+def _mean_picture(total: np.ndarray, count: int) -> np.ndarray:
     "Their mean, rounded to eight bits."
     return np.rint(total / max(count, 1)).astype(np.uint8)
 

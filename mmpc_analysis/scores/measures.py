@@ -68,15 +68,13 @@ _ON_PIXELS = {
 ENCODER_KINDS = ("minilm", "clip", "dinov2", "alexnet", "lpips")  # What can be brought along
 
 # %% ../../nbs/scores/30_measures.ipynb #543a94a5
-def _embedded_encoder() -> picture_encoders.ImageEncoder:  # EfficientNet-Lite0 at its usual size
+def _embedded_encoder() -> picture_encoders.ImageEncoder:
     "The encoder of the extra `demo`, if the extra is still there."
     picture_encoders.effnet_file()
     return picture_encoders.load_effnet(None, ENCODER_SIZE)
 
 # %% ../../nbs/scores/30_measures.ipynb #148794a4
-def _loaders(
-    weights: dict[str, str],  # Kind of encoder to folder, file, or hub name@revision
-) -> dict[str, Callable]:  # First part of its metrics' names to what loads it
+def _loaders(weights: dict[str, str]) -> dict[str, Callable]:
     "How each picture encoder is loaded."
     unknown = sorted(set(weights) - set(ENCODER_KINDS))
     if unknown:
@@ -107,9 +105,7 @@ def load_encoders(
     return encoders, why
 
 # %% ../../nbs/scores/30_measures.ipynb #826e8435
-def _of_encoders(
-    encoders: dict,  # From `load_encoders`
-) -> list[str]:  # Names of metrics
+def _of_encoders(encoders: dict) -> list[str]:
     "The metrics that the picture encoders can give."
     names = []
     for name, encoder in encoders.items():
@@ -122,11 +118,7 @@ def _of_encoders(
     return names
 
 # %% ../../nbs/scores/30_measures.ipynb #690377fa
-def _lacking(
-    name: str,  # A metric
-    weights: dict[str, str],  # What was brought along
-    encoders: dict,  # From `load_encoders`
-) -> str | None:  # Why it cannot run, None where it can
+def _lacking(name: str, weights: dict[str, str], encoders: dict) -> str | None:
     "Whether the encoder of a metric is missing."
     if name == "clip_score" and "clip" not in weights:
         return "it needs CLIP; give its folder or name@revision as the weights of clip"
@@ -169,19 +161,13 @@ def available_metrics(
     )
 
 # %% ../../nbs/scores/30_measures.ipynb #aad614ef
-def _text_vectors(
-    texts: list[str],  # Texts
-    weights: str | None,  # A copy of MiniLM, None for the embedded one
-) -> dict[str, np.ndarray]:  # Text to unit vector, float64
+def _text_vectors(texts: list[str], weights: str | None) -> dict[str, np.ndarray]:
     "MiniLM's vectors by text."
     distinct = list(dict.fromkeys(texts))
     return dict(zip(distinct, text_encoders.embed_texts(distinct, weights).astype(np.float64), strict=True))
 
 # %% ../../nbs/scores/30_measures.ipynb #c4e0db2f
-def _tfidf(
-    rows: pd.DataFrame,  # (n, columns) item_id and candidate
-    known: ItemContext,  # What is known of the items
-) -> np.ndarray:  # (n,) Cosines
+def _tfidf(rows: pd.DataFrame, known: ItemContext) -> np.ndarray:
     "TF-IDF cosine, each category with its own counts."
     values, category = np.full(len(rows), np.nan), known.items["category"][rows["item_id"]].to_numpy()
     for name in dict.fromkeys(category):
@@ -192,11 +178,7 @@ def _tfidf(
     return values
 
 # %% ../../nbs/scores/30_measures.ipynb #0361ff3c
-def _clip_score(
-    rows: pd.DataFrame,  # (n, columns) item_id and candidate
-    known: ItemContext,  # What is known of the items
-    weights: str,  # Folder or hub name@revision of CLIP
-) -> np.ndarray:  # (n,) Scores, NaN where the item has no picture that opens
+def _clip_score(rows: pd.DataFrame, known: ItemContext, weights: str) -> np.ndarray:
     "The written title against the true picture, by CLIP."
     pictures = {}
     for i in rows["item_id"].unique():
@@ -209,22 +191,14 @@ def _clip_score(
     return semantic.clip_score(shown, rows["candidate"].tolist(), weights)
 
 # %% ../../nbs/scores/30_measures.ipynb #405e92f4
-def _brands(
-    item_ids: pd.Series,  # (n,) Items
-    known: ItemContext,  # What is known of them
-) -> list[str | None]:  # (n,) Their brands, None where not known
+def _brands(item_ids: pd.Series, known: ItemContext) -> list[str | None]:
     "The true brands."
     if "brand" not in known.items:
         return [None] * len(item_ids)
     return [brand if isinstance(brand, str) else None for brand in known.items["brand"][item_ids]]
 
 # %% ../../nbs/scores/30_measures.ipynb #5f5bd27a
-def _text_value(
-    name: str,  # A metric of titles
-    rows: pd.DataFrame,  # (n, columns) item_id and candidate, a text or None
-    known: ItemContext,  # What is known of the items
-    weights: dict[str, str],  # Kind of encoder to folder, file, or hub name@revision
-) -> np.ndarray:  # (n,) Values, NaN where there is no text
+def _text_value(name: str, rows: pd.DataFrame, known: ItemContext, weights: dict[str, str]) -> np.ndarray:
     "One text metric of some completions."
     written, minilm = rows["candidate"].tolist(), weights.get("minilm")
     if name == "tfidf_cosine":
@@ -284,11 +258,8 @@ def stack_images(
 
 # %% ../../nbs/scores/30_measures.ipynb #b65f4009
 def _encoder_values(
-    encoder: picture_encoders.ImageEncoder,  # A picture encoder
-    pictures: np.ndarray,  # (n, size, size, 3) uint8
-    ends: np.ndarray,  # (2, pairs) Places of true and drawn picture of each pair
-    names: list[str],  # Metrics wanted
-) -> dict[str, np.ndarray]:  # Metric to (pairs,) values
+    encoder: picture_encoders.ImageEncoder, pictures: np.ndarray, ends: np.ndarray, names: list[str]
+) -> dict[str, np.ndarray]:
     "The patch and the pooled cosine of some pairs."
     features = picture_encoders.encode_images(encoder, pictures)
     keys = [(encoder.key, sha256(picture.tobytes()).digest()) for picture in pictures]
@@ -321,11 +292,8 @@ def image_vectors(
 
 # %% ../../nbs/scores/30_measures.ipynb #18827eba
 def _pair_values(
-    stacks: dict[int, np.ndarray],  # Size to (n, size, size, 3) uint8
-    ends: np.ndarray,  # (2, pairs) Places of true and drawn picture of each pair
-    names: list[str],  # Metrics wanted
-    encoders: dict,  # From `available_metrics`
-) -> dict[str, np.ndarray]:  # Metric to (pairs,) values
+    stacks: dict[int, np.ndarray], ends: np.ndarray, names: list[str], encoders: dict
+) -> dict[str, np.ndarray]:
     "Every metric of pairs of pictures."
     values = {}
     for name in names:
@@ -342,11 +310,8 @@ def _pair_values(
 
 # %% ../../nbs/scores/30_measures.ipynb #9107ab13
 def _ends(
-    rows: pd.DataFrame,  # (n, columns) item_id and candidate: folder and path, or None
-    known: ItemContext,  # What is known of the items
-    keys: list[tuple[str, str]],  # Pictures of a stack
-    why: dict,  # Pictures that do not open
-) -> tuple[np.ndarray, np.ndarray]:  # (n,) whether both open; (2, pairs) places of true and drawn picture
+    rows: pd.DataFrame, known: ItemContext, keys: list[tuple[str, str]], why: dict
+) -> tuple[np.ndarray, np.ndarray]:
     "Where the two pictures of each row stand."
     place = {key: k for k, key in enumerate(keys) if key not in why}
     pairs = [(known.truth[i], c) for i, c in zip(rows["item_id"], rows["candidate"], strict=True)]

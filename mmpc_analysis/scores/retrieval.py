@@ -19,11 +19,7 @@ from ..store import hash_unit
 __all__ = ['DISTRACTORS', 'retrieve', 'distractor_pool', 'auc_against', 'retrieval']
 
 # %% ../../nbs/scores/20_retrieval.ipynb #0ed40d58
-def _ranks(
-    queries: np.ndarray,  # (n, width) Unit vectors of one category, rows with NaN where there is none
-    gallery: np.ndarray,  # (n, width) Row i is the right answer to query i
-    block: int = 512,  # Queries compared together; bounds the memory
-) -> tuple[np.ndarray, int]:  # (n,) Ranks from 1, NaN where either is missing; size of the gallery
+def _ranks(queries: np.ndarray, gallery: np.ndarray, block: int = 512) -> tuple[np.ndarray, int]:
     "Ranks within one category, rows in the order of the item ids."
     there = ~np.isnan(gallery).any(axis=1)
     known = there & ~np.isnan(queries).any(axis=1)
@@ -39,9 +35,7 @@ def _ranks(
     return ranks, int(there.sum())
 
 # %% ../../nbs/scores/20_retrieval.ipynb #676c3cd8
-def _directions(
-    values: np.ndarray,  # (n, width) Vectors
-) -> np.ndarray:  # (n, width) float64 of length 1; zeros stay, and NaN
+def _directions(values: np.ndarray) -> np.ndarray:
     "Vectors without their lengths."
     values = np.asarray(values, dtype=np.float64)
     lengths = np.sqrt((values**2).sum(axis=1, keepdims=True))
@@ -76,10 +70,7 @@ def retrieve(
     return _scored(ids, rank, size)
 
 # %% ../../nbs/scores/20_retrieval.ipynb #4d089c0c
-def _matrix(
-    values: np.ndarray,  # (n, width) Features
-    ids: np.ndarray,  # (n,) Items
-) -> np.ndarray:  # (n, width) float64
+def _matrix(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
     "Check features."
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or len(values) != len(ids) or np.isinf(values).any():
@@ -89,11 +80,7 @@ def _matrix(
     return values
 
 # %% ../../nbs/scores/20_retrieval.ipynb #a1c3dbb9
-def _scored(
-    ids: np.ndarray,  # (n,) Items
-    rank: np.ndarray,  # (n,) Ranks from 1, or NaN
-    size: np.ndarray,  # (n,) Items in the gallery
-) -> pd.DataFrame:  # As `retrieve` returns it
+def _scored(ids: np.ndarray, rank: np.ndarray, size: np.ndarray) -> pd.DataFrame:
     "Ranks as scores, beside what chance would score."
     chance = np.append(np.nan, np.cumsum(1.0 / np.arange(1, size.max(initial=1) + 1)))[size] / np.maximum(
         size, 1
@@ -136,10 +123,7 @@ def auc_against(
     return float((decoys < own).mean() + (decoys == own).mean() / 2)
 
 # %% ../../nbs/scores/20_retrieval.ipynb #654accff
-def _dot(
-    first: np.ndarray,  # (..., width) Unit vectors
-    second: np.ndarray,  # (width,) A unit vector
-) -> np.ndarray:  # (...) Cosines
+def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     "Cosines of unit vectors."
     return (first * second).sum(-1)
 

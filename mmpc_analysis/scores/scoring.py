@@ -33,10 +33,7 @@ from ..tables import OUTCOMES, SCORES, TASKS, USABLE, TableError, empty, validat
 _NEEDED = ("item_id", "task", "model", "family", "parameters", "blind", "outcome", "text", "image")
 
 # %% ../../nbs/scores/40_scoring.ipynb #dbcce439
-def _needed(
-    completions: pd.DataFrame,  # (n, columns) Completions as given
-    items: pd.DataFrame,  # (m, columns) The catalogue
-) -> pd.DataFrame:  # (n, 9) The columns that scoring uses, rows numbered from 0
+def _needed(completions: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     "Check both tables as a whole."
     lacking = [name for name in _NEEDED if name not in completions]
     if lacking:
@@ -47,18 +44,13 @@ def _needed(
     return completions[list(_NEEDED)].reset_index(drop=True)
 
 # %% ../../nbs/scores/40_scoring.ipynb #2c947e43
-def _odd(
-    value: object,  # A cell
-) -> bool:  # Whether it is something other than text or nothing
+def _odd(value: object) -> bool:
     "Whether a cell holds neither text nor nothing."
     nothing = value is None or value is pd.NA or (isinstance(value, float) and value != value)
     return not isinstance(value, str) and not nothing
 
 # %% ../../nbs/scores/40_scoring.ipynb #e7115059
-def _reasons(
-    rows: pd.DataFrame,  # (n, 9) Completions
-    items: pd.DataFrame,  # (m, columns) The catalogue
-) -> dict[str, pd.Series]:  # Reason to (n,) whether it holds
+def _reasons(rows: pd.DataFrame, items: pd.DataFrame) -> dict[str, pd.Series]:
     "Why a row cannot be scored."
     truths = {task: floors.true_values(items, task) for task in TASKS}
     has_truth = [i in truths.get(t, {}) for i, t in zip(rows["item_id"], rows["task"], strict=True)]
@@ -77,10 +69,7 @@ def _reasons(
     }
 
 # %% ../../nbs/scores/40_scoring.ipynb #d2b45eb7
-def _triage(
-    completions: pd.DataFrame,  # (n, columns) Completions as given
-    items: pd.DataFrame,  # (m, columns) The catalogue
-) -> tuple[pd.DataFrame, list[dict]]:  # Rows to score; set aside: row, item_id, model, reason
+def _triage(completions: pd.DataFrame, items: pd.DataFrame) -> tuple[pd.DataFrame, list[dict]]:
     "Keep the rows that can be scored, and say why the others cannot."
     rows = _needed(completions, items)
     why = pd.Series(None, index=rows.index, dtype="object")
@@ -90,20 +79,12 @@ def _triage(
     return rows[why.isna()], aside
 
 # %% ../../nbs/scores/40_scoring.ipynb #45929c2e
-def _note(
-    row: pd.Series,  # A row with item_id and model
-    reason: str,  # Why it is set aside
-    number: int = -1,  # Its number among the completions, -1 where it is not one of them
-) -> dict:  # row, item_id, model, reason
+def _note(row: pd.Series, reason: str, number: int = -1) -> dict:
     "One entry of what was set aside."
     return {"row": number, "item_id": str(row["item_id"]), "model": str(row["model"]), "reason": reason}
 
 # %% ../../nbs/scores/40_scoring.ipynb #ed3c683d
-def _model_rows(
-    rows: pd.DataFrame,  # (n, 9) Completions of one task that passed the triage
-    run: str,  # Folder that their pictures' paths start from
-    task: str,  # The task
-) -> pd.DataFrame:  # (n, 6) item_id, model, family, parameters, outcome, candidate
+def _model_rows(rows: pd.DataFrame, run: str, task: str) -> pd.DataFrame:
     "Completions as rows to score; a blind model is a floor."
     blind, text = rows["blind"].astype(bool), task == "image_to_text"
     given = rows["text" if text else "image"]
@@ -117,15 +98,8 @@ def _model_rows(
 
 # %% ../../nbs/scores/40_scoring.ipynb #7b1d3d5d
 def _with_floors(
-    known: ItemContext,  # What is known of the task's items
-    shelf: pd.DataFrame,  # (k, columns) The catalogue's items of one category
-    item_ids: list[str],  # (n,) Those of them that are scored
-    task: str,  # The task
-    seed: int,  # Seed of floors
-    sizes: tuple[int, ...],  # Sizes at which pictures are needed
-) -> tuple[
-    dict[str, dict], ItemContext
-]:  # Model to item_id to candidate; what is known, template pictures too
+    known: ItemContext, shelf: pd.DataFrame, item_ids: list[str], task: str, seed: int, sizes: tuple[int, ...]
+) -> tuple[dict[str, dict], ItemContext]:
     "What oracle, shuffled and template answer for each item."
     partner = floors.shuffled_partner(shelf[shelf["item_id"].isin(known.truth)], seed)
     answers = {"oracle": known.truth, "shuffled": {i: known.truth[j] for i, j in partner.items()}}
@@ -136,10 +110,7 @@ def _with_floors(
     return answers, replace(known, templates=templates)
 
 # %% ../../nbs/scores/40_scoring.ipynb #ab76772c
-def _floor_rows(
-    item_ids: list[str],  # (n,) Items of the task
-    candidates: dict[str, dict],  # Model to item_id to candidate
-) -> pd.DataFrame:  # (rows, 6) item_id, outcome, model, family, parameters, candidate
+def _floor_rows(item_ids: list[str], candidates: dict[str, dict]) -> pd.DataFrame:
     "Floors and ceiling as rows to score, on the items for which they can be made."
     kind = {"oracle": "ceiling"}
     rows = [
@@ -151,20 +122,13 @@ def _floor_rows(
     return pd.DataFrame(rows, columns=["item_id", "outcome", "model", "family", "parameters", "candidate"])
 
 # %% ../../nbs/scores/40_scoring.ipynb #1b55ac7b
-def _absent(
-    lacking: dict[str, int],  # Floor to the number of items it could not be made for
-    items: int,  # Items of the task
-    task: str,  # The task
-) -> list[dict]:  # metric, reason
+def _absent(lacking: dict[str, int], items: int, task: str) -> list[dict]:
     "Floors that could not be made for some items."
     why = f"of {items} items are alone in their category"
     return [{"metric": f"{model} of {task}", "reason": f"{n} {why}"} for model, n in lacking.items() if n]
 
 # %% ../../nbs/scores/40_scoring.ipynb #24cd20ab
-def _with_values(
-    rows: pd.DataFrame,  # (n, 6) Rows that were scored
-    values: dict[str, np.ndarray],  # Metric to (n,) values, NaN where there is nothing usable
-) -> pd.DataFrame:  # (n * metrics, 9) One row per row and metric
+def _with_values(rows: pd.DataFrame, values: dict[str, np.ndarray]) -> pd.DataFrame:
     "The value, the failure value, or NaN, as the outcome says."
     parts = []
     for name, value in values.items():
@@ -176,12 +140,8 @@ def _with_values(
 
 # %% ../../nbs/scores/40_scoring.ipynb #f88e701c
 def _score_group(
-    rows: pd.DataFrame,  # (n, 6) Rows to score, of some items of one task
-    names: list[str],  # Metrics of the task
-    known: ItemContext,  # What is known of the items
-    encoders: dict,  # Picture encoders, from `available_metrics`
-    weights: dict,  # Kind of encoder to folder, file, or hub name@revision
-) -> tuple[pd.DataFrame, list[dict]]:  # One row per row and metric; what was set aside
+    rows: pd.DataFrame, names: list[str], known: ItemContext, encoders: dict, weights: dict
+) -> tuple[pd.DataFrame, list[dict]]:
     "Score one group of items."
     usable = rows["outcome"].isin(USABLE)
     asked = rows.assign(candidate=rows["candidate"].where(usable, None))
@@ -199,19 +159,12 @@ def _score_group(
     return _with_values(scored, {name: value[~blank] for name, value in values.items()}), aside
 
 # %% ../../nbs/scores/40_scoring.ipynb #df35f6f8
-def _lost(
-    row: pd.Series,  # A usable answer without content
-    why: dict,  # Folder and path of a picture to why it does not open
-) -> dict:  # row, item_id, model, reason
+def _lost(row: pd.Series, why: dict) -> dict:
     "Why an answer could not be scored."
     return _note(row, why.get(row["candidate"], "there is no answer to score"))
 
 # %% ../../nbs/scores/40_scoring.ipynb #ff5990b0
-def _groups(
-    items: pd.DataFrame,  # (m, columns) The catalogue
-    item_ids: list[str],  # Items of the task
-    size: int,  # Items in a group
-) -> list[list[str]]:  # Groups of item_ids, each of one category
+def _groups(items: pd.DataFrame, item_ids: list[str], size: int) -> list[list[str]]:
     "Items that are scored together."
     category = items.set_index("item_id")["category"]
     shelves: dict[str, list[str]] = {}
@@ -221,13 +174,8 @@ def _groups(
 
 # %% ../../nbs/scores/40_scoring.ipynb #2ddb371e
 def _shown(
-    groups: list[list[str]],  # Groups of items, each of one category
-    known: ItemContext,  # What is known of the task's items
-    task: str,  # The task
-    seed: int,  # Seed of floors
-    sizes: tuple[int, ...],  # Sizes at which pictures are needed
-    progress: bool,  # Whether to show a progress bar
-) -> Iterator[tuple[list[str], dict, ItemContext]]:  # Group; model to item_id to candidate; what is known
+    groups: list[list[str]], known: ItemContext, task: str, seed: int, sizes: tuple[int, ...], progress: bool
+) -> Iterator[tuple[list[str], dict, ItemContext]]:
     "Groups with their floors, under a progress bar with rate and time left."
     from tqdm.auto import tqdm
 
@@ -245,19 +193,14 @@ def _shown(
             bar.update(len(some))
 
 # %% ../../nbs/scores/40_scoring.ipynb #cf3bb86f
-def _in_order(
-    scores: pd.DataFrame,  # (rows, 10) Scores in any order
-) -> pd.DataFrame:  # The same, validated
+def _in_order(scores: pd.DataFrame) -> pd.DataFrame:
     "Scores by task, model, item, and the metrics' own order."
     place = {name: i for i, name in enumerate([*METRICS, *sorted(set(scores["metric"]) - set(METRICS))])}
     order = scores.assign(rank=scores["metric"].map(place)).sort_values(["task", "model", "item_id", "rank"])
     return validate(order.drop(columns="rank").reset_index(drop=True), SCORES)
 
 # %% ../../nbs/scores/40_scoring.ipynb #64a90810
-def _as_scores(
-    parts: list[pd.DataFrame],  # Scored groups
-    items: pd.DataFrame,  # (m, columns) The catalogue
-) -> pd.DataFrame:  # (rows, 10) Validated scores
+def _as_scores(parts: list[pd.DataFrame], items: pd.DataFrame) -> pd.DataFrame:
     "Scored groups as one declared table in a fixed order."
     if not parts:
         return empty(SCORES)

@@ -26,47 +26,33 @@ from ..tables import COMPLETIONS, SETS, TASKS, USABLE, empty, validate
 _CORPUS = {"corpus_bleu": corpus_bleu, "corpus_chrf": corpus_chrf}
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #ddc18e49
-def _flat(
-    counts: CorpusCounts,  # Counts of some pairs
-) -> np.ndarray:  # (30,) The same in one row
+def _flat(counts: CorpusCounts) -> np.ndarray:
     "Counts as a row that can be added up."
     parts = counts.pairs, counts.words, counts.right, counts.written, counts.chars.ravel()
     return np.concatenate(parts)
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #5343884b
-def _counts_of(
-    row: np.ndarray,  # (30,) As `_flat` makes it
-) -> CorpusCounts:  # The counts
+def _counts_of(row: np.ndarray) -> CorpusCounts:
     "A row as counts."
     row = np.rint(row).astype(np.int64)
     return CorpusCounts(row[:2], row[2:4], row[4:8], row[8:12], row[12:].reshape(6, 3))
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #a546f411
-def _drawn_rows(
-    rows: np.ndarray,  # (n, 30) One row of counts per item
-    draws: int,  # Number of draws
-    rng: np.random.Generator,  # Source of the draws
-) -> np.ndarray:  # (draws + 1, 30) Sums as observed, then as drawn
+def _drawn_rows(rows: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
     "Sums of counts over items drawn with replacement."
     weights = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=draws)
     return np.vstack([rows.sum(0), weights @ rows])
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #120afc47
-def _title_counts(
-    titles: pd.DataFrame,  # (n, columns) truth and text, None where the engine broke
-) -> np.ndarray:  # (n, 30) Counts of each pair
+def _title_counts(titles: pd.DataFrame) -> np.ndarray:
     "One row of counts per item."
     pairs = zip(titles["truth"], titles["text"], strict=True)
     return np.stack([_flat(count_corpus([true], [text])) for true, text in pairs])
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #16b4eda4
 def _corpus_rows(
-    titles: pd.DataFrame,  # (n, columns) category, truth and text of one model
-    names: Sequence[str],  # corpus_bleu, corpus_chrf or both
-    draws: int,  # Number of draws
-    seed: int,  # Seed of the draws
-    level: float,  # Coverage of the interval
-) -> list[dict]:  # metric, category, estimate, low, high, n
+    titles: pd.DataFrame, names: Sequence[str], draws: int, seed: int, level: float
+) -> list[dict]:
     "Corpus metrics of one model, per category and pooled."
     sums = {
         str(category): _drawn_rows(_title_counts(some), draws, item_rng(seed, "sets", str(category)))
@@ -76,12 +62,7 @@ def _corpus_rows(
     return [_corpus_row(name, category, drawn, level) for category, drawn in sums.items() for name in names]
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #1c4b3003
-def _corpus_row(
-    name: str,  # corpus_bleu or corpus_chrf
-    category: str,  # Category, or all
-    drawn: np.ndarray,  # (draws + 1, 30) Sums as observed, then as drawn
-    level: float,  # Coverage of the interval
-) -> dict:  # metric, category, estimate, low, high, n
+def _corpus_row(name: str, category: str, drawn: np.ndarray, level: float) -> dict:
     "A corpus metric with its percentile interval."
     values = np.array([_CORPUS[name](_counts_of(row)) for row in drawn])
     ends = [(1 - level) / 2, (1 + level) / 2]
@@ -90,10 +71,7 @@ def _corpus_row(
     return row | {"low": low, "high": high}
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #2e26ab7d
-def _features(
-    answers: dict[str, tuple],  # item_id to folder and path
-    encoder: ImageEncoder,  # A picture encoder
-) -> FeatureSet:  # Of the pictures that open
+def _features(answers: dict[str, tuple], encoder: ImageEncoder) -> FeatureSet:
     "Features of a model's pictures."
     ids, parts = sorted(answers), []
     for start in range(0, len(ids), 64):
@@ -106,11 +84,8 @@ def _features(
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #d66faf81
 def _distance_rows(
-    drawn: dict[str, dict],  # Model to item_id to folder and path
-    truth: dict[str, tuple],  # item_id to folder and path
-    encoder: ImageEncoder,  # A picture encoder
-    seed: int,  # Seed of the halves
-) -> list[dict]:  # model, metric, estimate, low, high, n, coverage, floor, halves
+    drawn: dict[str, dict], truth: dict[str, tuple], encoder: ImageEncoder, seed: int
+) -> list[dict]:
     "Distances of each model's pictures to the true ones."
     ids = sorted(set().union(*drawn.values()))
     real = _features({i: truth[i] for i in ids}, encoder)
@@ -123,12 +98,7 @@ def _distance_rows(
     return found.assign(category="all").to_dict("records")
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #a6dbc0f8
-def _floor_titles(
-    items: pd.DataFrame,  # (m, columns) The catalogue
-    truth: dict[str, str],  # item_id to true title
-    item_ids: list[str],  # Items of the task
-    seed: int,  # Seed of floors
-) -> pd.DataFrame:  # (rows, 5) item_id, model, family, text, usable
+def _floor_titles(items: pd.DataFrame, truth: dict[str, str], item_ids: list[str], seed: int) -> pd.DataFrame:
     "What oracle, shuffled and template write."
     partner = floors.shuffled_partner(items[items["item_id"].isin(truth)], seed)
     made = {"oracle": truth, "shuffled": {i: truth[j] for i, j in partner.items()}}
@@ -139,10 +109,7 @@ def _floor_titles(
     return table.assign(family=family, usable=True)
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #0b32048b
-def _model_titles(
-    completions: pd.DataFrame,  # (n, columns) Completions of image_to_text
-    truth: dict[str, str],  # item_id to true title
-) -> pd.DataFrame:  # (rows, 6) item_id, model, family, parameters, text, usable
+def _model_titles(completions: pd.DataFrame, truth: dict[str, str]) -> pd.DataFrame:
     "What the models wrote."
     rows = completions[completions["item_id"].isin(truth)].copy()
     blind, usable = rows["blind"].astype(bool), rows["outcome"].isin(USABLE)
@@ -155,11 +122,7 @@ def _model_titles(
     )
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #de725f5d
-def _titles(
-    completions: pd.DataFrame,  # (n, columns) Completions of image_to_text
-    items: pd.DataFrame,  # (m, columns) The catalogue
-    seed: int,  # Seed of floors
-) -> pd.DataFrame:  # (rows, 8) item_id, category, model, family, parameters, text, truth, usable
+def _titles(completions: pd.DataFrame, items: pd.DataFrame, seed: int) -> pd.DataFrame:
     "Titles of models, floors and ceiling beside the truth."
     truth = floors.true_values(items, "image_to_text")
     rows = _model_titles(completions, truth)
@@ -169,13 +132,8 @@ def _titles(
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #8cbc2e1a
 def _text_sets(
-    completions: pd.DataFrame,  # (n, columns) Completions of image_to_text
-    items: pd.DataFrame,  # (m, columns) The catalogue
-    names: list[str],  # Corpus metrics
-    draws: int,  # Number of draws
-    seed: int,  # Seed of floors and draws
-    level: float,  # Coverage of the intervals
-) -> list[dict]:  # Rows of the table
+    completions: pd.DataFrame, items: pd.DataFrame, names: list[str], draws: int, seed: int, level: float
+) -> list[dict]:
     "Corpus metrics of every model and floor."
     rows = []
     for model, some in _titles(completions, items, seed).groupby("model"):
@@ -187,10 +145,7 @@ def _text_sets(
     return rows
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #fdd37c0c
-def _drawn(
-    completions: pd.DataFrame,  # (n, columns) Completions of text_to_image by models that see their items
-    run: str,  # Folder of the drawn pictures
-) -> dict[str, dict]:  # Model to item_id to folder and path
+def _drawn(completions: pd.DataFrame, run: str) -> dict[str, dict]:
     "The pictures of each model."
     there = completions[completions["outcome"].isin(USABLE) & completions["image"].notna()]
     return {
@@ -200,12 +155,8 @@ def _drawn(
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #0b0b2205
 def _picture_sets(
-    completions: pd.DataFrame,  # (n, columns) Completions of text_to_image
-    items: pd.DataFrame,  # (m, columns) The catalogue
-    root: str,  # Folder of the true pictures
-    run: str,  # Folder of the drawn ones
-    seed: int,  # Seed of the halves
-) -> list[dict]:  # Rows of the table
+    completions: pd.DataFrame, items: pd.DataFrame, root: str, run: str, seed: int
+) -> list[dict]:
     "Distances of every model that sees its items."
     truth = {i: (root, path) for i, path in floors.true_values(items, "text_to_image").items()}
     shown = completions[~completions["blind"].astype(bool) & completions["item_id"].isin(truth)]

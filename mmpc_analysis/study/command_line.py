@@ -338,9 +338,7 @@ def doctor_command() -> None:
     typer.echo("The embedded demonstration can run here: mmpc run")
 
 # %% ../../nbs/study/30_command_line.ipynb #4f82b58a
-def _version(
-    name: str,  # Name a package is imported by
-) -> str:  # Its version, empty where it is not known
+def _version(name: str) -> str:
     "The installed version of a package, found without importing it."
     from importlib.metadata import packages_distributions, version
 
@@ -348,7 +346,7 @@ def _version(
     return version(owners[0]) if owners else ""
 
 
-def _accelerator() -> str:  # One sentence
+def _accelerator() -> str:
     "What the models would run on."
     import torch
 

@@ -127,11 +127,7 @@ class Study:
     recommendation: RecommendationChoice = RecommendationChoice()  # What it is worth to a recommender
 
 # %% ../../nbs/study/00_declaration.ipynb #bffd40dd
-def _like(
-    default: object,  # The value it replaces, which shows the type
-    value: object,  # The value given
-    where: str,  # Where it stands, for messages
-):  # The value in the default's type
+def _like(default: object, value: object, where: str):
     "A given value, checked against the type of its default."
     if hasattr(default, "__dataclass_fields__"):
         raise ValueError(f"{where} must be a section of its own, got {value!r}")
@@ -144,11 +140,7 @@ def _like(
     return value
 
 # %% ../../nbs/study/00_declaration.ipynb #5f0a4352
-def _list_like(
-    default: tuple,  # The value it replaces
-    value: object,  # The value given
-    where: str,  # Where it stands, for messages
-) -> tuple:  # The values in the type of the default's own
+def _list_like(default: tuple, value: object, where: str) -> tuple:
     "A given list, checked value by value; it may be empty only where the default is."
     kind = type(default[0]) if default else str
     if not isinstance(value, list) or (default and not value):
@@ -156,11 +148,7 @@ def _list_like(
     return tuple(_like(kind(), one, where) for one in value)
 
 # %% ../../nbs/study/00_declaration.ipynb #30364558
-def _filled(
-    kind: type,  # A dataclass of the declaration
-    given: dict,  # Values by field name
-    where: str,  # Where they stand, for messages
-):  # An instance of `kind`
+def _filled(kind: type, given: dict, where: str):
     "A dataclass with given values in place of defaults, each checked."
     defaults, values = kind(), {}
     for key, value in given.items():
@@ -172,11 +160,7 @@ def _filled(
     return kind(**values)
 
 # %% ../../nbs/study/00_declaration.ipynb #bb24a8d7
-def _known(
-    key: str,  # Key as given
-    known: list[str],  # Keys that there are
-    where: str,  # Where it stands, for messages
-) -> None:
+def _known(key: str, known: list[str], where: str) -> None:
     "Refuse a key that there is not, with the nearest that there is."
     if key in known:
         return
@@ -212,9 +196,7 @@ def read_study(
         raise ValueError(f"{path} is not valid TOML: {problem}") from problem
 
 # %% ../../nbs/study/00_declaration.ipynb #a81ca5fd
-def _inline(
-    value: object,  # A value of a section
-) -> str:  # The same as TOML on one line
+def _inline(value: object) -> str:
     "One TOML value."
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{json.dumps(k)} = {_inline(v)}" for k, v in value.items()) + " }"
@@ -276,17 +258,12 @@ def read_catalogue(
     return load_catalogue(choice.source, columns=source_columns(choice), category=choice.category or None)
 
 # %% ../../nbs/study/00_declaration.ipynb #e134e7b9
-def _source(
-    study: Study,  # Purchases and catalogue as declared
-) -> str:  # A file, simulated or none
+def _source(study: Study) -> str:
     "Where the purchases of a study come from."
     return study.recommendation.interactions or ("none", "simulated")[study.catalogue.source == "embedded"]
 
 
-def _simulated(
-    study: Study,  # How many users, and the seed
-    items: pd.DataFrame,  # (n, columns) Items that the study completes
-) -> pd.DataFrame:  # (m, columns) Purchases
+def _simulated(study: Study, items: pd.DataFrame) -> pd.DataFrame:
     "Purchases of users who care for content."
     from mmpc_analysis.catalogue.purchases import SHOP_TASTE, simulate_interactions
 
@@ -336,9 +313,7 @@ def cards_of(
 FLOOR_NAMES = ("zeros", "random")  # Fills that need nothing, hence there at every rate
 
 
-def _check_names(
-    study: Study,  # What is asked for
-) -> None:
+def _check_names(study: Study) -> None:
     "Refuse a mechanism, task or metric that there is not."
     from mmpc_analysis.catalogue.missing import MECHANISMS
     from mmpc_analysis.metrics.cards import metric_card
@@ -365,9 +340,7 @@ def _check_names(
         raise ValueError(f"recommendation.fills must begin with zeros or random, the floor, got {first!r}")
 
 # %% ../../nbs/study/00_declaration.ipynb #6feac5cd
-def _check_numbers(
-    study: Study,  # What is asked for
-) -> None:
+def _check_numbers(study: Study) -> None:
     "Refuse a number out of its range."
     catalogue, completion, drawing, scores = study.catalogue, study.completion, study.drawing, study.scores
     for key, value, least in (

@@ -24,7 +24,7 @@ _COUNTED = (
 )  # fmt: skip
 
 
-def _versions() -> dict[str, str]:  # Package name to version
+def _versions() -> dict[str, str]:
     "Versions of what a number may depend on."
     from importlib.metadata import PackageNotFoundError, version
 
@@ -37,7 +37,7 @@ def _versions() -> dict[str, str]:  # Package name to version
     return found
 
 # %% ../../nbs/study/10_manifest.ipynb #9aaeffe8
-def _git_state() -> str:  # Commit of this package's checkout, with + where it was changed; empty outside one
+def _git_state() -> str:
     "The state of the code, where it runs from a checkout."
     import subprocess
     from importlib.resources import files
@@ -54,10 +54,7 @@ def _git_state() -> str:  # Commit of this package's checkout, with + where it w
     return ask("rev-parse", "HEAD") + ("+" if ask("status", "--porcelain") else "") if inside else ""
 
 # %% ../../nbs/study/10_manifest.ipynb #ded9b2e5
-def _model_facts(
-    study: Study,  # Its models and generator
-    completions: pd.DataFrame,  # (k, columns) Their answers so far
-) -> dict[str, dict]:  # Model name to weights, family, parameters, embedded, and stored and used precision
+def _model_facts(study: Study, completions: pd.DataFrame) -> dict[str, dict]:
     "Which weights answered and drew."
     from mmpc_analysis.completion.models import model_card, weights_id
 
@@ -72,7 +69,7 @@ def _model_facts(
     return facts
 
 # %% ../../nbs/study/10_manifest.ipynb #ec5a0f2f
-def _environment() -> dict:  # Time, how to run it again, Python, platform, versions, state of the code
+def _environment() -> dict:
     "When and on what a run was made."
     import platform
     from datetime import UTC, datetime

@@ -42,10 +42,7 @@ __all__ = ['LEAST', 'STAGES', 'select_items', 'hide_items', 'StudyInputs', 'prep
            'run_study', 'grid_of', 'fields_of']
 
 # %% ../../nbs/study/20_stages.ipynb #0c6d3f1c
-def _check_split(
-    items: pd.DataFrame,  # (n, columns) All items of the catalogue
-    split: str,  # As the study says
-) -> None:
+def _check_split(items: pd.DataFrame, split: str) -> None:
     "Refuse a split that the catalogue does not have."
     splits = sorted(set(items["split"].dropna()))
     if split and not splits:
@@ -96,10 +93,7 @@ class StudyInputs:
     hidden: pd.DataFrame  # (k, columns) What is hidden of them
 
 # %% ../../nbs/study/20_stages.ipynb #86fcd2da
-def _lacking(
-    study: Study,  # What is asked for
-    items: pd.DataFrame,  # (m, columns) Items that the study would complete
-) -> str:  # Words
+def _lacking(study: Study, items: pd.DataFrame) -> str:
     "Why nothing can be hidden from items."
     titles, pictures = items["title"].notna(), items["image"].notna()
     if (titles & pictures).any():
@@ -170,10 +164,7 @@ def run_drawing(
     return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
 
 # %% ../../nbs/study/20_stages.ipynb #ae387187
-def _write_completions(
-    completions: pd.DataFrame,  # (k, columns) Completions with their pictures
-    out: str,  # Folder of the run
-) -> None:
+def _write_completions(completions: pd.DataFrame, out: str) -> None:
     "Write completions as one shard per model, task and kind, and nothing else."
     from mmpc_analysis.completion.completions import run_name
 
@@ -234,13 +225,7 @@ def run_recommendation(
     return f"{len(chosen)} trainings for {rankings['user_id'].nunique()} users"
 
 # %% ../../nbs/study/20_stages.ipynb #5d04b913
-def _bench_of(
-    study: Study,  # Rates, mechanism, training
-    subject: StudyInputs,  # Items and their pictures
-    completions: pd.DataFrame,  # (k, columns) Completions with their pictures
-    bought: pd.DataFrame,  # (m, columns) Purchases
-    out: str,  # Folder of the run
-):  # A Bench
+def _bench_of(study: Study, subject: StudyInputs, completions: pd.DataFrame, bought: pd.DataFrame, out: str):
     "What the cells of a study share."
     from mmpc_analysis.recommendation.benchmark import make_benchmark
 
@@ -252,12 +237,7 @@ def _bench_of(
 LEAST = 40  # Items without which nothing is recommended
 
 # %% ../../nbs/study/20_stages.ipynb #91c7e2f8
-def _recovered(
-    bench: object,  # What the cells shared
-    chosen: list,  # The cells
-    rankings: pd.DataFrame,  # (rows, columns) Their rankings
-    how: dict,  # Floor, draws, seed and level
-) -> pd.DataFrame:  # (rows, columns) Recovery table, with what could not be filled in its attrs
+def _recovered(bench: object, chosen: list, rankings: pd.DataFrame, how: dict) -> pd.DataFrame:
     "The answers, and how many hidden items took the fallback."
     from mmpc_analysis.recommendation.recovery import not_filled, recover
 
@@ -267,12 +247,7 @@ def _recovered(
 
 # %% ../../nbs/study/20_stages.ipynb #86aa3cc3
 def _keep_answers(
-    study: Study,  # Floor, bootstrap draws, level and seed
-    bench: object,  # What the cells shared
-    chosen: list,  # The cells
-    rankings: pd.DataFrame,  # (rows, columns) Their rankings
-    scores: pd.DataFrame,  # (rows, columns) Scores
-    out: str,  # Folder of the run
+    study: Study, bench: object, chosen: list, rankings: pd.DataFrame, scores: pd.DataFrame, out: str
 ) -> None:
     "Make or keep the tables of recovered fractions and of links to content metrics."
     from mmpc_analysis.recommendation.benchmark import condition_keys, held_out, hidden_rows
@@ -316,10 +291,7 @@ def run_comparison(
     return sets, contrasts, cached_table(out, tables.WALK, [*prints, study.seed], make)
 
 # %% ../../nbs/study/20_stages.ipynb #9c6958b3
-def _keep_counts(
-    items: pd.DataFrame,  # (n, columns) All items
-    out: str,  # Folder of the run
-) -> None:
+def _keep_counts(items: pd.DataFrame, out: str) -> None:
     "Keep what TF-IDF was fitted on, a line per category."
     from mmpc_analysis.metrics.words import counts_to_json
     from mmpc_analysis.scores.measures import reference_counts
@@ -330,9 +302,7 @@ def _keep_counts(
     store.write_text(f"{out}/tfidf.tsv", "\n".join(lines) + "\n")
 
 # %% ../../nbs/study/20_stages.ipynb #e07fccfb
-def _draws(
-    study: Study,  # Any study
-) -> dict:  # draws, seed and level
+def _draws(study: Study) -> dict:
     "How intervals are drawn everywhere in a run."
     return {"draws": study.scores.draws, "seed": study.seed, "level": study.scores.level}
 
@@ -389,12 +359,8 @@ class RunResult:
 
 # %% ../../nbs/study/20_stages.ipynb #0f1968a4
 def _analysis(
-    study: Study,  # What to run
-    subject: StudyInputs,  # Items and their pictures
-    completions: pd.DataFrame,  # (k, columns) Completions with their pictures
-    scores: pd.DataFrame,  # (rows, columns) Scores
-    out: str,  # Folder of the run
-) -> str:  # One line
+    study: Study, subject: StudyInputs, completions: pd.DataFrame, scores: pd.DataFrame, out: str
+) -> str:
     "Every table that is made from scores, counted."
     averages, effects = run_analysis(study, scores, out)
     sets, contrasts, walk = run_comparison(study, subject, completions, scores, out)
@@ -405,11 +371,7 @@ def _analysis(
     return f"{len(averages)} averages, {len(effects)} effects of scale, {more}, {said} rows of conclusions"
 
 # %% ../../nbs/study/20_stages.ipynb #e046a36d
-def _work(
-    study: Study,  # What to run
-    out: str,  # Folder of the run
-    progress: bool,  # Whether to show progress bars
-):  # Yields stage, one line about it, and what is left to do once its time is known
+def _work(study: Study, out: str, progress: bool):
     "The stages of a run, one after the other."
     from mmpc_analysis.report.page import write_report
 
@@ -429,9 +391,7 @@ def _work(
     yield "report", str(write_report(out)), lambda seconds: None
 
 # %% ../../nbs/study/20_stages.ipynb #6227e971
-def _told(
-    subject: StudyInputs,  # What a run is about
-) -> str:  # One line
+def _told(subject: StudyInputs) -> str:
     "What the first stage says."
     counts = f"{len(subject.mine)} of {len(subject.items)} items, {len(subject.hidden)} hidden modalities"
     aside = len(subject.catalogue.set_aside)
