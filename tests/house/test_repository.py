@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from notebooks import ALL, NBS, PACKAGE, python, words
+from notebooks import ALL, MODULES, NBS, PACKAGE, ROOMS, python, text, words
 
 
 def test_the_version_is_the_same_everywhere():
@@ -140,6 +140,45 @@ def test_no_pickle_is_shipped():
     wrong = [p.relative_to(ROOT).as_posix() for p in tracked() if p.suffix in bad]
     assert not wrong, (
         f"weights are safetensors, tables Parquet or CSV; these can run code when loaded: {wrong}"
+    )
+
+
+def test_the_house_in_contributing_is_the_house():
+    picture = re.search(r"```text\n(ground.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.S)[1]
+    told, room = {}, None
+    for row in picture.splitlines():
+        head, pages = row[:16].strip(), row[16:].split()
+        room = head or room
+        told.setdefault(room, []).extend(pages)
+    there = {room: [] for room in ("ground", *ROOMS)}
+    for n in sorted(MODULES, key=lambda n: n.place):
+        there[n.room or "ground"].append(n.path.stem.split("_", 1)[1])
+    assert told == there, "draw the house in CONTRIBUTING.md as it stands"
+    assert list(told) == ["ground", *ROOMS], "the rooms stand in another order"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_head_of_a_room_lists_its_pages_with_their_questions(room):
+    cells = json.loads((NBS / room / "index.ipynb").read_text("utf-8"))["cells"]
+    head = "\n".join("".join(c["source"]) for c in cells)
+    for n in [n for n in MODULES if n.room == room]:
+        question = re.search(r"^> (.+)", text(n.cells[0]), re.M)[1]
+        row = f"| [{n.path.stem.split('_', 1)[1]}]({n.path.name}) | {question} |"
+        assert row in head, f"nbs/{room}/index.ipynb lacks the row\n{row}"
+
+
+def test_tests_stand_where_their_page_stands():
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    homes = {p.relative_to(ROOT / "tests").as_posix() for p in files}
+    pages = {f"{n.room}/test_{n.module.split('.')[-1]}.py".lstrip("/") for n in MODULES}
+    others = {h for h in homes if h.startswith(("house/", "site/")) or h == "test_root.py"}
+    assert homes <= pages | others, (
+        f"tests/<room>/test_<module>.py is the rule; there is no such page for {homes - pages - others}"
+    )
+    stems = [p.stem for p in files]
+    assert len(set(stems)) == len(stems), "pytest wants unique names of test files"
+    assert not list((ROOT / "tests").rglob("__init__.py")), (
+        "tests are no package; the names of files are unique"
     )
 
 

@@ -117,16 +117,19 @@ def drawn(page):
 def test_every_notebook_has_a_page_and_a_place_in_the_sidebar(site):
     plain = tool("build_site").plain_name
     config = (ROOT / "_quarto.yml").read_text("utf-8")
-    index = (ROOT / "nbs" / "index.ipynb").read_text("utf-8")
     for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
         name = path.relative_to(ROOT / "nbs").as_posix()
         if ".ipynb_checkpoints" in name or Path(name).name.startswith("_"):
             continue
         assert (site / plain(name)).with_suffix(".html").exists(), f"{name} has no page"
         assert f" {name}\n" in config, f"{name} is not in the sidebar of _quarto.yml: add it to a section"
-        if Path(name).name[0].isdigit():
-            assert f"]({name})" in index, (
-                f"{name} is not in the table of stages of nbs/index.ipynb: add a link"
+        if path.name[0].isdigit():
+            head = (path.parent / "index.ipynb").read_text("utf-8")
+            assert f"]({path.name})" in head, f"{name} is not in the table of {path.parent.name}/index.ipynb"
+        elif path.name == "index.ipynb" and path.parent.name != "nbs":
+            start = (ROOT / "nbs" / "index.ipynb").read_text("utf-8")
+            assert f"]({name})" in start, (
+                f"the room {path.parent.name} is not in the table of nbs/index.ipynb"
             )
 
 
