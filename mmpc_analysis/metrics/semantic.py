@@ -61,7 +61,7 @@ def _match(
     reference: tuple[np.ndarray, np.ndarray], candidate: tuple[np.ndarray, np.ndarray]
 ) -> tuple[float, float, float]:
     "Match every token with the nearest of the other text."
-    cosine = np.clip(candidate[0] @ reference[0].T, -1.0, 1.0).astype(np.float64)
+    cosine = np.clip(candidate[0].astype(np.float64) @ reference[0].T, -1.0, 1.0)
     if not candidate[1].any() or not reference[1].any():
         return 0.0, 0.0, 0.0
     precision = float((cosine.max(axis=1) * candidate[1]).sum())

@@ -105,48 +105,44 @@ def best_of(
 # %% ../../nbs/recommendation/05_ranking.ipynb #e3bc4202
 def _reaching(scores: np.ndarray, bound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "What reaches the bound, moved to the left of each row."
-    row, column = np.divmod(np.flatnonzero(scores >= bound), scores.shape[1])
+    at = np.flatnonzero(scores >= bound)
+    row = at // scores.shape[1]
+    column = at - row * scores.shape[1]  # Faster than divmod
     count = np.bincount(row, minlength=len(scores))
-    place = np.arange(len(row)) - (np.cumsum(count) - count)[row]
-    columns = np.zeros((len(scores), count.max(initial=0)), dtype=np.int64)
-    values = np.full(columns.shape, -np.inf, scores.dtype)
-    columns[row, place], values[row, place] = column, scores[row, column]
+    there = np.arange(count.max(initial=0)) < count[:, None]
+    columns = np.zeros(there.shape, dtype=np.int64)
+    values = np.full(there.shape, -np.inf, scores.dtype)
+    columns[there], values[there] = column, scores[row, column]
     return columns, values
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #74c73bec
-TILE = (128, 64)  # Users and, at most, items of one product
+TILE = (128, 64)  # Users and items of the smallest block
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #5ee832e9
-def _tiles(n: int, size: int) -> int:
-    "Rows with the rim filled up."
-    return -(-n // size) * size
-
-# %% ../../nbs/recommendation/05_ranking.ipynb #98a89501
-def _filled(vectors: np.ndarray, size: int) -> np.ndarray:
-    "Vectors in whole tiles."
-    filled = np.zeros((_tiles(len(vectors), size), vectors.shape[1]), vectors.dtype)
-    filled[: len(vectors)] = vectors
-    return filled
+def _rounded(vectors: np.ndarray) -> np.ndarray:
+    "Vectors whose products are exact."
+    bits = (53 - (max(vectors.shape[1], 1) - 1).bit_length()) // 2
+    _, power = np.frexp(np.abs(vectors).max(axis=1, initial=0, keepdims=True))
+    unit = np.ldexp(1.0, np.maximum(power, -999) - bits)
+    return np.rint(vectors / unit) * unit
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #219dc68b
-def _products(users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    "Scores of a block, all tiles in one call."
-    d, wide = users.shape[1], TILE[1]
-    while wide > 8 and TILE[0] * wide * d > 2**18:
-        wide //= 2
-    scores = np.empty((len(users), len(items)), users.dtype)
-    tiles = scores.reshape(-1, TILE[0], len(items) // wide, wide).swapaxes(1, 2)
-    np.matmul(users.reshape(-1, 1, TILE[0], d), items.reshape(1, -1, wide, d).swapaxes(2, 3), out=tiles)
-    return scores
+def _products(users: np.ndarray, items: np.ndarray, scores: np.ndarray) -> None:
+    "Scores of a block."
+    tall, wide = 64, max((2**13 - 1) // max(len(items), 1) // 8 * 8, 8)
+    for user in range(0, len(users), tall):
+        rows = users[user : user + tall]
+        for item in range(0, items.shape[1], wide):
+            scores[user : user + tall, item : item + wide] = rows @ items[:, item : item + wide]
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #b5909d5b
 def block_shape(
     n_items: int,  # Number of items
     megabytes: float,  # What a block may take, in 10^6 bytes
-) -> tuple[int, int]:  # Users and items of a block, in whole tiles, one tile at least
+) -> tuple[int, int]:  # Users and items of a block, in multiples of TILE
     "How many users meet how many items at once."
     scores = megabytes * 1e6 / 32
-    across = max(min(int(scores / TILE[0]) // TILE[1], _tiles(n_items, TILE[1]) // TILE[1]), 1)
+    across = max(min(int(scores / TILE[0]) // TILE[1], -(-n_items // TILE[1])), 1)
     down = max(int(scores / (across * TILE[1])) // TILE[0], 1)
     return down * TILE[0], across * TILE[1]
 
@@ -189,19 +185,21 @@ def top_items(
     masked: Lists | None = None,  # Items that each of the n users already has, if any
     megabytes: float = 64,  # What the scores may take in memory, in 10^6 bytes; the lists do not depend on it
 ) -> np.ndarray:  # (n, k) Codes of items by falling score, ties by the smaller code, -1 where none is left
-    """The best items of every user, by blocks of users and items.
+    """The best items of every user, by blocks of users and items; the same on every machine.
 
     Raises: `ValueError` for vectors that are not finite or do not fit each other.
     """
     users, items = _vectors(users, items)
     n_items, top = len(items), np.full((len(users), k), -1)
-    items = _filled(items, TILE[1])
+    items = np.ascontiguousarray(_rounded(items).T)
     down, across = block_shape(n_items, megabytes)
+    room = np.empty((min(down, len(users)), min(across, n_items)), users.dtype)
     for user in range(0, len(users), down):
-        some = users[user : user + down]
-        rows, codes, values = _filled(some, TILE[0]), np.empty((len(some), 0), int), np.empty((len(some), 0))
+        some = _rounded(users[user : user + down])
+        codes, values = np.empty((len(some), 0), int), np.empty((len(some), 0))
         for item in range(0, n_items, across):
-            scores = _products(rows, items[item : item + across])[: len(some), : n_items - item]
+            scores = room[: len(some), : n_items - item]
+            _products(some, items[:, item : item + across], scores)
             if masked is not None:
                 _mask(scores, masked, user, item)
             codes, values = _merge(codes, values, scores, item, k)

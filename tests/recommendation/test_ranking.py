@@ -1,9 +1,13 @@
 "Ranking: MMRec's evaluator, ranx on 3,000 users, a plain loop, blocks that must not matter, and scores made to mislead."
 
 import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 import tracemalloc
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from mmpc_analysis.recommendation.ranking import (
     CUTS,
     RANKING_METRICS,
     Lists,
+    _rounded,
     best_of,
     block_shape,
     coverage,
@@ -216,6 +221,83 @@ def test_no_budget_changes_a_bit(dtype, shape):
     for row in lists[0]:
         at = row[np.isin(row, alike)]
         assert np.array_equal(at, np.sort(at)), "items with one vector stand in the order of their codes"
+
+
+KERNELS = """
+import numpy as np
+from mmpc_analysis.recommendation.ranking import top_items
+rng = np.random.default_rng(1)
+for dtype in (np.float32, np.float64):
+    for width in (48, 64, 448):
+        users, items = (rng.normal(size=(n, width)).astype(dtype) for n in (300, 901))
+        items[450::7] = items[0]
+        print(top_items(users, items, 50).tolist())
+"""
+
+
+def test_no_processor_changes_a_bit():
+    """OpenBLAS multiplies as on another processor when told to; other libraries do not listen and must agree all the same.
+
+    Every x86 processor of the last ten years can do all of these. Single precision in plain products fails here.
+    """
+    told = {}
+    for kernels in ("", "Nehalem", "Sandybridge", "Haswell"):
+        for threads in ("1", "2"):
+            setting = {
+                "OPENBLAS_CORETYPE": kernels,
+                "OMP_NUM_THREADS": threads,
+                "OPENBLAS_NUM_THREADS": threads,
+            }
+            others = {key: value for key, value in os.environ.items() if key not in setting}
+            setting = {key: value for key, value in setting.items() if value}
+            run = subprocess.run(
+                [sys.executable, "-c", KERNELS],
+                env=others | setting,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            told[kernels, threads] = run.stdout
+    assert len(told["", "1"].splitlines()) == 6
+    assert len(set(told.values())) == 1, "the lists depend on the processor or on the number of threads"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([1, 2, 3, 63, 64, 65, 500, 4096]), st.integers(0, 2**32 - 1), st.booleans())
+@example(64, 0, True)
+@example(4096, 0, True)
+def test_every_sum_is_exact(width, seed, large):
+    "Against whole fractions; `large` has all numbers just below a power of two, which needs every digit there is."
+    rng = np.random.default_rng(seed)
+    users, items = (
+        (1 - rng.random((n, width)) / 1e5) * 2.0 ** rng.integers(-30, 30, (n, 1))
+        if large
+        else rng.normal(size=(n, width)) * 2.0 ** rng.integers(-30, 30, (n, width))
+        for n in (2, 3)
+    )
+    users, items = users.astype(np.float32), items.astype(np.float32)
+    left, right = _rounded(users), _rounded(items)
+    order = rng.permutation(width)
+    for scores in (left @ right.T, left[:, order] @ right[:, order].T, np.einsum("ud,id->ui", left, right)):
+        for u in range(2):
+            for i in range(3):
+                whole = sum(Fraction(a) * Fraction(b) for a, b in zip(left[u], right[i], strict=True))
+                assert Fraction(scores[u, i]) == whole
+    bits = (53 - (width - 1).bit_length()) // 2
+    room = np.abs(users).max(1)[:, None] * np.abs(right).sum(1) + np.abs(users).sum(1)[:, None] * np.abs(
+        items
+    ).max(1)
+    gap = np.abs(left @ right.T - users.astype(float) @ items.astype(float).T)
+    assert (gap <= room * 2.0**-bits * (1 + 1e-6)).all()
+
+
+def test_a_change_that_single_precision_sees_is_seen():
+    "Two items that differ in the last but one digit of one number stand in the order of their scores."
+    for at in range(64):
+        items = np.ones((2, 64), np.float32)
+        items[1, at] += 2.0**-22
+        assert top_items(np.ones((1, 64)), items.astype(np.float64), 2).tolist() == [[1, 0]]
+        assert top_items(-np.ones((1, 64)), items.astype(np.float64), 2).tolist() == [[0, 1]]
 
 
 def test_masks_hold_in_every_block():
