@@ -8,7 +8,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/analysis/conclusions.html.md
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -119,13 +119,16 @@ def line_table(
     scores: pd.DataFrame,  # Scores table
     level: float = 0.95,  # Coverage of the intervals, in (0, 1)
     points: int = 9,  # Sizes along each family's line
+    slopes: pd.DataFrame | None = None,  # Slopes of these scores, fitted here where there are none yet
 ) -> pd.DataFrame:  # Lines; none where there is no slope
     "The fitted line of every family over its sizes, with the interval of each question."
+    slopes = slope_table(scores, level) if slopes is None else slopes
+    pooled = slopes[slopes["category"] == "all"].set_index(["task", "metric", "question"])
     found = []
     for place, part in _parts(scores, level):
         means = part.groupby(["family", "model", "parameters"])["value"].mean().reset_index()
         for question in SCALE_TERMS:
-            slope = _slope(part, question, level)
+            slope = pooled.loc[(place["task"], place["metric"], question)]
             for family, members in means.groupby("family") if np.isfinite(slope["estimate"]) else ():
                 fan = _fan(members, slope, points).assign(family=family, question=question, n=slope["n"])
                 found.append(fan.assign(**place))
@@ -290,9 +293,10 @@ def conclusion_tables(
 ) -> dict[str, Callable[[], pd.DataFrame]]:  # Name of each table, and what makes it
     "Every analysis table of a run, each made when it is called."
     how = {"draws": draws, "seed": seed, "level": level, "margin": margin}
+    slopes = cache(partial(slope_table, scores, level))  # The lines are drawn through them, not fitted again
     return {
-        "slopes": partial(slope_table, scores, level),
-        "lines": partial(line_table, scores, level),
+        "slopes": slopes,
+        "lines": lambda: line_table(scores, level, slopes=slopes()),
         "variances": partial(variance_table, scores, level),
         "comparisons": partial(comparison_table, scores, **how),
         "decisions": partial(decision_table, scores, completions, **how),
