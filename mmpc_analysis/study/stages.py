@@ -104,7 +104,9 @@ class StudyInputs:
     items: pd.DataFrame  # (n, columns) All of its items
     selected: pd.DataFrame  # (m, columns) Those that are completed
     hidden: pd.DataFrame  # (k, columns) What is hidden of them
-    purchases: pd.DataFrame | None  # (p, columns) Purchases of those that are completed, None where there are none
+    purchases: (
+        pd.DataFrame | None
+    )  # (p, columns) Purchases of those that are completed, None where there are none
     cards: dict[str, ModelCard]  # Name of each model to its card
 
     @property
@@ -276,7 +278,11 @@ def run_recommendation(
 
 # %% ../../nbs/study/20_stages.ipynb #86aa3cc3
 def _write_recovery(
-    inputs: StudyInputs, bench: Benchmark, chosen: list[Condition], rankings: pd.DataFrame, scores: pd.DataFrame
+    inputs: StudyInputs,
+    bench: Benchmark,
+    chosen: list[Condition],
+    rankings: pd.DataFrame,
+    scores: pd.DataFrame,
 ) -> None:
     "Make or keep the tables of recovered fractions and of links to content metrics."
     from mmpc_analysis.recommendation.recovery import links, not_filled, recover
@@ -332,7 +338,11 @@ def run_comparison(
     store.write_text(f"{out}/tfidf.tsv", "".join(lines))
     how = {"seed": inputs.study.seed, "level": inputs.study.scores.level}
     places = {"root": inputs.catalogue.root, "run": out}
-    prints = [store.fingerprint(completions.drop(columns="seconds")), store.fingerprint(items), places["root"]]
+    prints = [
+        store.fingerprint(completions.drop(columns="seconds")),
+        store.fingerprint(items),
+        places["root"],
+    ]
     make = partial(score_sets, completions, items, **places, **how)
     sets = cached_table(out, tables.SETS, [*prints, how], make)
     make = partial(level_contrast, scores, draws=draws, **how)
