@@ -46,16 +46,12 @@ def _explained() -> Iterator[None]:
         raise typer.Exit(2) from problem
 
 # %% ../../nbs/study/30_command_line.ipynb #3c1f03af
-_StudyFile = Annotated[
-    Path | None, typer.Argument(help="Study in TOML; the embedded demo without one.")
-]
+_StudyFile = Annotated[Path | None, typer.Argument(help="Study in TOML; the embedded demo without one.")]
 _Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Folder of the run.", show_default="runs/<name of the study>"),
 ]
-_Models = Annotated[
-    list[str] | None, typer.Option("--model", "-m", help="Model to run; repeat for several.")
-]
+_Models = Annotated[list[str] | None, typer.Option("--model", "-m", help="Model to run; repeat for several.")]
 _Limit = Annotated[int, typer.Option("--limit", "-n", help="At most this many items; 0 for all.")]
 
 # %% ../../nbs/study/30_command_line.ipynb #46df64fe
@@ -110,7 +106,9 @@ def _base_study(study: Path | None, out: Path | None, begins: bool, kept: bool) 
         return read_study(file)
     if begins:
         return Study()
-    raise ValueError(f"there is no run in {str(file.parent)!r}; name its folder with --out, or give a study file")
+    raise ValueError(
+        f"there is no run in {str(file.parent)!r}; name its folder with --out, or give a study file"
+    )
 
 # %% ../../nbs/study/30_command_line.ipynb #9a667c05
 def choose_study(
@@ -127,7 +125,9 @@ def choose_study(
     completion = replace(base.completion, models=tuple(models)) if models else base.completion
     name = Path(source).resolve().stem if source and source != "embedded" else base.name
     choice = choose_catalogue(base.catalogue, **catalogue)
-    recommendation = replace(base.recommendation, interactions=interactions or base.recommendation.interactions)
+    recommendation = replace(
+        base.recommendation, interactions=interactions or base.recommendation.interactions
+    )
     return replace(base, name=name, catalogue=choice, completion=completion, recommendation=recommendation)
 
 # %% ../../nbs/study/30_command_line.ipynb #904aca45

@@ -19,19 +19,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from .. import store, tables
-from mmpc_analysis.recommendation.benchmark import (
-    BIG_STEPS,
-    Benchmark,
-    Condition,
-    Grid,
-    condition_keys,
-    conditions,
-    held_out,
-    hidden_rows,
-    make_benchmark,
-    models_of,
-    run_grid,
-)
+from ..recommendation.benchmark import BIG_STEPS, Grid
 from ..recommendation.training import Training
 from ..store import cached_table
 from mmpc_analysis.study.declaration import (
@@ -50,6 +38,7 @@ from .manifest import write_run_manifest
 if TYPE_CHECKING:
     from mmpc_analysis.catalogue.items import Catalogue
     from mmpc_analysis.completion.models import ModelCard
+    from mmpc_analysis.recommendation.benchmark import Benchmark, Condition
 
 # %% auto #0
 __all__ = ['LEAST_ITEMS', 'STAGES', 'select_items', 'hide_items', 'StudyInputs', 'prepare_inputs', 'run_completions',
@@ -262,6 +251,8 @@ def run_recommendation(
 
     Writes the tables rankings, recovery and links, or removes them where nothing can be recommended.
     """
+    from mmpc_analysis.recommendation.benchmark import conditions, make_benchmark, models_of, run_grid
+
     study, purchases, selected = inputs.study, inputs.purchases, inputs.selected
     if purchases is None or len(selected) < LEAST_ITEMS:
         for name in ("rankings", "recovery", "links"):
@@ -285,6 +276,7 @@ def _write_recovery(
     scores: pd.DataFrame,
 ) -> None:
     "Make or keep the tables of recovered fractions and of links to content metrics."
+    from mmpc_analysis.recommendation.benchmark import condition_keys, held_out, hidden_rows
     from mmpc_analysis.recommendation.recovery import links, not_filled, recover
 
     how = {"floor": inputs.study.recommendation.fills[0], **inputs.draws}
