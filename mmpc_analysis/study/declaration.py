@@ -13,10 +13,11 @@ import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from unicodedata import normalize
 
 import pandas as pd
+from pydantic import Field, with_config
 
 from .. import store, tables
 from ..catalogue.listings import AMAZON
@@ -25,12 +26,18 @@ if TYPE_CHECKING:
     from mmpc_analysis.catalogue.items import Catalogue
 
 # %% auto #0
-__all__ = ['STANDINS', 'CATALOGUE_LAYOUTS', 'FLOOR_NAMES', 'CatalogueChoice', 'MissingChoice', 'CompletionChoice',
-           'DrawingChoice', 'ScoreChoice', 'RecommendationChoice', 'Study', 'study_from', 'read_study', 'study_toml',
-           'run_folder', 'source_columns', 'read_catalogue', 'purchases_of', 'cards_of', 'check_study']
+__all__ = ['STANDINS', 'CATALOGUE_LAYOUTS', 'CatalogueChoice', 'MissingChoice', 'CompletionChoice', 'DrawingChoice',
+           'ScoreChoice', 'RecommendationChoice', 'Study', 'study_from', 'read_study', 'study_toml', 'run_folder',
+           'read_catalogue', 'purchases_of', 'cards_of', 'check_study']
 
 # %% ../../nbs/study/00_declaration.ipynb #492fb7e1
 STANDINS = tuple(f"standin-{family}-{size}" for family in ("qwen", "gemma") for size in "sml")
+
+# %% ../../nbs/study/00_declaration.ipynb #5d1c0a02
+_Count = Annotated[int, Field(ge=1)]
+_Share = Annotated[float, Field(gt=0, le=1)]
+_Shares = Annotated[tuple[_Share, ...], Field(min_length=1)]
+_Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 # %% ../../nbs/study/00_declaration.ipynb #6f6d46b2
 @dataclass(frozen=True, slots=True)
@@ -39,11 +46,9 @@ class CatalogueChoice:
 
     source: str = "embedded"  # `embedded`, or a file or folder of one's own
     split: str = "test"  # Items that are completed: a split of the catalogue, empty for all
-    limit: int = 0  # At most this many of them, by a fixed hash; 0 for all
-    layout: str = (
-        ""  # Known column names of a published format, one of CATALOGUE_LAYOUTS; empty to recognise them
-    )
-    columns: dict = field(default_factory=dict)  # Our column name to the file's own, empty to leave it out
+    limit: Annotated[int, Field(ge=0)] = 0  # At most this many of them, by a fixed hash; 0 for all
+    layout: str = ""  # A published format, one of CATALOGUE_LAYOUTS; empty to recognise the columns
+    columns: dict[str, str] = field(default_factory=dict)  # Our name to the file's own, empty to leave it out
     category: str = ""  # Category of the items that have none
 
 # %% ../../nbs/study/00_declaration.ipynb #f2953a0e
@@ -52,20 +57,20 @@ class MissingChoice:
     "What is hidden from them."
 
     mechanism: str = "completely_at_random"  # Or `by_category`, or `by_popularity`
-    rates: tuple[float, ...] = (0.2, 0.5, 0.8, 1.0)  # Shares hidden; nested, so the largest holds the others
+    rates: _Shares = (0.2, 0.5, 0.8, 1.0)  # Shares hidden; nested, so the largest holds the others
 
 # %% ../../nbs/study/00_declaration.ipynb #65b0834d
 @dataclass(frozen=True, slots=True)
 class CompletionChoice:
     "Which models complete it."
 
-    models: tuple[str, ...] = STANDINS  # Names of model cards, or of `own` models
-    tasks: tuple[str, ...] = tuple(tables.TASKS)  # `image_to_text`, `text_to_image`
+    models: _Names = STANDINS  # Names of model cards, or of `own` models
+    tasks: _Names = tuple(tables.TASKS)  # `image_to_text`, `text_to_image`
     blind: bool = True  # Ask each model once without the item, as a floor
-    batch_size: int = 64  # Questions answered together
+    batch_size: _Count = 64  # Questions answered together
     device: str = "cpu"  # Where the models run, such as `cuda`
     quantisation: str = ""  # `nf4` for 4 bits on a GPU, empty for the card's precision
-    own: dict = field(default_factory=dict)  # Name to source, family, parameters of models without a card
+    own: dict[str, dict] = field(default_factory=dict)  # Name to source, family, parameters of its own models
 
 # %% ../../nbs/study/00_declaration.ipynb #5fb81696
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,8 @@ class DrawingChoice:
     "How image prompts become pictures."
 
     generator: str = "standin-sd3"  # One generator for all models
-    steps: int = 4  # Denoising steps
-    batch_size: int = 32  # Pictures drawn together
+    steps: _Count = 4  # Denoising steps
+    batch_size: _Count = 32  # Pictures drawn together
 
 # %% ../../nbs/study/00_declaration.ipynb #c137ced4
 @dataclass(frozen=True, slots=True)
@@ -82,37 +87,36 @@ class ScoreChoice:
     "How answers are scored and averaged."
 
     metrics: tuple[str, ...] = ()  # Names of metrics, empty for all that can run
-    weights: dict = field(default_factory=dict)  # Kind of encoder, such as clip, to folder or name@revision
-    draws: int = 1000  # Bootstrap samples of the items
-    level: float = 0.95  # Coverage of the intervals
+    weights: dict[str, str] = field(default_factory=dict)  # Kind of encoder to folder or name@revision
+    draws: _Count = 1000  # Bootstrap samples of the items
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95  # Coverage of the intervals
 
 # %% ../../nbs/study/00_declaration.ipynb #2cd03ad1
 @dataclass(frozen=True, slots=True)
 class RecommendationChoice:
     "How the worth of completions to recommenders is measured."
 
-    interactions: str = (
-        ""  # File of purchases, `simulated` or `none`; empty for simulated with the embedded catalogue only
-    )
-    users: int = 1000  # Users that are simulated
-    recommenders: tuple[str, ...] = ("vbpr", "freedom", "popularity")  # Names in RECOMMENDERS
-    rates: tuple[float, ...] = (0.8,)  # Shares hidden; above the largest of missing.rates, that one
-    fills: tuple[str, ...] = (
+    interactions: str = ""  # File of purchases, `simulated` or `none`; empty: simulated for the embedded only
+    users: _Count = 1000  # Users that are simulated
+    recommenders: _Names = ("vbpr", "freedom", "popularity")  # Names in RECOMMENDERS
+    rates: _Shares = (0.8,)  # Shares hidden; above the largest of missing.rates, that one
+    fills: _Names = (
         "zeros",
         "random",
         "category_mean",
         "neighbours",
         "neigh_mean",
     )  # Baselines, the floor first
-    seeds: int = 1  # Trainings of each condition
+    seeds: _Count = 1  # Trainings of each condition
     fallback: str = "zeros"  # What a failed completion is filled with
-    epochs: int = 60  # At most this many of each training
-    learning_rate: float = 0.005  # Of Adam
-    batch_size: int = 512  # Purchases of a training step
-    patience: int = 5  # Epochs without a better validation score that are borne
-    workers: int = 0  # Trainings at the same time, 0 for one per processor
+    epochs: _Count = 60  # At most this many of each training
+    learning_rate: Annotated[float, Field(gt=0)] = 0.005  # Of Adam
+    batch_size: _Count = 512  # Purchases of a training step
+    patience: _Count = 5  # Epochs without a better validation score that are borne
+    workers: Annotated[int, Field(ge=0)] = 0  # Trainings at the same time, 0 for one per processor
 
 # %% ../../nbs/study/00_declaration.ipynb #c27a2ef8
+@with_config(strict=True, extra="forbid")  # Of its sections too
 @dataclass(frozen=True, slots=True)
 class Study:
     "A whole benchmark, declared."
@@ -127,53 +131,50 @@ class Study:
     recommendation: RecommendationChoice = RecommendationChoice()  # What it is worth to a recommender
 
 # %% ../../nbs/study/00_declaration.ipynb #bffd40dd
-def _like(default: object, value: object, where: str):
-    "A given value, checked against the type of its default."
-    if hasattr(default, "__dataclass_fields__"):
-        raise ValueError(f"{where} must be a section of its own, got {value!r}")
-    if isinstance(default, tuple):
-        return _list_like(default, value, where)
-    if isinstance(default, float) and type(value) is int:
-        return float(value)
-    if type(value) is not type(default):
-        raise ValueError(f"{where} must be of type {type(default).__name__}, got {value!r}")
-    return value
+_EXPECTED = {
+    "dataclass_type": "be a section of its own",
+    "tuple_type": "be a list",
+    "too_short": "be a list of at least one value",
+    "dict_type": "be a table of keys and values",
+    "string_type": "be of type str",
+    "int_type": "be of type int",
+    "float_type": "be of type float",
+    "bool_type": "be of type bool",
+    "greater_than_equal": "be at least {ge}",
+    "greater_than": "be above {gt:g}",
+    "less_than": "lie in (0, {lt:g})",  # What has an upper end begins above 0
+    "less_than_equal": "lie in (0, {le:g}]",
+}
 
-# %% ../../nbs/study/00_declaration.ipynb #5f0a4352
-def _list_like(default: tuple, value: object, where: str) -> tuple:
-    "A given list, checked value by value; it may be empty only where the default is."
-    kind = type(default[0]) if default else str
-    if not isinstance(value, list) or (default and not value):
-        raise ValueError(f"{where} must be a list of {kind.__name__ if default else 'names'}, got {value!r}")
-    return tuple(_like(kind(), one, where) for one in value)
 
-# %% ../../nbs/study/00_declaration.ipynb #30364558
-def _filled(kind: type, given: dict, where: str):
-    "A dataclass with given values in place of defaults, each checked."
-    defaults, values = kind(), {}
-    for key, value in given.items():
-        _known(key, [f.name for f in fields(kind)], where)
-        default = getattr(defaults, key)
-        nested = hasattr(default, "__dataclass_fields__") and isinstance(value, dict)
-        checked = _filled(type(default), value, f"section [{key}]") if nested else None
-        values[key] = checked if nested else _like(default, value, f"{where} key {key!r}")
-    return kind(**values)
-
-# %% ../../nbs/study/00_declaration.ipynb #bb24a8d7
-def _known(key: str, known: list[str], where: str) -> None:
-    "Refuse a key that there is not, with the nearest that there is."
-    if key in known:
-        return
+def _refusal(problem: dict) -> str:
+    "One of pydantic's problems as a line: where in the file, what belongs there, what came."
+    place = [part for part in problem["loc"] if isinstance(part, str)]
+    if problem["type"] != "unexpected_keyword_argument":
+        expected = _EXPECTED.get(problem["type"], "be otherwise: " + problem["msg"].replace("{", "{{"))
+        expected = expected.format(**problem.get("ctx", {}))
+        return f"{'.'.join(place) or 'the study'} must {expected}, got {problem['input']!r}"
+    *section, key = place
+    known = [one.name for one in fields(getattr(Study(), section[0]) if section else Study)]
     near = get_close_matches(key, known, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(known)}"
-    raise ValueError(f"{where} has no key {key!r}; {hint}")
+    return f"{f'section [{section[0]}]' if section else 'the study'} has no key {key!r}; {hint}"
 
 # %% ../../nbs/study/00_declaration.ipynb #c5865665
 def study_from(
     given: dict,  # Parsed TOML: keys and sections
 ) -> Study:  # With the defaults for whatever is not given
-    "A study from plain values."
-    return _filled(Study, given, "the study")
+    """A study from plain values.
+
+    Raises: `ValueError` for an unknown key, a value of another type, or one out of its range.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    plain = json.dumps(given, default=lambda value: [repr(value)])  # A date is a value of no key
+    try:
+        return TypeAdapter(Study).validate_json(plain)
+    except ValidationError as problem:
+        raise ValueError(_refusal(problem.errors(include_url=False)[0])) from problem
 
 # %% ../../nbs/study/00_declaration.ipynb #37b3885e
 def read_study(
@@ -181,7 +182,7 @@ def read_study(
 ) -> Study:  # The declared study, called after its file where it has no name
     """Read a study file.
 
-    Raises: `FileNotFoundError`, or `ValueError` for a file that is not TOML, an unknown key or a value of another type.
+    Raises: `FileNotFoundError`, or `ValueError` for a file that is not TOML, and as `study_from`.
     """
     path = Path(path)
     if path.is_dir():
@@ -195,26 +196,14 @@ def read_study(
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise ValueError(f"{path} is not valid TOML: {problem}") from problem
 
-# %% ../../nbs/study/00_declaration.ipynb #a81ca5fd
-def _inline(value: object) -> str:
-    "One TOML value."
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {_inline(v)}" for k, v in value.items()) + " }"
-    return json.dumps(value)
-
 # %% ../../nbs/study/00_declaration.ipynb #432aed83
 def study_toml(
     study: Study,  # Any study
 ) -> str:  # TOML text that `read_study` reads back to an equal study
     "The study as a file."
-    given = asdict(study)
-    plain = [f"{key} = {_inline(value)}" for key, value in given.items() if not isinstance(value, dict)]
-    parts = [
-        "\n".join([f"[{section}]", *(f"{key} = {_inline(value)}" for key, value in values.items())])
-        for section, values in given.items()
-        if isinstance(values, dict)
-    ]
-    return "\n\n".join(["\n".join(plain), *parts]) + "\n"
+    import tomli_w
+
+    return tomli_w.dumps(asdict(study))
 
 # %% ../../nbs/study/00_declaration.ipynb #01322653
 def run_folder(
@@ -232,10 +221,8 @@ def run_folder(
 CATALOGUE_LAYOUTS = {"amazon": AMAZON}
 
 # %% ../../nbs/study/00_declaration.ipynb #859a3d35
-def source_columns(
-    choice: CatalogueChoice,  # Layout and columns
-) -> dict | None:  # Our name to the file's, None in it to leave a column out; None to recognise all
-    "The column names that a choice of catalogue amounts to."
+def _source_columns(choice: CatalogueChoice) -> dict | None:
+    "Our column names to the file's, None in it to leave a column out; None to recognise all."
     if choice.layout and choice.layout not in CATALOGUE_LAYOUTS:
         raise ValueError(
             f"catalogue.layout must be among {', '.join(CATALOGUE_LAYOUTS)}, got {choice.layout!r}"
@@ -255,40 +242,34 @@ def read_catalogue(
         raise ValueError(
             f"catalogue.{named[0]} says how to read a file; name yours as catalogue.source, or with --catalogue"
         )
-    return load_catalogue(choice.source, columns=source_columns(choice), category=choice.category or None)
-
-# %% ../../nbs/study/00_declaration.ipynb #e134e7b9
-def _source(study: Study) -> str:
-    "Where the purchases of a study come from."
-    return study.recommendation.interactions or ("none", "simulated")[study.catalogue.source == "embedded"]
-
-
-def _simulated(study: Study, items: pd.DataFrame) -> pd.DataFrame:
-    "Purchases of users who care for content."
-    from mmpc_analysis.catalogue.purchases import SHOP_TASTE, simulate_interactions
-
-    return simulate_interactions(items, study.recommendation.users, study.seed, SHOP_TASTE)
+    return load_catalogue(choice.source, columns=_source_columns(choice), category=choice.category or None)
 
 # %% ../../nbs/study/00_declaration.ipynb #9e18a1e8
 def purchases_of(
     study: Study,  # Which purchases, and how many users
     items: pd.DataFrame,  # (n, columns) Items that the study completes
 ) -> pd.DataFrame | None:  # (m, columns) Purchases of these items, None where a study has none
-    "What users bought: a file, or simulated with the embedded catalogue and wherever that is asked for."
-    from mmpc_analysis.catalogue.purchases import read_interactions
+    """What users bought: a file, or simulated with the embedded catalogue and wherever that is asked for.
 
-    source = _source(study)
-    if source in ("none", "simulated"):
-        return _simulated(study, items) if source == "simulated" else None
+    Raises: `ValueError` for a file that is not there, and for one without a purchase of these items.
+    """
+    from mmpc_analysis.catalogue.purchases import SHOP_TASTE, read_interactions, simulate_interactions
+
+    embedded, choice = study.catalogue.source == "embedded", study.recommendation
+    source = choice.interactions or ("simulated" if embedded else "none")
+    if source == "none":
+        return None
+    if source == "simulated":
+        return simulate_interactions(items, choice.users, study.seed, SHOP_TASTE)
     if not Path(source).is_file():
         raise ValueError(f"recommendation.interactions must be a file, simulated or none, got {source!r}")
-    bought = read_interactions(source)
-    mine = bought[bought["item_id"].isin(items["item_id"])]
-    if mine.empty:
+    rows = read_interactions(source)
+    purchases = rows[rows["item_id"].isin(items["item_id"])]
+    if purchases.empty:
         raise ValueError(
-            f"none of {len(bought)} purchases in {source} is of an item of this study; are the ids the same?"
+            f"none of {len(rows)} purchases in {source} is of an item of this study; are the ids the same?"
         )
-    return mine
+    return purchases
 
 # %% ../../nbs/study/00_declaration.ipynb #f9ee7b62
 def cards_of(
@@ -310,7 +291,7 @@ def cards_of(
     return cards
 
 # %% ../../nbs/study/00_declaration.ipynb #93c361e6
-FLOOR_NAMES = ("zeros", "random")  # Fills that need nothing, hence there at every rate
+_FLOORS = ("zeros", "random")  # Fills that need nothing, hence there at every rate
 
 
 def _check_names(study: Study) -> None:
@@ -332,40 +313,12 @@ def _check_names(study: Study) -> None:
         ("scores.weights", study.scores.weights, ENCODER_KINDS),
         ("recommendation.recommenders", study.recommendation.recommenders, RECOMMENDERS),
         ("recommendation.fills", study.recommendation.fills, BASELINES),
-        ("recommendation.fallback", (study.recommendation.fallback,), FLOOR_NAMES),
+        ("recommendation.fallback", (study.recommendation.fallback,), _FLOORS),
     ):
         for name in set(given) - set(known):
             raise ValueError(f"{key} must be among {', '.join(map(str, known))}, got {name!r}")
-    if (first := study.recommendation.fills[0]) not in FLOOR_NAMES:
+    if (first := study.recommendation.fills[0]) not in _FLOORS:
         raise ValueError(f"recommendation.fills must begin with zeros or random, the floor, got {first!r}")
-
-# %% ../../nbs/study/00_declaration.ipynb #6feac5cd
-def _check_numbers(study: Study) -> None:
-    "Refuse a number out of its range."
-    catalogue, completion, drawing, scores = study.catalogue, study.completion, study.drawing, study.scores
-    for key, value, least in (
-        ("catalogue.limit", catalogue.limit, 0),
-        ("completion.batch_size", completion.batch_size, 1),
-        ("drawing.batch_size", drawing.batch_size, 1),
-        ("drawing.steps", drawing.steps, 1),
-        ("scores.draws", scores.draws, 1),
-        *(
-            (f"recommendation.{k}", getattr(study.recommendation, k), 1)
-            for k in ("users", "seeds", "epochs", "batch_size", "patience")
-        ),
-        ("recommendation.workers", study.recommendation.workers, 0),
-    ):
-        if value < least:
-            raise ValueError(f"{key} must be at least {least}, got {value!r}")
-    for key, rates in (("missing", study.missing.rates), ("recommendation", study.recommendation.rates)):
-        if wrong := [rate for rate in rates if not 0 < rate <= 1]:
-            raise ValueError(f"{key}.rates must lie in (0, 1], got {wrong[0]!r}")
-    if not study.recommendation.learning_rate > 0:
-        raise ValueError(
-            f"recommendation.learning_rate must be above 0, got {study.recommendation.learning_rate!r}"
-        )
-    if not 0 < scores.level < 1:
-        raise ValueError(f"scores.level must lie in (0, 1), got {scores.level!r}")
 
 # %% ../../nbs/study/00_declaration.ipynb #ad37d217
 def check_study(
@@ -377,8 +330,8 @@ def check_study(
     """
     from mmpc_analysis.completion.models import model_card
 
+    study_from(asdict(study))
     _check_names(study)
-    _check_numbers(study)
     for name, card in cards_of(study).items():
         if card.role == "generator":
             raise ValueError(

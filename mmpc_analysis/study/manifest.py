@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from .. import store, tables
-from .declaration import Study, cards_of
+from .declaration import Study
+
+if TYPE_CHECKING:
+    from mmpc_analysis.catalogue.items import Catalogue
+    from mmpc_analysis.completion.models import ModelCard
 
 # %% auto #0
 __all__ = ['manifest_of', 'write_run_manifest']
@@ -54,11 +59,11 @@ def _git_state() -> str:
     return ask("rev-parse", "HEAD") + ("+" if ask("status", "--porcelain") else "") if inside else ""
 
 # %% ../../nbs/study/10_manifest.ipynb #ded9b2e5
-def _model_facts(study: Study, completions: pd.DataFrame) -> dict[str, dict]:
+def _model_facts(study: Study, cards: dict[str, ModelCard], completions: pd.DataFrame) -> dict[str, dict]:
     "Which weights answered and drew."
     from mmpc_analysis.completion.models import model_card, weights_id
 
-    cards, used = cards_of(study), completions.groupby("model")["quantisation"].first()
+    cards, used = dict(cards), completions.groupby("model")["quantisation"].first()
     if "text_to_image" in study.completion.tasks:
         cards[study.drawing.generator] = model_card(study.drawing.generator)
     facts = {}
@@ -86,7 +91,8 @@ def _environment() -> dict:
 # %% ../../nbs/study/10_manifest.ipynb #b81d2c05
 def manifest_of(
     study: Study,  # The study that was run
-    catalogue,  # The loaded Catalogue
+    catalogue: Catalogue,  # As it was read
+    cards: dict[str, ModelCard],  # Name of each model to its card
     out: str,  # Folder of the run
     seconds: dict[str, float],  # Stage to the time it took
 ) -> dict:  # What `manifest.json` holds
@@ -102,7 +108,7 @@ def manifest_of(
         "root": catalogue.root if own else None,
         "simulated": ["purchases, which decide what is popular"] if popular else [],
         "generator": study.drawing.generator if "text_to_image" in study.completion.tasks else "",
-        "models": _model_facts(study, completions),
+        "models": _model_facts(study, cards, completions),
         "prompts": sorted(completions["prompt_id"].unique()),
         "tables": {k: {f: m[f] for f in ("rows", "fingerprint")} for k, m in made.items() if m},
         "left_out": made["scores"].get("notes", {}),
@@ -112,10 +118,11 @@ def manifest_of(
 # %% ../../nbs/study/10_manifest.ipynb #ccd1fb12
 def write_run_manifest(
     study: Study,  # The study that was run
-    catalogue,  # The loaded Catalogue
+    catalogue: Catalogue,  # As it was read
+    cards: dict[str, ModelCard],  # Name of each model to its card
     out: str,  # Folder of the run
     seconds: dict[str, float],  # Stage to the time it took
 ) -> None:
     "Write `manifest.json` of a run as it stands."
-    facts = manifest_of(study, catalogue, out, seconds)
+    facts = manifest_of(study, catalogue, cards, out, seconds)
     store.write_text(f"{out}/manifest.json", json.dumps(facts, indent=1, default=str))

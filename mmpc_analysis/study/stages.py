@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from .. import store, tables
-from ..recommendation import benchmark as r
 from ..recommendation.benchmark import BIG_STEPS, Grid
 from ..recommendation.training import Training
 from ..store import cached_table
 from mmpc_analysis.study.declaration import (
     CatalogueChoice,
-    DrawingChoice,
     Study,
     cards_of,
     check_study,
@@ -36,47 +35,48 @@ from mmpc_analysis.study.declaration import (
 )
 from .manifest import write_run_manifest
 
-# %% auto #0
-__all__ = ['LEAST', 'STAGES', 'select_items', 'hide_items', 'StudyInputs', 'prepare_inputs', 'run_completions', 'run_drawing',
-           'run_scoring', 'run_recommendation', 'run_comparison', 'run_analysis', 'run_conclusions', 'RunResult',
-           'run_study', 'grid_of', 'fields_of']
+if TYPE_CHECKING:
+    from mmpc_analysis.catalogue.items import Catalogue
+    from mmpc_analysis.completion.models import ModelCard
+    from mmpc_analysis.recommendation.benchmark import Benchmark, Condition
 
-# %% ../../nbs/study/20_stages.ipynb #0c6d3f1c
-def _check_split(items: pd.DataFrame, split: str) -> None:
-    "Refuse a split that the catalogue does not have."
-    splits = sorted(set(items["split"].dropna()))
-    if split and not splits:
-        raise ValueError(f"this catalogue has no splits, so catalogue.split must be empty, got {split!r}")
-    if split and split not in splits:
-        raise ValueError(
-            f"catalogue.split must be one of its splits ({', '.join(splits)}) or empty, got {split!r}"
-        )
+# %% auto #0
+__all__ = ['LEAST_ITEMS', 'STAGES', 'select_items', 'hide_items', 'StudyInputs', 'prepare_inputs', 'run_completions',
+           'run_drawing', 'run_scoring', 'grid_of', 'training_choices', 'run_recommendation', 'run_analysis',
+           'run_comparison', 'run_conclusions', 'RunResult', 'run_study']
 
 # %% ../../nbs/study/20_stages.ipynb #eb36e039
 def select_items(
     items: pd.DataFrame,  # (n, columns) All items of the catalogue
     choice: CatalogueChoice,  # Split and limit
     seed: int = 0,  # Seed of the limit's draw
-) -> set[str]:  # Items that the study completes
-    "The items a study is about."
-    _check_split(items, choice.split)
-    ids = items.loc[items["split"] == choice.split, "item_id"] if choice.split else items["item_id"]
+) -> pd.DataFrame:  # (m, columns) Items that the study completes
+    """The items a study is about.
+
+    Raises: `ValueError` for a split that the catalogue does not have.
+    """
+    splits, split = sorted(set(items["split"].dropna())), choice.split
+    if split and not splits:
+        raise ValueError(f"this catalogue has no splits, so catalogue.split must be empty, got {split!r}")
+    if split and split not in splits:
+        raise ValueError(
+            f"catalogue.split must be one of its splits ({', '.join(splits)}) or empty, got {split!r}"
+        )
+    ids = items.loc[items["split"] == split, "item_id"] if split else items["item_id"]
     ranked = sorted(ids, key=lambda item: store.hash_unit("limit", seed, item))
-    return set(ranked[: choice.limit or None])
+    return items[items["item_id"].isin(ranked[: choice.limit or None])]
 
 # %% ../../nbs/study/20_stages.ipynb #6d0cd686
 def hide_items(
     study: Study,  # Mechanism, rates, seed and tasks
     items: pd.DataFrame,  # (n, columns) Items that the study completes
-) -> pd.DataFrame:  # (m, columns) Hidden modalities at every rate, of items that have them
+    purchases: pd.DataFrame | None = None,  # (m, columns) Purchases of these items, for by_popularity
+) -> pd.DataFrame:  # (m, columns) Hidden modalities at every rate, of items that have both
     "What a study hides: for each task, the modality that the task completes."
     from mmpc_analysis.catalogue.missing import hide
 
-    mechanism, seed = study.missing.mechanism, study.seed
-    bought = purchases_of(study, items) if mechanism == "by_popularity" else None
-    there = items[items["title"].notna() & items["image"].notna()]
     parts = [
-        hide(there, tables.TASKS[task], rate, mechanism, seed, bought)
+        hide(items, tables.TASKS[task], rate, study.missing.mechanism, study.seed, purchases)
         for task in study.completion.tasks
         for rate in study.missing.rates
     ]
@@ -85,16 +85,27 @@ def hide_items(
 # %% ../../nbs/study/20_stages.ipynb #1e3a746e
 @dataclass(frozen=True, slots=True)
 class StudyInputs:
-    "What a run is about."
+    "What a run is about, read once for all of its stages."
 
-    catalogue: object  # The loaded Catalogue: the root of its pictures, and what was set aside
+    study: Study  # As it was declared
+    out: str  # Folder of the run
+    catalogue: Catalogue  # As it was read: the root of its pictures, and what was set aside
     items: pd.DataFrame  # (n, columns) All of its items
-    mine: pd.DataFrame  # (m, columns) Those that are completed
+    selected: pd.DataFrame  # (m, columns) Those that are completed
     hidden: pd.DataFrame  # (k, columns) What is hidden of them
+    purchases: (
+        pd.DataFrame | None
+    )  # (p, columns) Purchases of those that are completed, None where there are none
+    cards: dict[str, ModelCard]  # Name of each model to its card
+
+    @property
+    def draws(self) -> dict[str, int | float]:  # draws, seed and level
+        "How intervals are drawn everywhere in a run."
+        return {"draws": self.study.scores.draws, "seed": self.study.seed, "level": self.study.scores.level}
 
 # %% ../../nbs/study/20_stages.ipynb #86fcd2da
-def _lacking(study: Study, items: pd.DataFrame) -> str:
-    "Why nothing can be hidden from items."
+def _why_nothing_is_hidden(study: Study, items: pd.DataFrame) -> str:
+    "What is amiss with items of which no modality was hidden."
     titles, pictures = items["title"].notna(), items["image"].notna()
     if (titles & pictures).any():
         return f"at missing.rates {list(study.missing.rates)} none of {len(items)} items is drawn; raise them"
@@ -105,63 +116,71 @@ def _lacking(study: Study, items: pd.DataFrame) -> str:
 def prepare_inputs(
     study: Study,  # What to run
     out: str,  # Folder of the run
-) -> StudyInputs:  # The same from the folder, where nothing has changed
-    "Read the catalogue of a study, choose its items and hide what is to be completed."
-    loaded = read_catalogue(study.catalogue)
-    store.write_text(f"{out}/set_aside.csv", loaded.set_aside.to_csv(index=False))
-    items = cached_table(out, tables.ITEMS, [store.fingerprint(loaded.items)], lambda: loaded.items)
-    mine = items[items["item_id"].isin(select_items(items, study.catalogue, study.seed))]
-    bought = purchases_of(study, mine)  # A file that cannot be used is refused before any model is asked
+) -> StudyInputs:  # What all stages work on
+    """Read what a study is about, choose its items and hide what is to be completed.
+
+    Reads the catalogue and the purchases; writes study.toml, set_aside.csv and the tables items and hidden.
+
+    Raises: `ValueError` for purchases that cannot be used, and where nothing can be hidden.
+    """
+    catalogue = read_catalogue(study.catalogue)
+    store.write_text(f"{out}/set_aside.csv", catalogue.set_aside.to_csv(index=False))
+    items = cached_table(out, tables.ITEMS, [store.fingerprint(catalogue.items)], lambda: catalogue.items)
+    selected = select_items(items, study.catalogue, study.seed)
+    purchases = purchases_of(study, selected)
     store.write_text(f"{out}/study.toml", study_toml(study))
-    prints = [store.fingerprint(mine), None if bought is None else store.fingerprint(bought)]
-    inputs = [asdict(study), *prints]
-    hidden = cached_table(out, tables.HIDDEN, inputs, lambda: hide_items(study, mine))
+    prints = [store.fingerprint(selected), None if purchases is None else store.fingerprint(purchases)]
+    make = partial(hide_items, study, selected, purchases)
+    hidden = cached_table(out, tables.HIDDEN, [asdict(study), *prints], make)
     if hidden.empty:
-        raise ValueError(f"nothing can be hidden and compared: {_lacking(study, mine)}")
-    return StudyInputs(loaded, items, mine, hidden)
+        raise ValueError(f"nothing can be hidden and compared: {_why_nothing_is_hidden(study, selected)}")
+    return StudyInputs(study, out, catalogue, items, selected, hidden, purchases, cards_of(study))
 
 # %% ../../nbs/study/20_stages.ipynb #b5431151
 def run_completions(
-    study: Study,  # Models, tasks, batch size
-    subject: StudyInputs,  # Items, and what is hidden of them
-    out: str,  # Folder of the run
+    inputs: StudyInputs,  # Items, what is hidden of them, and whom to ask
     progress: bool = True,  # Whether to show bars
 ) -> pd.DataFrame:  # (k, columns) Completions of every model and task
-    "Ask every model of a study; what was answered before is not asked again."
+    """Ask every model of a study; what was answered before is not asked again.
+
+    Reads pictures; writes the answers below completions, as they come.
+    """
     from mmpc_analysis.completion.backends import load_backend
     from mmpc_analysis.completion.completions import complete
 
-    choice, parts = study.completion, []
+    choice, parts = inputs.study.completion, []
     how = {
         "batch_size": choice.batch_size,
         "device": choice.device,
         "quantisation": choice.quantisation or None,
     }
-    asked = {"root": subject.catalogue.root, "out": out, "hidden": subject.hidden, "progress": progress}
-    for card in cards_of(study).values():
+    asked = {"root": inputs.catalogue.root, "out": inputs.out, "hidden": inputs.hidden, "progress": progress}
+    for card in inputs.cards.values():
         backend = load_backend(card, **how)
         for task, blind in product(choice.tasks, (False, True) if choice.blind else (False,)):
-            parts.append(complete(subject.mine, card, task, backend=backend, blind=blind, **asked))
+            parts.append(complete(inputs.selected, card, task, backend=backend, blind=blind, **asked))
     return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
 
 # %% ../../nbs/study/20_stages.ipynb #068f8a60
 def run_drawing(
-    choice: DrawingChoice,  # Generator, steps, batch size
+    inputs: StudyInputs,  # Generator, steps, batch size and seed
     completions: pd.DataFrame,  # (k, columns) Completions of every model and task
-    out: str,  # Folder of the run
-    seed: int = 0,  # Seed of the noise
     progress: bool = True,  # Whether to show a bar
 ) -> pd.DataFrame:  # (k, columns) The same, image prompts drawn
-    "Draw the image prompts among completions."
+    """Draw the image prompts among completions.
+
+    Writes pictures, and the table completions.
+    """
     from mmpc_analysis.completion.drawing import draw
 
-    prompts = completions["task"] == "text_to_image"
-    if not prompts.any():
-        return completions
-    how = {"steps": choice.steps, "batch_size": choice.batch_size, "seed": seed, "progress": progress}
-    pictures = draw(completions[prompts], out, generator=choice.generator, **how)
-    parts = [part for part in (completions[~prompts], pictures) if len(part)]
-    return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
+    choice, prompts = inputs.study.drawing, completions["task"] == "text_to_image"
+    if prompts.any():
+        how = {"steps": choice.steps, "batch_size": choice.batch_size, "seed": inputs.study.seed}
+        drawn = draw(completions[prompts], inputs.out, choice.generator, progress=progress, **how)
+        parts = [part for part in (completions[~prompts], drawn) if len(part)]
+        completions = tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
+    _write_completions(completions, inputs.out)
+    return completions
 
 # %% ../../nbs/study/20_stages.ipynb #ae387187
 def _write_completions(completions: pd.DataFrame, out: str) -> None:
@@ -177,173 +196,177 @@ def _write_completions(completions: pd.DataFrame, out: str) -> None:
 
 # %% ../../nbs/study/20_stages.ipynb #d17033f7
 def run_scoring(
-    study: Study,  # Metrics and seed
-    subject: StudyInputs,  # Items and their pictures
+    inputs: StudyInputs,  # Items and their pictures, metrics and seed
     completions: pd.DataFrame,  # (k, columns) Completions with their pictures
-    out: str,  # Folder of the run
     progress: bool = True,  # Whether to show a bar
 ) -> pd.DataFrame:  # (rows, columns) Scores, floors and ceiling among them
-    "Score a study's completions."
+    """Score a study's completions.
+
+    Reads pictures; writes the table scores.
+    """
     from mmpc_analysis.scores.measures import available_metrics
     from mmpc_analysis.scores.scoring import score
 
-    names = list(study.scores.metrics) or None
-    prints = [store.fingerprint(completions.drop(columns="seconds")), store.fingerprint(subject.items)]
-    weights = study.scores.weights
-    how = {
-        "root": subject.catalogue.root,
-        "run": out,
-        "metrics": names,
-        "seed": study.seed,
-        "weights": weights,
-    }
-    make = partial(score, completions, subject.items, progress=progress, **how)
-    able = available_metrics(names, weights)[0]  # What was not installed yesterday may be today
-    return cached_table(out, tables.SCORES, [*prints, names, study.seed, weights, able, how["root"]], make)
+    study, root = inputs.study, inputs.catalogue.root
+    names, weights = list(study.scores.metrics) or None, study.scores.weights
+    prints = [store.fingerprint(completions.drop(columns="seconds")), store.fingerprint(inputs.items)]
+    how = {"metrics": names, "seed": study.seed, "weights": weights, "progress": progress}
+    make = partial(score, completions, inputs.items, root=root, run=inputs.out, **how)
+    available = available_metrics(names, weights)[0]  # What was not installed yesterday may be today
+    key = [*prints, names, study.seed, weights, available, root]
+    return cached_table(inputs.out, tables.SCORES, key, make)
+
+# %% ../../nbs/study/20_stages.ipynb #a6603087
+def grid_of(
+    study: Study,  # A declared study
+) -> Grid:  # Its conditions
+    "The grid that a study declares."
+    choice, most = study.recommendation, max(study.missing.rates)
+    modalities = tuple(dict.fromkeys(tables.TASKS[task] for task in study.completion.tasks))
+    rates = tuple(sorted({min(rate, most) for rate in choice.rates}))
+    return Grid(choice.recommenders, modalities, rates, choice.fills, tuple(range(choice.seeds)))
+
+# %% ../../nbs/study/20_stages.ipynb #bf192d66
+def training_choices(
+    study: Study,  # A declared study
+) -> dict:  # training, trainings and fallback, as `make_benchmark` takes them
+    "What a study says about training."
+    choice = study.recommendation
+    how = {k: getattr(choice, k) for k in ("epochs", "learning_rate", "batch_size", "patience")}
+    training = Training(**how, device=study.completion.device)
+    big = replace(training, batch_size=max(training.batch_size, BIG_STEPS.batch_size))
+    return {"training": training, "trainings": {"mmgcn": big}, "fallback": choice.fallback}
 
 # %% ../../nbs/study/20_stages.ipynb #65217c0f
+LEAST_ITEMS = 40  # Fewer are not recommended from
+
+
 def run_recommendation(
-    study: Study,  # Recommenders, rates, fills, seeds
-    subject: StudyInputs,  # Items and their pictures
+    inputs: StudyInputs,  # Items, their pictures and purchases; recommenders, rates, fills, seeds
     completions: pd.DataFrame,  # (k, columns) Completions with their pictures
     scores: pd.DataFrame,  # (rows, columns) Scores
-    out: str,  # Folder of the run
     progress: bool = True,  # Whether to show a bar
-) -> str:  # One line about it; the tables are rankings, recovery and links
-    "What a study's completions are worth to recommenders."
+) -> str:  # One line about it
+    """What a study's completions are worth to recommenders.
 
-    bought = purchases_of(study, subject.mine) if len(subject.mine) >= LEAST else None
-    if bought is None:
+    Writes the tables rankings, recovery and links, or removes them where nothing can be recommended.
+    """
+    from mmpc_analysis.recommendation.benchmark import conditions, make_benchmark, models_of, run_grid
+
+    study, purchases, selected = inputs.study, inputs.purchases, inputs.selected
+    if purchases is None or len(selected) < LEAST_ITEMS:
         for name in ("rankings", "recovery", "links"):
-            store.remove_shards(f"{out}/{name}")
-        few = f"fewer than {LEAST} items" if len(subject.mine) < LEAST else "no purchases"
+            store.remove_shards(f"{inputs.out}/{name}")
+        few = f"fewer than {LEAST_ITEMS} items" if len(selected) < LEAST_ITEMS else "no purchases"
         return f"{few}, so nothing was recommended"
-    bench = _bench_of(study, subject, completions, bought, out)
-    chosen = r.conditions(grid_of(study), r.models_of(bench))
-    rankings = r.run_grid(bench, chosen, f"{out}/rankings", study.recommendation.workers, progress)
-    _keep_answers(study, bench, chosen, rankings, scores, out)
+    grid, how = grid_of(study), "given" if "part" in purchases else "leave_last_two"
+    where = (inputs.catalogue.root, inputs.out, study.missing.mechanism, study.seed, how)
+    bench = make_benchmark(selected, purchases, completions, grid, *where, **training_choices(study))
+    chosen = conditions(grid, models_of(bench))
+    rankings = run_grid(bench, chosen, f"{inputs.out}/rankings", study.recommendation.workers, progress)
+    _write_recovery(inputs, bench, chosen, rankings, scores)
     return f"{len(chosen)} trainings for {rankings['user_id'].nunique()} users"
 
-# %% ../../nbs/study/20_stages.ipynb #5d04b913
-def _bench_of(study: Study, subject: StudyInputs, completions: pd.DataFrame, bought: pd.DataFrame, out: str):
-    "What the cells of a study share."
-    from mmpc_analysis.recommendation.benchmark import make_benchmark
-
-    how = "given" if "part" in bought else "leave_last_two"
-    where = (subject.catalogue.root, out, study.missing.mechanism, study.seed, how)
-    return make_benchmark(subject.mine, bought, completions, grid_of(study), *where, **fields_of(study))
-
-# %% ../../nbs/study/20_stages.ipynb #ffff08a4
-LEAST = 40  # Items without which nothing is recommended
-
-# %% ../../nbs/study/20_stages.ipynb #91c7e2f8
-def _recovered(bench: object, chosen: list, rankings: pd.DataFrame, how: dict) -> pd.DataFrame:
-    "The answers, and how many hidden items took the fallback."
-    from mmpc_analysis.recommendation.recovery import not_filled, recover
-
-    found = recover(rankings, **how)
-    found.attrs["fallback"] = not_filled(bench, chosen)
-    return found
-
 # %% ../../nbs/study/20_stages.ipynb #86aa3cc3
-def _keep_answers(
-    study: Study, bench: object, chosen: list, rankings: pd.DataFrame, scores: pd.DataFrame, out: str
+def _write_recovery(
+    inputs: StudyInputs,
+    bench: Benchmark,
+    chosen: list[Condition],
+    rankings: pd.DataFrame,
+    scores: pd.DataFrame,
 ) -> None:
     "Make or keep the tables of recovered fractions and of links to content metrics."
     from mmpc_analysis.recommendation.benchmark import condition_keys, held_out, hidden_rows
-    from mmpc_analysis.recommendation.recovery import links
+    from mmpc_analysis.recommendation.recovery import links, not_filled, recover
 
-    how = {"floor": study.recommendation.fills[0], **_draws(study)}
-    inputs = [sorted(condition_keys(bench, chosen)), how]
-    cached_table(out, tables.RECOVERY, inputs, partial(_recovered, bench, chosen, rankings, how))
+    how = {"floor": inputs.study.recommendation.fills[0], **inputs.draws}
+    key = [sorted(condition_keys(bench, chosen)), how]
+
+    def recovery() -> pd.DataFrame:
+        rows = recover(rankings, **how)
+        rows.attrs["fallback"] = not_filled(bench, chosen)
+        return rows
+
+    cached_table(inputs.out, tables.RECOVERY, key, recovery)
     make = partial(links, rankings, held_out(bench), scores, hidden_rows(bench), **how)
-    cached_table(out, tables.LINKS, [*inputs, store.fingerprint(scores)], make)
-
-# %% ../../nbs/study/20_stages.ipynb #37ff573e
-def run_comparison(
-    study: Study,  # Bootstrap draws, level and seed
-    subject: StudyInputs,  # Items and their pictures
-    completions: pd.DataFrame,  # (k, columns) Completions with their pictures
-    scores: pd.DataFrame,  # (rows, columns) Scores
-    out: str,  # Folder of the run
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # Sets, contrasts of levels, walk from the reference
-    "What a study says about whole sets, levels and the reference implementation."
-    from mmpc_analysis.analysis.levels import level_contrast
-    from mmpc_analysis.parity.walk import defect_table
-    from mmpc_analysis.scores.whole_sets import score_sets
-
-    prints = [store.fingerprint(completions.drop(columns="seconds")), store.fingerprint(subject.items)]
-    how = {"seed": study.seed, "level": study.scores.level}
-    places = {"root": subject.catalogue.root, "run": out}
-    prints.append(places["root"])
-    _keep_counts(subject.items, out)
-    make = partial(score_sets, completions, subject.items, **places, **how)
-    sets = cached_table(out, tables.SETS, [*prints, how], make)
-    draws = study.scores.draws
-    there = {"shuffled", "oracle"} <= set(scores["model"])
-    make = (
-        partial(level_contrast, scores, draws=draws, **how)
-        if there
-        else partial(tables.empty, tables.CONTRASTS)
-    )
-    contrasts = cached_table(out, tables.CONTRASTS, [store.fingerprint(scores), how, draws], make)
-    make = partial(defect_table, completions, subject.items, **places, seed=study.seed)
-    return sets, contrasts, cached_table(out, tables.WALK, [*prints, study.seed], make)
-
-# %% ../../nbs/study/20_stages.ipynb #9c6958b3
-def _keep_counts(items: pd.DataFrame, out: str) -> None:
-    "Keep what TF-IDF was fitted on, a line per category."
-    from mmpc_analysis.metrics.words import counts_to_json
-    from mmpc_analysis.scores.measures import reference_counts
-
-    lines = [
-        f"{json.dumps(name)}\t{counts_to_json(counts)}" for name, counts in reference_counts(items).items()
-    ]
-    store.write_text(f"{out}/tfidf.tsv", "\n".join(lines) + "\n")
-
-# %% ../../nbs/study/20_stages.ipynb #e07fccfb
-def _draws(study: Study) -> dict:
-    "How intervals are drawn everywhere in a run."
-    return {"draws": study.scores.draws, "seed": study.seed, "level": study.scores.level}
+    cached_table(inputs.out, tables.LINKS, [*key, store.fingerprint(scores)], make)
 
 # %% ../../nbs/study/20_stages.ipynb #216365c2
 def run_analysis(
-    study: Study,  # Bootstrap draws, level and seed
+    inputs: StudyInputs,  # Bootstrap draws, level and seed
     scores: pd.DataFrame,  # (rows, columns) Scores
-    out: str,  # Folder of the run
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # Averages, and effects of scale
-    "Average a study's scores and relate them to the number of parameters."
+    """Average a study's scores and relate them to the number of parameters.
+
+    Writes the tables averages and effects.
+    """
     from mmpc_analysis.analysis.correlation import scale_effect
     from mmpc_analysis.scores.averages import average
 
-    how = _draws(study)
-    inputs = [store.fingerprint(scores), how]
-    averages = cached_table(out, tables.AVERAGES, inputs, lambda: average(scores, **how))
-    effects = cached_table(out, tables.EFFECTS, inputs, lambda: scale_effect(scores, **how))
+    how, key = inputs.draws, [store.fingerprint(scores), inputs.draws]
+    averages = cached_table(inputs.out, tables.AVERAGES, key, partial(average, scores, **how))
+    effects = cached_table(inputs.out, tables.EFFECTS, key, partial(scale_effect, scores, **how))
     return averages, effects
+
+# %% ../../nbs/study/20_stages.ipynb #37ff573e
+def run_comparison(
+    inputs: StudyInputs,  # Items and their pictures; bootstrap draws, level and seed
+    completions: pd.DataFrame,  # (k, columns) Completions with their pictures
+    scores: pd.DataFrame,  # (rows, columns) Scores
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # Sets, contrasts of levels, walk from the reference
+    """What a study says about whole sets, levels and the reference implementation.
+
+    Reads pictures; writes tfidf.tsv, a line per category, and the tables sets, contrasts and walk.
+    """
+    from mmpc_analysis.analysis.levels import level_contrast
+    from mmpc_analysis.metrics.words import counts_to_json
+    from mmpc_analysis.parity.walk import defect_table
+    from mmpc_analysis.scores.measures import reference_counts
+    from mmpc_analysis.scores.whole_sets import score_sets
+
+    out, items, draws = inputs.out, inputs.items, inputs.study.scores.draws
+    counts = reference_counts(items).items()
+    lines = [f"{json.dumps(name)}\t{counts_to_json(words)}\n" for name, words in counts]
+    store.write_text(f"{out}/tfidf.tsv", "".join(lines))
+    how = {"seed": inputs.study.seed, "level": inputs.study.scores.level}
+    places = {"root": inputs.catalogue.root, "run": out}
+    prints = [
+        store.fingerprint(completions.drop(columns="seconds")),
+        store.fingerprint(items),
+        places["root"],
+    ]
+    make = partial(score_sets, completions, items, **places, **how)
+    sets = cached_table(out, tables.SETS, [*prints, how], make)
+    make = partial(level_contrast, scores, draws=draws, **how)
+    if not {"shuffled", "oracle"} <= set(scores["model"]):
+        make = partial(tables.empty, tables.CONTRASTS)
+    contrasts = cached_table(out, tables.CONTRASTS, [store.fingerprint(scores), how, draws], make)
+    make = partial(defect_table, completions, items, **places, seed=inputs.study.seed)
+    return sets, contrasts, cached_table(out, tables.WALK, [*prints, inputs.study.seed], make)
 
 # %% ../../nbs/study/20_stages.ipynb #c0c29b16
 def run_conclusions(
-    study: Study,  # Bootstrap draws, level and seed
+    inputs: StudyInputs,  # Bootstrap draws, level and seed
     completions: pd.DataFrame,  # (k, columns) Completions, with the time they took
     scores: pd.DataFrame,  # (rows, columns) Scores
     averages: pd.DataFrame,  # (rows, columns) Averages
-    out: str,  # Folder of the run
 ) -> dict[str, pd.DataFrame]:  # Analysis tables by name
-    "What a study says about size, category, models and cost."
+    """What a study says about size, category, models and cost.
+
+    Writes a table for each of `conclusion_tables`.
+    """
     from mmpc_analysis.analysis.conclusions import conclusion_tables
     from mmpc_analysis.metrics.cards import headline_metrics
     from mmpc_analysis.tables import tasks_of
 
     headline = {(task, name) for task in tasks_of(averages) for name in headline_metrics(averages, task)}
-    chosen = [
+    scores, averages = (
         rows[[pair in headline for pair in zip(rows["task"], rows["metric"], strict=True)]]
         for rows in (scores, averages)
-    ]
-    how = _draws(study)
-    inputs = [*map(store.fingerprint, chosen), store.fingerprint(completions), how]
-    makers = conclusion_tables(chosen[0], completions, chosen[1], **how)
-    return {name: cached_table(out, tables.TABLES[name], inputs, make) for name, make in makers.items()}
+    )
+    key = [*map(store.fingerprint, (scores, averages, completions)), inputs.draws]
+    makers = conclusion_tables(scores, completions, averages, **inputs.draws)
+    return {name: cached_table(inputs.out, tables.TABLES[name], key, make) for name, make in makers.items()}
 
 # %% ../../nbs/study/20_stages.ipynb #857b3df9
 STAGES = ("catalogue", "completions", "drawing", "scores", "recommendation", "analysis", "report")
@@ -357,51 +380,34 @@ class RunResult:
     seconds: dict[str, float]  # Stage to the time it took, s
     report: str | None  # Path of report.html, None when the run stopped before it
 
-# %% ../../nbs/study/20_stages.ipynb #0f1968a4
-def _analysis(
-    study: Study, subject: StudyInputs, completions: pd.DataFrame, scores: pd.DataFrame, out: str
-) -> str:
-    "Every table that is made from scores, counted."
-    averages, effects = run_analysis(study, scores, out)
-    sets, contrasts, walk = run_comparison(study, subject, completions, scores, out)
-    said = sum(map(len, run_conclusions(study, completions, scores, averages, out).values()))
-    more = (
-        f"{len(sets)} of whole sets, {len(contrasts)} shares of levels, {len(walk)} steps from the reference"
-    )
-    return f"{len(averages)} averages, {len(effects)} effects of scale, {more}, {said} rows of conclusions"
-
 # %% ../../nbs/study/20_stages.ipynb #e046a36d
-def _work(study: Study, out: str, progress: bool):
-    "The stages of a run, one after the other."
+def _stages(inputs: StudyInputs, progress: bool) -> Iterator[tuple[str, str]]:
+    "The stages of a run, one after the other: each one's name, and what came out."
     from mmpc_analysis.report.page import write_report
 
-    subject = prepare_inputs(study, out)
-    keep = partial(write_run_manifest, study, subject.catalogue, out)
-    yield "catalogue", _told(subject), keep
-    completions = run_completions(study, subject, out, progress)
+    aside = len(inputs.catalogue.set_aside)
+    counts = f"{len(inputs.selected)} of {len(inputs.items)} items, {len(inputs.hidden)} hidden modalities"
+    yield "catalogue", f"{counts}, {aside} rows set aside in set_aside.csv" if aside else counts
+    completions = run_completions(inputs, progress)
     usable = completions["outcome"].isin(tables.USABLE).mean()
-    yield "completions", f"{len(completions)} answers, {usable:.1%} of them usable", keep
-    completions = run_drawing(study.drawing, completions, out, study.seed, progress)
-    _write_completions(completions, out)
-    yield "drawing", f"{completions['image'].nunique()} different pictures", keep
-    scores = run_scoring(study, subject, completions, out, progress)
-    yield "scores", f"{len(scores)} scores of {scores['metric'].nunique()} metrics", keep
-    yield "recommendation", run_recommendation(study, subject, completions, scores, out, progress), keep
-    yield "analysis", _analysis(study, subject, completions, scores, out), keep
-    yield "report", str(write_report(out)), lambda seconds: None
-
-# %% ../../nbs/study/20_stages.ipynb #6227e971
-def _told(subject: StudyInputs) -> str:
-    "What the first stage says."
-    counts = f"{len(subject.mine)} of {len(subject.items)} items, {len(subject.hidden)} hidden modalities"
-    aside = len(subject.catalogue.set_aside)
-    return f"{counts}, {aside} rows set aside in set_aside.csv" if aside else counts
+    yield "completions", f"{len(completions)} answers, {usable:.1%} of them usable"
+    completions = run_drawing(inputs, completions, progress)
+    yield "drawing", f"{completions['image'].nunique()} different pictures"
+    scores = run_scoring(inputs, completions, progress)
+    yield "scores", f"{len(scores)} scores of {scores['metric'].nunique()} metrics"
+    yield "recommendation", run_recommendation(inputs, completions, scores, progress)
+    averages, effects = run_analysis(inputs, scores)
+    sets, contrasts, walk = run_comparison(inputs, completions, scores)
+    conclusions = sum(map(len, run_conclusions(inputs, completions, scores, averages).values()))
+    counts = f"{len(averages)} averages, {len(effects)} effects of scale, {len(sets)} of whole sets"
+    more = f"{len(contrasts)} shares of levels, {len(walk)} steps from the reference"
+    yield "analysis", f"{counts}, {more}, {conclusions} rows of conclusions"
+    yield "report", str(write_report(inputs.out))
 
 # %% ../../nbs/study/20_stages.ipynb #8eb3e819
 def run_study(
     study: Study | str | Path,  # What to run, or the path of its file
-    out: str
-    | None = None,  # Folder of the run, by default in runs after the study; a run that was stopped goes on there
+    out: str | None = None,  # Folder of the run, in which a stopped run goes on; by default after the study
     through: str = "report",  # Last stage, one of STAGES
     progress: bool = True,  # Whether to show progress bars
     say: Callable[[str], None] = print,  # Told one line per stage
@@ -415,32 +421,13 @@ def run_study(
     study = study if isinstance(study, Study) else read_study(study)
     check_study(study)
     out, started, seconds = str(out or run_folder(study.name)), time.perf_counter(), {}
-    for stage, told, finish in _work(study, out, progress):
+    inputs = prepare_inputs(study, out)
+    for stage, result in _stages(inputs, progress):
         seconds[stage] = time.perf_counter() - started
         started = time.perf_counter()
-        say(f"{stage:<14} {told}  ({seconds[stage]:.1f} s)")
-        finish(seconds)
+        say(f"{stage:<14} {result}  ({seconds[stage]:.1f} s)")
+        if stage != "report":
+            write_run_manifest(study, inputs.catalogue, inputs.cards, out, seconds)
         if stage == through:
             break
     return RunResult(out, seconds, f"{out}/report.html" if through == "report" else None)
-
-# %% ../../nbs/study/20_stages.ipynb #a6603087
-def grid_of(
-    study: object,  # A declared Study
-) -> Grid:  # Its conditions
-    "The grid that a study declares."
-    choice, most = study.recommendation, max(study.missing.rates)
-    modalities = tuple(dict.fromkeys(tables.TASKS[task] for task in study.completion.tasks))
-    rates = tuple(sorted({min(rate, most) for rate in choice.rates}))
-    return Grid(choice.recommenders, modalities, rates, choice.fills, tuple(range(choice.seeds)))
-
-# %% ../../nbs/study/20_stages.ipynb #bf192d66
-def fields_of(
-    study: object,  # A declared Study
-) -> dict:  # training, trainings and fallback
-    "What a study says about training."
-    choice = study.recommendation
-    how = {k: getattr(choice, k) for k in ("epochs", "learning_rate", "batch_size", "patience")}
-    training = Training(**how, device=study.completion.device)
-    big = replace(training, batch_size=max(training.batch_size, BIG_STEPS.batch_size))
-    return {"training": training, "trainings": {"mmgcn": big}, "fallback": choice.fallback}

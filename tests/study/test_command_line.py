@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmpc_analysis.study.command_line import chosen_study
+from mmpc_analysis.study.command_line import choose_study
 from mmpc_analysis.study.declaration import Study, read_study, run_folder
 
 MMPC = str(Path(sys.executable).with_name("mmpc"))
@@ -37,7 +37,7 @@ def test_help_imports_nothing_heavy():
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom mmpc_analysis.study.command_line import app\n"
         "CliRunner().invoke(app, ['run', '--help'])\n"
-        "print([name for name in ('pandas', 'torch', 'scipy', 'plotly', 'transformers') if name in sys.modules])"
+        "print([name for name in ('pandas', 'mmpc_analysis.study.declaration', 'torch', 'scipy', 'plotly', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
@@ -165,21 +165,21 @@ def test_a_run_lies_in_a_folder_after_its_catalogue_or_its_file(tmp_path):
     assert read_study(tmp_path / "toys.toml").name == "toys"
     (tmp_path / "toys.toml").write_text('name = "other"')
     assert read_study(tmp_path / "toys.toml").name == "other"
-    assert chosen_study(None, None, kept=False).name == "demo"
-    assert chosen_study(None, None, kept=False, source="up/my.csv").name == "my"
-    assert chosen_study(tmp_path / "toys.toml", None, source="my.csv").name == "my"
+    assert choose_study(None, None, kept=False).name == "demo"
+    assert choose_study(None, None, kept=False, source="up/my.csv").name == "my"
+    assert choose_study(tmp_path / "toys.toml", None, source="my.csv").name == "my"
 
 
 def test_a_catalogue_on_the_command_line_replaces_the_studys_whole(tmp_path):
     (tmp_path / "s.toml").write_text(
         '[catalogue]\nsource = "a.csv"\nsplit = "test"\nlimit = 5\ncolumns = {title = "t"}'
     )
-    kept = chosen_study(tmp_path / "s.toml", None, category="Toys", columns=["item_id=sku"]).catalogue
+    kept = choose_study(tmp_path / "s.toml", None, category="Toys", columns=["item_id=sku"]).catalogue
     assert (kept.source, kept.columns, kept.category) == ("a.csv", {"title": "t", "item_id": "sku"}, "Toys")
-    other = chosen_study(tmp_path / "s.toml", None, source="b.csv").catalogue
+    other = choose_study(tmp_path / "s.toml", None, source="b.csv").catalogue
     assert (other.source, other.split, other.columns, other.limit) == ("b.csv", "", {}, 5)
     assert (
-        chosen_study(tmp_path / "s.toml", None, source="embedded").catalogue.split == Study().catalogue.split
+        choose_study(tmp_path / "s.toml", None, source="embedded").catalogue.split == Study().catalogue.split
     )
 
 

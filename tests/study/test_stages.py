@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections import Counter
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,7 @@ from mmpc_analysis import store, tables
 from mmpc_analysis.catalogue.items import load_catalogue
 from mmpc_analysis.catalogue.purchases import simulate_interactions
 from mmpc_analysis.study.declaration import (
+    STANDINS,
     CatalogueChoice,
     CompletionChoice,
     MissingChoice,
@@ -24,7 +26,7 @@ from mmpc_analysis.study.declaration import (
     study_from,
     study_toml,
 )
-from mmpc_analysis.study.stages import STAGES, run_study, select_items
+from mmpc_analysis.study.stages import LEAST_ITEMS, STAGES, run_study, select_items
 
 SMALL = Study(
     name="small",
@@ -243,6 +245,46 @@ def test_purchases_that_cannot_be_used_are_refused_before_anything_is_written(tm
         assert not (tmp_path / "run" / "study.toml").exists()
 
 
+def test_nothing_is_read_simulated_or_fitted_twice(tmp_path, monkeypatch):
+    from mmpc_analysis.analysis import conclusions
+    from mmpc_analysis.catalogue import items, purchases
+    from mmpc_analysis.study import stages
+
+    calls = Counter()
+
+    def count(module, name, key=lambda *args: ""):
+        function = getattr(module, name)
+
+        def counted(*args, **kwargs):
+            calls[name, key(*args)] += 1
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, counted)
+
+    def fit_key(rows, formula):
+        return *(tuple(sorted(set(rows[name]))) for name in ("task", "metric", "category")), formula
+
+    count(items, "load_catalogue")
+    count(purchases, "simulate_interactions")
+    count(stages, "cards_of")
+    count(stages, "purchases_of")
+    count(conclusions, "fit_mixed", fit_key)
+    study = Study(
+        catalogue=CatalogueChoice(limit=LEAST_ITEMS),
+        missing=MissingChoice(mechanism="by_popularity", rates=(0.5,)),
+        completion=CompletionChoice(models=STANDINS[:3], tasks=("image_to_text",), blind=False),
+        scores=ScoreChoice(metrics=("token_f1",), draws=50),
+        recommendation=RecommendationChoice(
+            users=60, recommenders=("popularity",), fills=("zeros",), workers=1
+        ),
+    )
+    run_study(study, str(tmp_path), progress=False, say=lambda line: None)
+    assert len(table(tmp_path, tables.RECOVERY)) and len(table(tmp_path, tables.LINES))
+    assert {name for name, _ in calls} >= {"load_catalogue", "simulate_interactions", "fit_mixed"}
+    assert {key: times for key, times in calls.items() if times > 1} == {}
+    assert len([name for name, _ in calls if name == "fit_mixed"]) > 5
+
+
 def test_recommendations_are_kept_taken_up_again_and_forgotten(tmp_path):
     items = load_catalogue("embedded").items
     study = Study(
@@ -259,8 +301,7 @@ def test_recommendations_are_kept_taken_up_again_and_forgotten(tmp_path):
             workers=1,
         ),
     )
-    mine = items[items["item_id"].isin(select_items(items, study.catalogue))]
-    bought = simulate_interactions(mine, users=60)
+    bought = simulate_interactions(select_items(items, study.catalogue), users=60)
     elsewhere = bought.head(9).assign(item_id="of another shop")
     pd.concat([bought, elsewhere]).to_csv(tmp_path / "bought.csv", index=False)
 

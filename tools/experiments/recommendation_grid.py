@@ -55,16 +55,18 @@ def bench_of(run, grid, training):
             f"{run} completed a share of {max(study.missing.rates):g}; the grid needs {max(grid.rates):g}"
         )
     items = store.read_shards(f"{run}/items", tables.ITEMS)
-    mine = items[items["item_id"].isin(select_items(items, study.catalogue, study.seed))]
-    bought = purchases_of(study, mine)
-    if bought is None:
+    selected = select_items(items, study.catalogue, study.seed)
+    purchases = purchases_of(study, selected)
+    if purchases is None:
         raise SystemExit(
             f"the study of {run} has no purchases; set recommendation.interactions in its study.toml"
         )
     completions = store.read_shards(f"{run}/completions", tables.COMPLETIONS)
     where = (read_catalogue(study.catalogue).root, str(run), study.missing.mechanism, study.seed)
-    how = stages.fields_of(study) if training == "study" else {"fallback": study.recommendation.fallback}
-    return study, r.make_benchmark(mine, bought, completions, grid, *where, **how)
+    how = (
+        stages.training_choices(study) if training == "study" else {"fallback": study.recommendation.fallback}
+    )
+    return study, r.make_benchmark(selected, purchases, completions, grid, *where, **how)
 
 
 def every_nth(chosen, n):
