@@ -24,6 +24,7 @@ from mmpc_analysis.recommendation.fills import (
     VisibleFeatures,
     fill,
     mask,
+    new_name,
     shuffled,
 )
 from .ranking import RANKING_METRICS, Ranked, hit_metrics, rank
@@ -99,7 +100,9 @@ def _check_grid(grid: Grid, models: dict[str, tuple[str, ...]]) -> None:
     for field_name, (given, allowed) in known.items():
         for name in given:
             if name not in allowed:
-                raise ValueError(f"{field_name} must be among {', '.join(allowed)}, got {name!r}")
+                raise ValueError(
+                    f"{field_name} must be among {', '.join(allowed)}, got {name!r}{new_name(name)}"
+                )
     if not all(0 < rate <= 1 for rate in grid.rates) or not grid.seeds:
         raise ValueError(
             f"rates must lie in (0, 1] and seeds not be empty, got {grid.rates} and {grid.seeds}"

@@ -101,8 +101,8 @@ class RecommendationChoice:
         "zeros",
         "random",
         "category_mean",
-        "neighbours",
-        "neigh_mean",
+        "nearest_other_modality",
+        "co_purchase_mean",
     )  # Baselines, the floor first
     seeds: int = 1  # Trainings of each condition
     fallback: str = "zeros"  # What a failed completion is filled with
@@ -318,6 +318,7 @@ def _check_names(study: Study) -> None:
     from mmpc_analysis.catalogue.missing import MECHANISMS
     from mmpc_analysis.metrics.cards import metric_card
     from mmpc_analysis.recommendation.benchmark import BASELINES
+    from mmpc_analysis.recommendation.fills import new_name
     from mmpc_analysis.recommendation.training import RECOMMENDERS
     from mmpc_analysis.scores.measures import ENCODER_KINDS
 
@@ -335,7 +336,9 @@ def _check_names(study: Study) -> None:
         ("recommendation.fallback", (study.recommendation.fallback,), FLOOR_NAMES),
     ):
         for name in set(given) - set(known):
-            raise ValueError(f"{key} must be among {', '.join(map(str, known))}, got {name!r}")
+            raise ValueError(
+                f"{key} must be among {', '.join(map(str, known))}, got {name!r}{new_name(str(name))}"
+            )
     if (first := study.recommendation.fills[0]) not in FLOOR_NAMES:
         raise ValueError(f"recommendation.fills must begin with zeros or random, the floor, got {first!r}")
 
