@@ -24,11 +24,20 @@ from mmpc_analysis.recommendation.fills import (
     VisibleFeatures,
     fill,
     mask,
+    new_name,
     shuffled,
 )
 from .ranking import RANKING_METRICS, Ranked, hit_metrics, rank
 from .splits import Split, split_interactions
-from .training import RECOMMENDERS, SMALL, Training, fit
+from mmpc_analysis.recommendation.training import (
+    BUILT_IN,
+    RECOMMENDERS,
+    SMALL,
+    RecommenderCard,
+    Training,
+    fit,
+    register_recommender,
+)
 
 # %% auto #0
 __all__ = ['BASELINES', 'BIG_STEPS', 'Grid', 'Condition', 'conditions', 'Benchmark', 'fill_condition', 'training_inputs',
@@ -99,7 +108,9 @@ def _check_grid(grid: Grid, models: dict[str, tuple[str, ...]]) -> None:
     for field_name, (given, allowed) in known.items():
         for name in given:
             if name not in allowed:
-                raise ValueError(f"{field_name} must be among {', '.join(allowed)}, got {name!r}")
+                raise ValueError(
+                    f"{field_name} must be among {', '.join(allowed)}, got {name!r}{new_name(name)}"
+                )
     if not all(0 < rate <= 1 for rate in grid.rates) or not grid.seeds:
         raise ValueError(
             f"rates must lie in (0, 1] and seeds not be empty, got {grid.rates} and {grid.seeds}"
@@ -207,12 +218,26 @@ def _keep(pairs: np.ndarray, dropped: np.ndarray) -> np.ndarray:
     return pairs[~dropped[pairs[:, 1]]]
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #1f08627c
+@dataclass(frozen=True, slots=True, eq=False)
+class _WithoutDropped:
+    "A scorer of blocks that never recommends an item that left."
+
+    scorer: object
+    dropped: np.ndarray
+
+    def score_block(self, users: np.ndarray) -> np.ndarray:
+        "Scores of every item."
+        return np.where(self.dropped, -np.inf, self.scorer.score_block(users))
+
+
 def _scorer(
     vectors: tuple[np.ndarray, np.ndarray] | object, dropped: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | object:
     "A scorer that never prefers an item that left."
     if not dropped.any():
         return vectors
+    if hasattr(vectors, "score_block"):
+        return _WithoutDropped(vectors, dropped)
     users, items = (np.asarray(v) for v in vectors)
     out = np.where(dropped, np.finfo(items.dtype).min / 4, 0).astype(items.dtype)
     ones = np.ones((len(users), 1), users.dtype)
@@ -297,20 +322,28 @@ def condition_keys(
 
     digests, keys = {}, {}
     for cell in chosen:
-        uses = RECOMMENDERS[cell.recommender].uses_features
-        where = (uses, cell.modality, cell.rate, cell.fill)  # What is hidden depends on no more than this
+        card = RECOMMENDERS[cell.recommender]
+        where = (
+            card.uses_features,
+            cell.modality,
+            cell.rate,
+            cell.fill,
+        )  # What is hidden depends on no more than this
         if where not in digests:
             digests[where] = _digest(bench, cell)
         training = bench.trainings.get(cell.recommender, bench.training)
         how = (bench.settings.get(cell.recommender), training, bench.metrics, cell)
-        keys[store.hash_key("cell", __version__, torch.__version__, digests[where], *map(repr, how))] = cell
+        versions = (__version__, torch.__version__, *filter(None, [card.version]))
+        keys[store.hash_key("cell", *versions, digests[where], *map(repr, how))] = cell
     return keys
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #2f28c759
-def _run_one(bench: Benchmark, out: str, key: str, cell: Condition) -> None:
+def _run_one(bench: Benchmark, out: str, key: str, cell: Condition, own: RecommenderCard | None) -> None:
     "Run one cell on one thread and write its rows."
     import torch
 
+    if own is not None:
+        register_recommender(own)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -332,7 +365,8 @@ def run_grid(
 
     keys, there = condition_keys(bench, chosen), store.shard_names(out)
     left = {key: cell for key, cell in keys.items() if key not in there}
-    work = (delayed(_run_one)(bench, out, key, cell) for key, cell in left.items())
+    own = {name: card for name, card in RECOMMENDERS.items() if name not in BUILT_IN}
+    work = (delayed(_run_one)(bench, out, key, cell, own.get(cell.recommender)) for key, cell in left.items())
     parallel = Parallel(n_jobs=workers or -1, return_as="generator_unordered")
     for _ in tqdm(parallel(work), "recommend", len(left), unit="cell", disable=not progress):
         pass

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['PASSED', 'FEATURE_ORDER', 'xavier_uniform', 'xavier_normal', 'linear_uniform', 'Arrays', 'Recommender', 'touched',
-           'feature_tensors', 'Popularity', 'popularity', 'co_purchases', 'ItemKNNSettings', 'ItemKNN', 'item_knn',
-           'bpr_loss', 'squared_length', 'BPRSettings', 'BPR', 'LightGCNSettings', 'LightGCN', 'VBPRSettings',
-           'guarded_bpr_loss', 'batch_length', 'VBPR']
+           'check_features', 'feature_tensors', 'Popularity', 'popularity', 'co_purchases', 'ItemKNNSettings',
+           'ItemKNN', 'item_knn', 'bpr_loss', 'squared_length', 'BPRSettings', 'BPR', 'LightGCNSettings', 'LightGCN',
+           'VBPRSettings', 'guarded_bpr_loss', 'batch_length', 'VBPR']
 
 # %% ../../nbs/recommendation/20_collaborative.ipynb #06ba2af4
 def xavier_uniform(
@@ -172,23 +172,18 @@ def touched(
 FEATURE_ORDER = ("text", "image")  # In the order in which models see them
 
 
-def feature_tensors(
-    features: dict[str, np.ndarray],  # Modality -> (items, width) numbers; either modality may be absent
+def check_features(
+    features: dict[str, np.ndarray] | None,  # Modality -> (items, width); either modality may be absent
     n_items: int,  # Items of the split
-) -> dict[str, torch.Tensor]:  # Modality -> (items, width) float32, text first; copies
-    """Features as tensors, checked.
+) -> dict[str, np.ndarray]:  # Modality -> (items, width) float32, text first; views where nothing changes
+    """Features that fit a split.
 
     Raises: ValueError for an unknown modality, none at all, a wrong shape, or a number that is not finite.
     """
-    import torch
-
     if not features or not set(features) <= set(FEATURE_ORDER):
         raise ValueError(f"features has {sorted(features or [])}; give an array for text, image or both")
-    found = {}
-    for name in FEATURE_ORDER:
-        if name not in features:
-            continue
-        rows = np.asarray(features[name], dtype=np.float32)
+    checked = {m: np.asarray(features[m], dtype=np.float32) for m in FEATURE_ORDER if m in features}
+    for name, rows in checked.items():
         if rows.ndim != 2 or len(rows) != n_items or rows.shape[1] == 0:
             raise ValueError(
                 f"{name} features must have a row for each of {n_items} items, got shape {rows.shape}"
@@ -198,8 +193,20 @@ def feature_tensors(
                 f"{name} features are not finite for {(~finite).sum()} items, such as row {np.argmin(finite)}; "
                 "fill them first, see the page on features"
             )
-        found[name] = torch.tensor(rows)
-    return found
+    return checked
+
+
+def feature_tensors(
+    features: dict[str, np.ndarray],  # Modality -> (items, width) numbers; either modality may be absent
+    n_items: int,  # Items of the split
+) -> dict[str, torch.Tensor]:  # Modality -> (items, width) float32, text first; copies
+    """Features as tensors, checked.
+
+    Raises: ValueError as `check_features` does.
+    """
+    import torch
+
+    return {name: torch.tensor(rows) for name, rows in check_features(features, n_items).items()}
 
 # %% ../../nbs/recommendation/20_collaborative.ipynb #61ba222c
 @dataclass(frozen=True, slots=True, eq=False)

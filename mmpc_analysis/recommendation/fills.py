@@ -23,9 +23,9 @@ from mmpc_analysis.recommendation.neighbours import (
 from ..store import hash_key, hash_unit
 
 # %% auto #0
-__all__ = ['NEIGHBOURS', 'HOPS', 'FILLS', 'NEED_KNOWN', 'VisibleFeatures', 'mask', 'zeros', 'random', 'category_mean',
-           'nearest_other_modality', 'co_purchase_mean', 'co_purchase_propagation', 'FilledFeatures', 'fill',
-           'shuffled']
+__all__ = ['NEIGHBOURS', 'HOPS', 'FILLS', 'NEED_KNOWN', 'FORMER_FILLS', 'VisibleFeatures', 'mask', 'zeros', 'random',
+           'category_mean', 'nearest_other_modality', 'co_purchase_mean', 'co_purchase_propagation', 'new_name',
+           'FilledFeatures', 'fill', 'shuffled']
 
 # %% ../../nbs/recommendation/50_fills.ipynb #3c9c3f3a
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +144,7 @@ def _needs(shown: VisibleFeatures, part: str) -> np.ndarray:
     "A part without which a filler cannot work."
     found = getattr(shown, part)
     if found is None:
-        raise ValueError(f"this fill needs {part}; give them to Shown")
+        raise ValueError(f"this fill needs {part}; give them to VisibleFeatures")
     return found
 
 # %% ../../nbs/recommendation/50_fills.ipynb #e415d661
@@ -211,7 +211,7 @@ def co_purchase_mean(
 ) -> (
     np.ndarray
 ):  # (I, w) Weighted means in the missing rows; NaN for an item that shares no buyer with a known one
-    """The mean of the known items that share buyers with an item.
+    """The mean of the known items that share buyers with an item: NeighMean.
 
     Source: Malitesta et al. (2024), arXiv:2408.11767, there of a fixed number of them without weights.
     """
@@ -230,7 +230,7 @@ _COLUMNS = 256  # Numbers of each vector that flow at a time
 def co_purchase_propagation(
     shown: VisibleFeatures,  # What may be seen
 ) -> np.ndarray:  # (I, w) Diffused vectors in the missing rows; NaN for an item that no known one reaches
-    """Vectors that flow along shared buyers, with the known ones held fast.
+    """Vectors that flow along shared buyers, with the known ones held fast: multi-hop.
 
     Source: Rossi et al. (2021), arXiv:2111.12128; for recommendation Malitesta et al. (2024), arXiv:2408.11767.
     """
@@ -256,22 +256,26 @@ def co_purchase_propagation(
 
 # %% ../../nbs/recommendation/50_fills.ipynb #6453ba8c
 _FILLERS: dict[str, Callable] = {
-    "zeros": zeros, "random": random, "category_mean": category_mean, "neighbours": nearest_other_modality,
-    "neigh_mean": co_purchase_mean, "multi_hop": co_purchase_propagation, "drop": zeros,
+    "zeros": zeros, "random": random, "category_mean": category_mean,
+    "nearest_other_modality": nearest_other_modality, "co_purchase_mean": co_purchase_mean,
+    "co_purchase_propagation": co_purchase_propagation, "drop": zeros,
 }  # fmt: skip
-FILLS = (
-    *_FILLERS,
-    "completion",
-    "oracle",
-    "shuffled",
-)  # Policies; the last two see the truth and are yardsticks
-NEED_KNOWN = (
-    "category_mean",
-    "neighbours",
-    "neigh_mean",
-    "multi_hop",
-    "drop",
-)  # Say nothing where all items are hidden
+FILLS = (*_FILLERS, "completion", "oracle", "shuffled")  # Policies; the last two see the truth: yardsticks
+NEED_KNOWN = tuple(name for name in _FILLERS if name not in ("zeros", "random"))  # Nothing if all are hidden
+
+# %% ../../nbs/recommendation/50_fills.ipynb #17d7ae79
+FORMER_FILLS = {
+    "neigh_mean": "co_purchase_mean",
+    "neighbours": "nearest_other_modality",
+    "multi_hop": "co_purchase_propagation",
+}  # Name of before, and today's
+
+
+def new_name(
+    fill: str,  # A name that is not among FILLS
+) -> str:  # End of an error message; empty where nothing was ever called so
+    "What a fill is called now."
+    return f"; it is called {FORMER_FILLS[fill]!r} now" if fill in FORMER_FILLS else ""
 
 # %% ../../nbs/recommendation/50_fills.ipynb #21952018
 @dataclass(frozen=True, slots=True, eq=False)
@@ -335,7 +339,9 @@ def fill(
 def _check_fill(shown: VisibleFeatures, policy: str, completions: np.ndarray | None, fallback: str) -> None:
     "Refuse what `fill` cannot do."
     if policy not in (*_FILLERS, "completion"):
-        raise ValueError(f"policy must be one of {', '.join((*_FILLERS, 'completion'))}, got {policy!r}")
+        raise ValueError(
+            f"policy must be one of {', '.join((*_FILLERS, 'completion'))}, got {policy!r}{new_name(policy)}"
+        )
     if fallback not in ("zeros", "random"):
         raise ValueError(f"fallback must be zeros or random, which can fill any row, got {fallback!r}")
     if (policy == "completion") != (completions is not None):

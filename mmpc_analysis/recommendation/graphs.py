@@ -1,4 +1,4 @@
-"""Who bought what, and what resembles what: how do models of graphs see it?
+"""Who bought what: how do models of graphs see it?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/recommendation/graphs.html.md"""
 

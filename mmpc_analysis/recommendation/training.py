@@ -8,6 +8,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/recommendation/training.html
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from mmpc_analysis.recommendation.collaborative import (
     LightGCNSettings,
     Recommender,
     VBPRSettings,
+    check_features,
     item_knn,
     popularity,
 )
@@ -41,9 +43,10 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['RECOMMENDERS', 'SMALL', 'RecommenderCard', 'NegativeTable', 'negative_table', 'draw_negatives', 'epoch_batches',
-           'train_epoch', 'Training', 'score_vectors', 'validation', 'TrainingState', 'start', 'advance',
-           'training_key', 'save_run', 'load_run', 'Fitted', 'build_recommender', 'fit']
+__all__ = ['RECOMMENDERS', 'BUILT_IN', 'SMALL', 'RecommenderCard', 'register_recommender', 'recommender_card', 'NegativeTable',
+           'negative_table', 'draw_negatives', 'epoch_batches', 'train_epoch', 'Training', 'score_vectors',
+           'validation', 'TrainingState', 'start', 'advance', 'training_key', 'save_run', 'load_run', 'Fitted',
+           'build_recommender', 'fit']
 
 # %% ../../nbs/recommendation/40_training.ipynb #58556347
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class RecommenderCard:
     uses_features: bool  # Whether it reads titles and pictures
     settings: Callable[[], Any] | None  # Its settings class, None where it has none
     make: Callable[[Split, dict | None, Any, int], Any]  # From split, features, settings and seed
+    version: str = ""  # Of a recommender of one's own: another one makes what was trained before anew
 
 # %% ../../nbs/recommendation/40_training.ipynb #159af718
 RECOMMENDERS = {
@@ -78,6 +82,44 @@ RECOMMENDERS = {
         RecommenderCard("freedom", "FREEDOM", "arXiv:2211.06924", True, FREEDOMSettings, FREEDOM),
     )
 }
+
+# %% ../../nbs/recommendation/40_training.ipynb #6b0e882e
+BUILT_IN = tuple(RECOMMENDERS)  # Names that are taken
+
+
+def register_recommender(
+    card: RecommenderCard,  # Of a recommender of one's own
+) -> RecommenderCard:  # The same card, now in RECOMMENDERS
+    """Add a recommender of one's own, or its next version.
+
+    Raises: TypeError for what is no card, ValueError for a name that is taken or could be no column's value.
+    """
+    if not isinstance(card, RecommenderCard) or not callable(card.make):
+        raise TypeError(f"a RecommenderCard whose make can be called is needed, got {card!r}")
+    if card.settings is not None and not callable(card.settings):
+        raise TypeError(
+            f"settings must be a class whose defaults make settings, or None, got {card.settings!r}"
+        )
+    if card.name in BUILT_IN or not re.fullmatch("[a-z][a-z0-9_]*", card.name):
+        raise ValueError(
+            f"name must be small letters, digits and _, and none of {', '.join(BUILT_IN)}, got {card.name!r}"
+        )
+    RECOMMENDERS[card.name] = card
+    return card
+
+
+def recommender_card(
+    name: str | RecommenderCard,  # A name of RECOMMENDERS; a card stands for itself
+) -> RecommenderCard:  # What there is to know about it
+    """The card of a recommender.
+
+    Raises: ValueError for an unknown name.
+    """
+    if isinstance(name, RecommenderCard):
+        return name
+    if name not in RECOMMENDERS:
+        raise ValueError(f"recommender must be one of {', '.join(RECOMMENDERS)}, got {name!r}")
+    return RECOMMENDERS[name]
 
 # %% ../../nbs/recommendation/40_training.ipynb #9b3a9c83
 @dataclass(frozen=True, slots=True, eq=False)
@@ -253,7 +295,7 @@ def advance(
 
 # %% ../../nbs/recommendation/40_training.ipynb #706549ec
 def training_key(
-    name: str,  # Name of the recommender
+    name: str,  # Name of the recommender, and its version
     split: Split,  # Purchases
     features: dict | None,  # Modality -> rows
     settings: Any,  # Settings of the model
@@ -338,28 +380,28 @@ class Fitted:
 
 # %% ../../nbs/recommendation/40_training.ipynb #35f4eb78
 def build_recommender(
-    name: str,  # A name of RECOMMENDERS
+    name: str | RecommenderCard,  # A name of RECOMMENDERS, or a card
     split: Split,  # Purchases
     features: dict[str, np.ndarray] | None,  # Modality -> (items, width); ignored by those that read none
     settings: Any,  # Settings of the model, None for its defaults
     seed: int,  # Seed of the first numbers
-) -> Any:  # A Recommender, or a floor that is ready
+) -> Any:  # A Recommender, or what is ready to rank
     """A recommender by its name, not trained.
 
-    Raises: ValueError for an unknown name, TypeError for settings of another recommender.
+    Raises: ValueError for an unknown name and features that do not fit, TypeError for settings of another recommender.
     """
-    if name not in RECOMMENDERS:
-        raise ValueError(f"recommender must be one of {', '.join(RECOMMENDERS)}, got {name!r}")
-    card = RECOMMENDERS[name]
+    card = recommender_card(name)
     kind = type(None) if card.settings is None else card.settings
     settings = kind() if settings is None else settings
     if not isinstance(settings, kind):
-        raise TypeError(f"{name} takes {kind.__name__}, got {type(settings).__name__}")
+        raise TypeError(f"{card.name} takes {kind.__name__}, got {type(settings).__name__}")
+    if card.uses_features:
+        check_features(features, len(split.items))
     return card.make(split, features if card.uses_features else None, settings, seed)
 
 # %% ../../nbs/recommendation/40_training.ipynb #c9cd70f1
 def fit(
-    name: str,  # A name of RECOMMENDERS
+    name: str | RecommenderCard,  # A name of RECOMMENDERS, or a card
     split: Split,  # Purchases; train teaches, valid chooses the epoch, test is not looked at
     features: dict[str, np.ndarray]
     | None = None,  # Modality -> (items, width); ignored by those that read none
@@ -377,18 +419,21 @@ def fit(
     """
     from tqdm import tqdm
 
-    model = build_recommender(name, split, features, settings, seed)
+    card = recommender_card(name)
+    model = build_recommender(card, split, features, settings, seed)
     if not isinstance(model, Recommender):
-        return Fitted(name, model, pd.DataFrame(), 0, model)
+        return Fitted(card.name, model, pd.DataFrame(), 0, model)
     _check_split(split)
     _check_training(training)
     run, table = start(model, training), negative_table(split) if model.negatives else None
     path = checkpoint and str(Path(checkpoint) / "training.safetensors")
-    key = path and training_key(name, split, features, model.settings, training, seed)
+    key = path and training_key(
+        card.name + card.version, split, features, getattr(model, "settings", settings), training, seed
+    )
     if path and Path(path).exists():
         load_run(run, path, key)
     done, saved = len(run.history), time.perf_counter()
-    with tqdm(total=training.epochs, initial=done, desc=name, unit="epoch", disable=not progress) as bar:
+    with tqdm(total=training.epochs, initial=done, desc=card.name, unit="epoch", disable=not progress) as bar:
         while not run.ended(training):
             advance(run, split, table, training, seed)
             bar.update()
@@ -397,7 +442,7 @@ def fit(
                 save_run(run, path, key)
                 saved = time.perf_counter()
     model.load_state_dict(run.best)
-    return Fitted(name, score_vectors(model), pd.DataFrame(run.history), run.best_epoch, model)
+    return Fitted(card.name, score_vectors(model), pd.DataFrame(run.history), run.best_epoch, model)
 
 # %% ../../nbs/recommendation/40_training.ipynb #db0c365b
 def _check_split(split: Split) -> None:

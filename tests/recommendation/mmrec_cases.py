@@ -30,3 +30,15 @@ def features_of(case, data):
 
 def close(ours, theirs, within=1e-10):
     assert np.abs(np.asarray(ours.detach()) - theirs).max() < within
+
+
+def dumped(found, key):
+    "A graph that MMRec dumped, as a dense array of 64 bits."
+    shape = tuple(found[f"{key}/shape"])
+    dense = np.zeros(shape)
+    np.add.at(dense, tuple(found[f"{key}/indices"]), found[f"{key}/values"].astype(float))
+    return dense
+
+
+def dense(graph):
+    return graph.matrix().to_dense().numpy()

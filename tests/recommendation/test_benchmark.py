@@ -83,7 +83,7 @@ def test_cells_by_hand():
 
 
 def test_what_needs_known_items_has_no_cell_at_rate_one():
-    found = conditions(Grid(("bm3",), ("text",), (1.0,), ("zeros", "neighbours", "drop"), (3,)))
+    found = conditions(Grid(("bm3",), ("text",), (1.0,), ("zeros", "nearest_other_modality", "drop"), (3,)))
     assert {(c.rate, c.fill) for c in found} == {(0.0, "oracle"), (1.0, "shuffled"), (1.0, "zeros")}
 
 
@@ -261,11 +261,11 @@ import sys, time
 sys.path[:0] = {tests!r}
 import test_benchmark as t
 from mmpc_analysis.recommendation import benchmark as r
-plain = r.rank_cell
+plain = r.rank_condition
 def slow(bench, cell):
     time.sleep(0.25)
     return plain(bench, cell)
-r.rank_cell = slow
+r.rank_condition = slow
 r.run_grid(t.BENCH, t.CHOSEN, {out!r}, workers=1, progress=False)
 """
 

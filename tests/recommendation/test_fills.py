@@ -192,7 +192,7 @@ def test_neighbours_are_those_of_scikit_learn(block, monkeypatch):
     n, hidden = 400, hidden_at(0.4, 400)
     items = np.array([f"{k:04d}" for k in range(n)], dtype=object)
     truth, other = rng.standard_normal((n, 6)).astype(np.float32), rng.standard_normal((n, 9))
-    found = fill(VisibleFeatures(items, mask(truth, hidden), other), "neighbours").values[hidden]
+    found = fill(VisibleFeatures(items, mask(truth, hidden), other), "nearest_other_modality").values[hidden]
     search = NearestNeighbors(n_neighbors=10, metric="cosine", algorithm="brute").fit(other[~hidden])
     distance, near = search.kneighbors(other[hidden])
     weight = np.maximum(1 - distance, 0)
@@ -203,7 +203,7 @@ def test_neighbours_are_those_of_scikit_learn(block, monkeypatch):
 def test_an_item_that_looks_the_other_way_lends_nothing():
     items, other = np.array(list("abc"), dtype=object), np.array([[1, 0], [1, 1], [-1, 0.5]])
     own = np.array([[np.nan], [3], [100]], np.float32)
-    assert fill(VisibleFeatures(items, own, other), "neighbours").values[0, 0] == 3
+    assert fill(VisibleFeatures(items, own, other), "nearest_other_modality").values[0, 0] == 3
 
 
 def test_neighbours_that_tie_are_taken_by_id_whatever_the_block(monkeypatch):
@@ -216,7 +216,7 @@ def test_neighbours_that_tie_are_taken_by_id_whatever_the_block(monkeypatch):
     first = [k for k in range(n) if not hidden[k]][:10]
     for block in (1, 256):
         monkeypatch.setattr(fills, "_BLOCK", block)
-        found = fill(VisibleFeatures(items, mask(truth, hidden), other), "neighbours").values
+        found = fill(VisibleFeatures(items, mask(truth, hidden), other), "nearest_other_modality").values
         np.testing.assert_allclose(found[[3, 20], 0], np.mean(first), rtol=1e-6)
 
 
@@ -225,7 +225,7 @@ def test_who_resembles_nobody_takes_the_fallback():
     truth = np.ones((5, 2), np.float32)
     other = np.array([[1, 0], [0, 0], [np.nan, np.nan], [-1, 0], [0, 1]], float)
     hidden = np.array([False, True, True, True, True])
-    found = fill(VisibleFeatures(items, mask(truth, hidden), other), "neighbours")
+    found = fill(VisibleFeatures(items, mask(truth, hidden), other), "nearest_other_modality")
     assert found.fallback == 4 and (found.values[1:] == 0).all()
 
 
@@ -237,18 +237,18 @@ def plain_counts(w):
     return np.array([[0 if a is b else len(a & b) for b in buyers] for a in buyers], float)
 
 
-def test_neigh_mean_is_that_of_sets():
+def test_co_purchase_mean_is_that_of_sets():
     w, hidden = world(), hidden_at(0.6)
     counts = plain_counts(w) * ~hidden
     total = counts.sum(1)
-    found = fill(shown_of(w, hidden), "neigh_mean")
+    found = fill(shown_of(w, hidden), "co_purchase_mean")
     able = hidden & (total > 0)
     want = counts @ np.nan_to_num(w[1]) / np.maximum(total, 1)[:, None]
     np.testing.assert_allclose(found.values[able], want[able], atol=1e-6)
     assert found.fallback == (hidden & (total == 0)).sum() > 0
 
 
-def test_multi_hop_is_the_dense_iteration(monkeypatch):
+def test_co_purchase_propagation_is_the_dense_iteration(monkeypatch):
     w, hidden = world(), hidden_at(0.9)
     counts = plain_counts(w)
     root = 1 / np.sqrt(np.maximum(counts.sum(1), 1))
@@ -258,24 +258,24 @@ def test_multi_hop_is_the_dense_iteration(monkeypatch):
         vectors = np.where(hidden[:, None], flow @ vectors, start)
     for columns in (1, 3, 256):
         monkeypatch.setattr(fills, "_COLUMNS", columns)
-        found = fill(shown_of(w, hidden), "multi_hop").values
+        found = fill(shown_of(w, hidden), "co_purchase_propagation").values
         np.testing.assert_allclose(found, vectors, atol=1e-6)
 
 
-def test_multi_hop_reaches_what_neigh_mean_cannot_and_no_further():
+def test_propagation_reaches_what_the_mean_cannot_and_no_further():
     items = np.array(list("abcde"), dtype=object)
     chain = np.array([[0, 0], [0, 1], [1, 1], [1, 2], [2, 3], [2, 4]])  # a - b - c, and d - e apart
     truth, hidden = np.full((5, 2), 3, np.float32), np.array([False, True, True, True, True])
     shown = VisibleFeatures(items, mask(truth, hidden), purchases=chain)
-    assert fill(shown, "neigh_mean").fallback == 3
-    found = fill(shown, "multi_hop")
+    assert fill(shown, "co_purchase_mean").fallback == 3
+    found = fill(shown, "co_purchase_propagation")
     assert found.fallback == 2 and (found.values[2] > 0).all() and (found.values[3:] == 0).all()
 
 
 def test_no_purchase_at_all_is_no_error():
     w = world()
     shown = VisibleFeatures(w[0], mask(w[1], hidden_at(0.5)), purchases=np.empty((0, 2), np.int64))
-    for policy in ("neigh_mean", "multi_hop"):
+    for policy in ("co_purchase_mean", "co_purchase_propagation"):
         assert fill(shown, policy).fallback == hidden_at(0.5).sum()
 
 
@@ -323,7 +323,9 @@ def test_parts_that_do_not_fit_are_refused(change, said):
         VisibleFeatures(**given)
 
 
-@pytest.mark.parametrize("policy", ["category_mean", "neighbours", "neigh_mean", "multi_hop"])
+@pytest.mark.parametrize(
+    "policy", ["category_mean", "nearest_other_modality", "co_purchase_mean", "co_purchase_propagation"]
+)
 def test_a_fill_says_what_it_needs(policy):
     shown = VisibleFeatures(np.array(["a", "b"], dtype=object), np.array([[1.0], [np.nan]], np.float32))
     with pytest.raises(ValueError, match=r"this fill needs (categories|other|purchases)"):
@@ -343,7 +345,7 @@ def test_fewer_known_items_than_lend_still_lend_where_the_last_item_is_hidden():
     truth = np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0], [7.0, 7.0]], np.float32)
     hidden = np.array([False, False, False, True])
     shown = VisibleFeatures(np.array(list("abcd"), dtype=object), mask(truth, hidden), other)
-    found = fill(shown, "neighbours")
+    found = fill(shown, "nearest_other_modality")
     unit = other / np.linalg.norm(other, axis=1, keepdims=True)
     weights = unit[:3] @ unit[3]
     assert found.fallback == 0

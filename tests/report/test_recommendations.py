@@ -67,10 +67,10 @@ def test_use_without_an_interval_is_not_shown_and_prints_no_nan():
 
 
 def test_the_best_model_is_the_one_with_the_largest_fraction():
-    told = [("a", 0.6, 0.001), ("b", 0.4, 0.001), ("neigh_mean", 0.2, 0.001)]
+    told = [("a", 0.6, 0.001), ("b", 0.4, 0.001), ("co_purchase_mean", 0.2, 0.001)]
     said = recovered_sentence(shares(*told), *WHERE)
     assert "the best model for VBPR, a, brings back 60% (55% to 65%) of what was lost;" in said
-    assert said.endswith("the best baseline, neigh mean, 20% (15% to 25%).")
+    assert said.endswith("the best baseline, co purchase mean, 20% (15% to 25%).")
     exchanged = recovered_sentence(shares(("b", 0.6, 0.001), ("a", 0.4, 0.001), told[2]), *WHERE)
     assert "for VBPR, b, brings back 60%" in exchanged
 
@@ -105,8 +105,8 @@ def test_no_fraction_is_said_with_its_reason():
 
 
 def test_a_models_own_underscores_stay():
-    said = recovered_sentence(shares(("my_model", 0.6, 0.001), ("neigh_mean", 0.1, 0.001)), *WHERE)
-    assert "my_model" in said and "neigh mean" in said
+    said = recovered_sentence(shares(("my_model", 0.6, 0.001), ("co_purchase_mean", 0.1, 0.001)), *WHERE)
+    assert "my_model" in said and "co purchase mean" in said
 
 
 def linked(*told):
