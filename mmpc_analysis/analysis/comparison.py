@@ -108,24 +108,22 @@ def paired_contrasts(
     "The contrasts of every category and of all together; categories without a complete item are left out."
     models, sign = sorted({m for pair in pairs for m in pair}), direction(group["metric"].iloc[0])
     first, second = ([models.index(pair[side]) for pair in pairs] for side in (0, 1))
-    found, units, counts, parts = {}, [], [], []
+    contrasts, units, counts, parts = {}, [], [], []
     for category, part in group.assign(stratum="one").groupby("category", sort=True):
         complete, clusters, _, left_out = complete_items(part, models, cluster)
         counts.append((len(complete), left_out))
         if len(complete):
             values = complete.to_numpy() * sign
             gaps = values[:, first] - values[:, second]
-            parts.append(
-                _moments(gaps, clusters, draws, np.random.default_rng(int(hash_key(seed, category), 16)))
-            )
+            rng = np.random.default_rng(int(hash_key(seed, category), 16))
+            parts.append(_moments(gaps, clusters, draws, rng))
             units.append(pd.DataFrame(gaps).groupby(pd.factorize(clusters)[0]).mean().to_numpy())
-            found[category] = Contrasts(
-                tuple(pairs), *_studentised(parts[-1:], units[-1]), units[-1], *counts[-1]
-            )
+            studentised = _studentised(parts[-1:], units[-1])
+            contrasts[category] = Contrasts(tuple(pairs), *studentised, units[-1], *counts[-1])
     if parts:
         whole, every = (int(n) for n in np.sum(counts, axis=0)), np.concatenate(units)
-        found["all"] = Contrasts(tuple(pairs), *_studentised(parts, every), every, *whole)
-    return found
+        contrasts["all"] = Contrasts(tuple(pairs), *_studentised(parts, every), every, *whole)
+    return contrasts
 
 # %% ../../nbs/analysis/40_comparison.ipynb #f545cc16
 def compare(
@@ -144,8 +142,9 @@ def compare(
     for names, group in kept.groupby(["task", "metric", "level"], sort=True):
         place = dict(zip(("task", "metric", "level"), names, strict=True))
         pairs = model_pairs(sorted(group["model"].unique()), against)
-        for category, found in paired_contrasts(group, pairs, cluster, draws, seed).items() if pairs else ():
-            rows += [place | {"category": category} | row for row in _rows(found, level)]
+        contrasts = paired_contrasts(group, pairs, cluster, draws, seed) if pairs else {}
+        for category, of_category in contrasts.items():
+            rows += [place | {"category": category} | row for row in _rows(of_category, level)]
     if not rows:
         return empty(EFFECTS)
     effects = pd.DataFrame(rows).assign(unit="item" if cluster == "item_id" else cluster)
@@ -166,8 +165,8 @@ def compared_models(
     if against in ("all", "best"):
         return kept
     if against not in set(scores["model"]):
-        there = ", ".join(sorted(scores["model"].unique()))
-        raise ValueError(f"against must be all, best or a model, got {against!r}; the models are {there}")
+        names = ", ".join(sorted(scores["model"].unique()))
+        raise ValueError(f"against must be all, best or a model, got {against!r}; the models are {names}")
     named = scores["family"].isin(["floor", "ceiling"]) & (scores["model"] == against)
     return pd.concat([kept, validate(scores[named], SCORES)], ignore_index=True)
 
@@ -182,28 +181,25 @@ def model_pairs(
     return [(m, against) for m in models if m != against] if against in models else []
 
 # %% ../../nbs/analysis/40_comparison.ipynb #41f55094
-def _rows(found: Contrasts, level: float) -> list[dict]:
+def _rows(contrasts: Contrasts, level: float) -> list[dict]:
     "Estimates, intervals and tests of every pair."
-    t = found.estimate / found.error
-    joint = max_t(t, found.t, level)
-    alone = [max_t(t[[j]], found.t[:, [j]], level) for j in range(len(t))]
+    t = contrasts.estimate / contrasts.error
+    joint = max_t(t, contrasts.t, level)
+    alone = [max_t(t[[j]], contrasts.t[:, [j]], level) for j in range(len(t))]
+    counts = {"n": len(contrasts.units), "items": contrasts.items, "left_out": contrasts.left_out}
     rows = []
-    for j, (first, second) in enumerate(found.pairs):
-        half, wide = alone[j].critical * found.error[j], joint.critical * found.error[j]
-        at, spread = float(found.estimate[j]), np.isfinite(found.error[j])
+    for j, (first, second) in enumerate(contrasts.pairs):
+        at, error = float(contrasts.estimate[j]), contrasts.error[j]
+        half, wide = alone[j].critical * error, joint.critical * error
         row = {"question": "these_models", "term": f"{first} over {second}", "model": first, "other": second}
-        row |= {
-            "estimate": at,
-            "error": found.error[j],
-            "n": len(found.units),
-            "items": found.items,
-            "left_out": found.left_out,
-        }
+        row |= {"estimate": at, "error": error} | counts
         row |= {"low": at - half, "high": at + half, "low_joint": at - wide, "high_joint": at + wide}
         row |= {"p_value": alone[j].p_adjusted[0], "p_max_t": joint.p_adjusted[j]}
-        row |= dict(zip(("p_wilcoxon", "d_z"), _other_views(found.units[:, j]), strict=True))
-        said = f"bootstrap t {level:g}, {len(found.t)} draws within categories"
-        rows.append(row | {"method": said if spread else "no interval: too few clusters differ"})
+        row |= dict(zip(("p_wilcoxon", "d_z"), _other_views(contrasts.units[:, j]), strict=True))
+        method = f"bootstrap t {level:g}, {len(contrasts.t)} draws within categories"
+        rows.append(
+            row | {"method": method if np.isfinite(error) else "no interval: too few clusters differ"}
+        )
     return rows
 
 # %% ../../nbs/analysis/40_comparison.ipynb #72fb37c4
@@ -284,8 +280,8 @@ def sensitivity(
     both, parts = scores[scores["model"].isin([model, other])].reset_index(drop=True), []
     if set(both["model"]) != {model, other} or model == other:
         raise ValueError(f"expected two of {sorted(set(scores['model']))}, got {model!r} and {other!r}")
-    for rule, (mine, theirs) in RULES.items():
-        varied = refilled(both, {model: mine, other: theirs})
+    for rule, (of_model, of_other) in RULES.items():
+        varied = refilled(both, {model: of_model, other: of_other})
         parts.append(compare(varied, against=other, **settings).assign(rule=rule))
     return pd.concat(parts, ignore_index=True)
 
@@ -303,11 +299,8 @@ def sensitivity_sentence(
     side = np.where(rows["low"].isna(), "unknown", side)
     verdicts = pd.Series(side, index=rows["rule"])
     if verdicts.nunique() == 1:
-        said = (
-            "cannot be compared with"
-            if side[0] == "unknown"
-            else f"is {side[0]}" + (" from" if side[0][0] == "n" else " than")
-        )
-        return f"{first} {said} {second} under all {len(rows)} rules for failed completions."
+        verdict = f"is {side[0]}" + (" from" if side[0][0] == "n" else " than")
+        verdict = "cannot be compared with" if side[0] == "unknown" else verdict
+        return f"{first} {verdict} {second} under all {len(rows)} rules for failed completions."
     by = "; ".join(f"{v} under {', '.join(verdicts.index[verdicts == v])}" for v in verdicts.unique())
     return f"How {first} compares with {second} depends on the rule for failed completions: {by}."

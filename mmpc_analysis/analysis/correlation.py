@@ -118,18 +118,13 @@ def checked_models(
     if cluster not in scores:
         raise ValueError(f"scores has no column {cluster!r} to resample by; it has {', '.join(scores)}")
     kept = scores[~scores["family"].isin(["floor", "ceiling"])]
-    _check_clusters(kept, cluster)
-    return kept
-
-# %% ../../nbs/analysis/20_correlation.ipynb #ef634ec2
-def _check_clusters(kept: pd.DataFrame, cluster: str) -> None:
-    "Raise a `ValueError` where a cluster is unknown or lies in two categories."
     across = kept.groupby(cluster, dropna=False)["category"].nunique()
     if kept[cluster].isna().any() or (across > 1).any():
         bad = across.index[across > 1].tolist()[:1] or ["a missing value"]
         raise ValueError(
             f"{cluster} {bad[0]!r} does not lie in exactly one category; give every item one category and one {cluster}"
         )
+    return kept
 
 # %% ../../nbs/analysis/20_correlation.ipynb #2da27580
 def complete_items(

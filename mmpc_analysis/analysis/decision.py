@@ -53,15 +53,15 @@ def check_prices(
         )
     numbers = prices[["input_price", "output_price", "hour_price"]].apply(pd.to_numeric, errors="raise")
     priced = numbers.notna().any(axis=1)
-    said = prices[["currency", "source", "date"]].fillna("").astype(str).apply(lambda c: c.str.strip())
+    origin = prices[["currency", "source", "date"]].fillna("").astype(str).apply(lambda c: c.str.strip())
     wrong = {
         "is listed twice": prices["model"].duplicated(),
         "has a negative price": (numbers < 0).any(axis=1),
         "has one token price without the other": numbers["input_price"].isna()
         != numbers["output_price"].isna(),
-        "has a price without currency, source and date": priced & (said == "").any(axis=1),
+        "has a price without currency, source and date": priced & (origin == "").any(axis=1),
         "has another currency than the first": priced
-        & (said["currency"] != said["currency"][priced].head(1).sum()),
+        & (origin["currency"] != origin["currency"][priced].head(1).sum()),
     }
     for what, rows in wrong.items():
         if rows.any():
@@ -88,25 +88,29 @@ def cost_per_1000(
 # %% ../../nbs/analysis/70_decision.ipynb #3d74ba3c
 def _billed(costs: pd.DataFrame, hours: pd.Series, listed: pd.DataFrame) -> pd.Series:
     "What tokens and hours come to."
-    of = {name: costs["model"].map(listed[name]) for name in ("input_price", "output_price", "hour_price")}
-    tokens = (costs["input_tokens"] * of["input_price"] + costs["output_tokens"] * of["output_price"]) / 1000
-    by_token, by_hour = of["input_price"].notna(), of["hour_price"].notna()
-    cost = tokens.where(by_token, 0) + (hours * of["hour_price"]).where(by_hour, 0)
+    read, written, hour = (
+        costs["model"].map(listed[f"{name}_price"]) for name in ("input", "output", "hour")
+    )
+    tokens = (costs["input_tokens"] * read + costs["output_tokens"] * written) / 1000
+    by_token, by_hour = read.notna(), hour.notna()
+    cost = tokens.where(by_token, 0) + (hours * hour).where(by_hour, 0)
     return cost.where(by_token | by_hour)
 
 # %% ../../nbs/analysis/70_decision.ipynb #711b6177
-def _against_all(found: Contrasts, model: str, half: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _against_all(
+    contrasts: Contrasts, model: str, half: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "The differences of a model and every other."
-    signs = np.array([1.0 if a == model else -1.0 if b == model else 0.0 for a, b in found.pairs])
+    signs = np.array([1.0 if a == model else -1.0 if b == model else 0.0 for a, b in contrasts.pairs])
     at = signs != 0
-    estimate = signs[at] * found.estimate[at]
-    return estimate, estimate - half[at], signs[at] * found.drawn[:, at]
+    estimate = signs[at] * contrasts.estimate[at]
+    return estimate, estimate - half[at], signs[at] * contrasts.drawn[:, at]
 
 # %% ../../nbs/analysis/70_decision.ipynb #09a1fa35
-def _choice(found: Contrasts, models: list[str], cost: pd.Series, margin: float, level: float) -> dict:
+def _choice(contrasts: Contrasts, models: list[str], cost: pd.Series, margin: float, level: float) -> dict:
     "The cheapest model that is shown to be good enough."
-    half = max_t(found.estimate / found.error, found.t, level).critical * found.error
-    views = {m: _against_all(found, m, half) for m in models}
+    half = max_t(contrasts.estimate / contrasts.error, contrasts.t, level).critical * contrasts.error
+    views = {m: _against_all(contrasts, m, half) for m in models}
     best = max(models, key=lambda m: (views[m][0].min(), -cost.get(m, np.inf)))
     passed = [m for m in models if views[m][1].min() > -margin]
     priced = [m for m in passed if np.isfinite(cost.get(m, np.nan))]
@@ -138,24 +142,19 @@ def cheapest(
     ):
         place = dict(zip(("task", "metric", "level"), names, strict=True)) | {"question": "these_models"}
         models, place["margin"] = sorted(group["model"].unique()), _margin_of(margin, names[1])
-        cost, unit = _known(costs, names[0], models)
+        cost, unit = _task_costs(costs, names[0], models)
         if len(models) < 2:
             continue
-        for category, found in paired_contrasts(
-            group, model_pairs(models, "all"), cluster, draws, seed
-        ).items():
-            row = place | {"category": category} | _choice(found, models, cost, place["margin"], level)
-            row |= {
-                "unit": unit,
-                "unpriced": int(cost.isna().sum()),
-                "n": len(found.units),
-                "items": found.items,
-            }
+        pairs = model_pairs(models, "all")
+        for category, contrasts in paired_contrasts(group, pairs, cluster, draws, seed).items():
+            row = place | {"category": category} | _choice(contrasts, models, cost, place["margin"], level)
+            row |= {"unit": unit, "unpriced": int(cost.isna().sum())}
+            row |= {"n": len(contrasts.units), "items": contrasts.items}
             rows.append(row | {"method": f"joint bootstrap t over all pairs, {level:g}, {draws} draws"})
     return pd.DataFrame(rows)
 
 # %% ../../nbs/analysis/70_decision.ipynb #44bc20a4
-def _known(costs: pd.DataFrame, task: str, models: list[str]) -> tuple[pd.Series, str]:
+def _task_costs(costs: pd.DataFrame, task: str, models: list[str]) -> tuple[pd.Series, str]:
     "The costs of one task."
     here = costs[costs["task"] == task].set_index("model")
     cost = here["cost"].reindex(models)

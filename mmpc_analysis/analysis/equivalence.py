@@ -19,7 +19,7 @@ from ..tables import EFFECTS, empty, validate
 
 # %% ../../nbs/analysis/60_equivalence.ipynb #6d956e88
 def one_sided(
-    found: Contrasts,  # Contrasts of one category
+    contrasts: Contrasts,  # Contrasts of one category
     margin: float,  # The difference that would just matter
 ) -> tuple[
     np.ndarray, np.ndarray
@@ -28,23 +28,22 @@ def one_sided(
 
     Source: Schuirmann (1987), doi:10.1007/BF01068419; Lakens (2017), doi:10.1177/1948550617697177.
     """
-    above, below = (found.estimate + margin) / found.error, (found.estimate - margin) / found.error
-    draws = len(found.t)
-    not_worse = (1 + (found.t >= above).sum(0)) / (1 + draws)
-    not_better = (1 + (found.t <= below).sum(0)) / (1 + draws)
-    known = np.isfinite(found.error)
+    above, below = ((contrasts.estimate + m) / contrasts.error for m in (margin, -margin))
+    not_worse, not_better = (1 + (contrasts.t >= above).sum(0)), (1 + (contrasts.t <= below).sum(0))
+    not_worse, not_better = (reached / (1 + len(contrasts.t)) for reached in (not_worse, not_better))
+    known = np.isfinite(contrasts.error)
     return np.where(known, not_worse, np.nan), np.where(known, not_better, np.nan)
 
 # %% ../../nbs/analysis/60_equivalence.ipynb #9445037a
 def bounds(
-    found: Contrasts,  # Contrasts of one category
+    contrasts: Contrasts,  # Contrasts of one category
     level: float = 0.95,  # Confidence of each bound by itself, in (0, 1)
 ) -> tuple[np.ndarray, np.ndarray]:  # Lower and upper bounds (pairs,), NaN where the error is
     "One-sided bounds that go with the one-sided tests; together an interval of 2 x level - 1."
-    place = int(np.ceil(level * (len(found.t) + 1))) - 1
-    ranked = np.sort(found.t, axis=0)
+    place = int(np.ceil(level * (len(contrasts.t) + 1))) - 1
+    ranked = np.sort(contrasts.t, axis=0)
     high_t, low_t = ranked[min(place, len(ranked) - 1)], ranked[max(len(ranked) - 1 - place, 0)]
-    return found.estimate - high_t * found.error, found.estimate - low_t * found.error
+    return contrasts.estimate - high_t * contrasts.error, contrasts.estimate - low_t * contrasts.error
 
 # %% ../../nbs/analysis/60_equivalence.ipynb #f1c802d0
 def _log_integral(log_likelihood, scale: float) -> float:
@@ -95,9 +94,10 @@ def equivalence(
     ):
         place = dict(zip(("task", "metric", "level"), names, strict=True))
         pairs = model_pairs(sorted(group["model"].unique()), against)
-        for category, found in paired_contrasts(group, pairs, cluster, draws, seed).items() if pairs else ():
-            here = _equivalence_rows(found, margin, level)
-            rows += [place | {"category": category} | row for row in here]
+        contrasts = paired_contrasts(group, pairs, cluster, draws, seed) if pairs else {}
+        for category, of_category in contrasts.items():
+            tests = _equivalence_rows(of_category, margin, level)
+            rows += [place | {"category": category} | row for row in tests]
     if not rows:
         return empty(EFFECTS)
     effects = pd.DataFrame(rows).assign(
@@ -106,35 +106,21 @@ def equivalence(
     return validate(_verdicts(effects, 1 - level), EFFECTS)
 
 # %% ../../nbs/analysis/60_equivalence.ipynb #2d7c36d4
-def _equivalence_rows(found: Contrasts, margin: float, level: float) -> list[dict]:
+def _equivalence_rows(contrasts: Contrasts, margin: float, level: float) -> list[dict]:
     "The tests of every pair."
-    not_worse, not_better = one_sided(found, margin)
-    inferior = one_sided(found, -margin)[1]
-    low, high = bounds(found, level)
-    rows = []
-    for j, (first, second) in enumerate(found.pairs):
-        spread, n = np.isfinite(found.error[j]), len(found.units)
-        row = {
-            "question": "these_models",
-            "term": f"{first} within the margin of {second}",
-            "model": first,
-            "other": second,
-        }
-        row |= {
-            "estimate": float(found.estimate[j]),
-            "low": low[j],
-            "high": high[j],
-            "n": n,
-            "items": found.items,
-        }
-        row |= {
-            "p_value": max(not_worse[j], not_better[j]),
-            "p_not_inferior": not_worse[j],
-            "p_inferior": inferior[j],
-        }
-        row["bf01"] = bayes_factor_t(found.estimate[j] / found.error[j], n) if spread else np.nan
-        said = f"bootstrap t, two one-sided tests, interval {2 * level - 1:g}; JZS prior of scale 0.707"
-        rows.append(row | {"method": said if spread else "no test: too few clusters differ"})
+    not_worse, not_better = one_sided(contrasts, margin)
+    inferior = one_sided(contrasts, -margin)[1]
+    low, high = bounds(contrasts, level)
+    rows, n = [], len(contrasts.units)
+    for j, (first, second) in enumerate(contrasts.pairs):
+        estimate, error = contrasts.estimate[j], contrasts.error[j]
+        spread, term = np.isfinite(error), f"{first} within the margin of {second}"
+        row = {"question": "these_models", "term": term, "model": first, "other": second}
+        row |= {"estimate": float(estimate), "low": low[j], "high": high[j], "n": n, "items": contrasts.items}
+        row |= {"p_value": max(not_worse[j], not_better[j]), "p_not_inferior": not_worse[j]}
+        row |= {"p_inferior": inferior[j], "bf01": bayes_factor_t(estimate / error, n) if spread else np.nan}
+        method = f"bootstrap t, two one-sided tests, interval {2 * level - 1:g}; JZS prior of scale 0.707"
+        rows.append(row | {"method": method if spread else "no test: too few clusters differ"})
     return rows
 
 # %% ../../nbs/analysis/60_equivalence.ipynb #819c9e47
@@ -216,12 +202,8 @@ def no_effect_sentence(
     r: float = 0.0,  # Observed correlation
 ) -> str:  # One to three sentences
     "What so many models can say in favour of 'scale does not matter'."
-    p, best, odds, most = (
-        correlation_equivalence_p(r, models, bound),
-        best_equivalence_p(models, bound),
-        bayes_factor_r(r, models),
-        bayes_factor_r(0.0, models),
-    )
+    p, best = correlation_equivalence_p(r, models, bound), best_equivalence_p(models, bound)
+    odds, most = bayes_factor_r(r, models), bayes_factor_r(0.0, models)
     if best > 0.05:
         first = f"{models} models cannot show that the correlation with size lies within {bound:g} of zero: even r = 0 has p = {best:.2g}, and {models_needed(bound):,} models are needed."
     elif p <= 0.05:
@@ -230,14 +212,11 @@ def no_effect_sentence(
         first = f"It is not shown that the correlation of {models} models with size lies within {bound:g} of zero (p = {p:.2g})."
     if most < 3:
         return first + f" Nor can a Bayes factor reach 3 for no association: its most is {most:.2g}."
-    return (
-        first
-        + f" The Bayes factor for no association is {odds:.3g}"
-        + (
-            ", evidence for none."
-            if odds >= 3
-            else ", evidence for one."
-            if odds <= 1 / 3
-            else ", which is no evidence either way."
-        )
+    evidence = (
+        "evidence for none"
+        if odds >= 3
+        else "evidence for one"
+        if odds <= 1 / 3
+        else "which is no evidence either way"
     )
+    return f"{first} The Bayes factor for no association is {odds:.3g}, {evidence}."

@@ -34,8 +34,7 @@ def _headline(scores: pd.DataFrame, floor: str) -> pd.DataFrame:
         if name not in set(scores["model"]):
             known = ", ".join(sorted(scores["model"].unique()))
             raise ValueError(f"scores has no model {name!r} to measure shares by; it has {known}")
-    cards = [card for card in METRICS.values() if card.headline]
-    return scores[scores["metric"].isin([card.name for card in cards])]
+    return scores[scores["metric"].isin([card.name for card in METRICS.values() if card.headline])]
 
 # %% ../../nbs/analysis/30_levels.ipynb #b6d5421f
 def _sums(
@@ -62,17 +61,17 @@ def _rows(sums: list[np.ndarray], series: pd.MultiIndex, level: float) -> list[d
     of_level = [metric_card(metric).level for metric in series.get_level_values("metric")]
     rows = []
     for model in series.unique("model"):
-        mine = series.get_level_values("model") == model
-        found = {}
-        for name in dict.fromkeys(lv for lv, m in zip(of_level, mine, strict=True) if m):
-            chosen = np.flatnonzero(mine & (np.array(of_level) == name))
-            found[name] = each[chosen].mean(), drawn[:, chosen].mean(1), int(items[chosen].max())
-            singly = {series[k][1]: (each[k], drawn[:, k], int(items[k])) for k in chosen if len(chosen) > 1}
+        of_model = series.get_level_values("model") == model
+        shares = {}
+        for name in dict.fromkeys(lv for lv, its in zip(of_level, of_model, strict=True) if its):
+            at = np.flatnonzero(of_model & (np.array(of_level) == name))
+            shares[name] = each[at].mean(), drawn[:, at].mean(1), int(items[at].max())
+            singly = {series[k][1]: (each[k], drawn[:, k], int(items[k])) for k in at if len(at) > 1}
             rows += [
                 _labelled("share", model, name, metric, values, level) for metric, values in singly.items()
             ]
-        rows += [_labelled("share", model, name, "", values, level) for name, values in found.items()]
-        rows += _leads(found, model, level)
+        rows += [_labelled("share", model, name, "", values, level) for name, values in shares.items()]
+        rows += _leads(shares, model, level)
     return rows
 
 # %% ../../nbs/analysis/30_levels.ipynb #5d1806f0
@@ -81,17 +80,14 @@ def _labelled(term: str, model: str, name: str, metric: str, values: tuple, leve
     return {"term": term, "model": model, "level": name, "metric": metric} | _interval(*values, level)
 
 # %% ../../nbs/analysis/30_levels.ipynb #9f7ee938
-def _leads(found: dict[str, tuple], model: str, level: float) -> list[dict]:
+def _leads(shares: dict[str, tuple], model: str, level: float) -> list[dict]:
     "How far the semantic level is ahead of each other one."
-    if "semantic" not in found:
+    if "semantic" not in shares:
         return []
-    first, drawn, n = found["semantic"]
-    leads = {
-        other: (first - v, drawn - d, min(n, m)) for other, (v, d, m) in found.items() if other != "semantic"
-    }
-    return [
-        _labelled(f"semantic over {other}", model, other, "", lead, level) for other, lead in leads.items()
-    ]
+    share, drawn, n = shares["semantic"]
+    others = {name: values for name, values in shares.items() if name != "semantic"}
+    leads = {name: (share - v, drawn - d, min(n, m)) for name, (v, d, m) in others.items()}
+    return [_labelled(f"semantic over {name}", model, name, "", lead, level) for name, lead in leads.items()]
 
 # %% ../../nbs/analysis/30_levels.ipynb #87a2f1f6
 def _interval(estimate: float, drawn: np.ndarray, n: int, level: float) -> dict:
@@ -110,9 +106,9 @@ def _of_task(terms: pd.DataFrame, draws: int, seed: int, level: float) -> list[d
         key=lambda p: (p[0], list(METRICS).index(p[1])),
     )
     series, pooled, rows = pd.MultiIndex.from_tuples(pairs, names=["model", "metric"]), None, []
-    for category, some in terms.groupby("category"):
+    for category, of_category in terms.groupby("category"):
         rng = item_rng(seed, "levels", terms["task"].iloc[0], category)
-        sums = _sums(some, series, draws, rng)
+        sums = _sums(of_category, series, draws, rng)
         pooled = sums if pooled is None else [a + b for a, b in zip(pooled, sums, strict=True)]
         rows += [row | {"category": category} for row in _rows(sums, series, level)]
     return rows + [row | {"category": "all"} for row in _rows(pooled, series, level)]

@@ -199,15 +199,11 @@ def plan(
         known, metric = (of or {}).get(task) or components(part), part["metric"].iloc[0]
         models = checked_models(part, "item_id", 1, 0.5).drop_duplicates("model")
         for each in items:
-            row = {
-                "task": task,
-                "metric": metric,
-                "items": each,
-                "better": "higher" if direction(metric) > 0 else "lower",
-            }
-            rows.append(
-                row | _cost_of(used, each * categories) | _sight_of(models, each, categories, known, settings)
+            row = {"task": task, "metric": metric, "items": each}
+            row |= {"better": "higher" if direction(metric) > 0 else "lower"} | _cost_of(
+                used, each * categories
             )
+            rows.append(row | _sight_of(models, each, categories, known, settings))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/analysis/80_planning.ipynb #ee05beac

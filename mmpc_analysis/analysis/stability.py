@@ -87,14 +87,14 @@ def _by_category(
 ) -> list[tuple[dict, list[tuple]]]:
     "The categories of every task and metric that have a complete item."
     kept = checked_models(directed(scores), cluster, draws, level).assign(stratum="one")
-    found = []
+    tables = []
     for names, group in kept.groupby(["task", "metric", "level"], sort=True):
         models, sign = sorted(group["model"].unique()), direction(names[1])
         given = models, sign, cluster, draws, seed
         parts = [_category(name, part, *given) for name, part in group.groupby("category", sort=True)]
         place = dict(zip(("task", "metric", "level"), names, strict=True))
-        found.append((place, [part for part in parts if part]))
-    return found
+        tables.append((place, [part for part in parts if part]))
+    return tables
 
 # %% ../../nbs/analysis/50_stability.ipynb #a7ebb791
 def _category(
@@ -105,13 +105,9 @@ def _category(
     if not len(complete):
         return None
     values = complete.to_numpy() * sign
-    drawn = bootstrap_means(values, clusters, draws, _stream(seed, name))
+    rng = np.random.default_rng(int(hash_key(seed, name), 16))  # No other category changes its draws
+    drawn = bootstrap_means(values, clusters, draws, rng)
     return name, models, values.mean(0), drawn, len(pd.unique(clusters))
-
-# %% ../../nbs/analysis/50_stability.ipynb #da992dba
-def _stream(seed: int, category: str) -> np.random.Generator:
-    "So that no other category changes its draws."
-    return np.random.default_rng(int(hash_key(seed, category), 16))
 
 # %% ../../nbs/analysis/50_stability.ipynb #31e421c6
 def rank_stability(
@@ -133,11 +129,5 @@ def _places(models: list[str], mean: np.ndarray, drawn: np.ndarray, level: float
     "Places and how firm they are."
     observed, moved = ranks(-mean), ranks(-drawn)
     low, high = np.quantile(moved, [(1 - level) / 2, (1 + level) / 2], axis=0, method="inverted_cdf")
-    places = {
-        "model": models,
-        "rank": observed,
-        "low": low,
-        "high": high,
-        "kept": (moved == observed).mean(0),
-    }
-    return pd.DataFrame(places).sort_values(["rank", "model"])
+    places = {"model": models, "rank": observed, "low": low, "high": high}
+    return pd.DataFrame(places | {"kept": (moved == observed).mean(0)}).sort_values(["rank", "model"])

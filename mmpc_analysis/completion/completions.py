@@ -355,11 +355,11 @@ def upper_limit(
 
     Source: Clopper & Pearson (1934), Biometrika 26, 404-413, doi:10.1093/biomet/26.4.404.
     """
-    from scipy.stats import beta
+    from scipy.stats import binomtest
 
     if n == 0:
         return float("nan")
-    return 1.0 if changed == n else float(beta.ppf(level, changed + 1, n - changed))
+    return float(binomtest(changed, n, alternative="less").proportion_ci(level, method="exact").high)
 
 # %% ../../nbs/completion/50_completions.ipynb #ecfac557
 def _one_task(completions: pd.DataFrame) -> tuple[str, str, Prompt]:

@@ -1,4 +1,4 @@
-"""How do the files of an old run of the reference implementation become completions and averages?
+"""How do the files of an old run of MMPCBench's published code become completions and averages?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/parity/mmpcbench_files.html.md"""
 
@@ -49,7 +49,7 @@ _NAME = re.compile(r"(?P<category>.+?)(_data|(_(?P<kind>titles|prompts))?_gpu\d+
 
 # %% ../../nbs/parity/00_mmpcbench_files.ipynb #af50ca50
 def category_in(
-    path: str | Path,  # A file of the reference
+    path: str | Path,  # A file of MMPCBench
 ) -> str:  # Category, such as All_Beauty
     "The category that a file's name says."
     return _NAME.fullmatch(Path(path).stem)["category"]
@@ -60,8 +60,8 @@ def read_mmpcbench_items(
 ) -> (
     MMPCBenchFile
 ):  # item_id, category, title, image (images/{item_id}.jpg beside the file, where there is one)
-    "The true titles of a reference run, as items."
-    found, aside = {}, []
+    "The true titles of a run of MMPCBench, as items."
+    rows, places, aside = {}, {}, []
     for path in map(Path, paths):
         for number, line in enumerate(_text_of(path).split("\n"), 1):
             cells = [cell.strip() for cell in line.strip().split("\t")]
@@ -70,24 +70,14 @@ def read_mmpcbench_items(
             if len(cells) < 2 or not cells[0]:
                 aside.append((path.name, number, "has no id and title with a tab between"))
                 continue
-            if cells[0] in found:
-                aside.append(
-                    (found[cells[0]][4], found[cells[0]][5], f"is replaced by {path.name}, line {number}")
-                )
-            image = path.parent / "images" / f"{cells[0]}.jpg"
-            safe = re.fullmatch(r"[\w.-]+", cells[0]) is not None and image.is_file()
-            found[cells[0]] = (
-                cells[0],
-                category_in(path),
-                cells[1],
-                f"images/{cells[0]}.jpg" if safe else None,
-                path.name,
-                number,
-            )
-    rows = pd.DataFrame(
-        [row[:4] for row in found.values()], columns=["item_id", "category", "title", "image"]
-    )
-    return _file(rows, aside)
+            item_id, title = cells[:2]
+            if item_id in rows:
+                aside.append((*places[item_id], f"is replaced by {path.name}, line {number}"))
+            image = f"images/{item_id}.jpg"
+            safe = re.fullmatch(r"[\w.-]+", item_id) is not None and (path.parent / image).is_file()
+            rows[item_id] = (item_id, category_in(path), title, image if safe else None)
+            places[item_id] = (path.name, number)
+    return _file(pd.DataFrame(rows.values(), columns=["item_id", "category", "title", "image"]), aside)
 
 # %% ../../nbs/parity/00_mmpcbench_files.ipynb #94c051e1
 def _json_answers(path: Path) -> Iterator[tuple[int, dict | str]]:
@@ -169,7 +159,7 @@ def read_mmpcbench_answers(
     pictures: str | None = None,  # Folder with {item_id}.jpg, for prompts
 ) -> MMPCBenchFile:  # Completions, as declared in `tables.COMPLETIONS`
     "The stored answers of one model, as completions."
-    found, aside = {}, []
+    completions, places, aside = {}, {}, []
     for path in sorted(map(Path, paths)):
         kind = path.suffix.lower()
         if kind not in (".jsonl", ".csv", ".tsv"):
@@ -178,12 +168,12 @@ def read_mmpcbench_answers(
             if isinstance(row, str):
                 aside.append((path.name, number, row))
                 continue
-            one = _completion(row, path, model, kind == ".jsonl")
-            name = one["item_id"], one["task"]
-            if name in found:
-                aside.append((*found[name][1], f"is replaced by {path.name}, line {number}"))
-            found[name] = one, (path.name, number)
-    rows = pd.DataFrame([one for one, _ in found.values()], columns=COMPLETIONS.names)
+            completion = _completion(row, path, model, kind == ".jsonl")
+            key = completion["item_id"], completion["task"]
+            if key in completions:
+                aside.append((*places[key], f"is replaced by {path.name}, line {number}"))
+            completions[key], places[key] = completion, (path.name, number)
+    rows = pd.DataFrame(completions.values(), columns=COMPLETIONS.names)
     rows = rows.assign(family=family, parameters=parameters, quantisation="nf4", blind=False)
     rows["image"] = [_drawn(pictures, i, task) for i, task in zip(rows["item_id"], rows["task"], strict=True)]
     return _file(validate(rows, COMPLETIONS), aside)
@@ -225,7 +215,7 @@ def _number(cell: object) -> float:
 def read_mmpcbench_results(
     paths: Sequence[str | Path],  # Files benchmark_*.csv or .json, of texts or of pictures
 ) -> MMPCBenchFile:  # task, model, category, metric, estimate, sd, n; NaN where unknown
-    "The results of a reference run as one tidy table."
+    "The results of a run of MMPCBench as one tidy table."
     rows, aside = [], []
     for path in map(Path, paths):
         for number, record in enumerate(_records(path), 1):

@@ -1,4 +1,4 @@
-"""Which numbers does the reference implementation give to a pair of texts or pictures?
+"""Which numbers does MMPCBench's published code give to a pair of texts or pictures?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/parity/mmpcbench_scores.html.md"""
 
@@ -29,7 +29,7 @@ _CLEAN = re.compile("[a-z0-9]+")
 def mmpcbench_clean_text(
     text: object,  # A text; anything else counts as empty
 ) -> str:  # Runs of a to z and 0 to 9, separated by one blank
-    "A text as the reference's word metrics see it."
+    "A text as MMPCBench's word metrics see it."
     return " ".join(_CLEAN.findall(text.lower())) if isinstance(text, str) else ""
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #54ed0867
@@ -180,7 +180,7 @@ def _ngram_matches(texts: list[list[str]]) -> np.ndarray:
 def mmpcbench_bleu(
     references: Sequence[str],  # (n,) True texts
     candidates: Sequence[str],  # (n,) Written texts
-    swapped: bool = True,  # Whether the true text is handed over as the candidate, as the reference does
+    swapped: bool = True,  # Whether the true text is handed over as the candidate, as MMPCBench does
 ) -> np.ndarray:  # (n,) Scores in [0, 1]
     """Sentence BLEU of four orders without smoothing.
 
@@ -191,11 +191,11 @@ def mmpcbench_bleu(
     lengths = np.array([len(text) for text in texts], dtype=np.float64).reshape(-1, 2)
     possible = lengths[:, 0] - np.arange(4)[:, None]
     matches = _ngram_matches(texts)
-    found = (matches > 0).all(axis=0)
-    precision = np.where(found, matches, 1) / np.where(found, possible, 1)
+    matched = (matches > 0).all(axis=0)
+    precision = np.where(matched, matches, 1) / np.where(matched, possible, 1)
     with np.errstate(divide="ignore"):
-        brevity = np.exp(np.minimum(1 - lengths[:, 1] / np.where(found, lengths[:, 0], 1), 0.0))
-    return np.where(found, np.exp(np.log(precision).sum(axis=0) / 4) * brevity, 0.0)
+        brevity = np.exp(np.minimum(1 - lengths[:, 1] / np.where(matched, lengths[:, 0], 1), 0.0))
+    return np.where(matched, np.exp(np.log(precision).sum(axis=0) / 4) * brevity, 0.0)
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #79d0039a
 def _both(first: Sequence[object], second: Sequence[object]) -> list[str]:
@@ -215,7 +215,7 @@ ABSENT = {
     "lpips": "needs published weights; give lpips= a function",
     "clip": "needs the weights of OpenAI CLIP ViT-B/32, which are not part of this package",
     "fid": "needs the weights of pytorch-fid's Inception, which are not part of this package",
-}  # Score of the reference that is not computed here: why
+}  # Score of MMPCBench that is not computed here: why
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #817c98ad
 def mmpcbench_text_scores(
@@ -224,7 +224,7 @@ def mmpcbench_text_scores(
 ) -> (
     pd.DataFrame
 ):  # (n, 5) cosine, euclidean, jaccard, overlap, bleu; `attrs["absent"]` says what is not there
-    "The reference implementation's text scores of each pair, as coded."
+    "MMPCBench's text scores of each pair, as coded."
     texts = _both(references, candidates)
     parts = [_score_texts(texts[at : at + 4096]) for at in range(0, max(len(texts), 1), 4096)]
     scores = pd.DataFrame(np.concatenate(parts, axis=1).T, columns=list(TEXT_SCORES))
@@ -259,13 +259,13 @@ def paired_names(
     real: str,  # Folder of the true pictures
     generated: str,  # Folder of the drawn ones
 ) -> list[str]:  # Names that both folders have, ending included, sorted
-    "The files that the reference compares; all others vanish."
+    "The files that MMPCBench compares; all others vanish."
     have = [{n for n in os.listdir(folder) if n.lower().endswith(_ENDINGS)} for folder in (real, generated)]
     return sorted(have[0] & have[1])
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #9cfc8e52
 def _check_header(path: str) -> None:
-    "Refuse what the reference's header check refuses."
+    "Refuse what MMPCBench's header check refuses."
     with open(path, "rb") as file:
         start = file.read(8)
     if not start.startswith(_HEADERS):
@@ -275,11 +275,11 @@ def _check_header(path: str) -> None:
 def load_like_opencv(
     root: str,  # Folder of the pictures
     image: str,  # Path of a picture inside it
-    any_format: bool = False,  # Whether to read WebP and TIFF, which the reference skips
-) -> np.ndarray:  # (height, width, 3) uint8, RGB; the reference holds the same values in the order BGR
+    any_format: bool = False,  # Whether to read WebP and TIFF, which MMPCBench skips
+) -> np.ndarray:  # (height, width, 3) uint8, RGB; MMPCBench holds the same values in the order BGR
     """A picture as `cv2.imread` decodes it.
 
-    Raises: `ImageError` for a header the reference skips, and for what `open_picture` refuses.
+    Raises: `ImageError` for a header MMPCBench skips, and for what `open_picture` refuses.
     """
     path = image_path(root, image)
     if not any_format:
@@ -359,11 +359,11 @@ def mmpcbench_image_scores(
     pairs: Sequence[tuple[str, str]],  # (n,) Path in the first folder, path in the second
     lpips: Callable[[np.ndarray, np.ndarray], float]
     | None = None,  # Two (h, w, 3) float32 in [-1, 1] to LPIPS
-    any_format: bool = False,  # Whether to read WebP and TIFF, which the reference skips
+    any_format: bool = False,  # Whether to read WebP and TIFF, which MMPCBench skips
 ) -> (
     pd.DataFrame
 ):  # (n, 5) psnr, ssim, mse, lpips, NaN where there is none; reason, missing where all is well
-    "The reference implementation's picture scores of each pair, as coded."
+    "MMPCBench's picture scores of each pair, as coded."
     rows = []
     for true, drawn in pairs:
         row = dict.fromkeys(IMAGE_SCORES, np.nan) | {"reason": None}

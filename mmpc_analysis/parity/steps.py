@@ -1,4 +1,4 @@
-"""What does each defect of the reference implementation do to the value of a completion?
+"""What does each defect of MMPCBench's published code do to the value of a completion?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/parity/steps.html.md"""
 
@@ -20,7 +20,7 @@ from ..catalogue import pictures
 from ..metrics import images
 from ..metrics import words as word_metrics
 from ..metrics.cards import METRICS
-from . import mmpcbench_scores as reference
+from . import mmpcbench_scores as mmpcbench
 from ..scores import floors, measures
 from ..scores.floors import RESERVED
 from ..tables import OUTCOMES, USABLE, TableError
@@ -60,7 +60,7 @@ def comparable_rows(
 def stored_titles(
     rows: pd.DataFrame,  # (n, columns) Completions with outcome and text
 ) -> list:  # (n,) Titles; the string error where the completion failed
-    "Titles as the reference would have stored them."
+    "Titles as MMPCBench would have stored them."
     usable = rows["outcome"].isin(USABLE)
     return [text if good else "error" for text, good in zip(rows["text"], usable, strict=True)]
 
@@ -104,10 +104,10 @@ def _effective_bleu(references: list[str], candidates: list) -> np.ndarray:
 # %% ../../nbs/parity/20_steps.ipynb #997ab35a
 def _bleu_steps(references: list[str], stored: list) -> list[Step]:
     "Steps of BLEU that compare pairs."
-    coded = reference.mmpcbench_text_scores(references, stored)["bleu"].to_numpy()
-    ordered = reference.mmpcbench_bleu(references, stored, swapped=False)
+    coded = mmpcbench.mmpcbench_text_scores(references, stored)["bleu"].to_numpy()
+    ordered = mmpcbench.mmpcbench_bleu(references, stored, swapped=False)
     cleaned = [
-        bool(reference.mmpcbench_clean_text(r) and reference.mmpcbench_clean_text(c))
+        bool(mmpcbench.mmpcbench_clean_text(r) and mmpcbench.mmpcbench_clean_text(c))
         for r, c in zip(references, stored, strict=True)
     ]
     ours = word_metrics.bleu(references, stored)
@@ -141,7 +141,7 @@ def fitted_cosine(
 
     def terms(text: str) -> Counter:
         tokens = words(text)
-        return Counter(_with_neighbours(tokens))
+        return Counter([*tokens, *(f"{a} {b}" for a, b in pairwise(tokens))])
 
     seen = Counter(term for text in corpus for term in terms(text))
 
@@ -158,18 +158,13 @@ def fitted_cosine(
         values.append(np.nan if None in texts else cosine)
     return np.array(values, dtype=np.float64)
 
-# %% ../../nbs/parity/20_steps.ipynb #9ec38d2e
-def _with_neighbours(tokens: list[str]) -> list[str]:
-    "Words and neighbouring words."
-    return [*tokens, *(f"{a} {b}" for a, b in pairwise(tokens))]
-
 # %% ../../nbs/parity/20_steps.ipynb #b2166082
 def _words_as_coded(text: str) -> list[str]:
-    "The words that the reference's vectoriser sees."
+    "The words that MMPCBench's vectoriser sees."
     return [
         w
-        for w in reference.mmpcbench_clean_text(text).split()
-        if len(w) > 1 and w not in reference.stop_words()
+        for w in mmpcbench.mmpcbench_clean_text(text).split()
+        if len(w) > 1 and w not in mmpcbench.stop_words()
     ]
 
 # %% ../../nbs/parity/20_steps.ipynb #80716c79
@@ -199,7 +194,7 @@ def text_steps(
 ) -> dict[str, list[Step]]:  # Metric to its steps
     "Steps of all text metrics."
     references, stored = rows["truth"].tolist(), stored_titles(rows)
-    coded = {name: v.to_numpy() for name, v in reference.mmpcbench_text_scores(references, stored).items()}
+    coded = {name: v.to_numpy() for name, v in mmpcbench.mmpcbench_text_scores(references, stored).items()}
     jaccard = [
         Step("reference", "as coded", coded["jaccard"]),
         Step(
@@ -235,7 +230,7 @@ def _squares(rows: pd.DataFrame, root: str, run: str) -> tuple[np.ndarray, np.nd
 
 # %% ../../nbs/parity/20_steps.ipynb #f944a53d
 def _uniform_ssim(references: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    "SSIM as the reference's library has it by default."
+    "SSIM as MMPCBench's library has it by default."
     from skimage.metrics import structural_similarity
 
     pairs = zip(references / 255.0, candidates / 255.0, strict=True)
@@ -247,12 +242,12 @@ def _uniform_ssim(references: np.ndarray, candidates: np.ndarray) -> np.ndarray:
 def _coded_pictures(
     rows: pd.DataFrame, root: str, run: str, any_format: bool
 ) -> tuple[dict[str, np.ndarray], np.ndarray, Counter]:
-    "The reference's values of every row that has a picture."
+    "MMPCBench's values of every row that has a picture."
     drawn = np.flatnonzero(rows["outcome"].isin(USABLE) & rows["image"].notna())
     pairs = list(zip(rows["truth"].iloc[drawn], rows["image"].iloc[drawn], strict=True))
-    scores = reference.mmpcbench_image_scores(root, run, pairs, any_format=any_format)
+    scores = mmpcbench.mmpcbench_image_scores(root, run, pairs, any_format=any_format)
     values, crash = {}, np.zeros(len(rows), dtype=bool)
-    crash[drawn] = (scores["reason"] == reference.CRASH).to_numpy(dtype=bool)
+    crash[drawn] = (scores["reason"] == mmpcbench.CRASH).to_numpy(dtype=bool)
     for name in ("psnr", "ssim", "mse"):
         values[name] = np.full(len(rows), np.nan)
         values[name][drawn] = scores[name].to_numpy(dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What does each defect of the reference implementation do to a score, and how does one get from its number to ours?
+"""What does each defect of MMPCBench's published code do to a score, and how does one get from its number to ours?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/parity/walk.html.md"""
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..metrics.cards import METRICS
-from . import mmpcbench_scores as reference
+from . import mmpcbench_scores as mmpcbench
 from .steps import Step, comparable_rows, image_steps, stored_titles, text_steps
 from ..scores import floors
 from ..scores.averages import average
@@ -24,7 +24,7 @@ from ..tables import SCORES, TASKS, USABLE, validate
 # %% ../../nbs/parity/30_walk.ipynb #4ef66213
 @dataclass(frozen=True, slots=True)
 class MMPCBenchTables:
-    "The tables that the reference implementation writes."
+    "The tables that MMPCBench's published code writes."
 
     detailed: pd.DataFrame  # One row per model and category
     summary: pd.DataFrame  # One row per model: mean and deviation of its category means
@@ -68,7 +68,7 @@ def _tables(
 
 # %% ../../nbs/parity/30_walk.ipynb #cef69aa0
 def _means(columns: dict[str, np.ndarray]) -> dict[str, float]:
-    "What the reference prints of several columns."
+    "What MMPCBench prints of several columns."
     rows = [
         zip((f"{name}_mean", f"{name}_std"), _mean_and_sd(values), strict=True)
         for name, values in columns.items()
@@ -77,7 +77,7 @@ def _means(columns: dict[str, np.ndarray]) -> dict[str, float]:
 
 # %% ../../nbs/parity/30_walk.ipynb #7ccf46f6
 def _mean_and_sd(values: np.ndarray) -> tuple[float, float]:
-    "What the reference prints of a column."
+    "What MMPCBench prints of a column."
     values = np.asarray(values, dtype=np.float64)
     if not len(values):
         return np.nan, np.nan
@@ -90,7 +90,7 @@ def mmpcbench_text_tables(
     items: pd.DataFrame,  # (m, columns) The catalogue
     strict: bool = False,  # Whether a category must have exactly 1,000 true titles, all answered
 ) -> MMPCBenchTables:  # Means of cosine, Euclidean, Jaccard, overlap and BLEU as coded
-    "The tables of the reference's text script, for our completions."
+    "The tables of MMPCBench's text script, for our completions."
     rows, _ = comparable_rows(completions, items, "image_to_text")
     real = (
         items[items["item_id"].isin(floors.true_values(items, "image_to_text"))]
@@ -106,7 +106,7 @@ def mmpcbench_text_tables(
                 (model, category, f"ValueError: {1000 - len(part)} real items have no generated title")
             )
         else:
-            scores = reference.mmpcbench_text_scores(part["truth"].tolist(), stored_titles(part))
+            scores = mmpcbench.mmpcbench_text_scores(part["truth"].tolist(), stored_titles(part))
             group = {"model": model, "category": category, "total": int(real[category]), "valid": len(part)}
             groups.append(group | {new: scores[old].to_numpy() for old, new in _TEXT_NAMES.items()})
     counts = ("total_items", "valid_pairs", "total_items_processed")
@@ -119,15 +119,15 @@ def mmpcbench_image_tables(
     root: str,  # Folder that the items' pictures lie in
     run: str,  # Folder that the completions' pictures lie in
 ) -> MMPCBenchTables:  # Means of PSNR, SSIM and MSE as coded
-    "The tables of the reference's picture script, for our completions."
+    "The tables of MMPCBench's picture script, for our completions."
     rows, _ = comparable_rows(completions, items, "text_to_image")
     rows = rows[rows["outcome"].isin(USABLE) & rows["image"].notna()]
     groups, failed = [], []
     for (model, category), part in rows.groupby(["model", "category"]):
         pairs = list(zip(part["truth"], part["image"], strict=True))
-        scores = reference.mmpcbench_image_scores(root, run, pairs)
-        if (scores["reason"] == reference.CRASH).any():
-            failed.append((model, category, reference.CRASH))
+        scores = mmpcbench.mmpcbench_image_scores(root, run, pairs)
+        if (scores["reason"] == mmpcbench.CRASH).any():
+            failed.append((model, category, mmpcbench.CRASH))
             continue
         scores = scores[scores["reason"].isna()]
         group = {"model": model, "category": category, "total": len(part), "valid": len(scores)}
@@ -202,7 +202,7 @@ def defect_table(
 ) -> (
     pd.DataFrame
 ):  # (rows, 13) task, model, category, metric, step, name, defect, value, change, n, sd, low, high
-    """From the reference's number to ours, one defect at a time.
+    """From MMPCBench's number to ours, one defect at a time.
 
     `attrs` hold `set_aside` (task to reason to rows), `unread` (why pictures could not be read to pairs) and `absent`
     (metric to reason).
@@ -223,7 +223,7 @@ def defect_table(
         walks = text_steps(rows, items) if text else image_steps(rows, root, run, unread)
         parts += [_walk_metric(rows, steps, task, metric, seed) for metric, steps in walks.items()]
     walk = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_COLUMNS)
-    walk.attrs = {"set_aside": aside, "unread": unread, "absent": dict(reference.ABSENT)}
+    walk.attrs = {"set_aside": aside, "unread": unread, "absent": dict(mmpcbench.ABSENT)}
     return walk
 
 # %% ../../nbs/parity/30_walk.ipynb #10801dbd

@@ -170,9 +170,23 @@ def test_holm_equals_statsmodels():
     rng = np.random.default_rng(1)
     p = rng.uniform(0, 0.2, 25)
     np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("correct", [holm, benjamini_hochberg])
+def test_a_test_that_was_not_made_is_kept_and_not_counted(correct):
+    p = np.random.default_rng(1).uniform(0, 0.2, 25)
     gap = np.insert(p, 4, np.nan)
-    np.testing.assert_allclose(np.delete(holm(gap), 4), holm(p))
-    assert np.isnan(holm(gap)[4]) and len(holm([])) == 0
+    np.testing.assert_array_equal(np.delete(correct(gap), 4), correct(p))
+    assert np.isnan(correct(gap)[4]) and len(correct([])) == 0 and np.isnan(correct([np.nan])).all()
+
+
+def test_benjamini_and_hochberg_is_what_its_definition_says():
+    "The least of p * m / rank over the p-values that are not smaller, ties and ones included."
+    rng = np.random.default_rng(2)
+    for digits in (1, 2, 16):
+        p = np.round(rng.uniform(size=30) ** 2, digits)
+        least = [min(q * len(p) / (p <= q).sum() for q in p[p >= own]) for own in p]
+        np.testing.assert_allclose(benjamini_hochberg(p), least, atol=1e-12, rtol=0)
 
 
 def test_bootstrap_spread_equals_theory_and_is_paired():

@@ -147,6 +147,28 @@ def test_stores_figures_as_data_only(notebook):
 
 
 @every
+def test_stores_no_progress_bar(notebook):
+    bar = re.compile(r"\d(it/s|s/it)|\?it/s|\d%\||widget-view\+json")
+    wrong = [found[0] for o in notebook.outputs() if (found := bar.search(json.dumps(o)))]
+    stand(
+        "progress",
+        notebook,
+        wrong,
+        "a stored output is a progress bar, which says nothing later; remove it, or pass progress=False:",
+    )
+
+
+@every
+def test_writes_tex_with_one_backslash(notebook):
+    prose = [re.sub(r"^```.*?^```|`[^`\n]*`", "", p, flags=re.M | re.S) for p in notebook.prose]
+    maths = [m[0] for p in prose for m in re.finditer(r"\$\$.+?\$\$|\$[^$\n]+\$", p, re.S)]
+    wrong = [broken for tex in maths for broken in re.findall(r"\\\\[A-Za-z]+", tex)]
+    stand(
+        "tex", notebook, wrong, "in TeX two backslashes end a line and the word is shown as it is; write one:"
+    )
+
+
+@every
 def test_has_no_em_dash(notebook):
     wrong = [
         line for p in [*notebook.prose, *notebook.code] for line in p.split("\n") if "\N{EM DASH}" in line
@@ -334,6 +356,9 @@ BAD = [
     (test_shows_results_and_refusals, "#| export\nraise ValueError", "text", "shows none"),
     (test_stores_no_error, "1 / 0", "error", "ZeroDivisionError"),
     (test_stores_figures_as_data_only, "fig", "html", "plotly_mimetype"),
+    (test_stores_no_progress_bar, "bar", "bar", "progress bar"),
+    (test_stores_no_progress_bar, "bar", "widget", "progress bar"),
+    (test_writes_tex_with_one_backslash, "tex", "", r"beta"),
     (test_has_no_em_dash, "# one \u2014 two", "", "two sentences"),
     (test_every_parameter_return_and_field_is_explained, GOOD.replace("  # Share, in [0, 1]", ""), "", r"rate\(x\)"),
     (test_every_parameter_return_and_field_is_explained, GOOD.replace("  # The same", ""), "", "rate -> float"),
@@ -365,6 +390,16 @@ SHOWN = {
         "evalue": "division by zero",
         "traceback": [],
     },
+    "bar": {
+        "output_type": "stream",
+        "name": "stderr",
+        "text": "Loading:  40%|####      | 2/5 [00:01<?, 3.1it/s]",
+    },
+    "widget": {
+        "output_type": "display_data",
+        "data": {"application/vnd.jupyter.widget-view+json": {"model_id": "0"}},
+        "metadata": {},
+    },
     "html": {
         "output_type": "display_data",
         "data": {"text/html": "<script>Plotly.newPlot()</script>"},
@@ -381,6 +416,7 @@ def small_notebook(folder, code, shown):
         ("code", GOOD),
         ("code", code),
     ]
+    rows += [("markdown", r"A line of slope $\\beta$.")] * (code == "tex")
     cells = [{"cell_type": kind, "source": source, "metadata": {}, "outputs": []} for kind, source in rows]
     cells[3]["outputs"] = [SHOWN["text"]] if code == GOOD else []
     cells[4]["outputs"] = [SHOWN[shown]] if shown else []

@@ -1,4 +1,4 @@
-"""Old files of the reference implementation: ids and words survive, failures stay failures, bad lines are set aside."""
+"""Old files of MMPCBench's published code: ids and words survive, failures stay failures, bad lines are set aside."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Parity: the reference's numbers to the digit, hostile input, and a walk that ends where scoring ends."""
+"""Parity: MMPCBench's numbers to the digit, hostile input, and a walk that ends where scoring ends."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
@@ -19,7 +19,7 @@ from sklearn.metrics.pairwise import cosine_similarity, euclidean_distances
 
 import mmpc_analysis
 from mmpc_analysis.catalogue.pictures import ImageError
-from mmpc_analysis.parity import mmpcbench_scores as ref
+from mmpc_analysis.parity import mmpcbench_scores as mmpcbench
 from mmpc_analysis.parity.steps import fitted_cosine
 from mmpc_analysis.parity.walk import defect_table, mmpcbench_image_tables, mmpcbench_text_tables
 from mmpc_analysis.scores.averages import average
@@ -41,16 +41,16 @@ def as_columns(pairs):
 
 
 @pytest.mark.parametrize("pairs", [PAIRS, ADVERSARIAL], ids=["given", "adversarial"])
-@pytest.mark.parametrize("name", ref.TEXT_SCORES)
+@pytest.mark.parametrize("name", mmpcbench.TEXT_SCORES)
 def test_text_scores_equal_other_implementations(pairs, name):
-    ours = ref.mmpcbench_text_scores(*as_columns(pairs))[name]
+    ours = mmpcbench.mmpcbench_text_scores(*as_columns(pairs))[name]
     np.testing.assert_allclose(ours, [p[name] for p in pairs], rtol=0, atol=1e-9)
 
 
 def test_bleu_in_order_equals_another_implementation():
-    ours = ref.mmpcbench_bleu(*as_columns(ADVERSARIAL), swapped=False)
+    ours = mmpcbench.mmpcbench_bleu(*as_columns(ADVERSARIAL), swapped=False)
     empty = [
-        not (ref.mmpcbench_clean_text(p["real"]) and ref.mmpcbench_clean_text(p["generated"]))
+        not (mmpcbench.mmpcbench_clean_text(p["real"]) and mmpcbench.mmpcbench_clean_text(p["generated"]))
         for p in ADVERSARIAL
     ]
     np.testing.assert_allclose(
@@ -68,18 +68,20 @@ def test_fixtures_tell_good_from_bad():
 def test_scores_do_not_depend_on_company():
     "A pair alone, and among 9,000 others that take more than one block."
     real, generated = as_columns(ADVERSARIAL)
-    many = ref.mmpcbench_text_scores(real * 30, generated * 30)
-    alone = pd.concat([ref.mmpcbench_text_scores([r], [g]) for r, g in zip(real, generated, strict=True)])
+    many = mmpcbench.mmpcbench_text_scores(real * 30, generated * 30)
+    alone = pd.concat(
+        [mmpcbench.mmpcbench_text_scores([r], [g]) for r, g in zip(real, generated, strict=True)]
+    )
     np.testing.assert_allclose(many.iloc[-len(real) :], alone, rtol=0, atol=1e-12)
 
 
 def test_stop_words_are_scikit_learns():
-    assert ref.stop_words() == ENGLISH_STOP_WORDS and len(ref.stop_words()) == 318
+    assert mmpcbench.stop_words() == ENGLISH_STOP_WORDS and len(mmpcbench.stop_words()) == 318
 
 
 def sklearn_pair(real, generated):
     "One vectoriser for one pair, as slow as it sounds."
-    a, b = ref.mmpcbench_clean_text(real), ref.mmpcbench_clean_text(generated)
+    a, b = mmpcbench.mmpcbench_clean_text(real), mmpcbench.mmpcbench_clean_text(generated)
     if not a or not b:
         return 0.0, 0.0
     try:
@@ -95,7 +97,7 @@ def test_ties_at_the_limit_fall_as_in_scikit_learn(seed):
     "Thousands of terms with the same count: which survive is decided by the same sort on the same machine."
     rng = np.random.default_rng(seed)
     texts = [" ".join(f"t{k}" for k in rng.integers(0, 1500, rng.integers(500, 2500))) for _ in range(2)]
-    ours = ref.mmpcbench_text_scores(texts[:1], texts[1:]).iloc[0]
+    ours = mmpcbench.mmpcbench_text_scores(texts[:1], texts[1:]).iloc[0]
     np.testing.assert_allclose(ours[["cosine", "euclidean"]], sklearn_pair(*texts), rtol=0, atol=1e-9)
 
 
@@ -112,15 +114,15 @@ TITLES = st.one_of(
 def test_any_pair_equals_scikit_learn_and_sacrebleu(real, generated):
     from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-    ours = ref.mmpcbench_text_scores([real], [generated]).iloc[0]
+    ours = mmpcbench.mmpcbench_text_scores([real], [generated]).iloc[0]
     np.testing.assert_allclose(
         ours[["cosine", "euclidean"]], sklearn_pair(real, generated), rtol=0, atol=1e-9
     )
-    assert [" ".join(t) for t in ref._tokens_13a([real, generated])] == [
+    assert [" ".join(t) for t in mmpcbench._tokens_13a([real, generated])] == [
         Tokenizer13a()(t) for t in (real, generated)
     ]
     assert ours["jaccard"] == ours["overlap"] and 0 <= ours["bleu"] <= 1
-    back = ref.mmpcbench_text_scores([generated], [real]).iloc[0]
+    back = mmpcbench.mmpcbench_text_scores([generated], [real]).iloc[0]
     np.testing.assert_allclose(
         back[["cosine", "euclidean", "jaccard"]], ours[["cosine", "euclidean", "jaccard"]], rtol=0, atol=1e-12
     )
@@ -128,18 +130,24 @@ def test_any_pair_equals_scikit_learn_and_sacrebleu(real, generated):
 
 @settings(max_examples=80, deadline=None)
 @given(TITLES, TITLES)
+@example("0", "000:00:00")  # One text without words; the other's length is 1 but for the last bit
 def test_euclidean_is_a_function_of_the_cosine(real, generated):
-    ours = ref.mmpcbench_text_scores([real], [generated]).iloc[0]
-    words = [
-        [w for w in ref.mmpcbench_clean_text(t).split() if len(w) > 1 and w not in ref.stop_words()]
-        for t in (real, generated)
-    ]
-    if all(words):
-        expected = 1 / (1 + np.sqrt(max(2 - 2 * ours["cosine"], 0)))
-        assert ours["euclidean"] == pytest.approx(expected, abs=1e-7) and ours["euclidean"] > 0.414
+    """The squared distance is 2 - 2 cos of two rows of length 1, and 1 where a text has no words.
+
+    Squares are compared, because a root makes 1e-8 of a last bit at distance 0. A row of n terms is divided by a root of n squares
+    and its squares are added again: each of the two squared lengths and the two products is off by at most 2n + 4 roundings of
+    eps / 2 for each normalisation, of which the cosine has two; together less than 8 (n + 4) eps.
+    """
+    ours = mmpcbench.mmpcbench_text_scores([real], [generated]).iloc[0]
+    clean = [mmpcbench.mmpcbench_clean_text(t) for t in (real, generated)]
+    words = [[w for w in t.split() if len(w) > 1 and w not in mmpcbench.stop_words()] for t in clean]
+    if all(clean) and any(words):
+        square = 2 - 2 * ours["cosine"] if all(words) else 1.0
+        terms = 2 * sum(map(len, words))  # Words and neighbouring words
+        slack = 8 * (terms + 4) * np.finfo(float).eps
+        assert (1 / ours["euclidean"] - 1) ** 2 == pytest.approx(square, rel=0, abs=slack)
     else:
-        full = all(ref.mmpcbench_clean_text(t) for t in (real, generated))
-        assert ours["euclidean"] == (0.5 if full and any(words) else 0.0)
+        assert ours["euclidean"] == 0.0  # Nothing was measured, so nothing is rounded
 
 
 def test_hostile_texts():
@@ -156,13 +164,15 @@ def test_hostile_texts():
         "<b>&lt;",
     ]
     pairs = [(a, b) for a in texts for b in texts]
-    values = ref.mmpcbench_text_scores([a for a, _ in pairs], [b for _, b in pairs])
+    values = mmpcbench.mmpcbench_text_scores([a for a, _ in pairs], [b for _, b in pairs])
     assert np.isfinite(values.to_numpy()).all() and values.to_numpy().min() >= 0
     broken = texts[5]
-    assert ref.mmpcbench_text_scores([broken], [broken])["bleu"].item() == 0.0  # Cannot be written as UTF-8
-    assert ref.mmpcbench_text_scores([broken], [broken])["cosine"].item() == pytest.approx(1.0)
-    assert ref.mmpcbench_text_scores([], []).shape == (0, 5)
-    assert "bertscore" in ref.mmpcbench_text_scores([], []).attrs["absent"]
+    assert (
+        mmpcbench.mmpcbench_text_scores([broken], [broken])["bleu"].item() == 0.0
+    )  # Cannot be written as UTF-8
+    assert mmpcbench.mmpcbench_text_scores([broken], [broken])["cosine"].item() == pytest.approx(1.0)
+    assert mmpcbench.mmpcbench_text_scores([], []).shape == (0, 5)
+    assert "bertscore" in mmpcbench.mmpcbench_text_scores([], []).attrs["absent"]
 
 
 # ---------------------------------------------------------------- pictures
@@ -183,18 +193,18 @@ def digest(picture):
 def test_resize_equals_opencv_byte_for_byte():
     for seed, (h, w, height, width, expected) in enumerate(PICTURES["resize"]):
         noise = np.random.default_rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8)
-        assert digest(ref.resize_like_opencv(noise, width, height)) == expected, (h, w, height, width)
+        assert digest(mmpcbench.resize_like_opencv(noise, width, height)) == expected, (h, w, height, width)
 
 
 @pytest.mark.parametrize("name", sorted(PICTURES["files"]))
 def test_decoding_equals_opencv_byte_for_byte(folder, name):
-    picture = ref.load_like_opencv(str(folder), name)
+    picture = mmpcbench.load_like_opencv(str(folder), name)
     assert [list(picture.shape), digest(picture)] == PICTURES["decoded"][name]
 
 
 def test_picture_scores_equal_scikit_image_on_opencvs_pictures(folder):
     pairs = [(real, generated) for real, generated, _ in PICTURES["pairs"]]
-    ours = ref.mmpcbench_image_scores(str(folder), str(folder), pairs)
+    ours = mmpcbench.mmpcbench_image_scores(str(folder), str(folder), pairs)
     assert ours["reason"].isna().all()
     for name in ("psnr", "ssim", "mse"):
         expected = [values[name] for *_, values in PICTURES["pairs"]]
@@ -205,15 +215,15 @@ def test_ssim_of_small_pictures_has_a_smaller_window():
     for h, w, expected in PICTURES["small"]:
         noise = np.random.default_rng(h * 100 + w)
         real, generated = (noise.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((h, w), (16, 16)))
-        ours = ref.score_pixels(real[..., ::-1], generated[..., ::-1])  # OpenCV's order is BGR
+        ours = mmpcbench.score_pixels(real[..., ::-1], generated[..., ::-1])  # OpenCV's order is BGR
         assert [ours[n] for n in expected] == pytest.approx(list(expected.values()), abs=1e-9)
 
 
 @pytest.mark.parametrize("side", [1, 2])
 def test_a_tiny_picture_is_the_crash_it_is(tmp_path, side):
     Image.new("RGB", (9, side)).save(tmp_path / "tiny.png")
-    ours = ref.mmpcbench_image_scores(str(tmp_path), str(tmp_path), [("tiny.png", "tiny.png")]).iloc[0]
-    assert ours["reason"] == ref.CRASH and ours[list(ref.IMAGE_SCORES)].isna().all()
+    ours = mmpcbench.mmpcbench_image_scores(str(tmp_path), str(tmp_path), [("tiny.png", "tiny.png")]).iloc[0]
+    assert ours["reason"] == mmpcbench.CRASH and ours[list(mmpcbench.IMAGE_SCORES)].isna().all()
 
 
 def test_headers_pairs_and_bgr(tmp_path):
@@ -223,7 +233,7 @@ def test_headers_pairs_and_bgr(tmp_path):
     Image.new("RGB", (60, 80), "red").save(tmp_path / "small.png")
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     root = str(tmp_path)
-    assert ref.paired_names(root, root) == ["a.PNG", "b.jpg", "cut.jpg", "small.png"]
+    assert mmpcbench.paired_names(root, root) == ["a.PNG", "b.jpg", "cut.jpg", "small.png"]
     seen = []
     pairs = [
         ("a.PNG", "a.PNG"),
@@ -232,7 +242,7 @@ def test_headers_pairs_and_bgr(tmp_path):
         ("small.png", "a.PNG"),
         ("../x", "a.PNG"),
     ]
-    ours = ref.mmpcbench_image_scores(root, root, pairs, lpips=lambda a, b: seen.append((a, b)) or 0.25)
+    ours = mmpcbench.mmpcbench_image_scores(root, root, pairs, lpips=lambda a, b: seen.append((a, b)) or 0.25)
     assert ours["lpips"].iloc[0] == 0.25 and ours["lpips"].iloc[1:].isna().all() and len(seen) == 1
     assert seen[0][0][0, 0].tolist() == [-1, -1, 1]  # Red, handed over as blue
     assert np.isinf(ours["psnr"].iloc[0])
@@ -263,7 +273,7 @@ def foreign(tmp_path, monkeypatch):
 @pytest.mark.parametrize("any_format", [False, True])
 def test_foreign_files_reach_no_decoder(foreign, name, any_format):
     with pytest.raises(ImageError, match=r"skips it|cannot be read as JPEG|over 89,478,485 pixels"):
-        ref.load_like_opencv(str(foreign), name, any_format)
+        mmpcbench.load_like_opencv(str(foreign), name, any_format)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -285,11 +295,11 @@ def test_the_walk_treats_a_refused_picture_as_unreadable_and_says_why(foreign):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60), st.integers(1, 60), st.integers(0, 255))
 def test_resize_keeps_a_flat_picture_flat_within_a_byte(h, w, height, width, value):
-    made = ref.resize_like_opencv(np.full((h, w, 3), value, dtype=np.uint8), width, height)
+    made = mmpcbench.resize_like_opencv(np.full((h, w, 3), value, dtype=np.uint8), width, height)
     assert made.shape == (height, width, 3) and np.abs(made.astype(int) - value).max() <= 1
 
 
-# ---------------------------------------------------------------- the reference's tables
+# ---------------------------------------------------------------- MMPCBench's tables
 
 
 def answers(items, model="m", task="image_to_text", **columns):
@@ -324,7 +334,7 @@ def test_tables_hold_population_deviations_and_means_of_means():
     one = tables.detailed.iloc[0]
     part = MIXED[MIXED["category"] == one["category"]]
     stored = [t if t else "error" for t in part["text"]]
-    values = ref.mmpcbench_text_scores(
+    values = mmpcbench.mmpcbench_text_scores(
         SOME.set_index("item_id").loc[part["item_id"], "title"].tolist(), stored
     )
     assert one["bleu_score_mean"] == pytest.approx(values["bleu"].mean(), abs=1e-12)
@@ -377,7 +387,7 @@ def test_the_text_walk_ends_at_our_scores():
     )
 
 
-def test_the_text_walk_starts_at_the_references_tables():
+def test_the_text_walk_starts_at_mmpcbenchs_tables():
     walk = defect_table(MIXED, SOME)
     first, tables = walk[walk["step"] == 0], mmpcbench_text_tables(MIXED, SOME)
     for metric, name in (("bleu", "bleu_score"), ("cosine", "cosine_sim"), ("euclidean", "euclidean_sim")):
@@ -450,7 +460,9 @@ def test_a_crash_takes_its_category_and_no_other(tmp_path):
     mse = walk[walk["metric"] == "mse"].set_index(["category", "step"])["value"]
     assert np.isnan(mse["X", 0]) and mse["Y", 0] == 0.0 and mse["X", 2] == 0.0
     tables = mmpcbench_image_tables(drawn, items, **folders)
-    assert tables.failed["error"].tolist() == [ref.CRASH] and tables.detailed["category"].tolist() == ["Y"]
+    assert tables.failed["error"].tolist() == [mmpcbench.CRASH] and tables.detailed["category"].tolist() == [
+        "Y"
+    ]
 
 
 def test_what_cannot_be_compared_is_counted():
@@ -469,7 +481,7 @@ def test_fitted_cosine_equals_scikit_learn():
     "With a vectoriser that also knows the candidates' words, whose idf is that of an unseen term."
     corpus = SOME["title"].tolist()
     candidates = [f"{t} unheard" for t in corpus[1:] + corpus[:1]]
-    split = ref.mmpcbench_clean_text
+    split = mmpcbench.mmpcbench_clean_text
     ours = fitted_cosine(corpus, candidates, corpus, lambda t: split(t).split())
     vectoriser = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\S+", norm=None, use_idf=False)
     counts = vectoriser.fit([split(t) for t in corpus + candidates]).transform([split(t) for t in corpus])

@@ -193,6 +193,113 @@ def test_no_tex_and_no_reference_is_left_unread(site):
         assert not left, f"{page}: left as written: {left}"
 
 
+# ---------------------------------------------------------------- every name leads to its page and its source
+
+
+@pytest.fixture(scope="module")
+def documented():
+    "Public functions and classes of every module: name to (page, anchor as nbdev links it, source links that are right)."
+    import ast
+
+    from mmpc_analysis._modidx import d
+
+    blob = f"{d['settings']['git_url']}/blob/{d['settings']['branch']}"
+    found = {}
+    for module, symbols in d["syms"].items():
+        file = f"{module.replace('.', '/')}.py"
+        for node in ast.parse((ROOT / file).read_text("utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                page, anchor = urldefrag(symbols[f"{module}.{node.name}"][0])
+                starts = {node.lineno, *(mark.lineno for mark in node.decorator_list)}
+                found[node.name] = (page, anchor, {f"{blob}/{file}#L{n}" for n in starts})
+    assert len(found) > 500, "the index of nbdev names hardly anything; run nbdev-export"
+    return found
+
+
+def wrong_anchors(site, documented):
+    "Names whose page does not exist, is not their module's, or lacks their heading."
+    for name, (page, anchor, sources) in documented.items():
+        own = all(f"mmpc_analysis/{page.removesuffix('.html')}.py#" in source for source in sources)
+        text = (site / page).read_text("utf-8") if (site / page).exists() else ""
+        if f'id="{anchor}"' not in text or not own:
+            yield f"{name}: no {page}#{anchor}"
+
+
+def wrong_sources(site, documented):
+    "Headings of names whose source link is not the line of the exported module on which the name begins."
+    link = re.compile(r'<a href="([^"]+)"[^>]*>source</a></p>\s*<h\d id="[^"]+"[^>]*>(?:<strong>)?([^<]+)')
+    for page in pages(site):
+        for address, name in link.findall((site / page).read_text("utf-8")):
+            home, _, sources = documented.get(name, ("no module", "", set()))
+            if page != home or address not in sources:
+                yield f"{page}: {name} (of {home}) says its source is {address}"
+
+
+def wrong_links(site, documented):
+    "Names in prose that lead to another page than the one of the module that defines them."
+    for page in pages(site):
+        if page.startswith("runs/"):
+            continue
+        text = (site / page).read_text("utf-8")
+        for link, name in re.findall(r'<a href="([^"]+)"[^>]*><code>([\w.]+)(?:\(\))?</code></a>', text):
+            target, anchor = urldefrag(urljoin(f"http://site/{page}", link.replace("&amp;", "&")))
+            name = name.rpartition(".")[2]
+            home, place, _ = documented.get(name, ("no module", "", set()))
+            if target != f"http://site/{home}" or anchor not in ("", place):
+                yield f"{page}: `{name}` (of {home}) leads to {link}"
+
+
+def test_every_public_name_stands_on_the_page_of_its_module(site, documented):
+    wrong = list(wrong_anchors(site, documented))
+    assert not wrong, "names that the page of their module does not document:\n" + "\n".join(wrong)
+
+
+def test_every_source_link_is_the_line_of_the_exported_module(site, documented):
+    wrong = list(wrong_sources(site, documented))
+    assert not wrong, "source links that lead elsewhere:\n" + "\n".join(wrong)
+
+
+def test_every_name_in_prose_leads_to_the_module_that_defines_it(site, documented):
+    wrong = list(wrong_links(site, documented))
+    assert not wrong, "names that lead elsewhere:\n" + "\n".join(wrong)
+
+
+def test_a_wrong_name_link_or_source_is_caught(tmp_path, documented):
+    home, anchor, sources = documented["holm"]
+    other = documented["max_t"]
+    good = f'<p><a href="{min(sources)}">source</a></p>\n<h3 id="{anchor}">holm</h3><a href="multiplicity.html#{anchor}"><code>holm</code></a>'
+    (tmp_path / home).parent.mkdir(parents=True)
+    for text, wrong in ((good, 0), (good.replace(min(sources), min(other[2])), 1), (good.replace("multiplicity.html#", "levels.html#"), 1), ("", 1)):  # fmt: skip
+        (tmp_path / home).write_text(text, "utf-8")
+        checks = (wrong_anchors, wrong_sources, wrong_links)
+        one = {"holm": documented["holm"]}
+        assert sum(len(list(check(tmp_path, one))) for check in checks) == wrong, text
+
+
+def test_no_page_documents_a_dunder(site):
+    wrong = [
+        f"{page}: {name}"
+        for page in pages(site)
+        for name in re.findall(r'class="fu">(__\w+__)<', (site / page).read_text("utf-8"))
+    ]
+    assert not wrong, f"export it with `#| exporti`, which documents nothing: {wrong}"
+
+
+def test_the_address_in_a_module_s_docstring_is_its_page(site):
+    import ast
+
+    from mmpc_analysis._modidx import d
+
+    base = d["settings"]["doc_host"] + d["settings"]["doc_baseurl"] + "/"
+    for module in d["syms"]:
+        said = ast.get_docstring(ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text("utf-8")))
+        address = re.search(r"^Docs: (\S+)$", said, re.M)[1]
+        page = module.partition(".")[2].replace(".", "/") + ".html"
+        assert address == f"{base}{page}.md" and (site / page).exists() and (site / f"{page}.md").exists(), (
+            f"{module} says that its page is {address}; export again, or mend the name of its notebook"
+        )
+
+
 # ---------------------------------------------------------------- in a browser
 
 
