@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from .listings import READERS, ending, read_listings
+from .listings import READERS, file_ending, read_listings
 from mmpc_analysis.catalogue.pictures import (
     ImageError,
     image_grid,
@@ -117,8 +117,8 @@ def find_table(
 
     Raises: `ValueError` where several can.
     """
-    tables = sorted(p for p in Path(folder).iterdir() if p.is_file() and ending(p) in READERS)
-    tables = [p for p in tables if not p.name.startswith(".") and ending(p) != ".txt"]
+    tables = sorted(p for p in Path(folder).iterdir() if p.is_file() and file_ending(p) in READERS)
+    tables = [p for p in tables if not p.name.startswith(".") and file_ending(p) != ".txt"]
     if len(tables) > 1:
         names = ", ".join(p.name for p in tables)
         raise ValueError(

@@ -14,10 +14,11 @@ from ..store import hash_unit
 from ..tables import HIDDEN, MODALITIES, validate
 
 # %% auto #0
-__all__ = ['MECHANISMS', 'draws', 'category_weights', 'popularity_weights', 'tilt', 'hide', 'gaps', 'summarise_hidden']
+__all__ = ['MECHANISMS', 'uniform_draws', 'category_weights', 'popularity_weights', 'tilt_draws', 'hide', 'gaps',
+           'summarise_hidden']
 
 # %% ../../nbs/catalogue/40_missing.ipynb #3e5b33e4
-def draws(
+def uniform_draws(
     item_ids: list[str],  # (n,) Identifiers
     modality: str,  # text or image
     seed: int = 0,  # Seed of the draw
@@ -69,7 +70,7 @@ def popularity_weights(
     return (1 + counts.sum() / max(len(counts), 1)) / (1 + counts)
 
 # %% ../../nbs/catalogue/40_missing.ipynb #d7416ffb
-def tilt(
+def tilt_draws(
     v: np.ndarray,  # (n,) Uniform draws in [0, 1)
     w: np.ndarray,  # (n,) Odds multipliers, above 0
 ) -> np.ndarray:  # (n,) In [0, 1); their expected share below r is r
@@ -108,7 +109,7 @@ def hide(
         w = popularity_weights(there["item_id"], interactions)
     else:
         w = np.ones(len(there))
-    u = tilt(draws(there["item_id"], modality, seed), w)
+    u = tilt_draws(uniform_draws(there["item_id"], modality, seed), w)
     told = {"modality": modality, "mechanism": mechanism, "rate": float(rate), "seed": int(seed), "u": u}
     hidden = there[["item_id", "category"]].assign(**told)[u < rate]
     return validate(hidden, HIDDEN)

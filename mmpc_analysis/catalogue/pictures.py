@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'FORMATS', 'ENCODER_SIZE', 'PIXEL_SIZE', 'ImageError', 'image_path', 'image_size',
-           'read_image', 'decode_image', 'open_image', 'open_stored_image', 'image_grid', 'square', 'read_images']
+           'read_image', 'decode_image', 'open_image', 'open_stored_image', 'image_grid', 'square_image', 'read_images']
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #abd6ae35
 class ImageError(ValueError):
@@ -209,8 +209,8 @@ ENCODER_SIZE = 128  # Side of the square that EfficientNet-Lite0 sees unless tol
 PIXEL_SIZE = 64  # Side of the square that pixel metrics see
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #9589f66d
-def square(
-    picture: Picture,  # RGB picture of any size
+def square_image(
+    image: Picture,  # RGB picture of any size
     size: int = PIXEL_SIZE,  # Side of the result, pixels
 ) -> np.ndarray:  # (size, size, 3) uint8
     """A picture on a white square, resampled with an anti-aliased bicubic filter.
@@ -219,16 +219,16 @@ def square(
     """
     from PIL import Image
 
-    if picture.mode != "RGB":
+    if image.mode != "RGB":
         raise ValueError(
-            f"picture must be RGB, got {picture.mode}; open it with mmpc_analysis.catalogue.pictures.open_image"
+            f"image must be RGB, got {image.mode}; open it with mmpc_analysis.catalogue.pictures.open_image"
         )
-    side = max(picture.size)
-    if picture.size != (side, side):
+    side = max(image.size)
+    if image.size != (side, side):
         ground = Image.new("RGB", (side, side), "white")
-        ground.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-        picture = ground
-    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
+        ground.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        image = ground
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #45ed8d94
 def read_images(
@@ -250,5 +250,5 @@ def read_images(
             reasons[i] = str(error)
             continue
         for size in sizes:
-            pictures[size][i] = square(picture, size)
+            pictures[size][i] = square_image(picture, size)
     return pictures, reasons

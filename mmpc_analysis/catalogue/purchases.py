@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .listings import cell_text, ending, split_lines
+from .listings import cell_text, file_ending, split_lines
 from ..store import hash_unit
 from ..tables import INTERACTIONS, validate
 
 # %% auto #0
-__all__ = ['LAYOUTS', 'FIELDS', 'PARTS', 'UNITS', 'KINDS', 'LATEST', 'EARLIEST_MS', 'SHOP_TASTE', 'Layout', 'layout_columns',
-           'read_interactions', 'PreferenceModel', 'user_preference', 'simulate_interactions']
+__all__ = ['LAYOUTS', 'FIELDS', 'PARTS', 'UNITS', 'KINDS', 'LATEST', 'EARLIEST_MS', 'SHOP_PREFERENCES', 'Layout',
+           'layout_columns', 'read_interactions', 'PreferenceModel', 'user_preference', 'simulate_interactions']
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #2b6c697b
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def _text_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
     lines = list(io.StringIO(data.decode("utf-8-sig"), newline=""))
     if not lines:
         raise ValueError(f"{path} is empty; it needs a header and rows")
-    tabs = ending(path) != ".csv" or "\t" in lines[0]
+    tabs = file_ending(path) != ".csv" or "\t" in lines[0]
     records = split_lines(lines, "\t" if tabs else max(",;|", key=lines[0].count))
     header = next(records)[1]
     names = [name.split(":")[0].strip() for name in header] if isinstance(header, list) else []
@@ -135,7 +135,7 @@ def _cells(
     source: str | Path | pd.DataFrame, layout: str | None, columns: dict | None
 ) -> tuple[pd.DataFrame, str, list]:
     "The cells that are needed, as they came."
-    if not isinstance(source, pd.DataFrame) and ending(source) == ".parquet":
+    if not isinstance(source, pd.DataFrame) and file_ending(source) == ".parquet":
         from pyarrow import parquet
 
         found, unit = layout_columns(parquet.read_schema(source).names, layout, columns)
@@ -144,9 +144,9 @@ def _cells(
         found, unit = layout_columns([str(c) for c in source.columns], layout, columns)
         cells = {ours: source[theirs].reset_index(drop=True) for ours, theirs in found.items()}
         return pd.DataFrame({"row": np.arange(1, len(source) + 1)} | cells), unit, []
-    if ending(source) not in KINDS:
+    if file_ending(source) not in KINDS:
         raise ValueError(f"{source} must end in {', '.join(KINDS)} or .parquet; save it as one of them")
-    records = KINDS[ending(source)](Path(source))
+    records = KINDS[file_ending(source)](Path(source))
     head = list(islice(records, 1000))
     names = dict.fromkeys(name for _, record in head if isinstance(record, dict) for name in record)
     found, unit = layout_columns(list(names), layout, columns)
@@ -267,12 +267,12 @@ def _tell(source: str | Path | pd.DataFrame, aside: list[tuple[int, str]], used:
 class PreferenceModel:
     "What moves simulated users, and how much they buy."
 
-    category: float = 1.5  # Weight of the liking for categories
-    concept: float = 1.0  # Weight of the liking for concepts
-    designer: float = 0.5  # Weight of the liking for designers
-    popular: float = 0.3  # Share of purchases that follow popularity alone, in [0, 1]
-    fewest: int = 5  # Purchases that every user makes at least, count
-    further: float = 5.0  # Mean of the Poisson number of purchases beyond, count
+    category_weight: float = 1.5  # Weight of the liking for categories
+    concept_weight: float = 1.0  # Weight of the liking for concepts
+    designer_weight: float = 0.5  # Weight of the liking for designers
+    popularity_share: float = 0.3  # Share of purchases that follow popularity alone, in [0, 1]
+    min_purchases: int = 5  # Purchases that every user makes at least, count
+    mean_further: float = 5.0  # Mean of the Poisson number of purchases beyond, count
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #c04e1301
 def _shelf(items: pd.DataFrame, seed: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
@@ -286,28 +286,28 @@ def _shelf(items: pd.DataFrame, seed: int) -> tuple[np.ndarray, list[np.ndarray]
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #b6534e23
 def _probabilities(
-    traits: list[np.ndarray], popularity: np.ndarray, rng: np.random.Generator, taste: PreferenceModel
+    traits: list[np.ndarray], popularity: np.ndarray, rng: np.random.Generator, preferences: PreferenceModel
 ) -> np.ndarray:
     "One user's preference over all items."
     worth = np.zeros(len(popularity))
-    for codes, weight in zip(traits, (taste.category, taste.concept, taste.designer), strict=True):
+    for codes, weight in zip(traits, (preferences.category_weight, preferences.concept_weight, preferences.designer_weight), strict=True):
         liking = np.append(rng.standard_normal(codes.max(initial=-1) + 1), 0.0)
         worth += weight * liking[codes]
     softmax = np.exp(worth - worth.max())
-    return (1 - taste.popular) * softmax / softmax.sum() + taste.popular * popularity
+    return (1 - preferences.popularity_share) * softmax / softmax.sum() + preferences.popularity_share * popularity
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #5fd1a9d4
 def user_preference(
     items: pd.DataFrame,  # (n, columns) Items in any order
     user: int,  # Number of the user, from 0
     seed: int = 0,  # Seed of the simulation
-    taste: PreferenceModel | None = None,  # Weights, `Taste()` by default
+    preferences: PreferenceModel | None = None,  # Weights, `PreferenceModel()` by default
 ) -> pd.Series:  # (n,) Probability of the first purchase by item_id, sorted by id
     "What a simulated user would buy first."
     ids, traits, popularity = _shelf(items, seed)
     rng = np.random.default_rng([seed, user])
     return pd.Series(
-        _probabilities(traits, popularity, rng, taste or PreferenceModel()), index=ids, name="probability"
+        _probabilities(traits, popularity, rng, preferences or PreferenceModel()), index=ids, name="probability"
     )
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #d7896502
@@ -315,7 +315,7 @@ def simulate_interactions(
     items: pd.DataFrame,  # (n, columns) Items in any order
     users: int = 500,  # Number of users, count
     seed: int = 0,  # Seed of the simulation
-    taste: PreferenceModel | None = None,  # Weights, `Taste()` by default
+    preferences: PreferenceModel | None = None,  # Weights, `PreferenceModel()` by default
 ) -> pd.DataFrame:  # (m, 4) user_id, item_id, timestamp, simulated; each item at most once per user
     """Purchases of users who prefer categories, concepts and designers.
 
@@ -323,13 +323,13 @@ def simulate_interactions(
     """
     if users < 1 or items.empty:
         raise ValueError(f"users and items must be at least one, got {users} users and {len(items)} items")
-    taste = taste or PreferenceModel()
+    preferences = preferences or PreferenceModel()
     ids, traits, popularity = _shelf(items, seed)
     parts = []
     for user in range(users):
         rng = np.random.default_rng([seed, user])
-        chance = _probabilities(traits, popularity, rng, taste)
-        count = min(len(ids), taste.fewest + rng.poisson(taste.further))
+        chance = _probabilities(traits, popularity, rng, preferences)
+        count = min(len(ids), preferences.min_purchases + rng.poisson(preferences.mean_further))
         keys = np.log(np.maximum(chance, 1e-300)) + rng.gumbel(size=len(ids))
         bought = ids[np.argsort(-keys, kind="stable")[:count]]
         start = 1_640_995_200 + rng.integers(2 * 365 * 86_400)
@@ -340,6 +340,6 @@ def simulate_interactions(
     return purchases
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #92c28a44
-SHOP_TASTE = PreferenceModel(
-    category=3.0, concept=0.5, designer=1.5, popular=0.1, fewest=4, further=2.0
+SHOP_PREFERENCES = PreferenceModel(
+    category_weight=3.0, concept_weight=0.5, designer_weight=1.5, popularity_share=0.1, min_purchases=4, mean_further=2.0
 )  # Of simulated users

@@ -47,12 +47,12 @@ __all__ = ['KEPT_BYTES', 'content_key', 'task_items', 'title_input', 'image_inpu
 # %% ../../nbs/completion/50_completions.ipynb #8d1e1b46
 def content_key(
     turns: list[dict],  # The conversation
-    picture: str,  # Hash of the picture's bytes, empty without a picture
+    image_hash: str,  # Hash of the picture's bytes, empty without a picture
     identity: str,  # Identity of the backend
     max_new_tokens: int,  # Token limit of the answer
 ) -> str:  # 32 hexadecimal characters
     "The key of a question: equal exactly for equal questions."
-    return hash_key(json.dumps(turns, sort_keys=True), picture, identity, max_new_tokens)
+    return hash_key(json.dumps(turns, sort_keys=True), image_hash, identity, max_new_tokens)
 
 # %% ../../nbs/completion/50_completions.ipynb #11125261
 def task_items(
@@ -114,7 +114,7 @@ def plan_questions(
         elif not blind:
             digest, size, problem, data = image_input(root, image)
             kept += len(data or b"")
-        turns = conversation(prompt, title=shown, picture=bool(digest))
+        turns = conversation(prompt, title=shown, image=bool(digest))
         key = content_key(turns, digest or str(problem), identity, prompt.max_new_tokens)
         data = data if kept <= KEPT_BYTES else None
         planned.append((item_id, category, shown, image if digest else None, key, size, problem, data))
@@ -141,7 +141,7 @@ def load_request(
         return Answer(question.key, str(error), "error")
     except Exception as error:  # A processor may refuse one picture with anything
         return Answer(question.key, _reason(error), "error")
-    turns = conversation(prompt, title=question.title, picture=picture is not None)
+    turns = conversation(prompt, title=question.title, image=picture is not None)
     return Request(question.key, turns, picture, prompt.max_new_tokens)
 
 

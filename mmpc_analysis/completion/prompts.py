@@ -6,7 +6,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/completion/prompts.html.md""
 
 # %% auto #0
 __all__ = ['PROMPTS', 'Prompt', 'prompt_for', 'conversation', 'copy_share', 'ReadAnswer', 'find_objects', 'usable_text',
-           'find_key', 'mend', 'is_refusal', 'read_answer']
+           'find_values', 'repair_answer', 'is_refusal', 'read_answer']
 
 # %% ../../nbs/completion/20_prompts.ipynb #f5841527
 import json
@@ -90,13 +90,13 @@ def prompt_for(
 def conversation(
     prompt: Prompt,  # What is asked
     title: str | None = None,  # The item's title, for the task that reads one
-    picture: bool = False,  # Whether the item's picture is shown
+    image: bool = False,  # Whether the item's picture is shown
 ) -> list[dict]:  # One user turn, its content `[image, text]` or `[text]`
     "The user's turn that asks `prompt` about one item."
     text = prompt.text
     if title is not None:
         text += "\nTitle: " + " ".join(title.split())
-    content = [{"type": "image"}] if picture else []
+    content = [{"type": "image"}] if image else []
     return [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
 
 # %% ../../nbs/completion/20_prompts.ipynb #819638e7
@@ -149,26 +149,26 @@ def usable_text(
     return None if not bare or re.fullmatch(_NOTHING, bare) else " ".join(text.split())
 
 # %% ../../nbs/completion/20_prompts.ipynb #2404d978
-def find_key(
+def find_values(
     value: object,  # A parsed object, or a part of one
     answer_key: str,  # The key that was asked for
 ) -> list[tuple[object, bool]]:  # Every value under the key, and whether it was exactly in its place
     "The values under a key, also when its case or its depth is wrong."
     if isinstance(value, list):
-        return [(found, False) for part in value for found, _ in find_key(part, answer_key)]
+        return [(found, False) for part in value for found, _ in find_values(part, answer_key)]
     if not isinstance(value, dict):
         return []
     if answer_key in value:
         return [(value[answer_key], True)]
     near = [(v, False) for k, v in value.items() if k.strip().lower() == answer_key]
-    return near or [(found, False) for part in value.values() for found, _ in find_key(part, answer_key)]
+    return near or [(found, False) for part in value.values() for found, _ in find_values(part, answer_key)]
 
 # %% ../../nbs/completion/20_prompts.ipynb #581626ba
 _MENDED = 4_000  # Characters that are mended; the library is slow on deep nonsense
 _MARK = "\ue000"  # A private-use character, which no vocabulary writes
 
 
-def mend(
+def repair_answer(
     text: str,  # What a model wrote
     answer_key: str,  # The key that was asked for
 ) -> tuple[str | None, bool]:  # The mended value, and whether it was still open where the text ends
@@ -180,7 +180,7 @@ def mend(
     starts += ["{" + text[m.start() :] for m in re.finditer(f'"{answer_key}"\\s*:', text)][:1]
     for start in starts:
         try:
-            plain, marked = (find_key(json_repair.loads(t), answer_key) for t in (start, start + _MARK))
+            plain, marked = (find_values(json_repair.loads(t), answer_key) for t in (start, start + _MARK))
         except (ValueError, RecursionError):
             continue
         for found, _ in plain:
@@ -221,11 +221,11 @@ def read_answer(
     if finish_reason in ("filter", "error"):
         return ReadAnswer("refused" if finish_reason == "filter" else "engine_error", None)
     raw_text = raw_text or ""
-    values = [found for part in find_objects(raw_text) for found in find_key(part, answer_key)]
+    values = [found for part in find_objects(raw_text) for found in find_values(part, answer_key)]
     usable = [(usable_text(value), exact) for value, exact in values if usable_text(value)]
     outcome, text = ("ok" if usable[0][1] else "repaired", usable[0][0]) if usable else ("invalid", None)
     if not values:
-        mended, still_open = mend(raw_text, answer_key)
+        mended, still_open = repair_answer(raw_text, answer_key)
         if mended and not (still_open and finish_reason == "length"):
             outcome, text = "repaired", mended
     if is_refusal(text or raw_text):

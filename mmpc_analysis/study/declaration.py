@@ -265,9 +265,9 @@ def _source(study: Study) -> str:
 
 def _simulated(study: Study, items: pd.DataFrame) -> pd.DataFrame:
     "Purchases of users who care for content."
-    from mmpc_analysis.catalogue.purchases import SHOP_TASTE, simulate_interactions
+    from mmpc_analysis.catalogue.purchases import SHOP_PREFERENCES, simulate_interactions
 
-    return simulate_interactions(items, study.recommendation.users, study.seed, SHOP_TASTE)
+    return simulate_interactions(items, study.recommendation.users, study.seed, SHOP_PREFERENCES)
 
 # %% ../../nbs/study/00_declaration.ipynb #9e18a1e8
 def purchases_of(
