@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'FORMATS', 'ENCODER_SIZE', 'PIXEL_SIZE', 'ImageError', 'image_path', 'image_size',
-           'read_image', 'decode_image', 'open_image', 'open_stored_image', 'image_grid', 'square_image', 'read_images']
+           'read_image_file', 'decode_pixels', 'open_image', 'open_stored_image', 'image_grid', 'square_image',
+           'read_images']
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #abd6ae35
 class ImageError(ValueError):
@@ -104,7 +105,7 @@ def image_size(
         return picture.size
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #02be51fa
-def read_image(
+def read_image_file(
     root: str,  # Folder of the pictures
     image: str,  # Path of a picture inside it
 ) -> tuple[bytes, tuple[int, int]]:  # Content of the file, and width and height as stored, pixels
@@ -118,7 +119,7 @@ def read_image(
         return data, picture.size
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #675bda5d
-def decode_image(
+def decode_pixels(
     source: str | bytes,  # Path of a picture that may be opened, or its bytes
     image: str,  # What to call it in an error
 ) -> PIL.Image.Image:  # RGB, upright, on white, independent of the file
@@ -137,7 +138,7 @@ def open_image(
 
     Raises: `ImageError` for what `image_size` refuses, and where the pixels cannot be decoded.
     """
-    return decode_image(_checked_path(root, image), image)
+    return decode_pixels(_checked_path(root, image), image)
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #b85d07ce
 def open_stored_image(

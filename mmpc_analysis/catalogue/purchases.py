@@ -290,11 +290,17 @@ def _probabilities(
 ) -> np.ndarray:
     "One user's preference over all items."
     worth = np.zeros(len(popularity))
-    for codes, weight in zip(traits, (preferences.category_weight, preferences.concept_weight, preferences.designer_weight), strict=True):
+    for codes, weight in zip(
+        traits,
+        (preferences.category_weight, preferences.concept_weight, preferences.designer_weight),
+        strict=True,
+    ):
         liking = np.append(rng.standard_normal(codes.max(initial=-1) + 1), 0.0)
         worth += weight * liking[codes]
     softmax = np.exp(worth - worth.max())
-    return (1 - preferences.popularity_share) * softmax / softmax.sum() + preferences.popularity_share * popularity
+    return (
+        1 - preferences.popularity_share
+    ) * softmax / softmax.sum() + preferences.popularity_share * popularity
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #5fd1a9d4
 def user_preference(
@@ -307,7 +313,9 @@ def user_preference(
     ids, traits, popularity = _shelf(items, seed)
     rng = np.random.default_rng([seed, user])
     return pd.Series(
-        _probabilities(traits, popularity, rng, preferences or PreferenceModel()), index=ids, name="probability"
+        _probabilities(traits, popularity, rng, preferences or PreferenceModel()),
+        index=ids,
+        name="probability",
     )
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #d7896502
@@ -341,5 +349,10 @@ def simulate_interactions(
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #92c28a44
 SHOP_PREFERENCES = PreferenceModel(
-    category_weight=3.0, concept_weight=0.5, designer_weight=1.5, popularity_share=0.1, min_purchases=4, mean_further=2.0
+    category_weight=3.0,
+    concept_weight=0.5,
+    designer_weight=1.5,
+    popularity_share=0.1,
+    min_purchases=4,
+    mean_further=2.0,
 )  # Of simulated users

@@ -11,6 +11,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -35,6 +36,7 @@ from mmpc_analysis.completion.models import (
     ModelCard,
     find_weights,
     model_card,
+    register_model,
     weights_fingerprint,
     weights_id,
 )
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['Request', 'Answer', 'Backend', 'plan_batches', 'make_inputs', 'read_row', 'PreparedBatch', 'generate_answers',
            'weights_identity', 'open_engine', 'ask_in_batches', 'TransformersBackend', 'read_stored', 'ReplayBackend',
-           'load_backend']
+           'load_backend', 'register_backend']
 
 # %% ../../nbs/completion/30_backends.ipynb #fb413f46
 @dataclass(frozen=True, slots=True)
@@ -334,13 +336,19 @@ def load_backend(
     device: str = "cpu",  # `cpu`, `cuda`, `cuda:1` or `auto`
     quantisation: str | None = None,  # `nf4` for 4 bits, on a GPU
     threads: int | None = None,  # Torch threads; None for one with stand-ins, torch's choice otherwise
-) -> TransformersBackend:  # Nothing is loaded before the first question
+) -> Backend:  # Nothing is loaded before the first question
     "The engine that runs a model on this machine."
     card = model if isinstance(model, ModelCard) else model_card(model)
     if card.role != "mllm":
         raise ValueError(
             f"model must be one that answers questions, got the {card.role} {card.name!r}; see list_models()"
         )
+    if card.make:
+        if weights or quantisation:
+            raise ValueError(
+                f"{card.name} is registered and takes neither weights nor quantisation; leave them out"
+            )
+        return card.make()
     source = find_weights(card, weights)
     revision = None if os.path.isdir(source) else weights_id(card, weights)
     dtype = "float32" if device == "cpu" else card.precision
@@ -349,3 +357,14 @@ def load_backend(
         threads or (1 if card.embedded else None),
     )
     return TransformersBackend(source, revision, device, dtype, quantisation, batch_size, threads)
+
+# %% ../../nbs/completion/30_backends.ipynb #74d69031
+def register_backend(
+    name: str,  # What the tables will call it
+    make: Callable[[], Backend],  # Makes the backend, such as its class
+    family: str = "own",  # Models that differ in size alone share a family
+    parameters: int | None = None,  # All weights; None where unknown, then it says nothing about size
+    **card,  # Other fields of its `ModelCard`, such as licence or note
+) -> ModelCard:  # Its card, which `model_card(name)` now gives
+    "Let studies and the command line find a backend by a name."
+    return register_model(ModelCard(name, family, "mllm", parameters, make=make, **{"precision": ""} | card))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..catalogue.pictures import ImageError, decode_image, open_image, read_image
+from ..catalogue.pictures import ImageError, decode_pixels, open_image, read_image_file
 from .backends import Answer, Backend, Request, load_backend
 from .checkpoints import BackendError
 from .models import ModelCard, model_card
@@ -92,7 +92,7 @@ def image_input(
     try:
         if not isinstance(image, str) or not image:
             raise ImageError("the item has no picture")
-        data, (width, height) = read_image(root, image)
+        data, (width, height) = read_image_file(root, image)
     except (ImageError, OSError) as error:
         return "", 0, str(error), None
     return sha256(data).hexdigest(), width * height, None, data
@@ -153,7 +153,7 @@ def _reason(error: Exception) -> str:
 def _picture(question, root: str) -> PIL.Image.Image:
     "The picture of a question."
     if question.data:
-        return decode_image(question.data, question.image)
+        return decode_pixels(question.data, question.image)
     return open_image(root, question.image)
 
 # %% ../../nbs/completion/50_completions.ipynb #a964304a
@@ -282,7 +282,7 @@ def completion_rows(
     rows["item_id"], rows["category"] = questions["item_id"].to_numpy(), questions["category"].to_numpy()
     rows["seconds"] = rows["seconds"].where(~rows["key"].duplicated(), 0.0)
     rows["task"], rows["prompt_id"], rows["blind"], rows["image"] = prompt.task, prompt.id, blind, None
-    rows["model"], rows["family"], rows["parameters"] = card.name, card.family, float(card.parameters)
+    rows["model"], rows["family"], rows["parameters"] = card.name, card.family, card.parameters
     rows["quantisation"] = precision
     return validate(rows, COMPLETIONS)
 

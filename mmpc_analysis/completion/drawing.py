@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from .checkpoints import BackendError, hide_broken_torchvision, pinned_options, silence_libraries
+from mmpc_analysis.completion.checkpoints import (
+    BackendError,
+    hide_broken_torchvision,
+    pinned_options,
+    silence_libraries,
+)
 from .completions import run_name
 from .models import ModelCard, find_weights, model_card, weights_id
 from mmpc_analysis.store import (
