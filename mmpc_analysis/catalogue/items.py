@@ -169,7 +169,7 @@ def _add_row(rows: _Rows, row: int, cells: dict, wrong: dict[str, str]) -> None:
         remedies["image"] = tuple(str(unusable).rsplit("; ", 1))
     if not kept and not remedies:
         remedies["title"] = ("has neither title nor picture", "add one of them")
-    rows.set_aside += [(row, item_id, column, *told, kept) for column, told in remedies.items()]
+    rows.set_aside += [(row, item_id, column, *advice, kept) for column, advice in remedies.items()]
     if kept:
         rows.items[item_id], rows.places[item_id] = cells, row
 

@@ -1,4 +1,4 @@
-"""Is this file a picture that may be opened, and what does every model see of it?
+"""Is this file a picture that may be opened, and what do models, metrics and readers see of it?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/catalogue/pictures.html.md"""
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 # %% auto #0
-__all__ = ['MAX_PIXELS', 'MAX_BYTES', 'FORMATS', 'ENCODER_SIZE', 'PIXEL_SIZE', 'ImageError', 'image_path', 'image_size',
-           'read_image_file', 'decode_pixels', 'open_image', 'open_stored_image', 'image_grid', 'square_image',
-           'read_images']
+__all__ = ['MAX_PIXELS', 'MAX_BYTES', 'FORMATS', 'PIXEL_SIZE', 'ENCODER_SIZE', 'ImageError', 'image_path', 'image_size',
+           'read_image_file', 'decode_pixels', 'open_image', 'open_stored_image', 'square_image', 'read_images',
+           'image_grid']
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #abd6ae35
 class ImageError(ValueError):
@@ -43,13 +43,13 @@ def image_path(
         raise ImageError(f"{inside[:80]!r} is an address; download the picture and name its path here")
     try:
         path = os.path.realpath(os.path.join(base, inside))
-        there = os.path.isfile(path)
+        is_file = os.path.isfile(path)
     except ValueError as error:  # A NUL, or half of a surrogate pair
         raise ImageError(f"{inside[:80]!r} cannot be a path ({error}); rename the picture") from error
     outside = os.path.commonpath([base, path]) != base
     if inside.startswith(("/", "~")) or ".." in inside.split("/") or outside:
         raise ImageError(f"{inside[:80]!r} leads out of the folder; move the picture into it")
-    if not there:
+    if not is_file:
         raise ImageError(f"{inside[:80]!r} is not there; add the picture or leave its cell empty")
     return path
 
@@ -178,36 +178,9 @@ def _on_white(picture: PIL.Image.Image) -> PIL.Image.Image:
         return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
     return picture.convert("RGB")
 
-# %% ../../nbs/catalogue/00_pictures.ipynb #d1573059
-def image_grid(
-    root: str,  # Folder of the pictures
-    images: list[str | None],  # (n,) Paths inside it, None where there is none
-    labels: list[str],  # (n,) Text below each picture
-    columns: int = 6,  # Pictures in a row
-    size: int = 96,  # Side of a square, pixels
-) -> PIL.Image.Image:  # RGB, rows of squares with their labels
-    "Pictures beside each other, grey squares where there is none to show."
-    from PIL import Image, ImageDraw, ImageOps
-
-    rows = max(1, -(-len(images) // columns))
-    sheet = Image.new("RGB", (columns * (size + 8), rows * (size + 36)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-        x, y = i % columns * (size + 8) + 4, i // columns * (size + 36) + 4
-        try:
-            tile = ImageOps.pad(open_image(root, image or ""), (size, size), color="white")
-        except ImageError:
-            tile = Image.new("RGB", (size, size), "lightgrey")
-        sheet.paste(tile, (x, y))
-        text = "\n".join(textwrap.wrap(str(label), max(1, size // 6))[:2])
-        draw.text((x, y + size + 2), text, fill="black")
-    return sheet
-
-# %% ../../nbs/catalogue/00_pictures.ipynb #6aaa1d5f
-ENCODER_SIZE = 128  # Side of the square that EfficientNet-Lite0 sees unless told otherwise, pixels
-
 # %% ../../nbs/catalogue/00_pictures.ipynb #c4aed6e9
 PIXEL_SIZE = 64  # Side of the square that pixel metrics see
+ENCODER_SIZE = 128  # Side of the square that EfficientNet-Lite0 sees unless told otherwise, pixels
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #9589f66d
 def square_image(
@@ -253,3 +226,28 @@ def read_images(
         for size in sizes:
             pictures[size][i] = square_image(picture, size)
     return pictures, reasons
+
+# %% ../../nbs/catalogue/00_pictures.ipynb #d1573059
+def image_grid(
+    root: str,  # Folder of the pictures
+    images: list[str | None],  # (n,) Paths inside it, None where there is none
+    labels: list[str],  # (n,) Text below each picture
+    columns: int = 6,  # Pictures in a row
+    size: int = 96,  # Side of a square, pixels
+) -> PIL.Image.Image:  # RGB, rows of squares with their labels
+    "Pictures beside each other, grey squares where there is none to show."
+    from PIL import Image, ImageDraw, ImageOps
+
+    rows = max(1, -(-len(images) // columns))
+    sheet = Image.new("RGB", (columns * (size + 8), rows * (size + 36)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        x, y = i % columns * (size + 8) + 4, i // columns * (size + 36) + 4
+        try:
+            tile = ImageOps.pad(open_image(root, image or ""), (size, size), color="white")
+        except ImageError:
+            tile = Image.new("RGB", (size, size), "lightgrey")
+        sheet.paste(tile, (x, y))
+        text = "\n".join(textwrap.wrap(str(label), max(1, size // 6))[:2])
+        draw.text((x, y + size + 2), text, fill="black")
+    return sheet

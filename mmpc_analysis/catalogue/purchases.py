@@ -1,4 +1,4 @@
-"""Which file of reviews or sales becomes which table of purchases?
+"""Who bought what, and when: as a shop's file says, or simulated where nobody bought anything?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/catalogue/purchases.html.md"""
 
@@ -65,14 +65,14 @@ def layout_columns(
     Raises: `ValueError` for an unknown layout or column, and for a file that lacks one.
     """
     _check_names(names, layout, columns or {})
-    told = dict(columns or {})
+    given = dict(columns or {})
     part = {"part": "x_label"} if "x_label" in names else {}
     for kind in [LAYOUTS[layout]] if layout else LAYOUTS.values():
         item = next((name for name in kind.item_id if name in names), None)
         guess = {"user_id": kind.user_id, "item_id": item, "timestamp": kind.timestamp}
-        found = part | {ours: name for ours, name in guess.items() if name in names} | told
-        if all(ours in found for ours in FIELDS[:3]):
-            return found, "s" if "timestamp" in told else kind.unit
+        mapping = part | {ours: name for ours, name in guess.items() if name in names} | given
+        if all(ours in mapping for ours in FIELDS[:3]):
+            return mapping, "s" if "timestamp" in given else kind.unit
     wanted = " or ".join(LAYOUTS) if layout is None else layout
     raise ValueError(
         f"the columns {', '.join(names) or '(none)'} are not those of {wanted}; "
@@ -138,25 +138,25 @@ def _cells(
     if not isinstance(source, pd.DataFrame) and file_ending(source) == ".parquet":
         from pyarrow import parquet
 
-        found, unit = layout_columns(parquet.read_schema(source).names, layout, columns)
-        source = pd.read_parquet(source, columns=list(dict.fromkeys(found.values())))
+        mapping, unit = layout_columns(parquet.read_schema(source).names, layout, columns)
+        source = pd.read_parquet(source, columns=list(dict.fromkeys(mapping.values())))
     if isinstance(source, pd.DataFrame):
-        found, unit = layout_columns([str(c) for c in source.columns], layout, columns)
-        cells = {ours: source[theirs].reset_index(drop=True) for ours, theirs in found.items()}
+        mapping, unit = layout_columns([str(c) for c in source.columns], layout, columns)
+        cells = {ours: source[theirs].reset_index(drop=True) for ours, theirs in mapping.items()}
         return pd.DataFrame({"row": np.arange(1, len(source) + 1)} | cells), unit, []
     if file_ending(source) not in KINDS:
         raise ValueError(f"{source} must end in {', '.join(KINDS)} or .parquet; save it as one of them")
     records = KINDS[file_ending(source)](Path(source))
     head = list(islice(records, 1000))
     names = dict.fromkeys(name for _, record in head if isinstance(record, dict) for name in record)
-    found, unit = layout_columns(list(names), layout, columns)
-    taken, broken = [], []
+    mapping, unit = layout_columns(list(names), layout, columns)
+    rows, broken = [], []
     for number, record in chain(head, records):
         if isinstance(record, dict):
-            taken.append((number, *map(record.get, found.values())))
+            rows.append((number, *map(record.get, mapping.values())))
         else:
             broken.append((number, record))
-    return pd.DataFrame(taken, columns=["row", *found], dtype=object), unit, broken
+    return pd.DataFrame(rows, columns=["row", *mapping], dtype=object), unit, broken
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #e4a58439
 def _seconds(times: pd.Series, unit: str) -> np.ndarray:
@@ -235,9 +235,9 @@ def read_interactions(
         table["part"] = cells["part"].map(_part_name)
         reasons[table["part"].isna() & pd.isna(reasons)] = "has a part that is none of 0, 1 and 2"
     good = pd.isna(reasons)
-    told = zip(cells["row"][~good], reasons[~good], strict=True)
-    aside = sorted([*broken, *((int(row), reason) for row, reason in told)])
-    _tell(source, aside, int(good.sum()))
+    unusable = zip(cells["row"][~good].map(int), reasons[~good], strict=True)
+    aside = sorted([*broken, *unusable])
+    _report_aside(source, aside, int(good.sum()))
     table = table[good].assign(timestamp=np.floor(seconds[good])).drop(columns="row")
     table = validate(table, INTERACTIONS)
     table.attrs["set_aside"] = aside
@@ -252,15 +252,15 @@ def _part_name(value: object) -> str | None:
     return PARTS[int(number)] if number in (0, 1, 2) else None
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #f981b4ab
-def _tell(source: str | Path | pd.DataFrame, aside: list[tuple[int, str]], used: int) -> None:
+def _report_aside(source: str | Path | pd.DataFrame, aside: list[tuple[int, str]], used: int) -> None:
     "Say what was set aside, and stop where nothing is left."
     name = "the table" if isinstance(source, pd.DataFrame) else Path(source).name
     first = f"the first, row {aside[0][0]}, {aside[0][1]}" if aside else "there are none"
     if not used:
         raise ValueError(f"{name} has no row that can be used, {len(aside)} were set aside; {first}")
     if aside:
-        said = f"{name}: {len(aside):,} of {len(aside) + used:,} rows were set aside; {first}"
-        warnings.warn(said, stacklevel=3)
+        count = f"{len(aside):,} of {len(aside) + used:,} rows were set aside"
+        warnings.warn(f"{name}: {count}; {first}", stacklevel=3)
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #38513ca1
 @dataclass(frozen=True, slots=True)
@@ -273,6 +273,16 @@ class PreferenceModel:
     popularity_share: float = 0.3  # Share of purchases that follow popularity alone, in [0, 1]
     min_purchases: int = 5  # Purchases that every user makes at least, count
     mean_further: float = 5.0  # Mean of the Poisson number of purchases beyond, count
+
+# %% ../../nbs/catalogue/30_purchases.ipynb #92c28a44
+SHOP_PREFERENCES = PreferenceModel(
+    category_weight=3.0,
+    concept_weight=0.5,
+    designer_weight=1.5,
+    popularity_share=0.1,
+    min_purchases=4,
+    mean_further=2.0,
+)  # Of simulated users
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #c04e1301
 def _shelf(items: pd.DataFrame, seed: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
@@ -339,20 +349,10 @@ def simulate_interactions(
         chance = _probabilities(traits, popularity, rng, preferences)
         count = min(len(ids), preferences.min_purchases + rng.poisson(preferences.mean_further))
         keys = np.log(np.maximum(chance, 1e-300)) + rng.gumbel(size=len(ids))
-        bought = ids[np.argsort(-keys, kind="stable")[:count]]
+        chosen = ids[np.argsort(-keys, kind="stable")[:count]]
         start = 1_640_995_200 + rng.integers(2 * 365 * 86_400)
         times = start + np.cumsum(1 + rng.exponential(10 * 86_400, size=count)).astype("int64")
-        parts.append(pd.DataFrame({"user_id": f"sim-{user:06d}", "item_id": bought, "timestamp": times}))
+        parts.append(pd.DataFrame({"user_id": f"sim-{user:06d}", "item_id": chosen, "timestamp": times}))
     purchases = validate(pd.concat(parts, ignore_index=True).assign(simulated=True), INTERACTIONS)
     purchases.attrs["simulated"] = True
     return purchases
-
-# %% ../../nbs/catalogue/30_purchases.ipynb #92c28a44
-SHOP_PREFERENCES = PreferenceModel(
-    category_weight=3.0,
-    concept_weight=0.5,
-    designer_weight=1.5,
-    popularity_share=0.1,
-    min_purchases=4,
-    mean_further=2.0,
-)  # Of simulated users

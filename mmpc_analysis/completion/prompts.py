@@ -1,4 +1,4 @@
-"""What exactly is each model asked, and is it the same question for all of them?
+"""What exactly is each model asked, and what can be used of what it answers?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/completion/prompts.html.md"""
 
@@ -79,12 +79,10 @@ def prompt_for(
     short: bool = False,  # The stand-ins' short form instead of the full one
 ) -> Prompt:  # The same object for every model family
     "The prompt of a task."
-    found = [
-        p for p in PROMPTS.values() if p.task == task and p.id.split("-")[1] == ("short" if short else "full")
-    ]
-    if not found:
+    if task not in TASKS:
         raise ValueError(f"task must be one of {' or '.join(TASKS)}, got {task!r}")
-    return found[0]
+    form = "short" if short else "full"
+    return next(p for p in PROMPTS.values() if p.task == task and p.id.split("-")[1] == form)
 
 # %% ../../nbs/completion/20_prompts.ipynb #8214fd86
 def conversation(
