@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 
 # %% auto #0
-__all__ = ['COLUMN_NAMES', 'AMAZON', 'READERS', 'map_columns', 'cell_text', 'image_cell', 'split_lines', 'file_ending',
-           'read_listings']
+__all__ = ['COLUMN_NAMES', 'AMAZON', 'READERS', 'map_columns', 'cell_text', 'image_cell', 'split_lines', 'json_records',
+           'file_ending', 'read_listings']
 
 # %% ../../nbs/catalogue/10_listings.ipynb #1cfd2a35
 COLUMN_NAMES = {
@@ -199,8 +199,10 @@ def _delimited_rows(path: Path, columns: dict | None, notes: list[str]) -> tuple
     return map_columns([name for name in names if name], columns), rows
 
 # %% ../../nbs/catalogue/10_listings.ipynb #6d2f2374
-def _json_records(path: Path) -> Iterator[tuple[int, dict | str]]:
-    "One object a line."
+def json_records(
+    path: Path,  # File of JSON lines, perhaps .gz
+) -> Iterator[tuple[int, dict | str]]:  # Line, from 1; its object, or why it has none
+    "The objects of a file, line by line; blank lines are passed over."
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -215,7 +217,7 @@ def _json_records(path: Path) -> Iterator[tuple[int, dict | str]]:
 # %% ../../nbs/catalogue/10_listings.ipynb #34af1320
 def _json_rows(path: Path, columns: dict | None, notes: list[str]) -> tuple[dict, Iterator]:
     "Rows of a file with one JSON object a line."
-    rows = _json_records(path)
+    rows = json_records(path)
     head = list(islice(rows, 1000))
     names = dict.fromkeys(name for _, record in head if isinstance(record, dict) for name in record)
     return map_columns(list(names), columns), chain(head, rows)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .listings import cell_text, file_ending, split_lines
+from .listings import cell_text, file_ending, json_records, split_lines
 from ..store import hash_unit
 from ..tables import INTERACTIONS, validate
 
@@ -90,21 +89,6 @@ def _check_names(names: list[str], layout: str | None, columns: dict) -> None:
         if theirs not in names:
             raise ValueError(f"columns maps {ours!r} to {theirs!r}, but the file has {', '.join(names)}")
 
-# %% ../../nbs/catalogue/30_purchases.ipynb #c5c8e58d
-def _json_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
-    "Objects of a file of JSON lines."
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield number, f"is not JSON: {error}"
-                continue
-            is_row = isinstance(record, dict)
-            yield number, record if is_row else f"is a {type(record).__name__}, expected an object"
-
 # %% ../../nbs/catalogue/30_purchases.ipynb #9c22cd33
 def _text_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
     "Rows of a text file with a header."
@@ -123,8 +107,8 @@ def _text_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #83571f07
 KINDS = {
-    ".jsonl": _json_lines,
-    ".json": _json_lines,
+    ".jsonl": json_records,
+    ".json": json_records,
     ".csv": _text_lines,
     ".tsv": _text_lines,
     ".inter": _text_lines,
