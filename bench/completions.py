@@ -25,7 +25,7 @@ import pandas as pd
 
 from mmpc_analysis.catalogue.pictures import open_image
 from mmpc_analysis.completion.backends import Request, load_backend
-from mmpc_analysis.completion.checkpoints import quiet, torch_threads
+from mmpc_analysis.completion.checkpoints import silence_libraries, torch_threads
 from mmpc_analysis.completion.completions import certify, complete, load_requests, plan_questions
 from mmpc_analysis.completion.prompts import conversation, prompt_for, read_answer
 from mmpc_analysis.store import read_shards
@@ -46,7 +46,7 @@ def one_by_one(items: pd.DataFrame, backend, task: str, path: Path) -> dict[str,
     for item in items.itertuples(index=False):
         picture = open_image(ROOT, item.image) if task == "image_to_text" else None
         title = item.title if task == "text_to_image" else None
-        turns = conversation(prompt, title=title, picture=picture is not None)
+        turns = conversation(prompt, title=title, image=picture is not None)
         answer = backend.ask([Request(item.item_id, turns, picture, prompt.max_new_tokens)])[0]
         text = read_answer(answer.text, prompt.answer_key, answer.finish_reason).text
         with open(path, "a", encoding="utf-8") as file:
@@ -79,7 +79,7 @@ def speed(name: str, repeats: int) -> pd.DataFrame:
     """Items per second of the three ways, medians over interleaved repeats."""
     items, rows = test_items(), []
     backend = load_backend(name)
-    with quiet():
+    with silence_libraries():
         backend.ask(
             [Request("warm", conversation(prompt_for("text_to_image", short=True), title="Mug"), None, 4)]
         )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from .listings import READERS, ending, read_listings
+from .listings import READERS, file_ending, read_listings
 from mmpc_analysis.catalogue.pictures import (
     ImageError,
     image_grid,
@@ -117,8 +117,8 @@ def find_table(
 
     Raises: `ValueError` where several can.
     """
-    tables = sorted(p for p in Path(folder).iterdir() if p.is_file() and ending(p) in READERS)
-    tables = [p for p in tables if not p.name.startswith(".") and ending(p) != ".txt"]
+    tables = sorted(p for p in Path(folder).iterdir() if p.is_file() and file_ending(p) in READERS)
+    tables = [p for p in tables if not p.name.startswith(".") and file_ending(p) != ".txt"]
     if len(tables) > 1:
         names = ", ".join(p.name for p in tables)
         raise ValueError(
@@ -169,7 +169,7 @@ def _add_row(rows: _Rows, row: int, cells: dict, wrong: dict[str, str]) -> None:
         remedies["image"] = tuple(str(unusable).rsplit("; ", 1))
     if not kept and not remedies:
         remedies["title"] = ("has neither title nor picture", "add one of them")
-    rows.set_aside += [(row, item_id, column, *told, kept) for column, told in remedies.items()]
+    rows.set_aside += [(row, item_id, column, *advice, kept) for column, advice in remedies.items()]
     if kept:
         rows.items[item_id], rows.places[item_id] = cells, row
 

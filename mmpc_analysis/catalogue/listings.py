@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 
 # %% auto #0
-__all__ = ['COLUMN_NAMES', 'AMAZON', 'READERS', 'map_columns', 'cell_text', 'image_cell', 'split_lines', 'ending',
-           'read_listings']
+__all__ = ['COLUMN_NAMES', 'AMAZON', 'READERS', 'map_columns', 'cell_text', 'image_cell', 'split_lines', 'json_records',
+           'file_ending', 'read_listings']
 
 # %% ../../nbs/catalogue/10_listings.ipynb #1cfd2a35
 COLUMN_NAMES = {
@@ -192,15 +192,17 @@ def _header(names: list[str] | str, path: Path) -> list[str]:
 def _delimited_rows(path: Path, columns: dict | None, notes: list[str]) -> tuple[dict, Iterator]:
     "Rows of a text file with separators."
     lines = list(io.StringIO(_file_text(path, notes), newline=""))
-    tabs = ending(path) in (".tsv", ".tab") or not lines
+    tabs = file_ending(path) in (".tsv", ".tab") or not lines
     records = split_lines(lines, "\t" if tabs else max(",;\t|", key=lines[0].count))
     names = _header(next(records, (1, "is empty"))[1], path)
     rows = ((n, c if isinstance(c, str) else dict(zip(names, c, strict=True))) for n, c in records)
     return map_columns([name for name in names if name], columns), rows
 
 # %% ../../nbs/catalogue/10_listings.ipynb #6d2f2374
-def _json_records(path: Path) -> Iterator[tuple[int, dict | str]]:
-    "One object a line."
+def json_records(
+    path: Path,  # File of JSON lines, perhaps .gz
+) -> Iterator[tuple[int, dict | str]]:  # Line, from 1; its object, or why it has none
+    "The objects of a file, line by line; blank lines are passed over."
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -215,7 +217,7 @@ def _json_records(path: Path) -> Iterator[tuple[int, dict | str]]:
 # %% ../../nbs/catalogue/10_listings.ipynb #34af1320
 def _json_rows(path: Path, columns: dict | None, notes: list[str]) -> tuple[dict, Iterator]:
     "Rows of a file with one JSON object a line."
-    rows = _json_records(path)
+    rows = json_records(path)
     head = list(islice(rows, 1000))
     names = dict.fromkeys(name for _, record in head if isinstance(record, dict) for name in record)
     return map_columns(list(names), columns), chain(head, rows)
@@ -252,7 +254,7 @@ READERS: dict[str, Callable] = {
 }  # Ending of a file, without .gz: its reader
 
 # %% ../../nbs/catalogue/10_listings.ipynb #471c57f4
-def ending(
+def file_ending(
     path: str | Path,  # Name of a file
 ) -> str:  # Ending in lower case without .gz, such as .csv
     "How a file's name ends, by which its reader is chosen."
@@ -273,7 +275,7 @@ def read_listings(
     reader = _frame_rows
     if not isinstance(source, pd.DataFrame):
         source = Path(source)
-        reader = READERS.get(ending(source))
+        reader = READERS.get(file_ending(source))
         if reader is None:
             raise ValueError(f"{source} must end in {', '.join(READERS)}; save it as one of them")
     mapping, rows = reader(source, columns, notes)

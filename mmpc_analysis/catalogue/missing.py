@@ -14,10 +14,11 @@ from ..store import hash_unit
 from ..tables import HIDDEN, MODALITIES, validate
 
 # %% auto #0
-__all__ = ['MECHANISMS', 'draws', 'category_weights', 'popularity_weights', 'tilt', 'hide', 'gaps', 'summarise_hidden']
+__all__ = ['MECHANISMS', 'uniform_draws', 'category_weights', 'popularity_weights', 'tilt_draws', 'hide', 'gaps',
+           'summarise_hidden']
 
 # %% ../../nbs/catalogue/40_missing.ipynb #3e5b33e4
-def draws(
+def uniform_draws(
     item_ids: list[str],  # (n,) Identifiers
     modality: str,  # text or image
     seed: int = 0,  # Seed of the draw
@@ -69,7 +70,7 @@ def popularity_weights(
     return (1 + counts.sum() / max(len(counts), 1)) / (1 + counts)
 
 # %% ../../nbs/catalogue/40_missing.ipynb #d7416ffb
-def tilt(
+def tilt_draws(
     v: np.ndarray,  # (n,) Uniform draws in [0, 1)
     w: np.ndarray,  # (n,) Odds multipliers, above 0
 ) -> np.ndarray:  # (n,) In [0, 1); their expected share below r is r
@@ -101,16 +102,16 @@ def hide(
     """
     _check_hide(modality, rate, mechanism, weights)
     both = items["title"].notna() & items["image"].notna()
-    there = items[both].sort_values("item_id").reset_index(drop=True)
+    complete = items[both].sort_values("item_id").reset_index(drop=True)
     if mechanism == "by_category":
-        w = category_weights(there["category"], weights, seed)
+        w = category_weights(complete["category"], weights, seed)
     elif mechanism == "by_popularity":
-        w = popularity_weights(there["item_id"], interactions)
+        w = popularity_weights(complete["item_id"], interactions)
     else:
-        w = np.ones(len(there))
-    u = tilt(draws(there["item_id"], modality, seed), w)
-    told = {"modality": modality, "mechanism": mechanism, "rate": float(rate), "seed": int(seed), "u": u}
-    hidden = there[["item_id", "category"]].assign(**told)[u < rate]
+        w = np.ones(len(complete))
+    u = tilt_draws(uniform_draws(complete["item_id"], modality, seed), w)
+    mask = {"modality": modality, "mechanism": mechanism, "rate": float(rate), "seed": int(seed), "u": u}
+    hidden = complete[["item_id", "category"]].assign(**mask)[u < rate]
     return validate(hidden, HIDDEN)
 
 # %% ../../nbs/catalogue/40_missing.ipynb #b6f94d1c
@@ -146,8 +147,8 @@ def summarise_hidden(
         counts = pd.DataFrame({"items": totals, "hidden": mask["category"].value_counts()}).fillna(0)
         counts = counts.loc[totals.index]
         counts.loc["all"] = counts.sum()
-        told = dict(zip(["modality", "mechanism", "rate", "seed"], key, strict=True))
-        parts.append(counts.astype("int64").rename_axis("category").reset_index().assign(**told))
+        names = dict(zip(["modality", "mechanism", "rate", "seed"], key, strict=True))
+        parts.append(counts.astype("int64").rename_axis("category").reset_index().assign(**names))
     columns = ["modality", "mechanism", "rate", "seed", "category", "items", "hidden"]
     table = pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
     return table.assign(share=table["hidden"] / table["items"])

@@ -1,4 +1,4 @@
-"""Is this file a picture that may be opened, and what does every model see of it?
+"""Is this file a picture that may be opened, and what do models, metrics and readers see of it?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/catalogue/pictures.html.md"""
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 # %% auto #0
-__all__ = ['MAX_PIXELS', 'MAX_BYTES', 'FORMATS', 'ENCODER_SIZE', 'PIXEL_SIZE', 'ImageError', 'image_path', 'image_size',
-           'read_image', 'decode_image', 'open_image', 'open_stored_image', 'image_grid', 'square', 'read_images']
+__all__ = ['MAX_PIXELS', 'MAX_BYTES', 'FORMATS', 'PIXEL_SIZE', 'ENCODER_SIZE', 'ImageError', 'image_path', 'image_size',
+           'read_image_file', 'decode_pixels', 'open_image', 'open_stored_image', 'square_image', 'read_images',
+           'image_grid']
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #abd6ae35
 class ImageError(ValueError):
@@ -42,13 +43,13 @@ def image_path(
         raise ImageError(f"{inside[:80]!r} is an address; download the picture and name its path here")
     try:
         path = os.path.realpath(os.path.join(base, inside))
-        there = os.path.isfile(path)
+        is_file = os.path.isfile(path)
     except ValueError as error:  # A NUL, or half of a surrogate pair
         raise ImageError(f"{inside[:80]!r} cannot be a path ({error}); rename the picture") from error
     outside = os.path.commonpath([base, path]) != base
     if inside.startswith(("/", "~")) or ".." in inside.split("/") or outside:
         raise ImageError(f"{inside[:80]!r} leads out of the folder; move the picture into it")
-    if not there:
+    if not is_file:
         raise ImageError(f"{inside[:80]!r} is not there; add the picture or leave its cell empty")
     return path
 
@@ -104,7 +105,7 @@ def image_size(
         return picture.size
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #02be51fa
-def read_image(
+def read_image_file(
     root: str,  # Folder of the pictures
     image: str,  # Path of a picture inside it
 ) -> tuple[bytes, tuple[int, int]]:  # Content of the file, and width and height as stored, pixels
@@ -118,7 +119,7 @@ def read_image(
         return data, picture.size
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #675bda5d
-def decode_image(
+def decode_pixels(
     source: str | bytes,  # Path of a picture that may be opened, or its bytes
     image: str,  # What to call it in an error
 ) -> PIL.Image.Image:  # RGB, upright, on white, independent of the file
@@ -137,7 +138,7 @@ def open_image(
 
     Raises: `ImageError` for what `image_size` refuses, and where the pixels cannot be decoded.
     """
-    return decode_image(_checked_path(root, image), image)
+    return decode_pixels(_checked_path(root, image), image)
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #b85d07ce
 def open_stored_image(
@@ -177,6 +178,55 @@ def _on_white(picture: PIL.Image.Image) -> PIL.Image.Image:
         return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
     return picture.convert("RGB")
 
+# %% ../../nbs/catalogue/00_pictures.ipynb #c4aed6e9
+PIXEL_SIZE = 64  # Side of the square that pixel metrics see
+ENCODER_SIZE = 128  # Side of the square that EfficientNet-Lite0 sees unless told otherwise, pixels
+
+# %% ../../nbs/catalogue/00_pictures.ipynb #9589f66d
+def square_image(
+    image: Picture,  # RGB picture of any size
+    size: int = PIXEL_SIZE,  # Side of the result, pixels
+) -> np.ndarray:  # (size, size, 3) uint8
+    """A picture on a white square, resampled with an anti-aliased bicubic filter.
+
+    Source: Parmar, Zhang & Zhu (2022), on aliased resizing, arXiv:2104.11222.
+    """
+    from PIL import Image
+
+    if image.mode != "RGB":
+        raise ValueError(
+            f"image must be RGB, got {image.mode}; open it with mmpc_analysis.catalogue.pictures.open_image"
+        )
+    side = max(image.size)
+    if image.size != (side, side):
+        ground = Image.new("RGB", (side, side), "white")
+        ground.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        image = ground
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+# %% ../../nbs/catalogue/00_pictures.ipynb #45ed8d94
+def read_images(
+    root: str,  # Folder of the pictures
+    images: Sequence[str | None],  # (n,) Paths inside it, None where there is none
+    sizes: Sequence[int] = (PIXEL_SIZE, ENCODER_SIZE),  # Sides wanted, pixels
+) -> tuple[
+    dict[int, np.ndarray], list[str | None]
+]:  # Size to (n, size, size, 3) uint8; (n,) why not, or None
+    "Read each picture once, at every size that is needed."
+    pictures = {size: np.zeros((len(images), size, size, 3), dtype=np.uint8) for size in sizes}
+    reasons: list[str | None] = [None] * len(images)
+    for i, image in enumerate(images):
+        try:
+            if not isinstance(image, str) or not image:
+                raise ImageError("there is no picture")
+            picture = open_image(root, image)
+        except ImageError as error:
+            reasons[i] = str(error)
+            continue
+        for size in sizes:
+            pictures[size][i] = square_image(picture, size)
+    return pictures, reasons
+
 # %% ../../nbs/catalogue/00_pictures.ipynb #d1573059
 def image_grid(
     root: str,  # Folder of the pictures
@@ -201,54 +251,3 @@ def image_grid(
         text = "\n".join(textwrap.wrap(str(label), max(1, size // 6))[:2])
         draw.text((x, y + size + 2), text, fill="black")
     return sheet
-
-# %% ../../nbs/catalogue/00_pictures.ipynb #6aaa1d5f
-ENCODER_SIZE = 128  # Side of the square that EfficientNet-Lite0 sees unless told otherwise, pixels
-
-# %% ../../nbs/catalogue/00_pictures.ipynb #c4aed6e9
-PIXEL_SIZE = 64  # Side of the square that pixel metrics see
-
-# %% ../../nbs/catalogue/00_pictures.ipynb #9589f66d
-def square(
-    picture: Picture,  # RGB picture of any size
-    size: int = PIXEL_SIZE,  # Side of the result, pixels
-) -> np.ndarray:  # (size, size, 3) uint8
-    """A picture on a white square, resampled with an anti-aliased bicubic filter.
-
-    Source: Parmar, Zhang & Zhu (2022), on aliased resizing, arXiv:2104.11222.
-    """
-    from PIL import Image
-
-    if picture.mode != "RGB":
-        raise ValueError(
-            f"picture must be RGB, got {picture.mode}; open it with mmpc_analysis.catalogue.pictures.open_image"
-        )
-    side = max(picture.size)
-    if picture.size != (side, side):
-        ground = Image.new("RGB", (side, side), "white")
-        ground.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-        picture = ground
-    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
-
-# %% ../../nbs/catalogue/00_pictures.ipynb #45ed8d94
-def read_images(
-    root: str,  # Folder of the pictures
-    images: Sequence[str | None],  # (n,) Paths inside it, None where there is none
-    sizes: Sequence[int] = (PIXEL_SIZE, ENCODER_SIZE),  # Sides wanted, pixels
-) -> tuple[
-    dict[int, np.ndarray], list[str | None]
-]:  # Size to (n, size, size, 3) uint8; (n,) why not, or None
-    "Read each picture once, at every size that is needed."
-    pictures = {size: np.zeros((len(images), size, size, 3), dtype=np.uint8) for size in sizes}
-    reasons: list[str | None] = [None] * len(images)
-    for i, image in enumerate(images):
-        try:
-            if not isinstance(image, str) or not image:
-                raise ImageError("there is no picture")
-            picture = open_image(root, image)
-        except ImageError as error:
-            reasons[i] = str(error)
-            continue
-        for size in sizes:
-            pictures[size][i] = square(picture, size)
-    return pictures, reasons

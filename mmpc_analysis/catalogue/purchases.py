@@ -1,4 +1,4 @@
-"""Which file of reviews or sales becomes which table of purchases?
+"""Who bought what, and when: as a shop's file says, or simulated where nobody bought anything?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/catalogue/purchases.html.md"""
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -22,13 +21,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .listings import cell_text, ending, split_lines
+from .listings import cell_text, file_ending, json_records, split_lines
 from ..store import hash_unit
 from ..tables import INTERACTIONS, validate
 
 # %% auto #0
-__all__ = ['LAYOUTS', 'FIELDS', 'PARTS', 'UNITS', 'KINDS', 'LATEST', 'EARLIEST_MS', 'SHOP_TASTE', 'Layout', 'layout_columns',
-           'read_interactions', 'PreferenceModel', 'user_preference', 'simulate_interactions']
+__all__ = ['LAYOUTS', 'FIELDS', 'PARTS', 'UNITS', 'KINDS', 'LATEST', 'EARLIEST_MS', 'SHOP_PREFERENCES', 'Layout',
+           'layout_columns', 'read_interactions', 'PreferenceModel', 'user_preference', 'simulate_interactions']
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #2b6c697b
 @dataclass(frozen=True, slots=True)
@@ -65,14 +64,14 @@ def layout_columns(
     Raises: `ValueError` for an unknown layout or column, and for a file that lacks one.
     """
     _check_names(names, layout, columns or {})
-    told = dict(columns or {})
+    given = dict(columns or {})
     part = {"part": "x_label"} if "x_label" in names else {}
     for kind in [LAYOUTS[layout]] if layout else LAYOUTS.values():
         item = next((name for name in kind.item_id if name in names), None)
         guess = {"user_id": kind.user_id, "item_id": item, "timestamp": kind.timestamp}
-        found = part | {ours: name for ours, name in guess.items() if name in names} | told
-        if all(ours in found for ours in FIELDS[:3]):
-            return found, "s" if "timestamp" in told else kind.unit
+        mapping = part | {ours: name for ours, name in guess.items() if name in names} | given
+        if all(ours in mapping for ours in FIELDS[:3]):
+            return mapping, "s" if "timestamp" in given else kind.unit
     wanted = " or ".join(LAYOUTS) if layout is None else layout
     raise ValueError(
         f"the columns {', '.join(names) or '(none)'} are not those of {wanted}; "
@@ -90,21 +89,6 @@ def _check_names(names: list[str], layout: str | None, columns: dict) -> None:
         if theirs not in names:
             raise ValueError(f"columns maps {ours!r} to {theirs!r}, but the file has {', '.join(names)}")
 
-# %% ../../nbs/catalogue/30_purchases.ipynb #c5c8e58d
-def _json_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
-    "Objects of a file of JSON lines."
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield number, f"is not JSON: {error}"
-                continue
-            is_row = isinstance(record, dict)
-            yield number, record if is_row else f"is a {type(record).__name__}, expected an object"
-
 # %% ../../nbs/catalogue/30_purchases.ipynb #9c22cd33
 def _text_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
     "Rows of a text file with a header."
@@ -112,7 +96,7 @@ def _text_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
     lines = list(io.StringIO(data.decode("utf-8-sig"), newline=""))
     if not lines:
         raise ValueError(f"{path} is empty; it needs a header and rows")
-    tabs = ending(path) != ".csv" or "\t" in lines[0]
+    tabs = file_ending(path) != ".csv" or "\t" in lines[0]
     records = split_lines(lines, "\t" if tabs else max(",;|", key=lines[0].count))
     header = next(records)[1]
     names = [name.split(":")[0].strip() for name in header] if isinstance(header, list) else []
@@ -123,8 +107,8 @@ def _text_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #83571f07
 KINDS = {
-    ".jsonl": _json_lines,
-    ".json": _json_lines,
+    ".jsonl": json_records,
+    ".json": json_records,
     ".csv": _text_lines,
     ".tsv": _text_lines,
     ".inter": _text_lines,
@@ -135,28 +119,28 @@ def _cells(
     source: str | Path | pd.DataFrame, layout: str | None, columns: dict | None
 ) -> tuple[pd.DataFrame, str, list]:
     "The cells that are needed, as they came."
-    if not isinstance(source, pd.DataFrame) and ending(source) == ".parquet":
+    if not isinstance(source, pd.DataFrame) and file_ending(source) == ".parquet":
         from pyarrow import parquet
 
-        found, unit = layout_columns(parquet.read_schema(source).names, layout, columns)
-        source = pd.read_parquet(source, columns=list(dict.fromkeys(found.values())))
+        mapping, unit = layout_columns(parquet.read_schema(source).names, layout, columns)
+        source = pd.read_parquet(source, columns=list(dict.fromkeys(mapping.values())))
     if isinstance(source, pd.DataFrame):
-        found, unit = layout_columns([str(c) for c in source.columns], layout, columns)
-        cells = {ours: source[theirs].reset_index(drop=True) for ours, theirs in found.items()}
+        mapping, unit = layout_columns([str(c) for c in source.columns], layout, columns)
+        cells = {ours: source[theirs].reset_index(drop=True) for ours, theirs in mapping.items()}
         return pd.DataFrame({"row": np.arange(1, len(source) + 1)} | cells), unit, []
-    if ending(source) not in KINDS:
+    if file_ending(source) not in KINDS:
         raise ValueError(f"{source} must end in {', '.join(KINDS)} or .parquet; save it as one of them")
-    records = KINDS[ending(source)](Path(source))
+    records = KINDS[file_ending(source)](Path(source))
     head = list(islice(records, 1000))
     names = dict.fromkeys(name for _, record in head if isinstance(record, dict) for name in record)
-    found, unit = layout_columns(list(names), layout, columns)
-    taken, broken = [], []
+    mapping, unit = layout_columns(list(names), layout, columns)
+    rows, broken = [], []
     for number, record in chain(head, records):
         if isinstance(record, dict):
-            taken.append((number, *map(record.get, found.values())))
+            rows.append((number, *map(record.get, mapping.values())))
         else:
             broken.append((number, record))
-    return pd.DataFrame(taken, columns=["row", *found], dtype=object), unit, broken
+    return pd.DataFrame(rows, columns=["row", *mapping], dtype=object), unit, broken
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #e4a58439
 def _seconds(times: pd.Series, unit: str) -> np.ndarray:
@@ -235,9 +219,9 @@ def read_interactions(
         table["part"] = cells["part"].map(_part_name)
         reasons[table["part"].isna() & pd.isna(reasons)] = "has a part that is none of 0, 1 and 2"
     good = pd.isna(reasons)
-    told = zip(cells["row"][~good], reasons[~good], strict=True)
-    aside = sorted([*broken, *((int(row), reason) for row, reason in told)])
-    _tell(source, aside, int(good.sum()))
+    unusable = zip(cells["row"][~good].map(int), reasons[~good], strict=True)
+    aside = sorted([*broken, *unusable])
+    _report_aside(source, aside, int(good.sum()))
     table = table[good].assign(timestamp=np.floor(seconds[good])).drop(columns="row")
     table = validate(table, INTERACTIONS)
     table.attrs["set_aside"] = aside
@@ -252,27 +236,37 @@ def _part_name(value: object) -> str | None:
     return PARTS[int(number)] if number in (0, 1, 2) else None
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #f981b4ab
-def _tell(source: str | Path | pd.DataFrame, aside: list[tuple[int, str]], used: int) -> None:
+def _report_aside(source: str | Path | pd.DataFrame, aside: list[tuple[int, str]], used: int) -> None:
     "Say what was set aside, and stop where nothing is left."
     name = "the table" if isinstance(source, pd.DataFrame) else Path(source).name
     first = f"the first, row {aside[0][0]}, {aside[0][1]}" if aside else "there are none"
     if not used:
         raise ValueError(f"{name} has no row that can be used, {len(aside)} were set aside; {first}")
     if aside:
-        said = f"{name}: {len(aside):,} of {len(aside) + used:,} rows were set aside; {first}"
-        warnings.warn(said, stacklevel=3)
+        count = f"{len(aside):,} of {len(aside) + used:,} rows were set aside"
+        warnings.warn(f"{name}: {count}; {first}", stacklevel=3)
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #38513ca1
 @dataclass(frozen=True, slots=True)
 class PreferenceModel:
     "What moves simulated users, and how much they buy."
 
-    category: float = 1.5  # Weight of the liking for categories
-    concept: float = 1.0  # Weight of the liking for concepts
-    designer: float = 0.5  # Weight of the liking for designers
-    popular: float = 0.3  # Share of purchases that follow popularity alone, in [0, 1]
-    fewest: int = 5  # Purchases that every user makes at least, count
-    further: float = 5.0  # Mean of the Poisson number of purchases beyond, count
+    category_weight: float = 1.5  # Weight of the liking for categories
+    concept_weight: float = 1.0  # Weight of the liking for concepts
+    designer_weight: float = 0.5  # Weight of the liking for designers
+    popularity_share: float = 0.3  # Share of purchases that follow popularity alone, in [0, 1]
+    min_purchases: int = 5  # Purchases that every user makes at least, count
+    mean_further: float = 5.0  # Mean of the Poisson number of purchases beyond, count
+
+# %% ../../nbs/catalogue/30_purchases.ipynb #92c28a44
+SHOP_PREFERENCES = PreferenceModel(
+    category_weight=3.0,
+    concept_weight=0.5,
+    designer_weight=1.5,
+    popularity_share=0.1,
+    min_purchases=4,
+    mean_further=2.0,
+)  # Of simulated users
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #c04e1301
 def _shelf(items: pd.DataFrame, seed: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
@@ -286,28 +280,36 @@ def _shelf(items: pd.DataFrame, seed: int) -> tuple[np.ndarray, list[np.ndarray]
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #b6534e23
 def _probabilities(
-    traits: list[np.ndarray], popularity: np.ndarray, rng: np.random.Generator, taste: PreferenceModel
+    traits: list[np.ndarray], popularity: np.ndarray, rng: np.random.Generator, preferences: PreferenceModel
 ) -> np.ndarray:
     "One user's preference over all items."
     worth = np.zeros(len(popularity))
-    for codes, weight in zip(traits, (taste.category, taste.concept, taste.designer), strict=True):
+    for codes, weight in zip(
+        traits,
+        (preferences.category_weight, preferences.concept_weight, preferences.designer_weight),
+        strict=True,
+    ):
         liking = np.append(rng.standard_normal(codes.max(initial=-1) + 1), 0.0)
         worth += weight * liking[codes]
     softmax = np.exp(worth - worth.max())
-    return (1 - taste.popular) * softmax / softmax.sum() + taste.popular * popularity
+    return (
+        1 - preferences.popularity_share
+    ) * softmax / softmax.sum() + preferences.popularity_share * popularity
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #5fd1a9d4
 def user_preference(
     items: pd.DataFrame,  # (n, columns) Items in any order
     user: int,  # Number of the user, from 0
     seed: int = 0,  # Seed of the simulation
-    taste: PreferenceModel | None = None,  # Weights, `Taste()` by default
+    preferences: PreferenceModel | None = None,  # Weights, `PreferenceModel()` by default
 ) -> pd.Series:  # (n,) Probability of the first purchase by item_id, sorted by id
     "What a simulated user would buy first."
     ids, traits, popularity = _shelf(items, seed)
     rng = np.random.default_rng([seed, user])
     return pd.Series(
-        _probabilities(traits, popularity, rng, taste or PreferenceModel()), index=ids, name="probability"
+        _probabilities(traits, popularity, rng, preferences or PreferenceModel()),
+        index=ids,
+        name="probability",
     )
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #d7896502
@@ -315,7 +317,7 @@ def simulate_interactions(
     items: pd.DataFrame,  # (n, columns) Items in any order
     users: int = 500,  # Number of users, count
     seed: int = 0,  # Seed of the simulation
-    taste: PreferenceModel | None = None,  # Weights, `Taste()` by default
+    preferences: PreferenceModel | None = None,  # Weights, `PreferenceModel()` by default
 ) -> pd.DataFrame:  # (m, 4) user_id, item_id, timestamp, simulated; each item at most once per user
     """Purchases of users who prefer categories, concepts and designers.
 
@@ -323,23 +325,18 @@ def simulate_interactions(
     """
     if users < 1 or items.empty:
         raise ValueError(f"users and items must be at least one, got {users} users and {len(items)} items")
-    taste = taste or PreferenceModel()
+    preferences = preferences or PreferenceModel()
     ids, traits, popularity = _shelf(items, seed)
     parts = []
     for user in range(users):
         rng = np.random.default_rng([seed, user])
-        chance = _probabilities(traits, popularity, rng, taste)
-        count = min(len(ids), taste.fewest + rng.poisson(taste.further))
+        chance = _probabilities(traits, popularity, rng, preferences)
+        count = min(len(ids), preferences.min_purchases + rng.poisson(preferences.mean_further))
         keys = np.log(np.maximum(chance, 1e-300)) + rng.gumbel(size=len(ids))
-        bought = ids[np.argsort(-keys, kind="stable")[:count]]
+        chosen = ids[np.argsort(-keys, kind="stable")[:count]]
         start = 1_640_995_200 + rng.integers(2 * 365 * 86_400)
         times = start + np.cumsum(1 + rng.exponential(10 * 86_400, size=count)).astype("int64")
-        parts.append(pd.DataFrame({"user_id": f"sim-{user:06d}", "item_id": bought, "timestamp": times}))
+        parts.append(pd.DataFrame({"user_id": f"sim-{user:06d}", "item_id": chosen, "timestamp": times}))
     purchases = validate(pd.concat(parts, ignore_index=True).assign(simulated=True), INTERACTIONS)
     purchases.attrs["simulated"] = True
     return purchases
-
-# %% ../../nbs/catalogue/30_purchases.ipynb #92c28a44
-SHOP_TASTE = PreferenceModel(
-    category=3.0, concept=0.5, designer=1.5, popular=0.1, fewest=4, further=2.0
-)  # Of simulated users

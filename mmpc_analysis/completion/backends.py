@@ -11,6 +11,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -22,12 +23,12 @@ from mmpc_analysis.completion.checkpoints import (
     BackendError,
     Engine,
     begin_once,
-    defuse,
+    escape_special_tokens,
     fit_image,
     fitted_size,
     load_engine,
     may_add_bos,
-    pinned,
+    pinned_options,
     register_processors,
     torch_threads,
 )
@@ -35,6 +36,7 @@ from mmpc_analysis.completion.models import (
     ModelCard,
     find_weights,
     model_card,
+    register_model,
     weights_fingerprint,
     weights_id,
 )
@@ -46,8 +48,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['Request', 'Answer', 'Backend', 'plan_batches', 'make_inputs', 'read_row', 'PreparedBatch', 'generate_answers',
-           'weights_name', 'open_engine', 'ask_in_batches', 'TransformersBackend', 'read_stored', 'ReplayBackend',
-           'load_backend']
+           'weights_identity', 'open_engine', 'ask_in_batches', 'TransformersBackend', 'read_stored', 'ReplayBackend',
+           'load_backend', 'register_backend']
 
 # %% ../../nbs/completion/30_backends.ipynb #fb413f46
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Request:
 
     key: str  # Content key, carried through to the answer
     conversation: list[dict]  # Turns as `prompts.conversation` makes them
-    picture: PIL.Image.Image | None = None  # RGB picture for the conversation's image part
+    image: PIL.Image.Image | None = None  # RGB picture for the conversation's image part
     max_new_tokens: int = 128  # Longest answer, tokens
 
 # %% ../../nbs/completion/30_backends.ipynb #0f713424
@@ -90,8 +92,8 @@ def plan_batches(
     "Requests in batches of equal media and similar length."
     kinds: dict[tuple, list[int]] = {}
     for i, request in enumerate(requests):
-        kinds.setdefault((request.picture is not None, request.max_new_tokens), []).append(i)
-    sizes = [(np.prod(r.picture.size) if r.picture else 0, len(str(r.conversation))) for r in requests]
+        kinds.setdefault((request.image is not None, request.max_new_tokens), []).append(i)
+    sizes = [(np.prod(r.image.size) if r.image else 0, len(str(r.conversation))) for r in requests]
     ordered = [sorted(kinds[kind], key=lambda i: sizes[i]) for kind in sorted(kinds)]
     return [kind[i : i + batch_size] for kind in ordered for i in range(0, len(kind), batch_size)]
 
@@ -123,14 +125,14 @@ def _whole_inputs(
     ]
     texts = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     texts, adds = begin_once(texts, processor.tokenizer)
-    pictures = [[r.picture] for r in requests if r.picture is not None]
+    pictures = [[r.image] for r in requests if r.image is not None]
     given = {"images": pictures} | _no_resizing(requests, processor) if pictures else {}
     return dict(processor(text=texts, add_special_tokens=adds, padding=True, return_tensors="pt", **given))
 
 # %% ../../nbs/completion/30_backends.ipynb #9143ce2e
 def _plain(part: dict, special: re.Pattern) -> dict:
     "A part of a turn whose text cannot steer the model."
-    return part | {"text": defuse(part["text"], special)} if part["type"] == "text" else part
+    return part | {"text": escape_special_tokens(part["text"], special)} if part["type"] == "text" else part
 
 # %% ../../nbs/completion/30_backends.ipynb #d7720c95
 def _shared_inputs(
@@ -140,7 +142,7 @@ def _shared_inputs(
     import torch
 
     kinds: dict[tuple, int] = {}
-    said = [(r.picture.size, str(r.conversation)) for r in requests if r.picture is not None]
+    said = [(r.image.size, str(r.conversation)) for r in requests if r.image is not None]
     row = [kinds.setdefault(kind, len(kinds)) for kind in said]
     if not said or 2 * len(kinds) > len(said):
         return None
@@ -155,13 +157,13 @@ def _shared_inputs(
 
 def _pixels(requests: list[Request], processor: transformers.ProcessorMixin) -> dict[str, torch.Tensor]:
     "The pictures of some requests as the image processor makes them."
-    pictures, fitted = [[r.picture] for r in requests], _no_resizing(requests, processor)
+    pictures, fitted = [[r.image] for r in requests], _no_resizing(requests, processor)
     return dict(processor.image_processor(pictures, return_tensors="pt", **fitted))
 
 # %% ../../nbs/completion/30_backends.ipynb #96b0e3d8
 def _no_resizing(requests: list[Request], processor: transformers.ProcessorMixin) -> dict[str, bool]:
     "What to tell an image processor about pictures of the right size."
-    sizes = {r.picture.size for r in requests}
+    sizes = {r.image.size for r in requests}
     fitted = all(fitted_size(size, processor.image_processor) == size for size in sizes)
     return {"do_resize": False} if fitted else {}
 
@@ -212,12 +214,12 @@ def generate_answers(
     ]
 
 # %% ../../nbs/completion/30_backends.ipynb #8d67dd86
-def weights_name(
+def weights_identity(
     source: str,  # Local folder or hub id
     revision: str | None,  # Commit of a hub id
 ) -> str:  # Hash of a folder's files, or hub id and commit
     "What stands for the exact weights of a checkpoint."
-    pinned(source, revision)
+    pinned_options(source, revision)
     return weights_fingerprint(source) if os.path.isdir(source) else f"{source}@{revision}"
 
 # %% ../../nbs/completion/30_backends.ipynb #af1c7da7
@@ -269,15 +271,15 @@ class TransformersBackend:
 
     @cached_property
     def identity(self) -> str:  # Everything about this engine that can change an answer
-        weights, start = weights_name(self.source, self.revision), "|one BOS" * may_add_bos(self.source)
+        weights, start = weights_identity(self.source, self.revision), "|one BOS" * may_add_bos(self.source)
         return f"transformers|{weights}|{self.precision}|greedy{start}"
 
     @cached_property
     def engine(self) -> Engine:  # Loaded on first use
         return open_engine(self)
 
-    def fit(self, picture: PIL.Image.Image) -> PIL.Image.Image:  # At the size that the model sees
-        return fit_image(picture, self.engine.processor.image_processor)
+    def fit(self, image: PIL.Image.Image) -> PIL.Image.Image:  # At the size that the model sees
+        return fit_image(image, self.engine.processor.image_processor)
 
     def prepare(self, requests: list[Request]) -> PreparedBatch:  # The tensors of one batch
         with self.lock:
@@ -334,13 +336,19 @@ def load_backend(
     device: str = "cpu",  # `cpu`, `cuda`, `cuda:1` or `auto`
     quantisation: str | None = None,  # `nf4` for 4 bits, on a GPU
     threads: int | None = None,  # Torch threads; None for one with stand-ins, torch's choice otherwise
-) -> TransformersBackend:  # Nothing is loaded before the first question
+) -> Backend:  # Nothing is loaded before the first question
     "The engine that runs a model on this machine."
     card = model if isinstance(model, ModelCard) else model_card(model)
     if card.role != "mllm":
         raise ValueError(
             f"model must be one that answers questions, got the {card.role} {card.name!r}; see list_models()"
         )
+    if card.make:
+        if weights or quantisation:
+            raise ValueError(
+                f"{card.name} is registered and takes neither weights nor quantisation; leave them out"
+            )
+        return card.make()
     source = find_weights(card, weights)
     revision = None if os.path.isdir(source) else weights_id(card, weights)
     dtype = "float32" if device == "cpu" else card.precision
@@ -349,3 +357,14 @@ def load_backend(
         threads or (1 if card.embedded else None),
     )
     return TransformersBackend(source, revision, device, dtype, quantisation, batch_size, threads)
+
+# %% ../../nbs/completion/30_backends.ipynb #74d69031
+def register_backend(
+    name: str,  # What the tables will call it
+    make: Callable[[], Backend],  # Makes the backend, such as its class
+    family: str = "own",  # Models that differ in size alone share a family
+    parameters: int | None = None,  # All weights; None where unknown, then it says nothing about size
+    **card,  # Other fields of its `ModelCard`, such as licence or note
+) -> ModelCard:  # Its card, which `model_card(name)` now gives
+    "Let studies and the command line find a backend by a name."
+    return register_model(ModelCard(name, family, "mllm", parameters, make=make, **{"precision": ""} | card))

@@ -23,16 +23,17 @@ if TYPE_CHECKING:
     import transformers
 
 # %% auto #0
-__all__ = ['BackendError', 'pinned', 'register_processors', 'hide_broken_torchvision', 'quiet', 'load_processor',
-           'greedy_settings', 'load_weights', 'four_bits', 'defuse', 'special_tokens', 'begin_once', 'may_add_bos',
-           'fitted_size', 'fit_image', 'Engine', 'load_engine', 'torch_threads']
+__all__ = ['BackendError', 'pinned_options', 'register_processors', 'hide_broken_torchvision', 'silence_libraries',
+           'load_processor', 'greedy_settings', 'load_weights', 'four_bit_config', 'escape_special_tokens',
+           'special_tokens', 'begin_once', 'may_add_bos', 'fitted_size', 'fit_image', 'Engine', 'load_engine',
+           'torch_threads']
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #608cdc4b
 class BackendError(RuntimeError):
     "An engine that cannot answer any question as it is set up."
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #370ba643
-def pinned(
+def pinned_options(
     source: str,  # Local folder or hub id
     revision: str | None,  # Commit of a hub id
 ) -> dict:  # Keyword arguments of every `from_pretrained`
@@ -93,7 +94,7 @@ def hide_broken_torchvision() -> None:
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #8b6c129b
 @contextmanager
-def quiet():
+def silence_libraries():
     "Run a block without the bars and warnings of transformers and diffusers."
     import logging as standard
 
@@ -122,10 +123,10 @@ def load_processor(
 
     Raises: `BackendError` where the checkpoint has no picture processor.
     """
-    qwen, where = register_processors(), pinned(source, revision)
+    qwen, where = register_processors(), pinned_options(source, revision)
     from transformers import AutoConfig, AutoImageProcessor, AutoProcessor
 
-    with quiet():
+    with silence_libraries():
         kind = AutoConfig.from_pretrained(source, **where).model_type
         processor = (qwen if kind == "qwen2_5_vl" else AutoProcessor).from_pretrained(source, **where)
         if not hasattr(processor, "image_processor"):
@@ -163,16 +164,16 @@ def load_weights(
     import torch
     from transformers import AutoModelForImageTextToText
 
-    options = {"dtype": getattr(torch, dtype), "use_safetensors": True} | pinned(source, revision)
+    options = {"dtype": getattr(torch, dtype), "use_safetensors": True} | pinned_options(source, revision)
     if quantisation:
-        options["quantization_config"] = four_bits(quantisation, dtype)
+        options["quantization_config"] = four_bit_config(quantisation, dtype)
     if device != "cpu":
         options["device_map"] = "auto" if device == "auto" else {"": device}
-    with quiet():
+    with silence_libraries():
         return AutoModelForImageTextToText.from_pretrained(source, **options).eval()
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #e2df5206
-def four_bits(
+def four_bit_config(
     quantisation: str,  # Only `nf4` is known
     dtype: str,  # Type of the arithmetic
 ) -> transformers.BitsAndBytesConfig:  # 4-bit NormalFloat with double quantisation
@@ -195,7 +196,7 @@ def four_bits(
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=getattr(torch, dtype), **settings)
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #8d73f292
-def defuse(
+def escape_special_tokens(
     text: str,  # Text of a conversation
     special: re.Pattern,  # Matches the tokenizer's special tokens
 ) -> str:  # The same text with a blank inside each of them
@@ -262,12 +263,12 @@ def fitted_size(
 
 
 def fit_image(
-    picture: PIL.Image.Image,  # RGB, any size
+    image: PIL.Image.Image,  # RGB, any size
     image_processor: transformers.BaseImageProcessor,  # The model's own
 ) -> PIL.Image.Image:  # At the size to which the image processor would scale it
     "A picture at the size that a model sees."
-    target = fitted_size(picture.size, image_processor)
-    return picture if target is None else picture.resize(target, image_processor.resample)
+    target = fitted_size(image.size, image_processor)
+    return image if target is None else image.resize(target, image_processor.resample)
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #ab01fa74
 @dataclass(frozen=True, slots=True)

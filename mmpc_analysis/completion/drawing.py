@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from .checkpoints import BackendError, hide_broken_torchvision, pinned, quiet
+from mmpc_analysis.completion.checkpoints import (
+    BackendError,
+    hide_broken_torchvision,
+    pinned_options,
+    silence_libraries,
+)
 from .completions import run_name
 from .models import ModelCard, find_weights, model_card, weights_id
 from mmpc_analysis.store import (
@@ -95,11 +100,11 @@ def load_generator(
     """
     import torch
 
-    options = pinned(source, revision) | absent_parts(source) | {"use_safetensors": True}
+    options = pinned_options(source, revision) | absent_parts(source) | {"use_safetensors": True}
     options.pop("trust_remote_code")
     hide_broken_torchvision()
     try:
-        with quiet():
+        with silence_libraries():
             from diffusers import AutoPipelineForText2Image
 
             pipeline = AutoPipelineForText2Image.from_pretrained(
@@ -121,29 +126,29 @@ def draw_batch(
     import torch
 
     noise = [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]
-    with quiet(), torch.inference_mode():
+    with silence_libraries(), torch.inference_mode():
         return pipeline(prompt=list(prompts), generator=noise, output_type="pil", **settings).images
 
 # %% ../../nbs/completion/60_drawing.ipynb #c285aef7
 def png_bytes(
-    picture: PIL.Image.Image,  # RGB
+    image: PIL.Image.Image,  # RGB
 ) -> bytes:  # As PNG, without loss
     "A picture as the content of a file."
     from io import BytesIO
 
     buffer = BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 # %% ../../nbs/completion/60_drawing.ipynb #ba36447e
 def store_image(
-    picture: PIL.Image.Image,  # RGB
+    image: PIL.Image.Image,  # RGB
     out: str,  # Folder of the run, local or fsspec
 ) -> str:  # Path inside the run, `pictures/<sha256>.png`
     "Store a picture under the hash of its PNG bytes."
     from fsspec.core import url_to_fs
 
-    data = png_bytes(picture)
+    data = png_bytes(image)
     name = f"pictures/{sha256(data).hexdigest()}.png"
     fs, path = url_to_fs(posixpath.join(str(out), name))
     if not fs.exists(path):

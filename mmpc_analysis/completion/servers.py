@@ -75,7 +75,7 @@ def _part(content: dict, request: Request) -> dict:
     if content["type"] != "image":
         return content
     buffer = BytesIO()
-    request.picture.save(buffer, "PNG")
+    request.image.save(buffer, "PNG")
     address = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     return {"type": "image_url", "image_url": {"url": address}}
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..catalogue.pictures import ENCODER_SIZE
-from ..completion.checkpoints import hide_broken_torchvision, pinned, quiet
+from ..completion.checkpoints import hide_broken_torchvision, pinned_options, silence_libraries
 from ..completion.models import weights_fingerprint
 from .text_encoders import EncoderMissing
 from ..store import hash_key, write_bytes
@@ -262,11 +262,11 @@ def load_encoder(
     Source: Oquab et al. (2023), arXiv:2304.07193; Radford et al. (2021), arXiv:2103.00020.
     Raises: `EncoderMissing` where the checkpoint cannot be found, is of another kind, or is not whole.
     """
-    where = pinned(source, revision)
+    where = pinned_options(source, revision)
     hide_broken_torchvision()
     from transformers import AutoConfig, AutoImageProcessor
 
-    with quiet():
+    with silence_libraries():
         try:
             config = AutoConfig.from_pretrained(source, **where)
             kind = config.model_type

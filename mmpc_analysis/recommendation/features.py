@@ -152,10 +152,10 @@ def _picture_hash(data: bytes) -> str:
 # %% ../../nbs/recommendation/45_features.ipynb #0a861431
 def _content(root: str, image: str | None) -> str | None:
     "The key of a picture's file."
-    from mmpc_analysis.catalogue.pictures import ImageError, read_image
+    from mmpc_analysis.catalogue.pictures import ImageError, read_image_file
 
     try:
-        return _picture_hash(read_image(root, image)[0]) if isinstance(image, str) and image else None
+        return _picture_hash(read_image_file(root, image)[0]) if isinstance(image, str) and image else None
     except ImageError:
         return None
 
@@ -164,14 +164,14 @@ def _picture_vectors(
     encoder: ImageEncoder, root: str, images: list[str], contents: list[str], width: int, places: list[int]
 ) -> np.ndarray:
     "Pictures through an encoder; what was scored in the same process is not encoded again."
-    from mmpc_analysis.catalogue.pictures import ImageError, decode_image, read_image, square
+    from mmpc_analysis.catalogue.pictures import ImageError, decode_pixels, read_image_file, square_image
     from mmpc_analysis.metrics.picture_encoders import pooled_features
 
     able, pictures = [], []
     for row, place in enumerate(places):
         try:
-            data = read_image(root, images[place])[0]
-            picture = square(decode_image(data, images[place]), encoder.size)
+            data = read_image_file(root, images[place])[0]
+            picture = square_image(decode_pixels(data, images[place]), encoder.size)
         except ImageError:
             continue
         if _picture_hash(data) != contents[place]:
@@ -203,17 +203,21 @@ def load_vit(
     Source: Dosovitskiy et al. (2021), arXiv:2010.11929.
     Raises: `EncoderMissing` where the checkpoint cannot be found or is not whole.
     """
-    from mmpc_analysis.completion.checkpoints import hide_broken_torchvision, pinned, quiet
+    from mmpc_analysis.completion.checkpoints import (
+        hide_broken_torchvision,
+        pinned_options,
+        silence_libraries,
+    )
     from mmpc_analysis.completion.models import weights_fingerprint
     from mmpc_analysis.metrics.picture_encoders import ImageEncoder, encoder_key, processor_side
     from mmpc_analysis.metrics.text_encoders import EncoderMissing
 
-    where = pinned(source, revision)
+    where = pinned_options(source, revision)
     hide_broken_torchvision()
     from transformers import AutoImageProcessor, ViTModel
 
     options = {"use_safetensors": True, "output_loading_info": True, "dtype": "float32", **where}
-    with quiet():
+    with silence_libraries():
         try:
             network, report = ViTModel.from_pretrained(source, add_pooling_layer=False, **options)
             processor = AutoImageProcessor.from_pretrained(source, backend="pil", **where)

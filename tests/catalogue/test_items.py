@@ -704,11 +704,13 @@ def shelf(n=60, seed=0):
     )
 
 
-def planted(items, users, seed, taste):
+def planted(items, users, seed, preferences):
     "Probabilities of the first purchase, per user."
     ids, traits, popularity = _shelf(items, seed)
     rng = lambda user: np.random.default_rng([seed, user])  # noqa: E731
-    return {u: pd.Series(_probabilities(traits, popularity, rng(u), taste), index=ids) for u in range(users)}
+    return {
+        u: pd.Series(_probabilities(traits, popularity, rng(u), preferences), index=ids) for u in range(users)
+    }
 
 
 def test_user_preference_is_what_the_simulation_uses():
@@ -752,17 +754,19 @@ def test_first_purchases_follow_the_planted_probabilities():
 
 @pytest.mark.parametrize(
     ("trait", "weight", "others"),
-    [("category", 1.5, (0.75, 2.5)), ("concept", 1.0, (0.3, 2.0)), ("designer", 0.8, (0.0, 1.8)), ("popular", 0.3, (0.1, 0.6))],
+    [("category_weight", 1.5, (0.75, 2.5)), ("concept_weight", 1.0, (0.3, 2.0)), ("designer_weight", 0.8, (0.0, 1.8)), ("popularity_share", 0.3, (0.1, 0.6))],
 )  # fmt: skip
 def test_the_planted_weights_are_the_likeliest(trait, weight, others):
     items, users = shelf(), 1500
-    truth = PreferenceModel(**{"designer": 0.8, trait: weight})
+    truth = PreferenceModel(**{"designer_weight": 0.8, trait: weight})
     first = (
-        simulate_interactions(items, users=users, seed=7, taste=truth).groupby("user_id")["item_id"].first()
+        simulate_interactions(items, users=users, seed=7, preferences=truth)
+        .groupby("user_id")["item_id"]
+        .first()
     )
 
     def likelihood(value):
-        chances = planted(items, users, 7, PreferenceModel(**{"designer": 0.8, trait: value}))
+        chances = planted(items, users, 7, PreferenceModel(**{"designer_weight": 0.8, trait: value}))
         return sum(np.log(chances[user][item]) for user, item in enumerate(first))
 
     best = likelihood(weight)

@@ -17,11 +17,11 @@ from mmpc_analysis.catalogue.items import load_catalogue
 from mmpc_analysis.catalogue.missing import (
     MECHANISMS,
     category_weights,
-    draws,
     gaps,
     hide,
     summarise_hidden,
-    tilt,
+    tilt_draws,
+    uniform_draws,
 )
 from mmpc_analysis.catalogue.purchases import simulate_interactions
 from mmpc_analysis.tables import HIDDEN, validate
@@ -45,7 +45,7 @@ def shop(n=400, seed=0):
 
 @pytest.mark.parametrize("row", GOLDEN, ids=lambda row: f"{row['seed']}-{row['modality']}")
 def test_draws_are_what_was_written_down(row):
-    assert draws([row["item_id"]], row["modality"], row["seed"])[0] == row["draw"]
+    assert uniform_draws([row["item_id"]], row["modality"], row["seed"])[0] == row["draw"]
 
 
 def test_the_golden_draws_follow_from_the_hash_alone():
@@ -127,7 +127,7 @@ def test_the_expected_share_is_exactly_the_rate(w, rate):
     low, high = np.zeros(len(w)), np.ones(len(w))
     for _ in range(60):  # p_i by bisection: the largest draw at which item i is still hidden
         middle = (low + high) / 2
-        hidden = np.array([tilt(np.full(len(w), m), w)[i] < rate for i, m in enumerate(middle)])
+        hidden = np.array([tilt_draws(np.full(len(w), m), w)[i] < rate for i, m in enumerate(middle)])
         low, high = np.where(hidden, middle, low), np.where(hidden, high, middle)
     assert np.mean(low) == pytest.approx(rate, abs=1e-6)
     if w.min() > 1e-3 and w.max() < 1e3 and np.all((low > 1e-6) & (low < 1 - 1e-6)):
@@ -138,8 +138,8 @@ def test_the_expected_share_is_exactly_the_rate(w, rate):
 @pytest.mark.parametrize("w", [[1e-12, 1e12], [1.0, 3.0], [1e300, 1e-300]])
 def test_the_last_draw_below_one_is_hidden_at_rate_one(w):
     v = np.full(2, np.nextafter(1.0, 0.0))
-    assert (tilt(v, np.array(w)) < 1).all()
-    assert (tilt(np.zeros(2), np.array(w)) == 0).all()
+    assert (tilt_draws(v, np.array(w)) < 1).all()
+    assert (tilt_draws(np.zeros(2), np.array(w)) == 0).all()
 
 
 def test_rate_zero_hides_nothing_and_one_hides_everything():

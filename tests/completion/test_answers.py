@@ -10,8 +10,8 @@ from mmpc_analysis.completion.prompts import (
     ReadAnswer,
     find_objects,
     is_refusal,
-    mend,
     read_answer,
+    repair_answer,
     usable_text,
 )
 from mmpc_analysis.tables import OUTCOMES, USABLE
@@ -188,7 +188,7 @@ def test_json_repair_alone_would_keep_a_stray_quote():
 
     broken = '{"title": "Monitor 24" Black"}'
     assert json_repair.loads(broken)["title"].endswith('"')
-    assert mend(broken, "title")[0] == 'Monitor 24" Black'
+    assert repair_answer(broken, "title")[0] == 'Monitor 24" Black'
 
 
 def test_error_is_never_a_title():

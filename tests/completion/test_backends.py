@@ -26,13 +26,13 @@ from mmpc_analysis.completion.backends import (
 )
 from mmpc_analysis.completion.checkpoints import (
     BackendError,
-    defuse,
+    escape_special_tokens,
     fit_image,
     greedy_settings,
     load_engine,
     load_processor,
     may_add_bos,
-    pinned,
+    pinned_options,
     special_tokens,
     torch_threads,
 )
@@ -56,7 +56,7 @@ def backend(request):
 
 
 def shown(items, limit=40):
-    return [Request(i, conversation(TITLE, picture=True), open_image(ROOT, image), limit)
+    return [Request(i, conversation(TITLE, image=True), open_image(ROOT, image), limit)
             for i, image in zip(items["item_id"], items["image"], strict=True)]  # fmt: skip
 
 
@@ -173,8 +173,8 @@ def test_broken_weights_are_a_backend_error(tmp_path, items):
 def test_hub_ids_are_pinned():
     for revision in (None, "main", "v1", "0" * 39):
         with pytest.raises(BackendError, match="pinned revision"):
-            pinned("Qwen/Qwen2.5-VL-7B-Instruct", revision)
-    assert not pinned("Qwen/Qwen2.5-VL-7B-Instruct", "a" * 40)["trust_remote_code"]
+            pinned_options("Qwen/Qwen2.5-VL-7B-Instruct", revision)
+    assert not pinned_options("Qwen/Qwen2.5-VL-7B-Instruct", "a" * 40)["trust_remote_code"]
     for name in (
         "qwen2.5-vl-7b",
         "qwen2.5-vl-32b",
@@ -200,9 +200,9 @@ from mmpc_analysis.completion.backends import Request, load_backend
 from mmpc_analysis.completion.prompts import conversation, prompt_for
 from mmpc_analysis.catalogue.pictures import open_image
 prompt = prompt_for("image_to_text", short=True)
-picture = open_picture({root!r}, "pictures/console-atari-2600.webp")
+picture = open_image({root!r}, "pictures/console-atari-2600.webp")
 backend = load_backend("standin-qwen-s")
-print(backend.ask([Request("k", conversation(prompt, picture=True), picture, 12)])[0].text.replace(" ", "_"))
+print(backend.ask([Request("k", conversation(prompt, image=True), picture, 12)])[0].text.replace(" ", "_"))
 print(type(backend.engine.processor.image_processor).__name__)
 """
 
@@ -216,7 +216,7 @@ def test_a_torchvision_that_does_not_import_changes_nothing(tmp_path):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torchvision\nVersion: 0.99.0\n")
     code, plain = ASK.format(root=ROOT), load_backend("standin-qwen-s")
     request = Request(
-        "k", conversation(TITLE, picture=True), open_image(ROOT, "pictures/console-atari-2600.webp"), 12
+        "k", conversation(TITLE, image=True), open_image(ROOT, "pictures/console-atari-2600.webp"), 12
     )
     expected = [
         plain.ask([request])[0].text.replace(" ", "_"),
@@ -262,8 +262,8 @@ def with_start(folder, family, adds, template):
 def in_one_step(request, processor):
     "The ids that the processor makes of a request when it renders and tokenises at once."
     special = special_tokens(processor.tokenizer)
-    turns = [turn | {"content": [{"type": "image", "image": request.picture} if part["type"] == "image"
-                                 else part | {"text": defuse(part["text"], special)} for part in turn["content"]]}
+    turns = [turn | {"content": [{"type": "image", "image": request.image} if part["type"] == "image"
+                                 else part | {"text": escape_special_tokens(part["text"], special)} for part in turn["content"]]}
              for turn in request.conversation]  # fmt: skip
     return processor.apply_chat_template(turns, tokenize=True, add_generation_prompt=True, return_dict=True)
 
@@ -295,8 +295,8 @@ def test_a_prompt_starts_as_in_one_step(tmp_path, items, family, adds, template)
     assert not assert_one_step(texts, processor, [due] * 7).all()  # Some rows are padded
     pictures = [open_image(ROOT, image).resize((64, 64)) for image in items["image"][:5]]
     longer = replace(TITLE, text=TITLE.text + " In a few words.")
-    alike = [Request(str(i), conversation(TITLE, picture=True), p) for i, p in enumerate(pictures)]
-    mixed = [Request(r.key, conversation(longer, picture=True), r.picture) for r in alike[:2]]
+    alike = [Request(str(i), conversation(TITLE, image=True), p) for i, p in enumerate(pictures)]
+    mixed = [Request(r.key, conversation(longer, image=True), r.image) for r in alike[:2]]
     assert assert_one_step(alike, processor, [due] * 5).all()
     assert not assert_one_step(alike + mixed, processor, [due] * 7).all()
     assert not assert_one_step(alike[:1] + mixed[:1], processor, [due] * 2).all()
@@ -370,8 +370,8 @@ def test_token_types_reach_the_model(backend, items):
 def test_fitting_changes_no_tensor(backend, items):
     for size in ((224, 224), (64, 64), (300, 200), (1000, 400), (40, 90)):
         pictures = [open_image(ROOT, image).resize(size) for image in items["image"][:3]]
-        as_is = [Request(str(i), conversation(TITLE, picture=True), p, 8) for i, p in enumerate(pictures)]
-        fitted = [Request(r.key, r.conversation, backend.fit(r.picture), 8) for r in as_is]
+        as_is = [Request(str(i), conversation(TITLE, image=True), p, 8) for i, p in enumerate(pictures)]
+        fitted = [Request(r.key, r.conversation, backend.fit(r.image), 8) for r in as_is]
         one, two = backend.prepare(as_is).inputs, backend.prepare(fitted).inputs
         assert all(torch.equal(one[name], two[name]) for name in one), size
 
@@ -379,7 +379,7 @@ def test_fitting_changes_no_tensor(backend, items):
 def as_the_processor_makes_them(requests, processor):
     "What the processor itself makes of whole requests, with nothing shared and nothing left out."
     texts = processor.apply_chat_template([r.conversation for r in requests], tokenize=False, add_generation_prompt=True)  # fmt: skip
-    pictures = [[r.picture] for r in requests]
+    pictures = [[r.image] for r in requests]
     return dict(processor(text=texts, images=pictures, padding=True, return_tensors="pt"))
 
 
@@ -397,7 +397,7 @@ def test_a_shared_batch_has_the_tensors_of_the_processor(backend, items, sizes, 
     pictures = [open_image(ROOT, image).resize(sizes[i % len(sizes)]) for i, image in enumerate(items["image"][:8])]  # fmt: skip
     prompts = [TITLE, replace(TITLE, text=TITLE.text + " In a few words.")]
     for asked in (prompts[:1], prompts):
-        requests = [Request(str(i), conversation(asked[i % len(asked)], picture=True), backend.fit(p) if fit else p)
+        requests = [Request(str(i), conversation(asked[i % len(asked)], image=True), backend.fit(p) if fit else p)
                     for i, p in enumerate(pictures)]  # fmt: skip
         engine = backend.engine
         made = make_inputs(requests, engine.processor, engine.special)
@@ -457,7 +457,7 @@ def test_special_tokens_in_a_title_are_plain_text(backend, attack):
 
 def test_odd_pictures_are_answered(backend):
     for size in ((1, 1), (3, 500), (2000, 10)):
-        request = Request("k", conversation(TITLE, picture=True), Image.new("RGB", size, "red"), 8)
+        request = Request("k", conversation(TITLE, image=True), Image.new("RGB", size, "red"), 8)
         try:
             answer = backend.ask([request])[0]
         except (
@@ -472,7 +472,7 @@ def test_batches_hold_equal_media(items):
     mixed = [r for pair in zip(shown(items[:5]), told(items[:5]), strict=True) for r in pair]
     batches = plan_batches(mixed, 3)
     assert sorted(i for batch in batches for i in batch) == list(range(10))
-    assert all(len({mixed[i].picture is None for i in batch}) == 1 and len(batch) <= 3 for batch in batches)
+    assert all(len({mixed[i].image is None for i in batch}) == 1 and len(batch) <= 3 for batch in batches)
 
 
 def test_threads_are_restored_even_after_an_error():
@@ -569,7 +569,7 @@ QUESTION = Request("k", conversation(PROMPT, title="Red Mug"), None, 17)
 def test_server_gets_the_question_and_the_key(server):
     Script.replies = [reply(prompt_tokens=9, completion_tokens=2)]
     picture = Image.new("RGB", (8, 8), "red")
-    answer = ServerBackend(server, "m").ask([Request("k", conversation(TITLE, picture=True), picture, 17)])[0]
+    answer = ServerBackend(server, "m").ask([Request("k", conversation(TITLE, image=True), picture, 17)])[0]
     path, headers, body = Script.seen[0]
     assert path == "/v1/chat/completions" and headers["Authorization"] == "Bearer secret-key-123"
     assert body["temperature"] == 0 and body["max_tokens"] == 17 and body["model"] == "m"

@@ -19,8 +19,8 @@ from mmpc_analysis.completion.models import (
     list_models,
     model_card,
     own_model,
-    pin,
-    standins,
+    pin_revision,
+    standin_records,
     weights_fingerprint,
     weights_id,
 )
@@ -211,12 +211,12 @@ def test_own_hub_model_is_resolved_when_asked(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "model_info", model_info)
     card = own_model("shop/model", parameters=7)
     assert weights_id(card) == "a" * 40 and asked == [("shop/model", "main")]
-    assert weights_id(pin(card, "b" * 40)) == "b" * 40 and len(asked) == 1
+    assert weights_id(pin_revision(card, "b" * 40)) == "b" * 40 and len(asked) == 1
 
 
 def test_wrong_sources_are_refused(tmp_path):
     with pytest.raises(ValueError, match="only a model on the hub has revisions"):
-        pin(model_card("standin-qwen-s"), "main")
+        pin_revision(model_card("standin-qwen-s"), "main")
     with pytest.raises(ValueError, match="must hold safetensors files"):
         own_model(tmp_path)
     write_tensors(tmp_path / "a.safetensors", x=(1,))
@@ -230,7 +230,7 @@ def test_wrong_sources_are_refused(tmp_path):
 
 
 def test_record_is_complete():
-    record = standins()
+    record = standin_records()
     assert set(record) == {*MLLMS, "standin-sd3"}
     for name, row in record.items():
         card = model_card(name)
@@ -243,7 +243,7 @@ def test_record_is_complete():
 
 
 def test_weights_are_those_of_the_record():
-    for name, row in standins().items():
+    for name, row in standin_records().items():
         files = {p.relative_to(FOLDER / name).as_posix(): p for p in (FOLDER / name).rglob("*.safetensors")}
         assert {f: hashlib.sha256(p.read_bytes()).hexdigest() for f, p in files.items()} == row["sha256"]
         assert count_parameters(FOLDER / name) - FIXED.get(name, 0) == row["parameters"]
@@ -258,7 +258,7 @@ def test_folders_stay_small():
 
 
 def test_sizes_differ_threefold_and_learnt_alike():
-    record = standins()
+    record = standin_records()
     for family in ("gemma", "qwen"):
         rows = [record[f"standin-{family}-{size}"] for size in "sml"]
         ratios = [b["parameters"] / a["parameters"] for a, b in itertools.pairwise(rows)]
@@ -269,7 +269,7 @@ def test_sizes_differ_threefold_and_learnt_alike():
 
 def test_large_sizes_beat_every_floor():
     for family in ("gemma", "qwen"):
-        lead = standins()[f"standin-{family}-l"]["scores"]["test"]["lead"]
+        lead = standin_records()[f"standin-{family}-l"]["scores"]["test"]["lead"]
         assert set(lead) == {"blind", "shuffled", "template"}
         for floor, metrics in lead.items():
             assert set(metrics) == {"token_f1", "chrf", "minilm_cosine"}
@@ -279,7 +279,7 @@ def test_large_sizes_beat_every_floor():
 
 def test_drawn_pictures_are_nearer_than_shuffled_ones():
     # What the card says; test_drawing.py draws and scores anew.
-    scores = standins()["standin-sd3"]["scores"]["test"]
+    scores = standin_records()["standin-sd3"]["scores"]["test"]
     assert scores["mse_lead_over_shuffled"][1] > 0 and scores["psnr"] > scores["psnr_shuffled"] + 1
     assert scores["effnet_lead_over_shuffled"][1] > 0 and scores["effnet_patch_lead_over_shuffled"][1] > 0
     assert scores["nearer_than_shuffled"] > 0.6
@@ -290,7 +290,7 @@ def test_learnt_from_the_shipped_training_split(tools):
     from standin_data import read_split
 
     now = data_record(read_split("train"))
-    assert {json.dumps(row["data"]) for row in standins().values()} == {json.dumps(now)}
+    assert {json.dumps(row["data"]) for row in standin_records().values()} == {json.dumps(now)}
 
 
 @pytest.mark.parametrize("name", MLLMS)
@@ -306,14 +306,14 @@ def test_loads_through_the_auto_classes_and_answers(name):
     processor = AutoProcessor.from_pretrained(FOLDER / name)
     model = AutoModelForImageTextToText.from_pretrained(FOLDER / name, dtype=torch.float32)
     assert hasattr(processor, "image_processor") and processor.tokenizer.padding_side == "left"
-    assert type(model).__name__ == standins()[name]["class"]
+    assert type(model).__name__ == standin_records()[name]["class"]
     ends = model.generation_config.eos_token_id
     turn = "<|im_end|>" if "qwen" in name else "<end_of_turn>"
     assert processor.tokenizer.convert_tokens_to_ids(turn) in ends
     title, prompt = prompt_for("image_to_text", short=True), prompt_for("text_to_image", short=True)
     picture = Image.new("RGB", (224, 224), "white")
     for talk, images in (
-        (conversation(title, picture=True), [[picture]]),
+        (conversation(title, image=True), [[picture]]),
         (conversation(title), None),
         (conversation(prompt, title="Nötö 吉他 Guitar - music"), None),
         (conversation(prompt), None),
@@ -342,7 +342,7 @@ def test_scores_of_the_record_can_be_measured_again(tools):
     train = read_split("train")
     name = "standin-qwen-s"
     again = examine_mllm(FOLDER / name, read_split("unseen", like=train), train)
-    kept = standins()[name]["scores"]["unseen"]
+    kept = standin_records()[name]["scores"]["unseen"]
     for metric, value in kept["image_to_text"].items():
         assert again["image_to_text"][metric] == pytest.approx(value, abs=0.02 if metric != "chrf" else 2), (
             metric

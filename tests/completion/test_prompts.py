@@ -63,13 +63,13 @@ def test_a_title_stays_one_line(hostile):
 
 
 def test_the_conversation_is_one_user_turn():
-    turns = conversation(prompt_for("image_to_text"), picture=True)
+    turns = conversation(prompt_for("image_to_text"), image=True)
     assert [t["role"] for t in turns] == ["user"]
     assert [part["type"] for part in turns[0]["content"]] == ["image", "text"]
 
 
 def test_two_calls_share_nothing():
-    first, second = (conversation(prompt_for("image_to_text"), picture=True) for _ in range(2))
+    first, second = (conversation(prompt_for("image_to_text"), image=True) for _ in range(2))
     first[0]["content"].clear()
     assert len(second[0]["content"]) == 2
 

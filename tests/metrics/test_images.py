@@ -183,7 +183,7 @@ def test_the_first_frame_counts_and_a_turned_photo_stands_upright(tmp_path):
 
 
 def test_the_shape_is_kept_on_a_white_square():
-    tall = np.asarray(pc.square(Image.new("RGB", (16, 64), "black"), 64))[:, :, 0]
+    tall = np.asarray(pc.square_image(Image.new("RGB", (16, 64), "black"), 64))[:, :, 0]
     assert (tall[:, :20] == 255).all() and (tall[:, 44:] == 255).all() and (tall[:, 26:38] == 0).all()
 
 
@@ -191,7 +191,7 @@ def test_the_resizer_does_not_alias():
     "A picture of stripes thinner than the new pixels is even grey; picking pixels would give stripes."
     stripes = np.zeros((512, 512, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
-    small = pc.square(Image.fromarray(stripes), 64)[4:-4, 4:-4]
+    small = pc.square_image(Image.fromarray(stripes), 64)[4:-4, 4:-4]
     assert small.std() < 2 and 120 < small.mean() < 135
 
 
@@ -207,7 +207,7 @@ def test_the_encoder_sees_what_is_there(name, classes):
     import skimage.data
     import torch
 
-    picture = pc.square(Image.fromarray(getattr(skimage.data, name)()), 224)
+    picture = pc.square_image(Image.fromarray(getattr(skimage.data, name)()), 224)
     features = im.effnet_features(picture[None])
     with torch.inference_mode():
         best = pe._effnet_network(None)[0]._fc(torch.from_numpy(features).mean(1)).argmax().item()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmpc_analysis.completion.checkpoints import BackendError, hide_broken_torchvision, quiet
+from mmpc_analysis.completion.checkpoints import BackendError, hide_broken_torchvision, silence_libraries
 from mmpc_analysis.metrics import picture_encoders as pe
 from mmpc_analysis.metrics.text_encoders import EncoderMissing
 
@@ -23,7 +23,7 @@ def random_dinov2(folder, registers=False):
         True: (t.Dinov2WithRegistersModel, t.Dinov2WithRegistersConfig),
     }
     model, config = kinds[registers]
-    with quiet():
+    with silence_libraries():
         model(config(**shape)).save_pretrained(folder)
         crop = {"height": 56, "width": 56}
         BitImageProcessorPil(size={"shortest_edge": 64}, crop_size=crop).save_pretrained(folder)
@@ -40,7 +40,7 @@ def random_clip(folder, whole=True):
         hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=3, projection_dim=24
     )
     sight = small | {"image_size": 48, "patch_size": 16}
-    with quiet():
+    with silence_libraries():
         if whole:
             config = t.CLIPConfig(
                 vision_config=sight, text_config=small | {"vocab_size": 99}, projection_dim=24

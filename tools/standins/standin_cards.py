@@ -69,7 +69,7 @@ def examine_mllm(folder: Path, held: Listings, train: Listings) -> dict:
     """Scores on one held-out split, beside the floors and with the lead over each."""
     title, prompt = prompt_for("image_to_text", short=True), prompt_for("text_to_image", short=True)
     shown = read(
-        ask(folder, [conversation(title, picture=True)] * len(held), to_images(held.pictures)), "title"
+        ask(folder, [conversation(title, image=True)] * len(held), to_images(held.pictures)), "title"
     )
     blind = read(ask(folder, [conversation(title)], None), "title") * len(held)
     told = ask(folder, [conversation(prompt, title=t) for t in held.titles], None)

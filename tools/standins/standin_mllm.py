@@ -375,7 +375,7 @@ def make_rows(model, processor, listings: Listings, task: str) -> Rows:
     shown = task == "image_to_text"
     answers = listings.titles if shown else listings.prompts
     if shown:
-        talk = conversation(prompt, picture=True)
+        talk = conversation(prompt, image=True)
         talk[0]["content"][0]["image"] = _blank()
         inputs = processor.apply_chat_template(
             talk, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
