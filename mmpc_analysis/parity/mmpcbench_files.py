@@ -152,8 +152,7 @@ def _completion(row: dict, path: Path, model: str, kept: bool) -> dict:
         "category": category_in(path),
         "task": task,
         "model": model,
-        "blind": False,
-        "prompt_id": f"reference-{row['key']}",
+        "prompt": f"reference-{row['key']}",
         "key": hash_key("reference", model, path.name, row["item_id"], row["answer"], raw),
         "outcome": outcome,
         "text": usable_text(row["answer"]) if outcome == "ok" else None,
@@ -184,7 +183,8 @@ def read_mmpcbench_answers(
                 aside.append((*found[name][1], f"is replaced by {path.name}, line {number}"))
             found[name] = one, (path.name, number)
     rows = pd.DataFrame([one for one, _ in found.values()], columns=COMPLETIONS.names)
-    rows = rows.assign(family=family, parameters=parameters, quantisation="nf4", blind=False)
+    rows = rows.assign(family=family, parameters=parameters, precision="nf4", role="model", base="")
+    rows["parent_id"] = rows["item_id"]
     rows["image"] = [_drawn(pictures, i, task) for i, task in zip(rows["item_id"], rows["task"], strict=True)]
     return _file(validate(rows, COMPLETIONS), aside)
 
