@@ -16,12 +16,12 @@ from uuid import uuid4
 import pandas as pd
 
 from . import __version__, tables
-from .tables import Table, empty, validate
+from .tables import SCHEMA, Table, empty, validate
 
 # %% auto #0
 __all__ = ['hash_key', 'hash_unit', 'write_bytes', 'write_text', 'write_shard', 'list_files', 'shard_names', 'remove_shards',
-           'read_shards', 'fingerprint', 'write_manifest', 'read_manifest', 'cached_table', 'store_lines',
-           'stored_lines', 'compact_lines', 'fixed_batches']
+           'SchemaError', 'read_shards', 'fingerprint', 'write_manifest', 'read_manifest', 'read_json', 'check_version',
+           'clear_other_version', 'cached_table', 'store_lines', 'stored_lines', 'compact_lines', 'fixed_batches']
 
 # %% ../nbs/01_store.ipynb #8c32f46c
 def hash_key(
@@ -86,9 +86,18 @@ def write_shard(
     "Write rows as one Parquet shard, whole or not at all."
     import io
 
-    buffer = io.BytesIO()
-    validate(frame, table).to_parquet(buffer, index=False, compression="zstd")
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    frame, buffer = validate(frame, table), io.BytesIO()
+    rows = pa.Table.from_pandas(frame, preserve_index=False)
+    notes = {_SCHEMA_KEY: str(SCHEMA).encode(), b"PANDAS_ATTRS": json.dumps(frame.attrs).encode()}
+    rows = rows.replace_schema_metadata(rows.schema.metadata | notes)
+    write_table(rows, buffer, compression="zstd")
     return write_bytes(posixpath.join(str(folder), f"{name}.parquet"), buffer.getvalue())
+
+
+_SCHEMA_KEY = b"mmpc_analysis.schema"
 
 # %% ../nbs/01_store.ipynb #83f0d2c4
 def list_files(
@@ -125,30 +134,52 @@ def remove_shards(
         if name not in keep:
             fs.rm_file(path)
 
+# %% ../nbs/01_store.ipynb #k7b10002
+class SchemaError(ValueError):
+    "A table that another version of this package wrote."
+
+
+def _other_version(folder: str, version: str) -> str:
+    "What to do about a table of another version."
+    run = posixpath.dirname(str(folder).replace("\\", "/").rstrip("/")) or "."
+    return (
+        f"{str(folder)!r} was written with schema {version}, and this version of mmpc_analysis reads schema {SCHEMA}; "
+        f"mmpc run {run}/study.toml --out {run} makes the run again (answers stored there cannot be taken up)"
+    )
+
 # %% ../nbs/01_store.ipynb #b6c41f7e
 def _read_shard(folder: str, path: str) -> pd.DataFrame:
-    "Read one shard, or say which file is damaged."
+    "Read one shard of this version, or say which file is damaged or which run is to be made again."
     import io
 
     from fsspec.core import url_to_fs
+    from pyarrow.parquet import read_schema
 
     try:
-        return pd.read_parquet(io.BytesIO(url_to_fs(str(folder))[0].cat_file(path)))
+        data = io.BytesIO(url_to_fs(str(folder))[0].cat_file(path))
+        version = (read_schema(data).metadata or {}).get(_SCHEMA_KEY, b"none").decode()
+        data.seek(0)
+        rows = pd.read_parquet(data) if version == str(SCHEMA) else None
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); delete it and run again") from error
+    if rows is None:
+        raise SchemaError(_other_version(folder, version))
+    return rows
 
 # %% ../nbs/01_store.ipynb #ec138d98
 def read_shards(
     folder: str,  # Folder of the table, local or fsspec
     table: Table,  # The declaration
-) -> (
-    pd.DataFrame
-):  # (n, columns) All rows, shard by shard in order of their names; empty where there are none
+) -> pd.DataFrame:  # (n, columns) All rows, shard by shard in order of their names
     """Read every shard of a table.
 
-    Raises: `ValueError` naming the file that is damaged.
+    Raises: `ValueError` naming the file that is damaged or of another version, `FileNotFoundError` where there is no shard.
     """
     frames = [_read_shard(folder, path) for path in shard_names(folder).values()]
+    if not frames:
+        raise FileNotFoundError(
+            f"there is no shard of {table.name} in {str(folder)!r}; name the folder of a table"
+        )
     frames = [frame for frame in frames if len(frame)]
     return validate(pd.concat(frames, ignore_index=True) if frames else empty(table), table)
 
@@ -168,16 +199,17 @@ def write_manifest(
     table: Table,  # The declaration
     **notes,  # Further facts to keep, such as versions and seeds
 ) -> dict:  # The manifest as written: table, shards, rows, fingerprint, and the notes
-    "Write `manifest.json` beside the shards of a table."
+    "Write the manifest of a table, in the run's folder `manifests`."
     names = [posixpath.basename(path) for path in shard_names(folder).values()]
     rows = read_shards(folder, table)
     manifest = {
         "table": table.name,
+        "schema": SCHEMA,
         "shards": names,
         "rows": len(rows),
         "fingerprint": fingerprint(rows),
     } | notes
-    write_text(posixpath.join(str(folder), "manifest.json"), json.dumps(manifest, indent=1, sort_keys=True))
+    write_text(_manifest_path(folder), json.dumps(manifest, indent=1, sort_keys=True))
     return manifest
 
 
@@ -185,10 +217,54 @@ def read_manifest(
     folder: str,  # Folder of the table, local or fsspec
 ) -> dict:  # The manifest, empty where there is none
     "Read the manifest of a table."
+    return read_json(_manifest_path(folder))
+
+
+def _manifest_path(folder: str) -> str:
+    "Where the manifest of a table lies: outside its folder, which holds nothing but shards."
+    run, slash, name = str(folder).replace("\\", "/").rstrip("/").rpartition("/")
+    return f"{run}{slash}manifests/{name}.json"
+
+
+def read_json(
+    path: str,  # File, local or fsspec
+) -> dict:  # What it holds, empty where there is none
+    "Read a file of JSON, such as the `manifest.json` of a run."
     from fsspec.core import url_to_fs
 
-    fs, name = url_to_fs(posixpath.join(str(folder), "manifest.json"))
+    fs, name = url_to_fs(str(path))
     return json.loads(fs.cat_file(name)) if fs.exists(name) else {}
+
+# %% ../nbs/01_store.ipynb #k7b10004
+def check_version(
+    run: str,  # Folder of a run, local or fsspec; it need not be there yet
+) -> None:
+    """Refuse a run of another version.
+
+    Raises: `SchemaError` with the command that makes it again.
+    """
+    for name in tables.TABLES:
+        for path in list(shard_names(f"{run}/{name}").values())[:1]:
+            _read_shard(f"{run}/{name}", path)
+
+
+def clear_other_version(
+    run: str,  # Folder of a run, local or fsspec; it need not be there yet
+) -> None:
+    "Empty a run of the tables of another version, so that it can be made again."
+    from fsspec.core import url_to_fs
+
+    try:
+        return check_version(run)
+    except SchemaError:
+        pass
+    fs, folder = url_to_fs(str(run))
+    for name in tables.TABLES:
+        remove_shards(f"{run}/{name}")
+        if fs.exists(f"{folder}/{name}/manifest.json"):
+            fs.rm_file(f"{folder}/{name}/manifest.json")
+    if fs.exists(f"{folder}/completions/answers"):
+        fs.mv(f"{folder}/completions/answers", f"{folder}/answers_of_schema_1", recursive=True)
 
 # %% ../nbs/01_store.ipynb #b1262071
 def _unchanged(folder: str, table: tables.Table, key: str) -> pd.DataFrame | None:
@@ -198,14 +274,14 @@ def _unchanged(folder: str, table: tables.Table, key: str) -> pd.DataFrame | Non
         return None
     try:
         found = read_shards(folder, table)
-    except ValueError:  # A file that was cut short, or columns that are others
+    except (ValueError, OSError):  # A file that was cut short, columns that are others, or no file
         return None
     found.attrs = manifest["notes"]
     return found if fingerprint(found) == manifest["fingerprint"] else None
 
 # %% ../nbs/01_store.ipynb #4e60067e
 def _write(frame: pd.DataFrame, table: tables.Table, folder: str, key: str) -> pd.DataFrame:
-    "Write a table, and beside it what it was made from."
+    "Write a table, and in its manifest what it was made from."
     frame = tables.validate(frame, table)
     frame.attrs = json.loads(json.dumps(dict(frame.attrs), default=str))
     remove_shards(folder)
@@ -221,7 +297,7 @@ def cached_table(
     make: Callable[[], pd.DataFrame],  # Makes it
 ) -> pd.DataFrame:  # (n, columns) The table, from disk where its inputs have not changed
     "A table of the run, made again only when its inputs have changed."
-    key = hash_key(__version__, json.dumps(inputs, default=str))
+    key = hash_key(__version__, SCHEMA, json.dumps(inputs, default=str))
     found = _unchanged(f"{out}/{table.name}", table, key)
     return _write(make(), table, f"{out}/{table.name}", key) if found is None else found
 

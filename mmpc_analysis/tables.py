@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 # %% auto #0
-__all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'LEVELS', 'HIDDEN', 'COMPLETIONS', 'SCORES',
-           'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS', 'SLOPES', 'LINES',
-           'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'TABLES', 'TASK_TITLES', 'Column', 'Table',
-           'TableError', 'empty', 'validate', 'tasks_of']
+__all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'ROLES', 'SYSTEM', 'SCHEMA', 'LEVELS', 'HIDDEN',
+           'COMPLETIONS', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS',
+           'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'TABLES', 'TASK_TITLES',
+           'Column', 'Table', 'TableError', 'empty', 'validate', 'system_names', 'models_only', 'parent_ids',
+           'tasks_of']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Column:
     meaning: str  # What one value says
     unit: str = ""  # Unit or range, empty where there is none
     required: bool = True  # Whether every row must have a value
+    absent: str | None = None  # What every row gets where a table has no such column: a value, or `{item_id}`
 
 # %% ../nbs/00_tables.ipynb #2958f9d0
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,9 @@ MODALITIES = ("text", "image")
 TASKS = {"image_to_text": "text", "text_to_image": "image"}
 OUTCOMES = ("ok", "repaired", "truncated", "invalid", "refused", "engine_error")
 USABLE = ("ok", "repaired")
+ROLES = ("model", "blind", "floor", "ceiling")
+SYSTEM = ("model", "precision", "prompt", "role")  # What together names whoever answered
+SCHEMA = 2  # Version of these declarations, written into every file
 LEVELS = ("word", "semantic", "pixel", "patch", "distribution", "faithfulness")
 
 # %% ../nbs/00_tables.ipynb #79f15e41
@@ -102,19 +107,38 @@ HIDDEN = Table(
 )
 
 # %% ../nbs/00_tables.ipynb #7f1eed7f
+_ITEM = (
+    Column("item_id", "str", "Item"),
+    Column(
+        "parent_id", "str", "Listing family of the item; its own id where none is known", absent="{item_id}"
+    ),
+    Column("category", "str", "Category of the item"),
+)
+_ASKED = (
+    Column("model", "str", "Name of the model's card"),
+    Column("role", "str", "model, or blind where the item was withheld, as a floor"),
+    Column("precision", "str", "Precision of the weights in use, such as float32 or nf4"),
+    Column("prompt", "str", "Identifier of the prompt"),
+    Column("base", "str", "Model that an adapter was trained on, else empty", absent=""),
+    Column("family", "str", "Model family"),
+    Column("parameters", "float", "Number of parameters", "count", required=False),
+)
+_SYSTEM = (
+    Column("model", "str", "Name of the model's card, or of a floor or ceiling"),
+    Column("role", "str", "model, blind, floor or ceiling", absent="model"),
+    Column("precision", "str", "Precision of the weights, empty for floors and ceiling", absent=""),
+    Column("prompt", "str", "Identifier of the prompt, empty for floors and ceiling", absent=""),
+    Column("base", "str", "Model that an adapter was trained on, else empty", absent=""),
+    Column("family", "str", "Model family, empty for floors and ceiling"),
+    Column("parameters", "float", "Number of parameters", "count", required=False),
+)
 COMPLETIONS = Table(
     "completions",
     "one model's answer for one hidden modality of one item",
     (
-        Column("item_id", "str", "Item"),
-        Column("category", "str", "Category of the item"),
+        *_ITEM,
         Column("task", "str", "image_to_text or text_to_image"),
-        Column("model", "str", "Name of the model's card"),
-        Column("family", "str", "Model family"),
-        Column("parameters", "float", "Number of parameters", "count", required=False),
-        Column("quantisation", "str", "Precision of the weights in use, such as float32 or nf4"),
-        Column("blind", "bool", "Whether the item was withheld from the model, as a floor"),
-        Column("prompt_id", "str", "Identifier of the prompt"),
+        *_ASKED,
         Column("key", "str", "Content key: the same key is the same question"),
         Column("outcome", "str", "ok, repaired, truncated, invalid, refused or engine_error"),
         Column("text", "str", "The title, or the image prompt", required=False),
@@ -125,7 +149,7 @@ COMPLETIONS = Table(
         Column("output_tokens", "float", "Length of the answer", "tokens", required=False),
         Column("seconds", "float", "The answer's share of its batch's time", "s", required=False),
     ),
-    unique=("item_id", "task", "model", "blind"),
+    unique=("item_id", "task", *SYSTEM),
 )
 
 # %% ../nbs/00_tables.ipynb #57f9137c
@@ -133,18 +157,15 @@ SCORES = Table(
     "scores",
     "one metric of one completion",
     (
-        Column("item_id", "str", "Item"),
-        Column("category", "str", "Category of the item"),
+        *_ITEM,
         Column("task", "str", "image_to_text or text_to_image"),
-        Column("model", "str", "Model, or the name of a floor or ceiling"),
-        Column("family", "str", "Model family, floor or ceiling"),
-        Column("parameters", "float", "Number of parameters", "count", required=False),
+        *_SYSTEM,
         Column("metric", "str", "Name of the metric"),
         Column("level", "str", "word, semantic, pixel, patch, distribution or faithfulness"),
         Column("value", "float", "The score; missing where none can be given", required=False),
         Column("outcome", "str", "Outcome of the completion that was scored"),
     ),
-    unique=("item_id", "task", "model", "metric"),
+    unique=("item_id", "task", *SYSTEM, "metric"),
 )
 
 # %% ../nbs/00_tables.ipynb #bd9a25d5
@@ -153,9 +174,7 @@ AVERAGES = Table(
     "the mean of one metric for one model and category",
     (
         Column("task", "str", "image_to_text or text_to_image"),
-        Column("model", "str", "Model, or the name of a floor or ceiling"),
-        Column("family", "str", "Model family, floor or ceiling"),
-        Column("parameters", "float", "Number of parameters", "count", required=False),
+        *_SYSTEM,
         Column("category", "str", "Category, or all for the pooled mean"),
         Column("metric", "str", "Name of the metric"),
         Column("level", "str", "word, semantic, pixel, patch, distribution or faithfulness"),
@@ -166,7 +185,7 @@ AVERAGES = Table(
         Column("coverage", "float", "Share of completions that could be used", "[0, 1]", required=False),
         *(Column(o, "int", f"Completions with outcome {o}", "count") for o in OUTCOMES),
     ),
-    unique=("task", "model", "category", "metric"),
+    unique=("task", *SYSTEM, "category", "metric"),
 )
 
 # %% ../nbs/00_tables.ipynb #1c358311
@@ -196,9 +215,7 @@ SETS = Table(
     "one metric of all completions of a model together",
     (
         Column("task", "str", "image_to_text or text_to_image"),
-        Column("model", "str", "Model, or the name of a floor or ceiling"),
-        Column("family", "str", "Model family, floor or ceiling"),
-        Column("parameters", "float", "Number of parameters", "count", required=False),
+        *_SYSTEM,
         Column("category", "str", "Category, or all"),
         Column("metric", "str", "Name of the metric"),
         Column("level", "str", "word or distribution"),
@@ -212,7 +229,7 @@ SETS = Table(
             "halves", "float", "And between one half of the truth and the other half drawn", required=False
         ),
     ),
-    unique=("task", "model", "category", "metric"),
+    unique=("task", *SYSTEM, "category", "metric"),
 )
 
 # %% ../nbs/00_tables.ipynb #5e266687
@@ -247,13 +264,12 @@ CONTRASTS = Table(
     (
         Column("task", "str", "image_to_text or text_to_image"),
         Column("category", "str", "Category, or all"),
-        Column("model", "str", "Model or floor"),
-        Column("family", "str", "Model family, or floor"),
+        *_SYSTEM,
         Column("metric", "str", "Metric, empty for the mean of the level's headline metrics"),
         Column("level", "str", "Level; for a lead, the level it is over"),
         *EFFECTS.columns,
     ),
-    unique=("task", "category", "model", "term", "metric", "level"),
+    unique=("task", "category", *SYSTEM, "term", "metric", "level"),
 )
 WALK = Table(
     "walk",
@@ -491,25 +507,40 @@ def validate(
 
     Raises: `TableError` naming the column, the row and the remedy.
     """
-    lacking = [c.name for c in table.columns if c.required and c.name not in frame]
+    lacking = [c.name for c in table.columns if c.required and c.absent is None and c.name not in frame]
     if lacking:
         raise TableError(
             f"{table.name} has no column {lacking[0]!r}; it has {', '.join(map(str, frame.columns)) or 'none'}; "
             f"add it or map it from another name"
         )
     frame = frame.reset_index(drop=True)
-    given = {c.name: frame[c.name] if c.name in frame else _unknown(len(frame), c) for c in table.columns}
+    given = {c.name: frame[c.name] if c.name in frame else _unknown(frame, c) for c in table.columns}
     checked = {c.name: _cast(given[c.name], c, table.name) for c in table.columns}
     others = {name: frame[name] for name in frame.columns if name not in checked}
     result = pd.DataFrame(checked | others)
+    _check_roles(result, table)
     _check_unique(result, table)
     result.attrs = dict(frame.attrs)
     return result
 
 # %% ../nbs/00_tables.ipynb #2be86315
-def _unknown(rows: int, column: Column) -> pd.Series:
-    "A column of missing values."
-    return pd.Series([None] * rows if column.dtype == "str" else [np.nan] * rows, dtype="object")
+def _unknown(frame: pd.DataFrame, column: Column) -> pd.Series:
+    "A column that a table does not have: missing values, or what stands for it."
+    if column.absent == "{item_id}" and "item_id" in frame:
+        return frame["item_id"]
+    missing = None if column.dtype == "str" else np.nan
+    value = missing if column.absent is None else column.absent
+    return pd.Series([value] * len(frame), index=frame.index, dtype="object")
+
+
+def _check_roles(frame: pd.DataFrame, table: Table) -> None:
+    "Raise a `TableError` for a role that there is not."
+    bad = ~frame["role"].isin(ROLES) if "role" in table.names else np.zeros(len(frame), dtype=bool)
+    if bad.any():
+        column = next(c for c in table.columns if c.name == "role")
+        _refuse(
+            table.name, column, frame["role"], np.asarray(bad), f"one of {', '.join(ROLES)}", "mend the value"
+        )
 
 
 def _check_unique(frame: pd.DataFrame, table: Table) -> None:
@@ -523,6 +554,49 @@ def _check_unique(frame: pd.DataFrame, table: Table) -> None:
         raise TableError(
             f"{table.name} row {row} repeats {key} ({int(again.sum())} repeated rows); keep one row of each"
         )
+
+# %% ../nbs/00_tables.ipynb #k7a10002
+def system_names(
+    frame: pd.DataFrame,  # Completions, scores, averages or another table with a row per system
+) -> pd.Series:  # (n,) One short name for each row, the same for the same system of a task
+    "What each row's system is called, unique among the systems of a task in the table."
+    varied = [c for c in SYSTEM[1:] if c in frame and frame[c].nunique() > 1]
+    if not varied and not ("role" in frame and frame["role"].eq("blind").any()):
+        return frame["model"]
+    place = ["task"] if "task" in frame else []
+    keys = [*place, *(c for c in SYSTEM if c in frame)]
+    code = frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
+    each = frame[keys].drop_duplicates().reset_index(drop=True).astype("object")
+    name = each["model"]
+    for column in (c for c in ("precision", "prompt") if c in varied):
+        several = each.groupby([*place, "model"])[column].transform("nunique") > 1
+        name = name.where(~several | (each[column] == ""), name + " " + each[column])
+    if "role" in each:
+        name = name.where(each["role"] != "blind", "blind " + name)
+    again = each[place].assign(name=name).duplicated(keep=False)
+    name = name.where(~again, each[keys[len(place) :]].agg(" | ".join, axis=1))
+    return pd.Series(name.to_numpy()[code], index=frame.index, name="system").astype("str")
+
+# %% ../nbs/00_tables.ipynb #k7a10003
+def models_only(
+    frame: pd.DataFrame,  # Any table; without the column role, every row is a model's
+) -> pd.DataFrame:  # Its rows of role model, `model` holding the system's name
+    "The models proper, each system under its own name: what an analysis may group by `model`."
+    if "model" not in frame:
+        return frame
+    names = system_names(frame)
+    frame = frame if names.equals(frame["model"]) else frame.assign(model=names)
+    shown = frame["role"].eq("model") if "role" in frame else pd.Series(True, index=frame.index)
+    return frame if shown.all() else frame[shown]
+
+# %% ../nbs/00_tables.ipynb #k7a10004
+def parent_ids(
+    items: pd.DataFrame,  # (n, columns) Items
+) -> pd.Series:  # (n,) By item_id: the listing family, the item's own id where none is known
+    "What each item belongs to."
+    own = items["item_id"].astype("object")
+    family = items["parent_id"].astype("object") if "parent_id" in items else own
+    return pd.Series(family.where(family.notna(), own).to_numpy(), index=own)
 
 # %% ../nbs/00_tables.ipynb #1eb9a226
 TABLES = {

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from .formulas import Formula, Random, Unidentified, factor_levels
+from ..tables import models_only
 
 # %% auto #0
-__all__ = ['ALIASES', 'NOT_MODELS', 'LARGEST', 'NotCompressible', 'encode_column', 'combine', 'select_scores', 'PreparedScores',
-           'prepare', 'check_levels', 'Compressed', 'compress']
+__all__ = ['ALIASES', 'LARGEST', 'NotCompressible', 'encode_column', 'combine', 'select_scores', 'PreparedScores', 'prepare',
+           'check_levels', 'Compressed', 'compress']
 
 # %% ../../nbs/mixed/10_compression.ipynb #06685f2e
 class NotCompressible(ValueError):
@@ -62,7 +63,6 @@ def _renumber(codes: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/mixed/10_compression.ipynb #0a10c7aa
 ALIASES = {"item": "item_id", "score": "value"}
-NOT_MODELS = ("floor", "ceiling")
 
 # %% ../../nbs/mixed/10_compression.ipynb #8abae0b5
 def _column(scores: pd.DataFrame, name: str) -> pd.Series:
@@ -80,11 +80,10 @@ def _column(scores: pd.DataFrame, name: str) -> pd.Series:
 def select_scores(
     scores: pd.DataFrame,  # Scores
     **wanted: str | None,  # Value of a column such as metric, None where there is only one
-) -> pd.DataFrame:  # Rows of one metric and task, without floors and ceiling
-    "Rows of one metric and task, without floors and ceiling."
+) -> pd.DataFrame:  # Rows of one metric and task, of models only
+    "Rows of one metric and task, without floors, blind runs and ceiling."
+    scores = models_only(scores)
     keep = np.ones(len(scores), dtype=bool)
-    if "family" in scores:
-        keep &= ~scores["family"].isin(NOT_MODELS).to_numpy()
     for name, value in wanted.items():
         if value is not None:
             keep &= (scores[name] == value).to_numpy()

@@ -291,7 +291,7 @@ def links(
     level: float = 0.95,  # Coverage of the intervals
 ) -> pd.DataFrame:  # (rows, 13) As declared in `tables.LINKS`
     "Which content metric tells what a completion is worth, for every recommender, modality and rate."
-    rows = []
+    rows, scores = [], tables.models_only(scores)
     keys = ["recommender", "modality", "rate", "metric"]
     for (recommender, modality, rate, metric), part in rankings.groupby(keys):
         mine = scores[scores["task"].map(tables.TASKS) == modality]

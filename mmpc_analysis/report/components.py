@@ -28,11 +28,12 @@ __all__ = ['model_cell', 'estimate_cell', 'share', 'count', 'with_numbers', 'Abs
 
 # %% ../../nbs/report/40_components.ipynb #621bc4d5
 def model_cell(
-    model: str,  # Model, floor or ceiling
+    name: str,  # What the system is called
+    model: str | None = None,  # Its model, floor or ceiling; None where that is its name
 ) -> Safe:  # Its name with its colour
     "A model's name with the colour it has in the figures."
-    dot = Safe(f'<span class="swatch" style="background:{figures.colour_of(model)}"></span>')
-    return markup("{dot}{model}", dot=dot, model=model)
+    dot = Safe(f'<span class="swatch" style="background:{figures.colour_of(model or name)}"></span>')
+    return markup("{dot}{name}", dot=dot, name=name)
 
 # %% ../../nbs/report/40_components.ipynb #9f92b17b
 def estimate_cell(

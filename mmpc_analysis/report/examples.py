@@ -35,7 +35,11 @@ def answers_of(
     model: str,  # Whose answers
 ) -> pd.DataFrame:  # item_id, category, value, text, image, title, image_true; best first
     "The usable answers of one model beside the truth, in order of merit."
-    scores, done, items = run.tables["scores"], shown_completions(run), run.tables["items"]
+    scores, done, items = (
+        tables.models_only(run.tables["scores"]),
+        shown_completions(run),
+        run.tables["items"],
+    )
     rows = figures.rows_of(scores, task=task, metric=metric, model=model)
     rows = rows.loc[rows["outcome"].isin(tables.USABLE), ["item_id", "category", "value"]].dropna()
     done = done.loc[(done["task"] == task) & (done["model"] == model), ["item_id", "text", "image"]]
@@ -124,8 +128,8 @@ def examples_of_task(
     "The best and worst answers of the model that comes first."
     metric = headline_metrics(run.tables["averages"], task)[-1]
     rows = ranked(run.tables["averages"], task, metric)
-    rows, pieces = rows[~rows["family"].isin(["floor", "ceiling"])], []
-    for model in rows["model"].head(1):
+    rows, pieces = rows[rows["role"] == "model"], []
+    for model in rows["system"].head(1):
         for kind, part in pick_examples(run, task, metric, model, count).items():
             cards = [example_card(run, row, task, metric) for _, row in part.iterrows()]
             said = {"task": TASK_TITLES[task], "kind": kind, "model": model, "metric": display_name(metric)}

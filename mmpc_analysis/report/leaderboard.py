@@ -189,9 +189,10 @@ def ranked(
     category: str = "all",  # Category, or all
 ) -> pd.DataFrame:  # Rows with a score, models, floors and ceiling together, best first
     "The rows of one metric in order of merit."
-    rows = figures.rows_of(averages, task=task, metric=metric, category=category).dropna(subset="estimate")
+    rows = figures.rows_of(averages, task=task, metric=metric, category=category)
+    rows = figures.named(rows).dropna(subset="estimate")
     merit = rows["estimate"] * (-1 if lower_is_better(metric) else 1)
-    rows = rows.assign(merit=merit).sort_values(["merit", "model"], ascending=[False, True])
+    rows = rows.assign(merit=merit).sort_values(["merit", "system"], ascending=[False, True])
     return rows.drop(columns="merit")
 
 # %% ../../nbs/report/50_leaderboard.ipynb #575aa0b9
@@ -199,7 +200,7 @@ def _first_place(best: pd.Series, spread: float) -> Safe:
     "Who comes first, on which level and by how much."
     metric = display_name(best["metric"]) + (", lower is better" if lower_is_better(best["metric"]) else "")
     return markup("On the {level} level ({metric}) <strong>{model}</strong> comes first with {score}.",
-                  level=display_name(best["level"]), metric=metric, model=best["model"], score=span(best, spread))  # fmt: skip
+                  level=display_name(best["level"]), metric=metric, model=best["system"], score=span(best, spread))  # fmt: skip
 
 # %% ../../nbs/report/50_leaderboard.ipynb #669dc8f1
 def best_sentence(
@@ -210,7 +211,7 @@ def best_sentence(
 ) -> Safe:  # Who scores best, against the second and against the best floor
     "The best model of a metric in words that follow the numbers."
     rows = ranked(averages, task, metric, category)
-    models, floors = rows[~rows["family"].isin(["floor", "ceiling"])], rows[rows["family"] == "floor"]
+    models, floors = rows[rows["role"] == "model"], rows[rows["role"].isin(["floor", "blind"])]
     if models.empty:
         return markup("No model has a score for {metric}.", metric=display_name(metric))
     best, spread = models.iloc[0], float(rows["estimate"].abs().max())
@@ -218,14 +219,14 @@ def best_sentence(
     for words, others in ((_SECOND_WORDS, models.iloc[1:2]), (_FLOOR_WORDS, floors.iloc[:1])):
         for _, other in others.iterrows():
             sentence = words.get(versus(best, other), words["open"])
-            said.append(markup(sentence, model=other["model"], score=span(other, spread)))
+            said.append(markup(sentence, model=other["system"], score=span(other, spread)))
     return joined(said, " ")
 
 # %% ../../nbs/report/50_leaderboard.ipynb #94eb1413
 def _who(first: pd.DataFrame) -> dict[str, list]:
     "The columns that say who is meant and on how many items."
     return {
-        "Model": [model_cell(m) for m in first.index],
+        "Model": [model_cell(s, m) for s, m in first["model"].items()],
         "Parameters": [count(p) for p in first["parameters"]],
         "Usable": [share(c) for c in first["coverage"]],
         "Items": [f"{n:,}" for n in first["n"]],
@@ -234,16 +235,16 @@ def _who(first: pd.DataFrame) -> dict[str, list]:
 # %% ../../nbs/report/50_leaderboard.ipynb #9e3555b3
 def _means(rows: pd.DataFrame, order: list[str]) -> tuple[str, list]:
     "The column of one metric; its head says the level and which end is good."
-    spread, by_model = float(rows["estimate"].abs().max()), rows.set_index("model")
+    spread, by_model = float(rows["estimate"].abs().max()), rows.set_index("system")
     head = f"{display_name(rows['metric'].iloc[0]).capitalize()} ({display_name(rows['level'].iloc[0])})"
     head += ", lower is better" if lower_is_better(rows["metric"].iloc[0]) else ""
     there = set(by_model.index)
     return head, [estimate_cell(by_model.loc[m], spread) if m in there else "\u2013" for m in order]
 
 # %% ../../nbs/report/50_leaderboard.ipynb #0a20f58b
-def _row_kinds(families: pd.Series) -> list[str]:
+def _row_kinds(roles: pd.Series) -> list[str]:
     "Which rows are floors or the ceiling, and which is the first of them."
-    kinds = [f if f in ("floor", "ceiling") else "" for f in families]
+    kinds = [{"model": "", "blind": "floor"}.get(role, role) for role in roles]
     return [f"{kind} first-floor" if kind and not any(kinds[:k]) else kind for k, kind in enumerate(kinds)]
 
 # %% ../../nbs/report/50_leaderboard.ipynb #171db6d9
@@ -255,10 +256,10 @@ def score_table(
     category: str = "all",  # Category, or all
 ) -> Safe:  # A table with intervals
     "Means with intervals, models down and metrics across."
-    rows = figures.rows_of(averages, task=task, category=category)
-    first = rows.drop_duplicates("model").set_index("model").loc[figures.ordered(rows)]
+    rows = figures.named(figures.rows_of(averages, task=task, category=category))
+    first = rows.drop_duplicates("system").set_index("system").loc[figures.ordered(rows)]
     cells = _who(first) | dict(_means(figures.rows_of(rows, metric=m), list(first.index)) for m in metrics)
-    return table_html(cells, caption, numbers=tuple(cells)[1:], classes=_row_kinds(first["family"]))
+    return table_html(cells, caption, numbers=tuple(cells)[1:], classes=_row_kinds(first["role"]))
 
 # %% ../../nbs/report/50_leaderboard.ipynb #de6db391
 def scores_of_task(

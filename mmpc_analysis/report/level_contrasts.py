@@ -21,6 +21,7 @@ from mmpc_analysis.report.figures import (
     hover_template,
     interval_bars,
     models_by_size,
+    named,
     one_row_each,
     rows_of,
 )
@@ -38,18 +39,18 @@ __all__ = ['share_of_way', 'level_words', 'level_panels', 'level_piece', 'levels
 # %% ../../nbs/report/45_level_contrasts.ipynb #9cd5a9a9
 def _shares(contrasts: pd.DataFrame, task: str, category: str) -> pd.DataFrame:
     "The rows that are drawn."
-    rows = rows_of(contrasts, task=task, category=category, term="share")
-    rows = rows[(rows["metric"] == "") & ~rows["model"].str.startswith("blind ")]
+    rows = named(rows_of(contrasts, task=task, category=category, term="share"))
+    rows = rows[(rows["metric"] == "") & (rows["role"] != "blind")]
     return rows.sort_values("model", key=lambda m: m == "template", kind="stable")
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #0ef4cbd0
 def _marks(mine: pd.DataFrame, heights: list[float]) -> dict:
     "A model's mark at each level, with its interval."
-    model = mine["model"].iloc[0]
+    model, name = mine[["model", "system"]].iloc[0]
     marker = {"size": 10, "color": colour_of(model), "symbol": "diamond" if model == "template" else "circle"}
     return {
-        "type": "scatter", "mode": "markers", "x": mine["estimate"], "y": heights, "marker": marker, "name": label(model),
-        "error_x": interval_bars(mine), "customdata": mine[DETAILS].to_numpy(), "hovertemplate": hover_template(label(model), "x"),
+        "type": "scatter", "mode": "markers", "x": mine["estimate"], "y": heights, "marker": marker, "name": label(name),
+        "error_x": interval_bars(mine), "customdata": mine[DETAILS].to_numpy(), "hovertemplate": hover_template(label(name), "x"),
     }  # fmt: skip
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #f4a206e2
@@ -62,11 +63,11 @@ def share_of_way(
     import plotly.graph_objects as go
 
     rows = _shares(contrasts, task, category)
-    levels, models = list(dict.fromkeys(rows["level"])), list(dict.fromkeys(rows["model"]))
+    levels, models = list(dict.fromkeys(rows["level"])), list(dict.fromkeys(rows["system"]))
     title = "Does the meaning stay where words and patches are lost?"
     figure = go.Figure(layout=base_layout(title, 170 + 26 * len(levels) * len(models), margin={"t": 110}))
     for place, model in enumerate(models):
-        mine, offset = rows[rows["model"] == model], 0.7 * ((place + 0.5) / len(models) - 0.5)
+        mine, offset = rows[rows["system"] == model], 0.7 * ((place + 0.5) / len(models) - 0.5)
         figure.add_trace(_marks(mine, [levels.index(level) + offset for level in mine["level"]]))
     for end, name in ((0, "another product"), (1, "the truth")):
         figure.add_vline(x=end, line={"color": "#767676", "dash": "dot"}, annotation_text=name)
@@ -82,16 +83,17 @@ def level_words(
 ) -> str:  # Plain sentences, empty where the task has no semantic level beside another one
     "What the levels say about the models of a task."
     rows = effects[(effects["task"] == task) & (effects["category"] == "all") & (effects["metric"] == "")]
-    rows = rows[rows["family"] != "floor"]
+    rows = named(rows)
+    rows = rows[rows["role"] == "model"]
     shares, leads = rows[rows["term"] == "share"], rows[rows["term"] != "share"].dropna(subset=["estimate"])
     leads = leads.dropna(subset=["low", "high"])
     if leads.empty:
         return ""
     meaning = shares[shares["level"] == "semantic"].dropna(subset=["estimate"])
-    meaning = meaning.sort_values(["estimate", "model"])
+    meaning = meaning.sort_values(["estimate", "system"])
     best = meaning.iloc[-1]
     told = [
-        f"{best['model']} recovers {best['estimate']:.0%} [{best['low']:.0%}, {best['high']:.0%}] of the way from "
+        f"{best['system']} recovers {best['estimate']:.0%} [{best['low']:.0%}, {best['high']:.0%}] of the way from "
         "another product of the category to the truth in meaning."
     ]
     for other, group in leads.groupby("level", sort=False):
@@ -133,12 +135,12 @@ def level_panels(
 # %% ../../nbs/report/45_level_contrasts.ipynb #c55efb0d
 def _panel(rows: pd.DataFrame, legend: bool) -> list[dict]:
     "One level: a bar per model, and lines through all of them."
-    table = rows.set_index("model", drop=False)
+    table = rows.set_index("system", drop=False)
     bars = table.loc[models_by_size(rows)]
     unknown = ["" if known else " (no score)" for known in np.isfinite(bars["estimate"])]
     names, colours = (
         [label(m) + u for m, u in zip(bars.index, unknown, strict=True)],
-        [*map(colour_of, bars.index)],
+        [*map(colour_of, bars["model"])],
     )
     trace = {
         "type": "bar", "orientation": "h", "x": bars["estimate"], "y": names, "marker": {"color": colours},
@@ -159,8 +161,9 @@ def level_piece(
     rows = contrasts[
         (contrasts["task"] == task) & (contrasts["category"] == "all") & (contrasts["metric"] == "")
     ]
+    rows = named(rows)
     cells = {
-        "Model": [model_cell(m) for m in rows["model"]],
+        "Model": [model_cell(*who) for who in zip(rows["system"], rows["model"], strict=True)],
         "Quantity": [
             f"{t} at the {v} level" if t == "share" else t
             for t, v in zip(rows["term"], rows["level"], strict=True)

@@ -45,10 +45,10 @@ def outcome_bars(
     "Outcomes of every model's answers, with the share that could be used."
     import plotly.graph_objects as go
 
-    rows = one_row_each(averages, task=task, category="all").drop_duplicates("model")
-    rows = rows.set_index("model", drop=False).loc[models_by_size(rows)]
+    rows = one_row_each(averages, task=task, category="all").drop_duplicates("system")
+    rows = rows.set_index("system", drop=False).loc[models_by_size(rows)]
     share = [f"  {c:.0%}" if np.isfinite(c) else "" for c in rows["coverage"]]
-    names = [label(m) + s for m, s in zip(rows["model"], share, strict=True)]
+    names = [label(m) + s for m, s in zip(rows["system"], share, strict=True)]
     layout = base_layout(
         "How many answers could be used?",
         190 + 34 * len(rows),
@@ -80,10 +80,11 @@ def outcome_table(
     task: str,  # image_to_text or text_to_image
 ) -> Safe:  # Counts of every outcome, models down
     "Answers by outcome."
-    rows = figures.rows_of(averages, task=task, category="all")
-    first = rows.drop_duplicates("model").set_index("model").loc[figures.ordered(rows)]
-    first = first[(first["family"] != "ceiling") & ~first.index.isin(["template", "shuffled"])]
-    cells = {"Model": [model_cell(m) for m in first.index], "Usable": [share(c) for c in first["coverage"]]}
+    rows = figures.named(figures.rows_of(averages, task=task, category="all"))
+    first = rows.drop_duplicates("system").set_index("system").loc[figures.ordered(rows)]
+    first = first[first["role"].isin(["model", "blind"])]
+    cells = {"Model": [model_cell(s, m) for s, m in first["model"].items()]}
+    cells |= {"Usable": [share(c) for c in first["coverage"]]}
     cells |= {display_name(o).capitalize(): [f"{n:,}" for n in first[o]] for o in tables.OUTCOMES}
     return table_html(cells, f"{TASK_TITLES[task]}: answers by outcome", numbers=tuple(cells)[1:])
 

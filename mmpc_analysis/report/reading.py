@@ -29,9 +29,9 @@ def set_rows(
 ) -> Safe:  # One row per model
     "One metric of whole sets, over all products."
     rows = sets[(sets["metric"] == metric) & (sets["category"] == "all")]
-    rows = rows.set_index("model", drop=False).loc[figures.ordered(rows)]
+    rows = figures.named(rows).set_index("system").loc[figures.ordered(rows)]
     spread = rows["estimate"].abs().max()
-    cells = {"Model": [model_cell(m) for m in rows["model"]]}
+    cells = {"Model": [model_cell(s, m) for s, m in rows["model"].items()]}
     cells["Value"] = [estimate_cell(row, spread) for _, row in rows.iterrows()]
     if rows["floor"].notna().any():
         cells["At half the items"] = [wording.number(v, spread) for v in rows["halves"]]

@@ -38,16 +38,21 @@ def read_run(
     """
     from importlib.resources import files
 
-    found = {name: store.read_shards(f"{folder}/{name}", table) for name, table in tables.TABLES.items()}
+    found = {name: _table(f"{folder}/{name}", table) for name, table in tables.TABLES.items()}
     if found["averages"].empty:
         raise ValueError(
             f"{str(folder)!r} has no averages; run mmpc analyse first, or name the folder of a run"
         )
-    manifest = store.read_manifest(folder) | {"set_aside": _set_aside(folder)}
+    manifest = store.read_json(f"{folder}/manifest.json") | {"set_aside": _set_aside(folder)}
     root = root or manifest.get("root") or str(files("mmpc_analysis") / "data" / "catalogue")
     return Run(str(folder), root, found, manifest)
 
 # %% ../../nbs/report/30_run.ipynb #cb3ba5f2
+def _table(folder: str, table: tables.Table) -> pd.DataFrame:
+    "A table of the run, without rows where the run has none."
+    return store.read_shards(folder, table) if store.shard_names(folder) else tables.empty(table)
+
+
 def _set_aside(folder: str) -> list[dict]:
     "What the run's catalogue could not use, as the run wrote it down."
     from fsspec.core import url_to_fs
@@ -62,6 +67,5 @@ def _set_aside(folder: str) -> list[dict]:
 def shown_completions(
     run: Run,  # The run
 ) -> pd.DataFrame:  # Answers of models that saw their item
-    "Completions without the blind runs."
-    completions = run.tables["completions"]
-    return completions[~completions["blind"].astype(bool)]
+    "Completions without the blind runs, each system under its own name."
+    return tables.models_only(run.tables["completions"])

@@ -34,6 +34,7 @@ from mmpc_analysis.report.figures import (
     hover_template,
     interval_bars,
     model_mark,
+    named,
     one_row_each,
     question_title,
     rows_of,
@@ -94,7 +95,7 @@ def _family_traces(rows: pd.DataFrame, family: str, first: bool) -> list[dict]:
 def _model_marks(rows: pd.DataFrame) -> list[dict]:
     "The models' means with their own intervals, each family with a symbol."
     families, marks = sorted(set(rows["family"])), []
-    for _, row in rows.sort_values(["family", "parameters"]).groupby("model", sort=False):
+    for _, row in rows.sort_values(["family", "parameters"]).groupby("system", sort=False):
         symbol = SYMBOLS[families.index(row["family"].iloc[0]) % len(SYMBOLS)]
         marks.append(model_mark(row, row["parameters"].iloc[0], symbol))
     return marks
@@ -110,8 +111,8 @@ def scale_lines(
     import plotly.graph_objects as go
 
     fans = rows_of(lines, task=task, metric=metric)
-    rows = rows_of(averages, task=task, metric=metric, category="all")
-    rows = rows[rows["parameters"].gt(0) & ~rows["family"].isin(["floor", "ceiling"])]
+    rows = named(rows_of(averages, task=task, metric=metric, category="all"))
+    rows = rows[rows["parameters"].gt(0) & rows["role"].eq("model")]
     title = question_title("Does size help, here and in general?", rows)
     figure = go.Figure(layout=base_layout(title, 480, margin={"t": 130}))
     for place, family in enumerate(sorted(set(fans["family"]))):
@@ -297,6 +298,7 @@ def _ends(rows: pd.DataFrame) -> list[str]:
     ]
 
 # %% ../../nbs/report/65_size.ipynb #47a88b65
+_SAME = ["model", "precision", "prompt"]  # What a model and its blind run have in common
 _NOTHING = {
     "text": "No model of known size has a score.", "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False,
 }  # fmt: skip
@@ -312,19 +314,23 @@ def score_against_scale(
     import plotly.graph_objects as go
 
     rows = one_row_each(averages, task=task, metric=metric, category=category)
-    sized = rows[rows["parameters"] > 0].sort_values(["family", "parameters", "model"])
+    sized = rows[rows["parameters"].gt(0) & rows["role"].eq("model")]
+    sized = sized.sort_values(["family", "parameters", "system"])
     title = question_title("Does a larger model score higher?", rows, category)
     figure = go.Figure(layout=base_layout(title, 500, margin={"t": 130}))
     for place, (family, members) in enumerate(sized.groupby("family", sort=True)):
         line = {"color": colour_of(family), "width": 1.5}
         x, y, hidden = members["parameters"], members["estimate"], {"showlegend": False, "hoverinfo": "skip"}
         figure.add_scatter(x=x, y=y, mode="lines", name=label(family), line=line, **hidden)
-        for model, size in zip(members["model"], x, strict=True):
-            both = rows[rows["model"].isin([model, f"blind {model}"])]
+        for _, model in members.iterrows():
+            both = rows[(rows[_SAME] == model[_SAME]).all(axis=1)].sort_values(
+                "role", key=lambda r: r != "blind"
+            )
             symbol = SYMBOLS[place % len(SYMBOLS)]
-            figure.add_traces([model_mark(both.iloc[[k]], size, symbol) for k in range(len(both))])
+            marks = [model_mark(both.iloc[[k]], model["parameters"], symbol) for k in range(len(both))]
+            figure.add_traces(marks)
     ends = [sized["parameters"].min() / 1.25, sized["parameters"].max() * 1.25] if len(sized) else [1, 10]
-    figure.add_traces(floor_lines(rows.set_index("model"), ends))
+    figure.add_traces(floor_lines(rows.set_index("system"), ends))
     for blind in list(figure.select_traces({"name": HOLLOW}))[:1]:
         blind.showlegend = True
     if sized["estimate"].isna().all():

@@ -43,7 +43,7 @@ def heatmap(
     import plotly.graph_objects as go
 
     rows = one_row_each(averages, task=task, metric=metric)
-    rows = rows[~rows["model"].str.startswith("blind ") & (rows["family"] != "ceiling")]
+    rows = rows[rows["role"].isin(["model", "floor"])]
     title = question_title("Which products are hard, and for whom?", rows)
     figure = go.Figure(_cells(rows), base_layout(title, 150 + 34 * rows["category"].nunique()))
     figure.update_xaxes(showgrid=False, zeroline=False, tickangle=-40, type="category")
@@ -55,7 +55,7 @@ def _cells(rows: pd.DataFrame) -> dict:
     "The cells of the heatmap, with their numbers and what pointing at them shows."
     down = sorted(set(rows["category"]), key=lambda c: (c != "all", c.casefold()))
     tables = [
-        rows.pivot(index="category", columns="model", values=c).reindex(index=down, columns=ordered(rows))
+        rows.pivot(index="category", columns="system", values=c).reindex(index=down, columns=ordered(rows))
         for c in ("estimate", *DETAILS)
     ]
     z, *details = (table.to_numpy(dtype=float) for table in tables)
@@ -83,10 +83,10 @@ def category_table(
     metric: str,  # Metric
 ) -> Safe:  # A table with intervals
     "Means of one metric, categories down and models across."
-    rows = figures.rows_of(averages, task=task, metric=metric)
+    rows = figures.named(figures.rows_of(averages, task=task, metric=metric))
     spread, order = float(rows["estimate"].abs().max()), figures.ordered(rows)
     down = sorted(set(rows["category"]), key=lambda c: (c != "all", c.casefold()))
-    cells = {(row["category"], row["model"]): estimate_cell(row, spread) for _, row in rows.iterrows()}
+    cells = {(row["category"], row["system"]): estimate_cell(row, spread) for _, row in rows.iterrows()}
     columns = {"Category": [display_name(c) for c in down]}
     columns |= {model: [cells.get((c, model), "\u2013") for c in down] for model in order}
     return table_html(columns, f"{display_name(metric).capitalize()} by category", numbers=tuple(order))

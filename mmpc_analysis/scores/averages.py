@@ -15,7 +15,17 @@ import pandas as pd
 
 from ..metrics.cards import metric_card
 from ..store import hash_key
-from ..tables import AVERAGES, EFFECTS, OUTCOMES, SCORES, USABLE, empty, validate
+from mmpc_analysis.tables import (
+    AVERAGES,
+    EFFECTS,
+    OUTCOMES,
+    SCORES,
+    SYSTEM,
+    USABLE,
+    empty,
+    system_names,
+    validate,
+)
 
 # %% ../../nbs/scores/00_averages.ipynb #2ce18d49
 def resample_sums(
@@ -104,7 +114,7 @@ def _outcome_counts(scores: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     counts = groups["outcome"].value_counts().unstack(fill_value=0)
     counts = counts.reindex(columns=list(OUTCOMES), fill_value=0)
     counts["coverage"] = counts[list(USABLE)].sum(axis=1) / counts.sum(axis=1)
-    for name in {"family", "parameters"} - set(keys):
+    for name in {"family", "parameters", "precision", "prompt", "base"} - set(keys):
         counts[name] = groups[name].agg(lambda v: v.iloc[0] if v.nunique(dropna=False) == 1 else None)
     return counts.reset_index()
 
@@ -113,25 +123,31 @@ def _labelled(means: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     "Means whose series have the name that a table needs."
     means = means.copy()
     if "model" not in means:
-        label = means[[k for k in by if k != "task"]].astype(str).agg(" ".join, axis=1)
+        label = means[[k for k in by if k not in ("task", "role")]].astype(str).agg(" ".join, axis=1)
+        label = (means["role"].where(means["role"] != "model", "") + " " + label).str.strip()
         means["model"] = label.where(label != "", "all")
+    means = means.fillna({"precision": "", "prompt": "", "base": ""})
     means["family"] = means["family"].astype("object").where(means["family"].notna(), "several")
     return means
 
 # %% ../../nbs/scores/00_averages.ipynb #8e118d23
 def average(
     scores: pd.DataFrame,  # (n, columns) Scores, floors and ceiling among them
-    by: Sequence[str] = ("task", "model"),  # Columns to average by; metric, level and category stay apart
+    by: Sequence[str] = (
+        "task",
+        "model",
+    ),  # Columns to average by; role, metric, level and category stay apart
     draws: int = 1000,  # Bootstrap draws of items
     seed: int = 0,  # Seed of the draws
     level: float = 0.95,  # Coverage of the intervals, in (0, 1)
-) -> pd.DataFrame:  # (rows, 17) As declared in `tables.AVERAGES`; bounds NaN below two items
+) -> pd.DataFrame:  # (rows, 21) As declared in `tables.AVERAGES`; bounds NaN below two items
     """Means with item-bootstrap percentile intervals, coverage and outcomes.
 
     Source: Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13, doi:10.1201/9780429246593.
     """
     scores = validate(scores, SCORES)
-    keys = list(dict.fromkeys([*by, "task", "metric", "level"]))
+    system = SYSTEM if "model" in by else ("role",)
+    keys = list(dict.fromkeys([*by, *system, "task", "metric", "level"]))
     if not set(by) <= set(scores.columns) - {"value", "item_id", "category"}:
         raise ValueError(f"by must name columns of scores such as task, model or family, got {tuple(by)}")
     if scores.empty:
@@ -144,18 +160,28 @@ def average(
 def _gains(scores: pd.DataFrame, models: list[str], others: Sequence[str] | None) -> list[pd.DataFrame]:
     "How much better a model is than another on each item that both were scored on."
     index = ["item_id", "task", "category", "metric", "level"]
-    wide = scores.pivot(index=index, columns="model", values="value")
+    wide, blind = scores.pivot(index=index, columns="model", values="value"), scores.attrs["blind"]
     lower = [metric_card(metric).better == "lower" for metric in wide.index.get_level_values("metric")]
     sign = np.where(lower, -1.0, 1.0)
     parts = []
     for model in models:
-        for other in ("template", "shuffled", f"blind {model}") if others is None else others:
+        for other in ("template", "shuffled", blind.get(model)) if others is None else others:
             if other in wide and other != model:
                 gain = ((wide[model] - wide[other]) * sign).dropna().rename("value").reset_index()
                 parts.append(gain.assign(model=model, other=other))
     return parts
 
 # %% ../../nbs/scores/00_averages.ipynb #b712446b
+def _named(scores: pd.DataFrame) -> pd.DataFrame:
+    "Scores by the systems' names; in `attrs` the blind run of each model."
+    systems = scores.assign(system=system_names(scores)).drop_duplicates(["task", *SYSTEM])
+    same, role = ["task", "model", "precision", "prompt"], systems["role"]
+    pairs = systems[role == "model"].merge(systems[role == "blind"], on=same)
+    scores = scores.assign(model=system_names(scores))
+    scores.attrs = {"blind": dict(zip(pairs["system_x"], pairs["system_y"], strict=True))}
+    return scores
+
+
 def _check_known(scores: pd.DataFrame, names: Sequence[str]) -> None:
     "Refuse a model that was not scored."
     known = sorted(scores["model"].unique())
@@ -180,16 +206,17 @@ def paired_difference(
     level: float = 0.95,  # Coverage of the intervals, in (0, 1)
 ) -> pd.DataFrame:  # As `tables.EFFECTS`, with task, metric, level, scope (category or all), model, other
     "How much better a model is than another, item by item, with its interval."
-    scores = validate(scores, SCORES)
-    kind = scores.drop_duplicates("model").set_index("model")["family"]
+    scores = _named(validate(scores, SCORES))
+    kind = scores.drop_duplicates("model").set_index("model")["role"]
     _check_known(scores, [*(models or ()), *(others or ())])
-    models = sorted(kind[~kind.isin(["floor", "ceiling"])].index) if models is None else list(models)
+    models = sorted(kind[kind == "model"].index) if models is None else list(models)
     parts = _gains(_directed(scores), models, others)
     values = pd.concat(parts) if parts else pd.DataFrame({"value": []})
     if values.empty:
         return empty(EFFECTS)
     effects = _interval_rows(values, ["task", "metric", "level", "model", "other"], draws, seed, level)
-    effects["question"] = np.where(effects["other"].map(kind) == "floor", "against_floor", "against_model")
+    knows_nothing = effects["other"].map(kind).isin(["floor", "blind"])
+    effects["question"] = np.where(knows_nothing, "against_floor", "against_model")
     effects["term"] = effects["model"] + " over " + effects["other"]
     effects["method"] = f"paired item bootstrap, {draws} draws, percentile {level:g}"
     return validate(effects.rename(columns={"category": "scope"}), EFFECTS)

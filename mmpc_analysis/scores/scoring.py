@@ -27,21 +27,35 @@ from mmpc_analysis.scores.measures import (
     item_context,
     text_values,
 )
-from ..tables import OUTCOMES, SCORES, TASKS, USABLE, TableError, empty, validate
+from mmpc_analysis.tables import (
+    OUTCOMES,
+    SCORES,
+    SYSTEM,
+    TASKS,
+    USABLE,
+    TableError,
+    empty,
+    parent_ids,
+    validate,
+)
 
 # %% ../../nbs/scores/40_scoring.ipynb #51348c30
-_NEEDED = ("item_id", "task", "model", "family", "parameters", "blind", "outcome", "text", "image")
+_WHO = [*SYSTEM, "base", "family", "parameters"]
+_NEEDED = ["item_id", "task", *_WHO, "outcome", "text", "image"]
 
 # %% ../../nbs/scores/40_scoring.ipynb #dbcce439
 def _needed(completions: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     "Check both tables as a whole."
+    completions = completions.assign(
+        **{c: "" for c in ("precision", "prompt", "base") if c not in completions}
+    )
     lacking = [name for name in _NEEDED if name not in completions]
     if lacking:
         have = ", ".join(map(str, completions.columns))
         raise TableError(f"completions has no column {lacking[0]!r}; it has {have}; run complete again")
     if items["item_id"].duplicated().any():
         raise TableError("items has two rows with the same item_id; keep one of each")
-    return completions[list(_NEEDED)].reset_index(drop=True)
+    return completions[_NEEDED].reset_index(drop=True)
 
 # %% ../../nbs/scores/40_scoring.ipynb #2c947e43
 def _odd(value: object) -> bool:
@@ -54,18 +68,20 @@ def _reasons(rows: pd.DataFrame, items: pd.DataFrame) -> dict[str, pd.Series]:
     "Why a row cannot be scored."
     truths = {task: floors.true_values(items, task) for task in TASKS}
     has_truth = [i in truths.get(t, {}) for i, t in zip(rows["item_id"], rows["task"], strict=True)]
-    unnamed = rows["model"].isna() | rows["family"].isna()
-    reserved = rows["model"].isin(RESERVED) | rows["model"].astype(str).str.startswith("blind ")
+    unnamed = rows[[*SYSTEM, "family"]].isna().any(axis=1)
     return {
-        "it has no model or family": unnamed,
-        "its model has the name of a floor or ceiling; rename it": reserved,
+        "it has no model, family, precision, prompt or role": unnamed,
+        "its model has the name of a floor or ceiling; rename it": rows["model"].isin(RESERVED),
+        "its role is neither model nor blind; floors and ceiling are made here": ~rows["role"].isin(
+            ["model", "blind"]
+        ),
         f"its task is none of {', '.join(TASKS)}": ~rows["task"].isin(list(TASKS)),
         "its item is not in the catalogue; pass all items": ~rows["item_id"].isin(items["item_id"]),
         "its item has no true title or picture": ~pd.Series(has_truth, dtype=bool),
         f"its outcome is none of {', '.join(OUTCOMES)}": ~rows["outcome"].isin(OUTCOMES),
         "its text is not text": rows["text"].map(_odd).astype(bool),
         "its picture is not a path": rows["image"].map(_odd).astype(bool),
-        "it repeats an earlier row": rows.duplicated(["item_id", "task", "model", "blind"]),
+        "it repeats an earlier row": rows.duplicated(["item_id", "task", *SYSTEM]),
     }
 
 # %% ../../nbs/scores/40_scoring.ipynb #d2b45eb7
@@ -85,14 +101,12 @@ def _note(row: pd.Series, reason: str, number: int = -1) -> dict:
 
 # %% ../../nbs/scores/40_scoring.ipynb #ed3c683d
 def _model_rows(rows: pd.DataFrame, run: str, task: str) -> pd.DataFrame:
-    "Completions as rows to score; a blind model is a floor."
-    blind, text = rows["blind"].astype(bool), task == "image_to_text"
+    "Completions as rows to score."
+    text = task == "image_to_text"
     given = rows["text" if text else "image"]
     candidates = [None if pd.isna(c) else c if text else (run, c) for c in given]
-    return rows[["item_id", "outcome"]].assign(
-        model=rows["model"].where(~blind, "blind " + rows["model"]),
-        family=rows["family"].where(~blind, "floor"),
-        parameters=rows["parameters"].astype(float).where(~blind, np.nan),
+    return rows[["item_id", "outcome", *_WHO]].assign(
+        parameters=rows["parameters"].astype(float),
         candidate=pd.Series(candidates, index=rows.index, dtype="object"),
     )
 
@@ -112,14 +126,14 @@ def _with_floors(
 # %% ../../nbs/scores/40_scoring.ipynb #ab76772c
 def _floor_rows(item_ids: list[str], candidates: dict[str, dict]) -> pd.DataFrame:
     "Floors and ceiling as rows to score, on the items for which they can be made."
-    kind = {"oracle": "ceiling"}
     rows = [
-        (i, "ok", model, kind.get(model, "floor"), np.nan, answers[i])
+        (i, "ok", model, "ceiling" if model == "oracle" else "floor", answers[i])
         for model, answers in candidates.items()
         for i in item_ids
         if i in answers
     ]
-    return pd.DataFrame(rows, columns=["item_id", "outcome", "model", "family", "parameters", "candidate"])
+    rows = pd.DataFrame(rows, columns=["item_id", "outcome", "model", "role", "candidate"])
+    return rows.assign(precision="", prompt="", base="", family="", parameters=np.nan)
 
 # %% ../../nbs/scores/40_scoring.ipynb #1b55ac7b
 def _absent(lacking: dict[str, int], items: int, task: str) -> list[dict]:
@@ -196,7 +210,7 @@ def _shown(
 def _in_order(scores: pd.DataFrame) -> pd.DataFrame:
     "Scores by task, model, item, and the metrics' own order."
     place = {name: i for i, name in enumerate([*METRICS, *sorted(set(scores["metric"]) - set(METRICS))])}
-    order = scores.assign(rank=scores["metric"].map(place)).sort_values(["task", "model", "item_id", "rank"])
+    order = scores.assign(rank=scores["metric"].map(place)).sort_values(["task", *SYSTEM, "item_id", "rank"])
     return validate(order.drop(columns="rank").reset_index(drop=True), SCORES)
 
 # %% ../../nbs/scores/40_scoring.ipynb #64a90810
@@ -207,6 +221,7 @@ def _as_scores(parts: list[pd.DataFrame], items: pd.DataFrame) -> pd.DataFrame:
     scores = pd.concat(parts, ignore_index=True)
     parts.clear()  # They are as large as the table itself
     scores["category"] = scores["item_id"].map(items.set_index("item_id")["category"])
+    scores["parent_id"] = scores["item_id"].map(parent_ids(items))
     return _in_order(scores)
 
 # %% ../../nbs/scores/40_scoring.ipynb #3fd2989c
@@ -221,7 +236,7 @@ def score(
     weights: dict[str, str] | None = None,  # Kind of encoder to folder, file, or hub name@revision
     group: int = 32,  # Items scored together; bounds the memory
     progress: bool = True,  # Whether to show a progress bar
-) -> pd.DataFrame:  # (rows, 10) As declared in `tables.SCORES`; notes in `attrs`
+) -> pd.DataFrame:  # (rows, 15) As declared in `tables.SCORES`; notes in `attrs`
     "One row per item, model and metric, with floors and ceiling on the same items."
     names, skipped, encoders = available_metrics(metrics, weights)
     items = items.assign(**{name: None for name in ("title", "image") if name not in items})
@@ -250,7 +265,7 @@ def score(
 # %% ../../nbs/scores/40_scoring.ipynb #0d8691c5
 def merge_scores(
     parts: Sequence[pd.DataFrame],  # Scores of parts of a catalogue or of its models
-) -> pd.DataFrame:  # (rows, 10) The table that scoring all at once gives, bit for bit; notes in `attrs`
+) -> pd.DataFrame:  # (rows, 15) The table that scoring all at once gives, bit for bit; notes in `attrs`
     """Scores of parts as one table.
 
     Raises: `ValueError` where two parts disagree about a score.

@@ -20,10 +20,11 @@ from ..metrics.words import CorpusCounts, corpus_bleu, corpus_chrf, count_corpus
 from . import floors
 from .averages import check_draws, item_rng
 from .measures import available_metrics, stack_images
-from ..tables import COMPLETIONS, SETS, TASKS, USABLE, empty, validate
+from ..tables import COMPLETIONS, SETS, SYSTEM, TASKS, USABLE, empty, system_names, validate
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #dffdca51
 _CORPUS = {"corpus_bleu": corpus_bleu, "corpus_chrf": corpus_chrf}
+_WHO = [*SYSTEM, "base", "family", "parameters"]
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #ddc18e49
 def _flat(counts: CorpusCounts) -> np.ndarray:
@@ -105,18 +106,19 @@ def _floor_titles(items: pd.DataFrame, truth: dict[str, str], item_ids: list[str
     made["template"] = floors.template_titles(items, item_ids, seed)
     rows = [(i, name, answers[i]) for name, answers in made.items() for i in item_ids if i in answers]
     table = pd.DataFrame(rows, columns=["item_id", "model", "text"])
-    family = table["model"].map({"oracle": "ceiling"}).fillna("floor")
-    return table.assign(family=family, usable=True)
+    role = table["model"].map({"oracle": "ceiling"}).fillna("floor")
+    return table.assign(
+        role=role, precision="", prompt="", base="", family="", system=table["model"], usable=True
+    )
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #0b32048b
 def _model_titles(completions: pd.DataFrame, truth: dict[str, str]) -> pd.DataFrame:
     "What the models wrote."
     rows = completions[completions["item_id"].isin(truth)].copy()
-    blind, usable = rows["blind"].astype(bool), rows["outcome"].isin(USABLE)
+    usable = rows["outcome"].isin(USABLE)
     text = rows["text"].astype(object).where(usable, "")
-    return rows[["item_id", "parameters"]].assign(
-        model=rows["model"].where(~blind, "blind " + rows["model"]),
-        family=rows["family"].where(~blind, "floor"),
+    return rows[["item_id", *_WHO]].assign(
+        system=system_names(completions),
         usable=usable,
         text=text.where(rows["outcome"] != "engine_error", None),
     )
@@ -136,9 +138,8 @@ def _text_sets(
 ) -> list[dict]:
     "Corpus metrics of every model and floor."
     rows = []
-    for model, some in _titles(completions, items, seed).groupby("model"):
-        about = {"task": "image_to_text", "model": model, "family": some["family"].iloc[0]}
-        about |= {"parameters": some["parameters"].iloc[0] if about["family"] != "floor" else np.nan}
+    for _, some in _titles(completions, items, seed).groupby("system"):
+        about = {"task": "image_to_text"} | some[_WHO].iloc[0].to_dict()
         coverage = some.groupby("category")["usable"].mean().to_dict() | {"all": some["usable"].mean()}
         found = _corpus_rows(some, names, draws, seed, level)
         rows += [about | row | {"coverage": coverage[row["category"]], "level": "word"} for row in found]
@@ -149,8 +150,8 @@ def _drawn(completions: pd.DataFrame, run: str) -> dict[str, dict]:
     "The pictures of each model."
     there = completions[completions["outcome"].isin(USABLE) & completions["image"].notna()]
     return {
-        str(model): {i: (run, path) for i, path in zip(some["item_id"], some["image"], strict=True)}
-        for model, some in there.groupby("model")
+        str(name): {i: (run, path) for i, path in zip(some["item_id"], some["image"], strict=True)}
+        for name, some in there.groupby("system")
     }
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #0b0b2205
@@ -159,15 +160,16 @@ def _picture_sets(
 ) -> list[dict]:
     "Distances of every model that sees its items."
     truth = {i: (root, path) for i, path in floors.true_values(items, "text_to_image").items()}
-    shown = completions[~completions["blind"].astype(bool) & completions["item_id"].isin(truth)]
+    shown = completions.assign(system=system_names(completions))
+    shown = shown[shown["role"].eq("model") & shown["item_id"].isin(truth)]
     drawn, encoder = _drawn(shown, run), available_metrics(["effnet_cosine"])[2].get("effnet")
     if encoder is None or not drawn:
         return []
-    about = shown.drop_duplicates("model").set_index("model")[["family", "parameters"]]
-    about["coverage"] = pd.Series({m: len(a) for m, a in drawn.items()}) / shown.groupby("model").size()
+    about = shown.drop_duplicates("system").set_index("system")[_WHO]
+    about["coverage"] = pd.Series({m: len(a) for m, a in drawn.items()}) / shown.groupby("system").size()
     rows = _distance_rows(drawn, truth, encoder, seed)
     fixed = {"task": "text_to_image", "level": "distribution"}
-    return [row | about.loc[row["model"]].to_dict() | fixed for row in rows]
+    return [row | about.loc[row["model"]].to_dict() | fixed for row in rows]  # The distances name systems
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #ab546506
 def score_sets(
@@ -180,7 +182,7 @@ def score_sets(
     draws: int = 200,  # Bootstrap draws of items
     seed: int = 0,  # Seed of floors, draws and halves
     level: float = 0.95,  # Coverage of the intervals, in (0, 1)
-) -> pd.DataFrame:  # (rows, 14) As declared in `tables.SETS`
+) -> pd.DataFrame:  # (rows, 18) As declared in `tables.SETS`
     "Metrics of whole sets, for every model and floor."
     check_draws(draws, level)
     known = [name for name, card in METRICS.items() if card.of_sets]
@@ -197,4 +199,4 @@ def score_sets(
     if not rows:
         return empty(SETS)
     table = pd.DataFrame(rows).reindex(columns=SETS.names)
-    return validate(table.sort_values(["task", "metric", "category", "model"]).reset_index(drop=True), SETS)
+    return validate(table.sort_values(["task", "metric", "category", *SYSTEM]).reset_index(drop=True), SETS)

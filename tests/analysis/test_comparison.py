@@ -45,7 +45,7 @@ from mmpc_analysis.analysis.planning import (
     power_of_scale,
 )
 from mmpc_analysis.metrics.cards import METRICS
-from mmpc_analysis.tables import COMPLETIONS, EFFECTS, SCORES, TableError, validate
+from mmpc_analysis.tables import COMPLETIONS, EFFECTS, TableError, validate
 
 DATA = ROOT / "tests" / "data" / "analysis" / "comparison"
 R = json.loads((DATA / "r.json").read_text())
@@ -72,7 +72,19 @@ def make_scores(values, names="abcdefgh", metric="chrf", categories=None, outcom
         for i, row in enumerate(values)
         for j, v in enumerate(row)
     ]
-    return pd.DataFrame(rows, columns=SCORES.names)
+    names = [
+        "item_id",
+        "category",
+        "task",
+        "model",
+        "family",
+        "parameters",
+        "metric",
+        "level",
+        "value",
+        "outcome",
+    ]
+    return pd.DataFrame(rows, columns=names)
 
 
 # ---------------------------------------------------------------- differences
@@ -276,7 +288,8 @@ def test_against_one_and_against_the_best():
     assert best["method"].str.endswith("best chosen by looking").all()
     named = compare(scores, "c").query("category == 'all'")
     assert named["term"].tolist() == ["a over c", "b over c", "d over c"]
-    floor = pd.concat([scores, make_scores(np.zeros((50, 1)), "t").assign(family="floor", parameters=np.nan)])
+    about = {"role": "floor", "family": "", "parameters": np.nan}
+    floor = pd.concat([scores.assign(role="model"), make_scores(np.zeros((50, 1)), "t").assign(**about)])
     assert set(compare(floor, "t")["other"]) == {"t"} and "t" not in set(compare(floor)["other"])
 
 
@@ -505,7 +518,7 @@ def simulated(rng, n, sizes, families, of, slope=0.05, categories=1):
                 outcome="ok",
             )
         )
-    return pd.concat(rows)[SCORES.names]
+    return pd.concat(rows)
 
 
 OF = Components(item=0.3, model=0.05, residual=0.1)
@@ -581,9 +594,9 @@ def test_plan_multiplies_the_probe():
     rng = np.random.default_rng(0)
     probe = simulated(rng, 50, SIX, TWO, OF)
     filler = {
-        "quantisation": "",
-        "blind": False,
-        "prompt_id": "",
+        "precision": "",
+        "role": "model",
+        "prompt": "",
         "key": "",
         "input_tokens": 100.0,
         "output_tokens": 10.0,
@@ -592,7 +605,7 @@ def test_plan_multiplies_the_probe():
         columns=COMPLETIONS.names
     )
     eaten = answers.head(1).assign(outcome="engine_error", seconds=1e9, item_id="x")
-    blind = answers.head(1).assign(blind=True, seconds=1e9, item_id="y")
+    blind = answers.head(1).assign(role="blind", seconds=1e9, item_id="y")
     table = plan(pd.concat([answers, eaten, blind]), probe, items=(50, 200), categories=3, draws=400)
     row = table.iloc[1]
     assert row["completions"] == 200 * 3 * 6

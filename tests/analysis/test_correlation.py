@@ -29,7 +29,7 @@ from mmpc_analysis.analysis.multiplicity import adjust_p_values, benjamini_hochb
 from mmpc_analysis.analysis.stability import concordance, rank_agreement, rank_stability
 from mmpc_analysis.report.size import scale_warning
 from mmpc_analysis.report.wording import in_words
-from mmpc_analysis.tables import SCORES, TableError
+from mmpc_analysis.tables import TableError
 
 DATA = ROOT / "tests" / "data" / "analysis"
 CASES = json.loads((DATA / "correlation/published.json").read_text())["cases"]
@@ -53,7 +53,18 @@ def make_scores(values, models=MODELS, metric="token_f1", categories=None, task=
         for i in range(len(values))
         for j, (name, family, count) in enumerate(models)
     ]
-    columns = SCORES.names
+    columns = [
+        "item_id",
+        "category",
+        "task",
+        "model",
+        "family",
+        "parameters",
+        "metric",
+        "level",
+        "value",
+        "outcome",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -300,10 +311,11 @@ def test_effects_do_not_depend_on_row_order_or_on_other_metrics():
 def test_floors_ceiling_and_models_of_unknown_size_are_ignored():
     rng = np.random.default_rng(9)
     scores = make_scores(rng.normal(size=(40, 6)))
-    floors = make_scores(
-        rng.normal(size=(40, 2)), [("template", "floor", np.nan), ("oracle", "ceiling", np.nan)]
-    )
-    unknown = make_scores(rng.normal(size=(40, 1)), [("api", "C", np.nan)])
+    floors = make_scores(rng.normal(size=(40, 2)), [("template", "", np.nan), ("oracle", "", np.nan)])
+    floors["role"] = floors["model"].map({"template": "floor", "oracle": "ceiling"})
+    floors = pd.concat([floors, scores[scores["model"] == "a3"].assign(role="blind", value=9.0)])
+    scores["role"] = "model"
+    unknown = make_scores(rng.normal(size=(40, 1)), [("api", "C", np.nan)]).assign(role="model")
     pd.testing.assert_frame_equal(
         scale_effect(scores, draws=50), scale_effect(pd.concat([scores, floors, unknown]), draws=50)
     )
@@ -399,8 +411,8 @@ def test_bad_settings_are_refused():
     scores = make_scores(np.ones((4, 6)))
     with pytest.raises(ValueError, match="draws must be at least 1"):
         scale_effect(scores, draws=0)
-    with pytest.raises(ValueError, match="no column 'parent_id'"):
-        scale_effect(scores, cluster="parent_id")
+    with pytest.raises(ValueError, match="no column 'shop'"):
+        scale_effect(scores, cluster="shop")
     with pytest.raises(ValueError, match="one of pearson, spearman, kendall, got 'cosine'"):
         permutation_p(np.arange(3), np.arange(3), "cosine")
 
@@ -527,7 +539,7 @@ def test_clusters_in_two_categories_or_unknown_are_refused():
     with pytest.raises(ValueError, match="'cup' does not lie in exactly one category"):
         scale_effect(scores.assign(parent_id="cup"), cluster="parent_id")
     with pytest.raises(ValueError, match="'a missing value' does not lie"):
-        scale_effect(scores.assign(parent_id=scores["item_id"].where(scores.index > 0)), cluster="parent_id")
+        scale_effect(scores.assign(shop=scores["item_id"].where(scores.index > 0)), cluster="shop")
 
 
 def test_models_that_differ_by_noise_only_get_the_whole_range():

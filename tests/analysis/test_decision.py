@@ -20,7 +20,7 @@ from mmpc_analysis.analysis.decision import (
 )
 from mmpc_analysis.report.cost import frontier_figure
 from mmpc_analysis.scores.averages import average
-from mmpc_analysis.tables import COMPLETIONS, SCORES, TableError
+from mmpc_analysis.tables import COMPLETIONS, TableError
 
 
 def make(values, seconds, metric="chrf", task="image_to_text", categories=None):
@@ -37,13 +37,13 @@ def make(values, seconds, metric="chrf", task="image_to_text", categories=None):
         }
         place |= {"model": "abcdefgh"[j], "family": "F", "parameters": 10.0 ** (9 + j)}
         scores.append(pd.DataFrame(place | {"metric": metric, "level": "word", "value": values[:, j]}))
-        used = {"quantisation": "", "blind": False, "prompt_id": "", "key": ""}
+        used = {"precision": "", "role": "model", "prompt": "", "key": ""}
         answers.append(
             pd.DataFrame(
                 place | used | {"seconds": second, "input_tokens": 100.0 * (j + 1), "output_tokens": 10.0}
             )
         )
-    return pd.concat(scores)[SCORES.names], pd.concat(answers).reindex(columns=COMPLETIONS.names)
+    return pd.concat(scores), pd.concat(answers).reindex(columns=COMPLETIONS.names)
 
 
 def example(n=200, gaps=(0.1, 0.095, 0.0), seconds=(4.0, 0.5, 0.2), noise=0.05, seed=0, **more):
@@ -72,7 +72,8 @@ def test_costs_by_hand():
 
 def test_failed_answers_cost_blind_runs_and_engine_errors_do_not():
     _, completions = example()
-    more = completions.head(3).assign(seconds=1e6, item_id=["x", "y", "z"], blind=[True, False, False])
+    more = completions.head(3).assign(seconds=1e6, item_id=["x", "y", "z"])
+    more["role"] = ["blind", "model", "model"]
     more["outcome"] = ["ok", "engine_error", "invalid"]
     table = cost_per_1000(pd.concat([completions, more])).set_index("model")
     assert (
@@ -271,7 +272,8 @@ def test_beaten_by_definition(points):
 def test_frontier_keeps_models_proper_of_known_cost_and_turns_with_the_metric():
     scores, completions = example(metric="mse", task="text_to_image")
     costs = cost_per_1000(completions)
-    floor = scores.query("model == 'a'").assign(model="template", family="floor", parameters=np.nan)
+    floor = scores.query("model == 'a'").assign(model="template", family="", parameters=np.nan, role="floor")
+    scores = scores.assign(role="model")
     table = (
         frontier(average(pd.concat([scores, floor]), draws=50), costs)
         .query("category == 'all'")

@@ -19,7 +19,7 @@ def made_up(shares, items=40, seed=0, spread=0.05):
     rng, rows = np.random.default_rng(seed), []
     for metric in TITLES:
         for k in range(items):
-            rows += [(f"i{k}", metric, "oracle", "ceiling", 1.0), (f"i{k}", metric, "shuffled", "floor", 0.2)]
+            rows += [(f"i{k}", metric, "oracle", "", 1.0), (f"i{k}", metric, "shuffled", "", 0.2)]
             rows += [
                 (f"i{k}", metric, model, "made-up", 0.2 + 0.8 * share[metric] + rng.normal(0, spread))
                 for model, share in shares.items()
@@ -27,7 +27,9 @@ def made_up(shares, items=40, seed=0, spread=0.05):
     table = pd.DataFrame(rows, columns=["item_id", "metric", "model", "family", "value"])
     level = table["metric"].map(TITLES)
     category = np.where(table["item_id"].str[1:].astype(int) % 2, "Mugs", "Hats")
-    return table.assign(level=level, category=category, task="image_to_text", outcome="ok", parameters=1e9)
+    role = table["model"].map({"oracle": "ceiling", "shuffled": "floor"}).fillna("model")
+    place = {"level": level, "category": category, "task": "image_to_text"}
+    return table.assign(**place, role=role, outcome="ok", parameters=1e9)
 
 
 def pooled(effects, term="share", metric=""):

@@ -412,7 +412,7 @@ def test_a_kill_while_compacting_does_no_harm(tmp_path):
 
 def test_a_half_written_file_is_not_read(items, tmp_path):
     first = run(items, tmp_path, Parrot())
-    folder = tmp_path / "completions" / "answers" / run_name(MODEL, "text_to_image")
+    (folder,) = (tmp_path / "answers").iterdir()
     (folder / "abc.jsonl.12345678.partial").write_text('{"key": "x", "te')
     silent = Parrot()
     assert run(items, tmp_path, silent).equals(first) and silent.asked == []
@@ -507,8 +507,32 @@ def test_parts_of_a_catalogue_are_shards_that_add_up(items, tmp_path):
 
 @pytest.mark.parametrize("name", ["org/model", "../up", "a b:c", ".hidden", "ü"])
 def test_run_names_are_file_names(name):
-    made = run_name(name, "image_to_text", True)
-    assert "/" not in made and not made.startswith(".") and made.endswith("-blind")
+    made = run_name(name, "image_to_text", role="blind")
+    assert "/" not in made and not made.startswith(".") and "-blind-" in made
+
+
+def test_every_system_has_a_file_name_of_its_own():
+    systems = [
+        (model, task, precision, prompt, role)
+        for model in ("m", "m-blind", "a/b", "a_b", "A_b")
+        for task in ("image_to_text", "text_to_image")
+        for precision in ("", "nf4", "float32")
+        for prompt in ("", "p", "nf4")
+        for role in ("model", "blind")
+    ]
+    assert len({run_name(*system).lower() for system in systems}) == len(systems)
+
+
+def test_two_prompts_of_one_model_are_two_systems_on_disk(items, tmp_path):
+    first = run(items, tmp_path, Parrot())
+    other = replace(prompt_for("text_to_image"), id="another-1")
+    second = run(items, tmp_path, Parrot(), prompt=other)
+    assert len(list((tmp_path / "answers").iterdir())) == 2
+    stored = read_shards(f"{tmp_path}/completions", COMPLETIONS)
+    assert len(stored) == len(first) + len(second) and set(stored["prompt"]) == {
+        *first["prompt"],
+        "another-1",
+    }
 
 
 def test_batch_size_must_make_sense(items, tmp_path):
@@ -567,12 +591,8 @@ def test_an_old_run_can_be_replayed(items, tmp_path):
         backend=backend,
         progress=False,
     )
-    for stored in (
-        rows,
-        str(tmp_path / "a" / "completions" / "answers" / run_name(MODEL, "text_to_image") / "all.jsonl"),
-    ):
-        if isinstance(stored, str) and not Path(stored).exists():
-            stored = str(next(Path(stored).parent.glob("*.jsonl")))
+    (journal,) = (tmp_path / "a" / "answers").glob("*/*.jsonl")
+    for stored in (rows, str(journal)):
         out = tmp_path / ("b" if isinstance(stored, str) else "c")
         again = complete(items.head(8), MODEL, "text_to_image", root=ROOT, out=str(out), progress=False,
                          backend=ReplayBackend(stored, backend.identity))  # fmt: skip
@@ -581,7 +601,7 @@ def test_an_old_run_can_be_replayed(items, tmp_path):
 
 def test_what_a_power_cut_spoils_is_done_again(items, tmp_path):
     first = run(items, tmp_path, Parrot())
-    folder = tmp_path / "completions" / "answers" / run_name(MODEL, "text_to_image")
+    (folder,) = (tmp_path / "answers").iterdir()
     whole = (folder / "all.jsonl").read_bytes()
     (folder / "all.jsonl").write_bytes(whole[:-40])
     (folder / "empty.jsonl").write_bytes(b"")

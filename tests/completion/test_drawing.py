@@ -42,7 +42,7 @@ ROOT = files("mmpc_analysis") / "data" / "catalogue"
 def table(texts, models=("a",), outcome="ok", task="text_to_image"):
     rows = [
         {"item_id": f"item-{i}", "category": "Toys_and_Games", "task": task, "model": model, "family": "F", "parameters": 1.0,
-         "quantisation": "float32", "blind": False, "prompt_id": "p", "key": f"{model}-{i}", "outcome": outcome,
+         "precision": "float32", "role": "model", "prompt": "p", "key": f"{model}-{i}", "outcome": outcome,
          "text": text, "image": None, "raw_text": text, "finish_reason": "stop"}
         for model in models for i, text in enumerate(texts)
     ]  # fmt: skip

@@ -319,8 +319,9 @@ def test_scores_tables_are_fitted_as_they_are():
     scores = SMALL.rename(columns={"item": "item_id"}).astype({"item_id": str}).drop(columns="log10p")
     scores = scores.assign(parameters=10 ** SMALL["log10p"], metric="chrf", task="image_to_text")
     floor = scores[scores["model"] == "gemma-3-4b"].astype({"model": str, "family": str})
-    floor = floor.assign(model="template", family="floor", parameters=np.nan)
-    mixed = pd.concat([scores.astype({"model": str, "family": str}), floor], ignore_index=True)
+    floor = floor.assign(model="template", role="floor", family="", parameters=np.nan)
+    proper = scores.astype({"model": str, "family": str}).assign(role="model")
+    mixed = pd.concat([proper, floor], ignore_index=True)
     assert fit_mixed(mixed, FORMULAS["C"]).criterion == pytest.approx(
         fit_mixed(SMALL, FORMULAS["C"]).criterion, abs=1e-6
     )

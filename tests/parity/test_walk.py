@@ -24,6 +24,7 @@ from mmpc_analysis.parity.steps import fitted_cosine
 from mmpc_analysis.parity.walk import defect_table, mmpcbench_image_tables, mmpcbench_text_tables
 from mmpc_analysis.scores.averages import average
 from mmpc_analysis.scores.scoring import score
+from mmpc_analysis.tables import models_only
 
 DATA = ROOT / "tests" / "data" / "parity"
 PAIRS = json.loads((DATA / "text_pairs.json").read_text("utf-8"))
@@ -305,7 +306,7 @@ def test_resize_keeps_a_flat_picture_flat_within_a_byte(h, w, height, width, val
 def answers(items, model="m", task="image_to_text", **columns):
     rows = {
         "item_id": items["item_id"], "category": items["category"], "task": task, "model": model, "family": "F",
-        "parameters": 1e9, "blind": False, "outcome": "ok", "text": items["title"], "image": None,
+        "parameters": 1e9, "role": "model", "outcome": "ok", "text": items["title"], "image": None,
     }  # fmt: skip
     return pd.DataFrame(rows | columns).reset_index(drop=True)
 
@@ -367,7 +368,7 @@ def last(walk):
 def check_end(walk, completions, items, task, metrics, **folders):
     "The walk ends at what scoring and averaging say, per category and pooled, with bounds."
     scores = score(completions, items, metrics=list(metrics), progress=False, **folders)
-    means = average(scores[~scores["family"].isin(["floor", "ceiling"])])
+    means = average(models_only(scores))
     both = last(walk).merge(means, on=["task", "model", "category", "metric"], suffixes=("", "_ours"))
     assert (
         len(both) == len(metrics) * (completions["category"].nunique() + 1) * completions["model"].nunique()
@@ -468,7 +469,7 @@ def test_a_crash_takes_its_category_and_no_other(tmp_path):
 def test_what_cannot_be_compared_is_counted():
     odd = pd.concat([
         MIXED, MIXED.head(2), MIXED.head(1).assign(item_id="nowhere"), MIXED.head(1).assign(model="oracle"),
-        MIXED.head(3).assign(blind=True), MIXED.tail(1).assign(model="n", outcome="lost"),
+        MIXED.head(3).assign(role="blind"), MIXED.tail(1).assign(model="n", outcome="lost"),
     ])  # fmt: skip
     walk = defect_table(odd, SOME)
     assert sum(walk.attrs["set_aside"]["image_to_text"].values()) == 8

@@ -408,7 +408,7 @@ def answers_of(items, **columns):
         "item_id": list(items),
         "task": "image_to_text",
         "model": "m",
-        "blind": False,
+        "role": "model",
         "outcome": "ok",
         "text": "a mug",
         "image": None,
@@ -462,7 +462,7 @@ def test_blind_answers_and_strangers_are_left_out():
     answers = pd.concat(
         [
             answers_of(["a", "x"]),
-            answers_of(items, blind=True, text="blind"),
+            answers_of(items, role="blind", text="blind"),
             answers_of(["b"], model="n", text="a hat"),
         ]
     )

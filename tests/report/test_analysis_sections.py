@@ -47,10 +47,10 @@ def answered(scores, seconds=None):
     rows = scores[["item_id", "category", "task", "model", "family", "parameters", "outcome"]].copy()
     rows["seconds"] = rows["model"].map(seconds or {}).fillna(1.0)
     text = {
-        "quantisation": "float32",
-        "prompt_id": "p",
+        "precision": "float32",
+        "prompt": "p",
         "key": "k",
-        "blind": False,
+        "role": "model",
         "input_tokens": 10.0,
         "output_tokens": 5.0,
     }

@@ -15,18 +15,18 @@ from mmpc_analysis.report.outcomes import outcome_bars
 from mmpc_analysis.report.size import score_against_scale
 from mmpc_analysis.report.weak_spots import heatmap
 from mmpc_analysis.report.wording import label, number
-from mmpc_analysis.tables import AVERAGES, OUTCOMES, empty, validate
+from mmpc_analysis.tables import AVERAGES, OUTCOMES, empty, system_names, validate
 
 TASK = "text_to_image"
 METRICS = {"ssim": "pixel", "effnet_patch_cosine": "patch", "effnet_cosine": "semantic"}
 MODELS = {
-    "qwen2.5-vl-7b": ("Qwen2.5-VL", 7e9),
-    "qwen2.5-vl-72b": ("Qwen2.5-VL", 72e9),
-    "gemma-3-4b": ("Gemma-3", 4e9),
-    "blind gemma-3-4b": ("floor", np.nan),
-    "template": ("floor", np.nan),
-    "shuffled": ("floor", np.nan),
-    "oracle": ("ceiling", np.nan),
+    "qwen2.5-vl-7b": ("qwen2.5-vl-7b", "model", "Qwen2.5-VL", 7e9),
+    "qwen2.5-vl-72b": ("qwen2.5-vl-72b", "model", "Qwen2.5-VL", 72e9),
+    "gemma-3-4b": ("gemma-3-4b", "model", "Gemma-3", 4e9),
+    "blind gemma-3-4b": ("gemma-3-4b", "blind", "Gemma-3", 4e9),
+    "template": ("template", "floor", "", np.nan),
+    "shuffled": ("shuffled", "floor", "", np.nan),
+    "oracle": ("oracle", "ceiling", "", np.nan),
 }
 HOSTILE = "<script>alert(1)</script><a href='//x.example'>\u202egnp</a>"
 
@@ -34,14 +34,14 @@ HOSTILE = "<script>alert(1)</script><a href='//x.example'>\u202egnp</a>"
 def table(models=MODELS, categories=("all", "Toys_and_Games", "All_Beauty"), seed=0):
     "An averages table with asymmetric intervals and counts that differ from row to row."
     rng, rows = np.random.default_rng(seed), []
-    for model, (family, parameters) in models.items():
+    for model, role, family, parameters in models.values():
         for category in categories:
             counts = rng.integers(1, 20, len(OUTCOMES))
             for metric, level in METRICS.items():
                 value = rng.uniform(0.2, 0.8)
                 low, high = value - rng.uniform(0.01, 0.1), value + rng.uniform(0.01, 0.1)
                 usable = counts[:2].sum() / counts.sum()
-                place = (TASK, model, family, parameters, category, metric, level)
+                place = (TASK, model, role, "", "", "", family, parameters, category, metric, level)
                 rows.append((*place, value, low, high, counts.sum(), usable, *counts))
     return validate(pd.DataFrame(rows, columns=AVERAGES.names), AVERAGES)
 
@@ -62,7 +62,9 @@ every = pytest.mark.parametrize("name", FIGURES)
 
 def row(averages, model, metric="ssim", category="all"):
     found = averages[
-        (averages["model"] == model) & (averages["metric"] == metric) & (averages["category"] == category)
+        (system_names(averages) == model)
+        & (averages["metric"] == metric)
+        & (averages["category"] == category)
     ]
     assert len(found) == 1
     return found.iloc[0]
@@ -127,7 +129,7 @@ def test_the_order_of_rows_and_strange_indices_change_nothing(name):
 
 @every
 def test_names_from_outside_are_text_and_never_markup(name):
-    models = dict(MODELS) | {HOSTILE: ("<b>family</b>", 1e9), f"blind {HOSTILE}": ("floor", np.nan)}
+    models = dict(MODELS) | {role: (HOSTILE, role, "<b>family</b>", 1e9) for role in ("model", "blind")}
     averages = table(models, categories=("all", "Toys <i>& Games</i>"))
     shown = texts(draw(name, averages))
     for text in shown:
@@ -178,7 +180,7 @@ def test_marks_against_scale_are_the_estimates_with_their_intervals():
         hollow = mark.marker.symbol.endswith("-open")
         source = row(averages, f"blind {mark.legendgroup}" if hollow else mark.legendgroup)
         low, high = bounds(mark.error_y, mark.y)
-        assert list(mark.x) == [MODELS[mark.legendgroup][1]]
+        assert list(mark.x) == [MODELS[mark.legendgroup][3]]
         assert list(mark.y) == [source["estimate"]]
         assert (low[0], high[0]) == pytest.approx((source["low"], source["high"]))
         assert list(mark.customdata[0]) == [source["low"], source["high"], source["n"]]
@@ -224,7 +226,7 @@ def test_outcomes_are_the_counts():
 @settings(max_examples=20, deadline=None)
 def test_whatever_the_scores_no_figure_changes_them(values):
     averages = table(categories=("all",))
-    proper = averages["model"].isin(list(MODELS)[:3]) & (averages["metric"] == "ssim")
+    proper = (averages["role"] == "model") & (averages["metric"] == "ssim")
     averages.loc[proper, "estimate"] = values
     bar = level_panels(averages, TASK, ["ssim"]).data[0]
     assert dict(zip(bar.y, bar.x, strict=True)) == dict(
@@ -237,7 +239,7 @@ def test_whatever_the_scores_no_figure_changes_them(values):
 
 @every
 def test_one_model_is_a_figure(name):
-    figure = draw(name, table({"gemma-3-4b": ("Gemma-3", 4e9)}, categories=("all",)))
+    figure = draw(name, table({"": MODELS["gemma-3-4b"]}, categories=("all",)))
     assert len(figure.data) >= 1
 
 
@@ -251,7 +253,7 @@ def test_an_empty_table_is_refused_with_what_was_asked(name):
 def test_a_table_of_floors_is_refused(name):
     averages = table()
     with pytest.raises(ValueError, match="no model to show, only floors and the ceiling"):
-        draw(name, averages[averages["family"].isin(["floor", "ceiling"])])
+        draw(name, averages[averages["role"] != "model"])
 
 
 @every
@@ -322,8 +324,10 @@ def test_the_palette_is_that_of_okabe_and_ito():
 
 
 def test_colours_hold_for_stand_ins_blind_runs_and_strangers():
-    assert colour_of("standin-gemma-l") == colour_of("gemma-3-27b") == colour_of("blind standin-gemma-l")
-    assert colour_of("somebody's model") == colour_of("blind somebody's model") in PALETTE
+    assert colour_of("standin-gemma-l") == colour_of("gemma-3-27b") != colour_of("standin-qwen-l")
+    assert colour_of("somebody's model") == colour_of("somebody's model") in PALETTE
+    marks = [t for t in score_against_scale(table(), TASK, "ssim").data if t.mode == "markers"]
+    assert {t.marker.color for t in marks if t.legendgroup == "gemma-3-4b"} == {colour_of("gemma-3-4b")}
     assert colour_of("oracle") == colour_of("template") == colour_of("shuffled") not in PALETTE
 
 

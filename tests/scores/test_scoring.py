@@ -34,7 +34,7 @@ def answers(items, task="image_to_text", model="m", **columns):
     "Completions that answer the truth, unless told otherwise."
     rows = {
         "item_id": items["item_id"], "category": items["category"], "task": task, "model": model, "family": "F",
-        "parameters": 1e9, "quantisation": "float32", "blind": False, "prompt_id": "p", "key": "k", "outcome": "ok",
+        "parameters": 1e9, "precision": "float32", "role": "model", "prompt": "p", "key": "k", "outcome": "ok",
         "text": items["title"], "image": items["image"], "raw_text": "", "finish_reason": "stop",
     }  # fmt: skip
     return pd.DataFrame(rows | columns)
@@ -123,12 +123,26 @@ def test_a_failure_is_never_better_than_an_answer():
             assert (sign * rows["value"]).mean() > sign * METRICS[metric].failure, metric
 
 
-def test_blind_models_are_floors_without_a_size():
-    both = pd.concat([answers(TEST.head(3)), answers(TEST.head(3), blind=True, text="Mug")])
+def test_a_blind_run_keeps_its_model_and_is_none():
+    both = pd.concat([answers(TEST.head(3)), answers(TEST.head(3), role="blind", text="Mug")])
     scores = run(both, metrics=["chrf"])
-    blind = scores[scores["model"] == "blind m"]
-    assert (blind["family"] == "floor").all() and blind["parameters"].isna().all() and len(blind) == 3
+    blind = scores[scores["role"] == "blind"]
+    assert len(blind) == 3 and (blind[["model", "family"]] == ["m", "F"]).all(axis=None)
     assert (scores.loc[scores["model"] == "m", "parameters"] == 1e9).all()
+    assert set(tables.models_only(scores)["role"]) == {"model"} and len(tables.models_only(scores)) == 3
+    others = scores[scores["role"].isin(["floor", "ceiling"])]
+    assert set(others["model"]) == {"template", "shuffled", "oracle"} and (others["family"] == "").all()
+    effects = paired_difference(scores).query("scope == 'all'")
+    assert set(effects["other"]) == {"template", "shuffled", "blind m"}
+    assert set(effects["question"]) == {"against_floor"}
+
+
+def test_scores_know_the_listing_family_of_their_item():
+    scores = run(answers(TEST.head(3)), metrics=["chrf"])
+    assert (scores["parent_id"] == scores["item_id"].map(tables.parent_ids(ITEMS))).all()
+    assert set(scores["parent_id"]) == set(TEST.head(3)["parent_id"])
+    alone = run(answers(TEST.head(3)), ITEMS.drop(columns="parent_id"), metrics=["chrf"])
+    assert (alone["parent_id"] == alone["item_id"]).all()
 
 
 # ---------------------------------------------------------------- rows and metrics that cannot be scored
@@ -143,8 +157,8 @@ def test_bad_rows_are_set_aside_with_their_reasons_and_the_rest_is_scored():
         "its text is not text": {"text": 7},
         "is not text": {"text": [["a", "list"]]},
         "its picture is not a path": {"image": 5},
-        "it has no model or family": {"model": None},
-        "floor or ceiling": {"model": "blind m"},
+        "it has no model, family": {"model": None},
+        "neither model nor blind": {"role": "floor"},
         "repeats": {},
     }
     completions = pd.concat(
@@ -336,7 +350,7 @@ def test_the_template_is_made_of_the_commonest_words():
 def made_up(model, values, category="A", **columns):
     rows = {
         "item_id": [f"i{k:05}" for k in range(len(values))], "category": category, "task": "image_to_text", "model": model,
-        "family": "F", "parameters": 1e6, "metric": "chrf", "level": "word", "value": values, "outcome": "ok",
+        "family": "F", "parameters": 1e6, "role": "model", "metric": "chrf", "level": "word", "value": values, "outcome": "ok",
     }  # fmt: skip
     return pd.DataFrame(rows | columns)
 
@@ -425,7 +439,7 @@ def test_lower_is_better_turns_the_sign():
     scores = pd.concat(
         [
             made_up("x", [0.1, 0.2, 0.1], metric="mse"),
-            made_up("template", [0.4, 0.4, 0.4], metric="mse", family="floor"),
+            made_up("template", [0.4, 0.4, 0.4], metric="mse", role="floor"),
         ]
     )
     row = paired_difference(scores).query("scope == 'all'").iloc[0]

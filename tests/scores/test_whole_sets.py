@@ -21,7 +21,7 @@ def answers(items, task="image_to_text", model="m", **columns):
     "Completions of one model."
     rows = {
         "item_id": items["item_id"], "category": items["category"], "task": task, "model": model, "family": "F",
-        "parameters": 1e9, "quantisation": "float32", "blind": False, "prompt_id": "p", "key": "k", "outcome": "ok",
+        "parameters": 1e9, "precision": "float32", "role": "model", "prompt": "p", "key": "k", "outcome": "ok",
         "text": items["title"], "image": items["image"], "raw_text": "", "finish_reason": "stop",
     }  # fmt: skip
     return pd.DataFrame(rows | columns)

@@ -111,9 +111,7 @@ def test_stages_pick_up_where_the_run_stands(tmp_path):
     first = mmpc("complete", "study.toml", "--out", "here", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert not (tmp_path / "here" / "scores").exists()
-    asked = {
-        path: path.read_bytes() for path in (tmp_path / "here" / "completions" / "answers").rglob("*.jsonl")
-    }
+    asked = {path: path.read_bytes() for path in (tmp_path / "here" / "answers").rglob("*.jsonl")}
     second = mmpc("report", "--out", "here", cwd=tmp_path)
     assert second.returncode == 0, second.stderr
     assert (tmp_path / "here" / "report.html").exists()

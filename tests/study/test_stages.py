@@ -14,6 +14,7 @@ import pytest
 from mmpc_analysis import store, tables
 from mmpc_analysis.catalogue.items import load_catalogue
 from mmpc_analysis.catalogue.purchases import simulate_interactions
+from mmpc_analysis.report.page import write_report
 from mmpc_analysis.study.declaration import (
     STANDINS,
     CatalogueChoice,
@@ -26,7 +27,18 @@ from mmpc_analysis.study.declaration import (
     study_from,
     study_toml,
 )
-from mmpc_analysis.study.stages import LEAST_ITEMS, STAGES, run_study, select_items
+from mmpc_analysis.study.stages import (
+    LEAST_ITEMS,
+    STAGES,
+    _write_completions,
+    prepare_inputs,
+    run_analysis,
+    run_comparison,
+    run_conclusions,
+    run_scoring,
+    run_study,
+    select_items,
+)
 
 SMALL = Study(
     name="small",
@@ -44,7 +56,12 @@ def table(out, declared):
 def prints(out, timed=True):
     """Fingerprint of every table of a run, the time of an answer aside, and where asked what rests on that time."""
     costs = () if timed else ("decisions", "frontier")
-    found = {name: table(out, declared) for name, declared in tables.TABLES.items() if name not in costs}
+    made = {
+        name: t
+        for name, t in tables.TABLES.items()
+        if name not in costs and store.shard_names(f"{out}/{name}")
+    }
+    found = {name: table(out, declared) for name, declared in made.items()}
     return {
         name: store.fingerprint(rows.drop(columns="seconds", errors="ignore")) for name, rows in found.items()
     }
@@ -76,9 +93,10 @@ def test_floors_and_the_ceiling_stand_beside_the_models(finished):
     averages = table(finished[0], tables.AVERAGES)
     pooled = averages[averages["category"] == "all"]
     for task in tables.TASKS:
-        models = set(pooled.loc[pooled["task"] == task, "model"])
-        assert {"oracle", "shuffled", "template", *SMALL.completion.models} <= models
-        assert {f"blind {name}" for name in SMALL.completion.models} <= models
+        here = pooled[pooled["task"] == task]
+        models = {role: set(rows["model"]) for role, rows in here.groupby("role")}
+        assert models["floor"] == {"shuffled", "template"} and models["ceiling"] == {"oracle"}
+        assert models["model"] == models["blind"] == set(SMALL.completion.models)
     oracle = pooled[pooled["model"] == "oracle"].set_index("metric")["estimate"]
     assert oracle["token_f1"] == 1 and oracle["ssim"] == pytest.approx(1) and oracle["mse"] == 0
     assert (pooled["low"] <= pooled["estimate"] + 1e-12).all() and (
@@ -101,6 +119,51 @@ def test_the_manifest_traces_every_table(finished):
     assert set(manifest["models"]) == {*SMALL.completion.models, SMALL.drawing.generator}
     assert manifest["study"]["seed"] == 0 and manifest["versions"]["torch"]
     assert set(manifest["prompts"]) == {"title-short-1", "prompt-short-1"}
+    assert manifest["schema"] == store.read_manifest(f"{out}/scores")["schema"] == tables.SCHEMA
+
+
+def old_version(out):
+    "Make a run look like one of schema 1: no version in its shards, manifests among them, journals in completions."
+    for name in tables.TABLES:
+        for path in store.shard_names(f"{out}/{name}").values():
+            pd.read_parquet(path).to_parquet(path)
+            (Path(path).parent / "manifest.json").write_text("{}")
+    shutil.rmtree(out / "manifests")
+    (out / "answers").rename(out / "completions" / "answers")
+
+
+def test_a_run_of_another_version_is_refused_and_made_again(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    old_version(out)
+    with pytest.raises(
+        store.SchemaError, match=f"schema none.*schema 2; mmpc run {out}/study.toml --out {out} makes"
+    ):
+        run_study(SMALL, str(out), through="catalogue", progress=False, say=lambda line: None)
+    with pytest.raises(store.SchemaError):
+        table(out, tables.SCORES)
+    run_study(SMALL, str(out), through="analysis", progress=False, say=lambda line: None, remake=True)
+    assert prints(out, timed=False) == prints(finished[0], timed=False)
+    assert list((out / "answers_of_schema_1").rglob("*.jsonl"))
+    assert not list(out.glob("*/manifest.json")) and not (out / "completions" / "answers").exists()
+
+
+def test_tables_open_in_pandas_polars_and_duckdb_as_they_lie(finished):
+    import duckdb
+    import polars
+
+    out = finished[0]
+    for name, declared in tables.TABLES.items():
+        folder = out / name
+        if not store.shard_names(str(folder)):
+            continue
+        rows = len(table(out, declared))
+        assert all(path.suffix == ".parquet" for path in folder.iterdir()), name
+        opened = pd.read_parquet(folder), polars.read_parquet(folder)
+        assert [len(frame) for frame in opened] == [rows, rows], name
+        assert all(list(frame.columns)[: len(declared.names)] == declared.names for frame in opened), name
+        count = duckdb.sql(f"select count(*) from read_parquet('{folder}/*.parquet')").fetchone()[0]
+        assert count == rows, name
 
 
 def test_a_second_run_changes_nothing_and_asks_nothing(finished, monkeypatch):
@@ -323,3 +386,34 @@ def test_recommendations_are_kept_taken_up_again_and_forgotten(tmp_path):
     run_study(without, out, through="recommendation", progress=False, say=lines.append)
     assert "nothing was recommended" in lines[-1]
     assert all(table(out, declared).empty for declared in (tables.RANKINGS, tables.RECOVERY, tables.LINKS))
+
+
+def test_two_precisions_of_one_model_are_two_systems_all_the_way(finished, tmp_path):
+    out = str(tmp_path / "run")
+    shutil.copytree(finished[0], out)
+    inputs, completions = prepare_inputs(SMALL, out), table(out, tables.COMPLETIONS)
+    twin = completions[(completions["model"] == "standin-qwen-s") & (completions["role"] == "model")]
+    worse = twin["text"].str.split().str[0]
+    twin = twin.assign(precision="nf4", text=worse, seconds=2 * twin["seconds"])
+    both = tables.validate(pd.concat([completions, twin], ignore_index=True), tables.COMPLETIONS)
+    _write_completions(both, out)
+    assert len(table(out, tables.COMPLETIONS)) == len(completions) + len(twin)
+    scores = run_scoring(SMALL, inputs, both, out, progress=False)
+    assert scores.attrs["set_aside"] == []
+    averages, _ = run_analysis(SMALL, scores, out)
+    sets, contrasts, _ = run_comparison(SMALL, inputs, both, scores, out)
+    found = run_conclusions(SMALL, both, scores, averages, out)
+    names = {"standin-qwen-s float32", "standin-qwen-s nf4", "standin-gemma-s"}
+    pooled = averages.query("category == 'all' and metric == 'token_f1' and role == 'model'")
+    assert set(tables.system_names(averages)[pooled.index]) == names and len(pooled) == 3
+    for rows in (sets.query("role == 'model'"), contrasts.query("role == 'model'")):
+        assert set(rows["model"]) == {"standin-qwen-s", "standin-gemma-s"}
+        assert set(rows.loc[rows["model"] == "standin-qwen-s", "precision"]) == {"float32", "nf4"}
+    pairs = found["comparisons"]
+    assert {*pairs["model"], *pairs["other"]} == names == set(found["frontier"]["model"])
+    row = pairs.query("category == 'all' and metric == 'token_f1' and other == 'standin-qwen-s nf4'")
+    row = row[row["model"] == "standin-qwen-s float32"].iloc[0]
+    mean = pooled[pooled["model"] == "standin-qwen-s"].set_index("precision")["estimate"]
+    assert row["estimate"] == pytest.approx(mean["float32"] - mean["nf4"]) and row["estimate"] > 0
+    page = Path(write_report(out)).read_text(encoding="utf-8")
+    assert all(name in page for name in (*names, "blind standin-qwen-s"))
