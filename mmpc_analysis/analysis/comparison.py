@@ -19,7 +19,7 @@ from .correlation import checked_models, complete_items
 from .multiplicity import adjust_p_values, max_t
 from ..metrics.cards import METRICS
 from ..store import hash_key
-from ..tables import EFFECTS, SCORES, USABLE, empty, validate
+from ..tables import EFFECTS, SCORES, USABLE, empty, system_names, validate
 
 # %% ../../nbs/analysis/40_comparison.ipynb #4cc74802
 def direction(
@@ -164,11 +164,13 @@ def compared_models(
     kept = checked_models(scores, cluster, draws, level)
     if against in ("all", "best"):
         return kept
-    if against not in set(scores["model"]):
-        names = ", ".join(sorted(scores["model"].unique()))
-        raise ValueError(f"against must be all, best or a model, got {against!r}; the models are {names}")
-    named = scores["family"].isin(["floor", "ceiling"]) & (scores["model"] == against)
-    return pd.concat([kept, validate(scores[named], SCORES)], ignore_index=True)
+    scores = validate(scores, SCORES)
+    names = system_names(scores)
+    if against not in set(names):
+        there = ", ".join(sorted(names.unique()))
+        raise ValueError(f"against must be all, best or a model, got {against!r}; the models are {there}")
+    other = scores[scores["role"].ne("model") & names.eq(against)]
+    return pd.concat([kept, other.assign(model=against)], ignore_index=True)
 
 # %% ../../nbs/analysis/40_comparison.ipynb #b05e043b
 def model_pairs(
@@ -277,9 +279,12 @@ def sensitivity(
 
     Source: Horowitz & Manski (2000), doi:10.1080/01621459.2000.10473902.
     """
-    both, parts = scores[scores["model"].isin([model, other])].reset_index(drop=True), []
+    named = scores.assign(model=system_names(scores))
+    if "role" in named:  # A blind run has its name by now
+        named["role"] = named["role"].replace("blind", "floor")
+    both, parts = named[named["model"].isin([model, other])].reset_index(drop=True), []
     if set(both["model"]) != {model, other} or model == other:
-        raise ValueError(f"expected two of {sorted(set(scores['model']))}, got {model!r} and {other!r}")
+        raise ValueError(f"expected two of {sorted(set(named['model']))}, got {model!r} and {other!r}")
     for rule, (of_model, of_other) in RULES.items():
         varied = refilled(both, {model: of_model, other: of_other})
         parts.append(compare(varied, against=other, **settings).assign(rule=rule))

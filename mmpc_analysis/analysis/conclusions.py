@@ -31,8 +31,8 @@ from ..mixed.fit import Mixed, fit_mixed
 from ..mixed.inference import intraclass, variance_intervals
 
 # %% auto #0
-__all__ = ['SCALE_TERMS', 'MARGIN', 'directional_metrics', 'slope_table', 'line_table', 'variance_table', 'margins',
-           'comparison_table', 'decision_table', 'frontier_table', 'power_table', 'conclusion_tables']
+__all__ = ['MARGIN', 'directional_metrics', 'slope_table', 'line_table', 'variance_table', 'margins', 'comparison_table',
+           'decision_table', 'frontier_table', 'power_table', 'conclusion_tables']
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #6f814c4e
 def directional_metrics(
@@ -55,7 +55,7 @@ def _parts(scores: pd.DataFrame, level: float, sized: bool = True) -> Iterator[t
             yield place, complete.sort_values(["item_id", "model"])
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #f362c148
-SCALE_TERMS = {"these_models": "", "scale_in_general": " + (1|model)"}
+_SCALE_TERMS = {"these_models": "", "scale_in_general": " + (1|model)"}
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #24b5d5c1
 def _formula(part: pd.DataFrame, question: str) -> str:
@@ -63,7 +63,7 @@ def _formula(part: pd.DataFrame, question: str) -> str:
     if part["parameters"].nunique() < 2:
         raise ValueError("all models are of one size, so a slope is not identified")
     fixed = [name for name in ("family", "category") if part[name].nunique() > 1]
-    return " + ".join(["value ~ log10p", *fixed, "(1|item)"]) + SCALE_TERMS[question]
+    return " + ".join(["value ~ log10p", *fixed, "(1|item)"]) + _SCALE_TERMS[question]
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #a83488f0
 def _fitted(part: pd.DataFrame, question: str, level: float) -> tuple[Mixed | None, str]:
@@ -84,8 +84,8 @@ def _slope(part: pd.DataFrame, question: str, level: float) -> dict:
     names = ["estimate", "low", "high", "p_value", "standard_error", "dof"]
     if fit[0] is None:
         return row | dict.fromkeys(names, np.nan)
-    found = fit[0].table.set_index("term").loc["log10p"]
-    return row | found[[*names, "n", "method"]].to_dict()
+    slope = fit[0].table.set_index("term").loc["log10p"]
+    return row | slope[[*names, "n", "method"]].to_dict()
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #62b9351b
 def slope_table(
@@ -95,10 +95,9 @@ def slope_table(
     "The slope of every metric over size, for all products and in every category, under both questions."
     rows = []
     for place, part in _parts(scores, level):
-        for category, here in [("all", part), *part.groupby("category", sort=True)]:
-            rows += [
-                place | {"category": category} | _slope(here, question, level) for question in SCALE_TERMS
-            ]
+        for category, of_category in [("all", part), *part.groupby("category", sort=True)]:
+            place["category"] = category
+            rows += [place | _slope(of_category, question, level) for question in _SCALE_TERMS]
     if not rows:
         return tables.empty(tables.SLOPES)
     slopes = pd.DataFrame(rows)
@@ -124,15 +123,15 @@ def line_table(
     "The fitted line of every family over its sizes, with the interval of each question."
     slopes = slope_table(scores, level) if slopes is None else slopes
     pooled = slopes[slopes["category"] == "all"].set_index(["task", "metric", "question"])
-    found = []
+    lines = []
     for place, part in _parts(scores, level):
         means = part.groupby(["family", "model", "parameters"])["value"].mean().reset_index()
-        for question in SCALE_TERMS:
+        for question in _SCALE_TERMS:
             slope = pooled.loc[(place["task"], place["metric"], question)]
             for family, members in means.groupby("family") if np.isfinite(slope["estimate"]) else ():
                 fan = _fan(members, slope, points).assign(family=family, question=question, n=slope["n"])
-                found.append(fan.assign(**place))
-    return tables.validate(pd.concat(found), tables.LINES) if found else tables.empty(tables.LINES)
+                lines.append(fan.assign(**place))
+    return tables.validate(pd.concat(lines), tables.LINES) if lines else tables.empty(tables.LINES)
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #f821a99e
 def _variances(part: pd.DataFrame, level: float) -> pd.DataFrame:
@@ -143,9 +142,9 @@ def _variances(part: pd.DataFrame, level: float) -> pd.DataFrame:
         fit = fit_mixed(part, f"value ~ log10p{family} + (1|item) + (1|model){many}", level=level)
     except ValueError:
         return pd.DataFrame()  # The slope's row says why
-    found = variance_intervals(fit).drop(columns=["term", "other", "kind"]).rename(columns={"group": "term"})
+    rows = variance_intervals(fit).drop(columns=["term", "other", "kind"]).rename(columns={"group": "term"})
     share, counts = intraclass(fit).set_index("group")["share"], fit.levels | {"residual": fit.rows}
-    return found.assign(share=found["term"].map(share), n=found["term"].map(counts))
+    return rows.assign(share=rows["term"].map(share), n=rows["term"].map(counts))
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #88937ecb
 def variance_table(
@@ -153,9 +152,9 @@ def variance_table(
     level: float = 0.95,  # Coverage of the intervals, in (0, 1)
 ) -> pd.DataFrame:  # Variances; none where too few models leave no degree of freedom
     "Standard deviations of products, categories, models and the rest, with profile intervals."
-    found = [_variances(part, level).assign(**place) for place, part in _parts(scores, level)]
-    found = [rows for rows in found if len(rows)]
-    return tables.validate(pd.concat(found), tables.VARIANCES) if found else tables.empty(tables.VARIANCES)
+    parts = [_variances(part, level).assign(**place) for place, part in _parts(scores, level)]
+    parts = [rows for rows in parts if len(rows)]
+    return tables.validate(pd.concat(parts), tables.VARIANCES) if parts else tables.empty(tables.VARIANCES)
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #ff4a55d7
 MARGIN = 0.02  # Share of a metric's range that would just matter
@@ -181,16 +180,16 @@ def comparison_table(
 ) -> pd.DataFrame:  # Comparisons of all pairs, for all products and in every category
     "Differences and equivalence of all pairs of models."
     scores, how = directional_metrics(scores), {"draws": draws, "seed": seed, "level": level}
-    found, key = compare(scores, **how), ["task", "metric", "category", "model", "other"]
-    if found.empty:
+    pairs, key = compare(scores, **how), ["task", "metric", "category", "model", "other"]
+    if pairs.empty:
         return tables.empty(tables.COMPARISONS)
     new = {"p_adjusted": "p_equivalent", "verdict": "verdict", "bf01": "bf01", "margin": "margin"}
     alike = [
         equivalence(scores[scores["metric"] == name], value, **how)[[*key, *new]]
-        for name, value in margins(set(found["metric"]), margin).items()
+        for name, value in margins(set(pairs["metric"]), margin).items()
     ]
     alike = pd.concat(alike) if alike else pd.DataFrame(columns=[*key, *new])
-    return tables.validate(found.merge(alike.rename(columns=new), on=key, how="left"), tables.COMPARISONS)
+    return tables.validate(pairs.merge(alike.rename(columns=new), on=key, how="left"), tables.COMPARISONS)
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #57b2a583
 def _known_costs(completions: pd.DataFrame, prices: pd.DataFrame | None) -> pd.DataFrame:
@@ -209,9 +208,9 @@ def decision_table(
     "The cheapest model that is shown to be good enough."
     costs, scores = _known_costs(completions, prices), directional_metrics(scores)
     known = margins(set(scores["metric"]), margin)
-    able = scores[scores["metric"].isin(known) & scores["task"].isin(costs["task"])]
-    found = cheapest(able, costs, known, **how)
-    return tables.validate(found, tables.DECISIONS) if len(found) else tables.empty(tables.DECISIONS)
+    priced = scores[scores["metric"].isin(known) & scores["task"].isin(costs["task"])]
+    decisions = cheapest(priced, costs, known, **how)
+    return tables.validate(decisions, tables.DECISIONS) if len(decisions) else tables.empty(tables.DECISIONS)
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #eccff3cc
 def frontier_table(
@@ -220,25 +219,21 @@ def frontier_table(
     prices: pd.DataFrame | None = None,  # Price list of `decision.price_list`, None for machine hours
 ) -> pd.DataFrame:  # Quality and cost of every model
     "Which models are beaten by no other in both quality and cost."
-    found = frontier(directional_metrics(averages), _known_costs(completions, prices))
-    return tables.validate(found, tables.FRONTIER)[tables.FRONTIER.names]
-
-# %% ../../nbs/analysis/90_conclusions.ipynb #b2716eaa
-def _curve(power: Callable[[float], float], least: float, effects: np.ndarray) -> list[dict]:
-    "Power along a row of true effects."
-    return [{"effect": float(e), "power": power(float(e)), "detectable": least} for e in effects]
+    models = frontier(directional_metrics(averages), _known_costs(completions, prices))
+    return tables.validate(models, tables.FRONTIER)[tables.FRONTIER.names]
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #4d68af04
 def _curves(designs: list[tuple[dict, Callable]], unit: float, common: dict) -> list[dict]:
-    "Power curves of several designs on one axis, which ends at twice what the smallest able design detects."
+    "Power curves of several designs on one axis, which ends at twice what the first design that can find anything detects."
     least = [detectable(power, unit) for _, power in designs]
-    able = [value for value in least if np.isfinite(value)]
-    if not able:
+    finite = [value for value in least if np.isfinite(value)]
+    if not finite:
         return []
-    effects = np.linspace(0, 2 * able[0], 21)
-    curves = [_curve(power, value, effects) for (_, power), value in zip(designs, least, strict=True)]
-    pairs = zip(designs, curves, strict=True)
-    return [common | size | row for (size, _), curve in pairs for row in curve]
+    effects, rows = np.linspace(0, 2 * finite[0], 21), []
+    for (size, power), value in zip(designs, least, strict=True):
+        curve = [{"effect": float(e), "power": power(float(e)), "detectable": value} for e in effects]
+        rows += [common | size | row for row in curve]
+    return rows
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #e9d934e0
 def _difference_power(of: Components, items: int, level: float) -> list[dict]:
@@ -277,8 +272,8 @@ def power_table(
             continue  # One model, or one item in every category: there is no study to simulate
         if of.residual > 1e-9 * part["value"].abs().max():  # Less is rounding, and every effect is seen
             items = part["item_id"].nunique()
-            found = _difference_power(of, items, level) + _slope_power(of, part, items, level)
-            rows += [place | row for row in found]
+            curves = _difference_power(of, items, level) + _slope_power(of, part, items, level)
+            rows += [place | row for row in curves]
     return tables.validate(pd.DataFrame(rows), tables.POWERS) if rows else tables.empty(tables.POWERS)
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #d91ddc27

@@ -15,7 +15,7 @@ import pandas as pd
 
 from .association import COEFFICIENTS, correlation_interval, permutation_test
 from .multiplicity import adjust_p_values, max_t
-from ..tables import EFFECTS, SCORES, empty, validate
+from ..tables import EFFECTS, SCORES, empty, models_only, validate
 
 # %% ../../nbs/analysis/20_correlation.ipynb #7ad306c7
 def bootstrap_means(
@@ -111,13 +111,13 @@ def checked_models(
     draws: int,  # Resamples of the products
     level: float,  # Coverage of the interval
 ) -> pd.DataFrame:  # Scores of models proper, checked
-    "The scores that are compared: no floors, no ceiling."
+    "The scores that are compared: no floors, no blind runs, no ceiling."
     if draws < 1 or not 0 < level < 1:
         raise ValueError(f"draws must be at least 1 and level in (0, 1), got {draws} and {level}")
     scores = validate(scores, SCORES)
     if cluster not in scores:
         raise ValueError(f"scores has no column {cluster!r} to resample by; it has {', '.join(scores)}")
-    kept = scores[~scores["family"].isin(["floor", "ceiling"])]
+    kept = models_only(scores)
     across = kept.groupby(cluster, dropna=False)["category"].nunique()
     if kept[cluster].isna().any() or (across > 1).any():
         bad = across.index[across > 1].tolist()[:1] or ["a missing value"]

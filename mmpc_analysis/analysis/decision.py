@@ -20,6 +20,7 @@ from mmpc_analysis.analysis.comparison import (
     paired_contrasts,
 )
 from .multiplicity import max_t
+from ..tables import models_only
 
 # %% ../../nbs/analysis/70_decision.ipynb #37145352
 PRICES = {
@@ -37,7 +38,7 @@ def price_list(
     completions: pd.DataFrame,  # Completions table
 ) -> pd.DataFrame:  # One row per model with the columns of PRICES, to be filled in
     "An empty price list for the models of a run."
-    models = sorted(completions.loc[~completions["blind"].astype(bool), "model"].unique())
+    models = sorted(models_only(completions)["model"].unique())
     blank = {name: np.nan if name.endswith("_price") else "" for name in PRICES}
     return pd.DataFrame([blank | {"model": model} for model in models], columns=list(PRICES))
 
@@ -74,7 +75,8 @@ def cost_per_1000(
     prices: pd.DataFrame | None = None,  # Price list; None counts machine hours
 ) -> pd.DataFrame:  # task, model, completions, input_tokens, output_tokens, seconds (means), cost, unit; cost NaN where unknown
     "What 1,000 completions of each model cost, from measured tokens and seconds."
-    asked = completions[~completions["blind"].astype(bool) & (completions["outcome"] != "engine_error")]
+    asked = models_only(completions)
+    asked = asked[asked["outcome"] != "engine_error"]
     groups = asked.groupby(["task", "model"], sort=True)
     costs = groups[["input_tokens", "output_tokens", "seconds"]].mean().reset_index()
     costs["completions"] = groups.size().to_numpy()
@@ -214,9 +216,8 @@ def frontier(
     pd.DataFrame
 ):  # The models' averages with cost, unit, on_frontier and question; models of unknown cost are left out
     "Which models are beaten by no other in both quality and cost."
-    averages = directed(averages)
-    models = averages[~averages["family"].isin(["floor", "ceiling"])]
-    table = models.merge(costs[["task", "model", "cost", "unit"]], on=["task", "model"])
+    averages = models_only(directed(averages))
+    table = averages.merge(costs[["task", "model", "cost", "unit"]], on=["task", "model"])
     table = table[table["cost"].notna() & table["estimate"].notna()].reset_index(drop=True)
     on = np.zeros(len(table), dtype=bool)
     for (_, metric, _), at in table.groupby(["task", "metric", "category"]).indices.items():

@@ -13,10 +13,11 @@ import pandas as pd
 
 from ..metrics.cards import METRICS, metric_card
 from ..scores.averages import check_draws, item_rng, resample_sums
-from ..tables import CONTRASTS, EFFECTS, SCORES, empty, validate
+from ..tables import CONTRASTS, EFFECTS, SCORES, SYSTEM, empty, system_names, validate
 
 # %% ../../nbs/analysis/30_levels.ipynb #5dd672a0
 _KEYS = ["task", "category", "metric", "level", "item_id"]
+_WHO = [*SYSTEM, "base", "family", "parameters"]
 
 
 def _terms(scores: pd.DataFrame, floor: str) -> pd.DataFrame:
@@ -25,7 +26,7 @@ def _terms(scores: pd.DataFrame, floor: str) -> pd.DataFrame:
     ends = ends.reindex(columns=[floor, "oracle"])
     rest = scores[~scores["model"].isin([floor, "oracle"])].join(ends, on=_KEYS)
     rest["gain"], rest["room"] = rest["value"] - rest[floor], rest["oracle"] - rest[floor]
-    return rest.dropna(subset=["gain", "room"])[[*_KEYS, "model", "family", "gain", "room"]]
+    return rest.dropna(subset=["gain", "room"])[[*_KEYS, "model", "gain", "room"]]
 
 # %% ../../nbs/analysis/30_levels.ipynb #bfe67669
 def _headline(scores: pd.DataFrame, floor: str) -> pd.DataFrame:
@@ -126,7 +127,10 @@ def level_contrast(
     Source: Efron & Tibshirani (1993), An Introduction to the Bootstrap, doi:10.1201/9780429246593.
     """
     check_draws(draws, level)
-    terms = _terms(_headline(validate(scores, SCORES), floor), floor)
+    scores = validate(scores, SCORES)
+    names = system_names(scores)
+    systems = scores.assign(system=names).drop_duplicates(["task", "system"])
+    terms = _terms(_headline(scores.assign(model=names), floor), floor)
     rows = [
         row | {"task": task}
         for task, part in terms.groupby("task")
@@ -134,7 +138,10 @@ def level_contrast(
     ]
     if not rows:
         return empty(CONTRASTS)
-    family = terms.drop_duplicates("model").set_index("model")["family"]
-    effects = pd.DataFrame(rows).assign(question="these_models", p_value=np.nan, p_adjusted=np.nan)
+    effects = pd.DataFrame(rows).rename(columns={"model": "system"})
+    effects = effects.merge(systems[["task", "system", *_WHO]], on=["task", "system"], how="left")
+    effects = effects.drop(columns="system").assign(
+        question="these_models", p_value=np.nan, p_adjusted=np.nan
+    )
     effects["method"] = f"share from {floor} to oracle, {draws} draws of items, percentile {level:g}"
-    return validate(effects.assign(family=effects["model"].map(family)), EFFECTS)
+    return validate(effects, EFFECTS)

@@ -18,6 +18,7 @@ import pandas as pd
 from .association import orders
 from .comparison import direction
 from .correlation import checked_models
+from ..tables import models_only
 
 # %% ../../nbs/analysis/80_planning.ipynb #4298c111
 @dataclass(frozen=True, slots=True)
@@ -194,8 +195,8 @@ def plan(
         )
     rows = []
     for task, part in scores.groupby("task", sort=True):
-        asked = completions[completions["task"].eq(task) & completions["outcome"].ne("engine_error")]
-        used = asked[~asked["blind"].astype(bool)].groupby("model")
+        asked = models_only(completions[completions["task"] == task])
+        used = asked[asked["outcome"] != "engine_error"].groupby("model")
         known, metric = (of or {}).get(task) or components(part), part["metric"].iloc[0]
         models = checked_models(part, "item_id", 1, 0.5).drop_duplicates("model")
         for each in items:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..catalogue.pictures import ImageError, decode_image, open_image, read_image
+from ..catalogue.pictures import ImageError, decode_pixels, open_image, read_image_file
 from .backends import Answer, Backend, Request, load_backend
 from .checkpoints import BackendError
 from .models import ModelCard, model_card
@@ -34,7 +34,7 @@ from mmpc_analysis.store import (
     stored_lines,
     write_shard,
 )
-from ..tables import COMPLETIONS, TASKS, validate
+from ..tables import COMPLETIONS, SYSTEM, TASKS, parent_ids, validate
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -47,12 +47,12 @@ __all__ = ['KEPT_BYTES', 'content_key', 'task_items', 'title_input', 'image_inpu
 # %% ../../nbs/completion/50_completions.ipynb #8d1e1b46
 def content_key(
     turns: list[dict],  # The conversation
-    picture: str,  # Hash of the picture's bytes, empty without a picture
+    image_hash: str,  # Hash of the picture's bytes, empty without a picture
     identity: str,  # Identity of the backend
     max_new_tokens: int,  # Token limit of the answer
 ) -> str:  # 32 hexadecimal characters
     "The key of a question: equal exactly for equal questions."
-    return hash_key(json.dumps(turns, sort_keys=True), picture, identity, max_new_tokens)
+    return hash_key(json.dumps(turns, sort_keys=True), image_hash, identity, max_new_tokens)
 
 # %% ../../nbs/completion/50_completions.ipynb #11125261
 def task_items(
@@ -79,7 +79,7 @@ def title_input(
 
 # %% ../../nbs/completion/50_completions.ipynb #2fc7ba00
 KEPT_BYTES = 64_000_000  # Of picture files in memory between planning and asking
-_GIVEN = ["item_id", "category", "title", "image"]
+_GIVEN = ["item_id", "category", "title", "image"]  # Columns of the items that a question is made of
 
 # %% ../../nbs/completion/50_completions.ipynb #d07d929d
 def image_input(
@@ -92,7 +92,7 @@ def image_input(
     try:
         if not isinstance(image, str) or not image:
             raise ImageError("the item has no picture")
-        data, (width, height) = read_image(root, image)
+        data, (width, height) = read_image_file(root, image)
     except (ImageError, OSError) as error:
         return "", 0, str(error), None
     return sha256(data).hexdigest(), width * height, None, data
@@ -104,7 +104,7 @@ def plan_questions(
     identity: str,  # Identity of the backend
     root: str,  # Folder of the pictures
     blind: bool = False,  # Whether to withhold the item
-) -> pd.DataFrame:  # (n, 8) item_id, category, title, image, key, size, problem, data
+) -> pd.DataFrame:  # (n, 9) item_id, category, title, image, key, size, problem, data, parent_id
     "One question for each item, with its content key."
     planned, kept = [], 0
     for item_id, category, title, image in items[_GIVEN].itertuples(index=False, name=None):
@@ -114,12 +114,13 @@ def plan_questions(
         elif not blind:
             digest, size, problem, data = image_input(root, image)
             kept += len(data or b"")
-        turns = conversation(prompt, title=shown, picture=bool(digest))
+        turns = conversation(prompt, title=shown, image=bool(digest))
         key = content_key(turns, digest or str(problem), identity, prompt.max_new_tokens)
         data = data if kept <= KEPT_BYTES else None
         planned.append((item_id, category, shown, image if digest else None, key, size, problem, data))
     names = [*_GIVEN, "key", "size", "problem", "data"]
-    return pd.DataFrame(planned, columns=names, dtype=object).astype({"size": "int64"})
+    planned = pd.DataFrame(planned, columns=names, dtype=object).astype({"size": "int64"})
+    return planned.assign(parent_id=parent_ids(items).to_numpy())
 
 # %% ../../nbs/completion/50_completions.ipynb #1a855601
 def load_request(
@@ -141,7 +142,7 @@ def load_request(
         return Answer(question.key, str(error), "error")
     except Exception as error:  # A processor may refuse one picture with anything
         return Answer(question.key, _reason(error), "error")
-    turns = conversation(prompt, title=question.title, picture=picture is not None)
+    turns = conversation(prompt, title=question.title, image=picture is not None)
     return Request(question.key, turns, picture, prompt.max_new_tokens)
 
 
@@ -153,7 +154,7 @@ def _reason(error: Exception) -> str:
 def _picture(question, root: str) -> PIL.Image.Image:
     "The picture of a question."
     if question.data:
-        return decode_image(question.data, question.image)
+        return decode_pixels(question.data, question.image)
     return open_image(root, question.image)
 
 # %% ../../nbs/completion/50_completions.ipynb #a964304a
@@ -267,7 +268,7 @@ def answer_row(
 
 # %% ../../nbs/completion/50_completions.ipynb #4699a422
 def completion_rows(
-    questions: pd.DataFrame,  # (n, 7) One question for each item
+    questions: pd.DataFrame,  # (n, columns) One question for each item
     answers: dict[str, Answer],  # Key to answer
     prompt: Prompt,  # What was asked
     card: ModelCard,  # The model
@@ -279,21 +280,30 @@ def completion_rows(
     given = {key: answers.get(key) or Answer(key, str(problem), "error") for key, problem in given.items()}
     read = {key: answer_row(answer, prompt.answer_key) for key, answer in given.items()}
     rows = pd.DataFrame([read[key] for key in questions["key"]], columns=_READ)
-    rows["item_id"], rows["category"] = questions["item_id"].to_numpy(), questions["category"].to_numpy()
+    for name in ("item_id", "parent_id", "category"):
+        rows[name] = questions[name].to_numpy()
     rows["seconds"] = rows["seconds"].where(~rows["key"].duplicated(), 0.0)
-    rows["task"], rows["prompt_id"], rows["blind"], rows["image"] = prompt.task, prompt.id, blind, None
-    rows["model"], rows["family"], rows["parameters"] = card.name, card.family, float(card.parameters)
-    rows["quantisation"] = precision
+    rows["task"], rows["prompt"], rows["role"], rows["image"] = prompt.task, prompt.id, _role(blind), None
+    rows["model"], rows["family"], rows["parameters"] = card.name, card.family, card.parameters
+    rows["precision"] = precision
     return validate(rows, COMPLETIONS)
+
+
+def _role(blind: bool) -> str:
+    "What a model is in a table."
+    return "blind" if blind else "model"
 
 # %% ../../nbs/completion/50_completions.ipynb #f42d2dd2
 def run_name(
     model: str,  # Name of a model
     task: str,  # `image_to_text` or `text_to_image`
-    blind: bool = False,  # Whether the items are withheld
-) -> str:  # Safe as a file name
-    "The file name of a model's completions of a task."
-    return re.sub(r"[^\w.-]+", "_", f"{task}-{model}").lstrip(".") + ("-blind" if blind else "")
+    precision: str = "",  # Precision of its weights
+    prompt: str = "",  # Identifier of the prompt
+    role: str = "model",  # model, or blind where the items are withheld
+) -> str:  # Safe as a file name, and another one for every other system
+    "The file name of a system's completions of a task."
+    plain = re.sub(r"[^\w.-]+", "_", f"{task}-{model}").lstrip(".") + ("-blind" if role == "blind" else "")
+    return f"{plain}-{hash_key(task, model, precision, prompt, role)[:10]}"
 
 # %% ../../nbs/completion/50_completions.ipynb #0d640c00
 def complete(
@@ -318,8 +328,9 @@ def complete(
     backend = backend or load_backend(card, batch_size=batch_size, **engine)
     chosen = task_items(items, task, hidden)
     questions = plan_questions(chosen, prompt, backend.identity, root, blind)
-    name = run_name(card.name, task, blind) + (f"-{shard}" if shard else "")
-    folder = posixpath.join(str(out), "completions", "answers", name)
+    name = run_name(card.name, task, backend.precision, prompt.id, _role(blind))
+    name += f"-{shard}" if shard else ""
+    folder = posixpath.join(str(out), "answers", name)
     answers = {key: Answer(**line) for key, line in stored_lines(folder)[0].items()}
     askable = questions[questions["problem"].isna()].drop_duplicates("key").sort_values(["size", "key"])
     batches = fixed_batches(list(askable["key"]), set(answers), batch_size or backend.batch_size)
@@ -364,15 +375,15 @@ def upper_limit(
 # %% ../../nbs/completion/50_completions.ipynb #ecfac557
 def _one_task(completions: pd.DataFrame) -> tuple[str, str, Prompt]:
     "What completions have in common."
-    names = completions[["model", "task", "prompt_id"]].drop_duplicates()
-    if len(names) != 1 or completions["blind"].any():
+    names = completions[["task", *SYSTEM]].drop_duplicates()
+    if len(names) != 1 or names["role"].iloc[0] != "model":
         raise ValueError(
             f"completions must be of one model and task and not blind, got {len(names)} combinations"
         )
-    model, task, prompt_id = names.iloc[0]
-    if prompt_id not in PROMPTS:
-        raise ValueError(f"prompt_id must be one of {', '.join(PROMPTS)}, got {prompt_id!r}")
-    return model, task, PROMPTS[prompt_id]
+    task, model, _, prompt, _ = names.iloc[0]
+    if prompt not in PROMPTS:
+        raise ValueError(f"prompt must be one of {', '.join(PROMPTS)}, got {prompt!r}")
+    return model, task, PROMPTS[prompt]
 
 # %% ../../nbs/completion/50_completions.ipynb #0e402d24
 def certify(

@@ -34,7 +34,7 @@ from mmpc_analysis.store import (
     write_bytes,
     write_shard,
 )
-from ..tables import COMPLETIONS, USABLE, validate
+from ..tables import COMPLETIONS, SYSTEM, USABLE, validate
 
 if TYPE_CHECKING:
     import diffusers
@@ -273,8 +273,6 @@ def with_images(
     lost = plan.index[plan["key"].isin(failed)]
     drawn.loc[lost, "outcome"], drawn.loc[lost, "image"] = "engine_error", None
     drawn = validate(drawn, COMPLETIONS)
-    for (model, blind), rows in drawn[drawn["task"] == "text_to_image"].groupby(["model", "blind"]):
-        write_shard(
-            rows, COMPLETIONS, posixpath.join(out, "completions"), run_name(model, "text_to_image", blind)
-        )
+    for who, rows in drawn[drawn["task"] == "text_to_image"].groupby(["model", "task", *SYSTEM[1:]]):
+        write_shard(rows, COMPLETIONS, posixpath.join(out, "completions"), run_name(*who))
     return drawn

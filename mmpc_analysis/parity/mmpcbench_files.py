@@ -142,8 +142,7 @@ def _completion(row: dict, path: Path, model: str, kept: bool) -> dict:
         "category": category_in(path),
         "task": task,
         "model": model,
-        "blind": False,
-        "prompt_id": f"reference-{row['key']}",
+        "prompt": f"reference-{row['key']}",
         "key": hash_key("reference", model, path.name, row["item_id"], row["answer"], raw),
         "outcome": outcome,
         "text": usable_text(row["answer"]) if outcome == "ok" else None,
@@ -174,7 +173,8 @@ def read_mmpcbench_answers(
                 aside.append((*places[key], f"is replaced by {path.name}, line {number}"))
             completions[key], places[key] = completion, (path.name, number)
     rows = pd.DataFrame(completions.values(), columns=COMPLETIONS.names)
-    rows = rows.assign(family=family, parameters=parameters, quantisation="nf4", blind=False)
+    rows = rows.assign(family=family, parameters=parameters, precision="nf4", role="model", base="")
+    rows["parent_id"] = rows["item_id"]
     rows["image"] = [_drawn(pictures, i, task) for i, task in zip(rows["item_id"], rows["task"], strict=True)]
     return _file(validate(rows, COMPLETIONS), aside)
 

@@ -23,10 +23,10 @@ from ..metrics.cards import METRICS
 from . import mmpcbench_scores as mmpcbench
 from ..scores import floors, measures
 from ..scores.floors import RESERVED
-from ..tables import OUTCOMES, USABLE, TableError
+from ..tables import OUTCOMES, USABLE, TableError, system_names
 
 # %% ../../nbs/parity/20_steps.ipynb #2d3dd713
-_NEEDED = ("item_id", "task", "model", "family", "parameters", "blind", "outcome", "text", "image")
+_NEEDED = ("item_id", "task", "model", "role", "family", "parameters", "outcome", "text", "image")
 
 # %% ../../nbs/parity/20_steps.ipynb #4e2ba811
 def comparable_rows(
@@ -41,15 +41,17 @@ def comparable_rows(
             f"completions has no column {lacking[0]!r}; it has {', '.join(map(str, completions.columns))}"
         )
     rows = completions.loc[completions["task"] == task, list(_NEEDED)].reset_index(drop=True)
+    names = system_names(completions[completions["task"] == task])
+    rows["model"] = names.to_numpy()
     truth = floors.true_values(items, task)
     rows["truth"] = rows["item_id"].map(truth)
     rows["category"] = rows["item_id"].map(items.set_index("item_id")["category"])
     reasons = {
-        "a blind completion is a floor": rows["blind"].astype(bool),
+        "a blind completion is a floor": rows["role"] == "blind",
         "its model has the name of a floor or ceiling": rows["model"].isin(RESERVED),
         "its item has no true title or picture": rows["truth"].isna(),
         f"its outcome is none of {', '.join(OUTCOMES)}": ~rows["outcome"].isin(OUTCOMES),
-        "it repeats an earlier row": rows.duplicated(["item_id", "model", "blind"]),
+        "it repeats an earlier row": rows.duplicated(["item_id", "model"]),
     }
     why = pd.Series(None, index=rows.index, dtype="object")
     for reason, holds in reasons.items():

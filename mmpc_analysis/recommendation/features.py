@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from ..store import hash_key, list_files, write_bytes
-from ..tables import MODALITIES, TASKS, USABLE
+from ..tables import MODALITIES, TASKS, USABLE, models_only
 
 if TYPE_CHECKING:
     from mmpc_analysis.metrics.picture_encoders import ImageEncoder
@@ -324,7 +324,7 @@ def completion_features(
 
     Raises: `ValueError` where a model has two completions of an item and task.
     """
-    asked = completions[~completions["blind"].astype(bool)]
+    asked = models_only(completions)
     _check_once(asked)
     encoders = {
         "text": partial(text_features, encoder=text),

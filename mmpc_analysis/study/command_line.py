@@ -140,7 +140,7 @@ def _run_stage(through: str, study: Path | None, out: Path | None, **choices) ->
         chosen = choose_study(study, out, **choices)
         folder = str(out or run_folder(chosen.name))
         typer.echo(f"{chosen.name}: {len(chosen.completion.models)} models, into {folder}")
-        run_study(chosen, folder, through=through, say=typer.echo)
+        run_study(chosen, folder, through=through, say=typer.echo, remake=not choices.get("kept", True))
 
 # %% ../../nbs/study/30_command_line.ipynb #1c729799
 @app.command("run")

@@ -104,8 +104,8 @@ class RecommendationChoice:
         "zeros",
         "random",
         "category_mean",
-        "neighbours",
-        "neigh_mean",
+        "nearest_other_modality",
+        "co_purchase_mean",
     )  # Baselines, the floor first
     seeds: _Count = 1  # Trainings of each condition
     fallback: str = "zeros"  # What a failed completion is filled with
@@ -253,14 +253,14 @@ def purchases_of(
 
     Raises: `ValueError` for a file that is not there, and for one without a purchase of these items.
     """
-    from mmpc_analysis.catalogue.purchases import SHOP_TASTE, read_interactions, simulate_interactions
+    from mmpc_analysis.catalogue.purchases import SHOP_PREFERENCES, read_interactions, simulate_interactions
 
     embedded, choice = study.catalogue.source == "embedded", study.recommendation
     source = choice.interactions or ("simulated" if embedded else "none")
     if source == "none":
         return None
     if source == "simulated":
-        return simulate_interactions(items, choice.users, study.seed, SHOP_TASTE)
+        return simulate_interactions(items, choice.users, study.seed, SHOP_PREFERENCES)
     if not Path(source).is_file():
         raise ValueError(f"recommendation.interactions must be a file, simulated or none, got {source!r}")
     rows = read_interactions(source)
@@ -299,6 +299,7 @@ def _check_names(study: Study) -> None:
     from mmpc_analysis.catalogue.missing import MECHANISMS
     from mmpc_analysis.metrics.cards import metric_card
     from mmpc_analysis.recommendation.benchmark import BASELINES
+    from mmpc_analysis.recommendation.fills import new_name
     from mmpc_analysis.recommendation.training import RECOMMENDERS
     from mmpc_analysis.scores.measures import ENCODER_KINDS
 
@@ -316,7 +317,9 @@ def _check_names(study: Study) -> None:
         ("recommendation.fallback", (study.recommendation.fallback,), _FLOORS),
     ):
         for name in set(given) - set(known):
-            raise ValueError(f"{key} must be among {', '.join(map(str, known))}, got {name!r}")
+            raise ValueError(
+                f"{key} must be among {', '.join(map(str, known))}, got {name!r}{new_name(str(name))}"
+            )
     if (first := study.recommendation.fills[0]) not in _FLOORS:
         raise ValueError(f"recommendation.fills must begin with zeros or random, the floor, got {first!r}")
 

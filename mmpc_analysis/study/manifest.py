@@ -63,7 +63,7 @@ def _model_facts(study: Study, cards: dict[str, ModelCard], completions: pd.Data
     "Which weights answered and drew."
     from mmpc_analysis.completion.models import model_card, weights_id
 
-    cards, used = dict(cards), completions.groupby("model")["quantisation"].first()
+    cards, used = dict(cards), completions.groupby("model")["precision"].first()
     if "text_to_image" in study.completion.tasks:
         cards[study.drawing.generator] = model_card(study.drawing.generator)
     facts = {}
@@ -97,11 +97,15 @@ def manifest_of(
     seconds: dict[str, float],  # Stage to the time it took
 ) -> dict:  # What `manifest.json` holds
     "Where a run's numbers came from."
-    completions = store.read_shards(f"{out}/completions", tables.COMPLETIONS)
+    folder = f"{out}/completions"
+    completions = tables.empty(tables.COMPLETIONS)
+    if store.shard_names(folder):  # None before the models were asked
+        completions = store.read_shards(folder, tables.COMPLETIONS)
     made = {name: store.read_manifest(f"{out}/{name}") for name in tables.TABLES}
     own, popular = study.catalogue.source != "embedded", study.missing.mechanism == "by_popularity"
     counts = {"items": len(catalogue.items), "set_aside": len(catalogue.set_aside)}
     return {
+        "schema": tables.SCHEMA,
         "study": asdict(study),
         **_environment(),
         "catalogue": {"name": catalogue.name, "note": catalogue.note, **counts},
@@ -109,7 +113,7 @@ def manifest_of(
         "simulated": ["purchases, which decide what is popular"] if popular else [],
         "generator": study.drawing.generator if "text_to_image" in study.completion.tasks else "",
         "models": _model_facts(study, cards, completions),
-        "prompts": sorted(completions["prompt_id"].unique()),
+        "prompts": sorted(completions["prompt"].unique()),
         "tables": {k: {f: m[f] for f in ("rows", "fingerprint")} for k, m in made.items() if m},
         "left_out": made["scores"].get("notes", {}),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},

@@ -184,13 +184,13 @@ def run_drawing(
 
 # %% ../../nbs/study/20_stages.ipynb #ae387187
 def _write_completions(completions: pd.DataFrame, out: str) -> None:
-    "Write completions as one shard per model, task and kind, and nothing else."
+    "Write completions as one shard per system and task, and nothing else."
     from mmpc_analysis.completion.completions import run_name
 
     folder, names = f"{out}/completions", set()
-    for (task, model, blind), rows in completions.groupby(["task", "model", "blind"]):
-        names.add(run_name(model, task, blind))
-        store.write_shard(rows, tables.COMPLETIONS, folder, run_name(model, task, blind))
+    for who, rows in completions.groupby(["model", "task", *tables.SYSTEM[1:]]):
+        names.add(run_name(*who))
+        store.write_shard(rows, tables.COMPLETIONS, folder, run_name(*who))
     store.remove_shards(folder, names)
     store.write_manifest(folder, tables.COMPLETIONS)
 
@@ -411,6 +411,7 @@ def run_study(
     through: str = "report",  # Last stage, one of STAGES
     progress: bool = True,  # Whether to show progress bars
     say: Callable[[str], None] = print,  # Told one line per stage
+    remake: bool = False,  # Whether a run of another version in that folder is made again; it is refused otherwise
 ) -> RunResult:  # What was made
     """Run a study, from the catalogue to the report.
 
@@ -421,6 +422,7 @@ def run_study(
     study = study if isinstance(study, Study) else read_study(study)
     check_study(study)
     out, started, seconds = str(out or run_folder(study.name)), time.perf_counter(), {}
+    (store.clear_other_version if remake else store.check_version)(out)
     inputs = prepare_inputs(study, out)
     for stage, result in _stages(inputs, progress):
         seconds[stage] = time.perf_counter() - started
