@@ -25,7 +25,6 @@ from mmpc_analysis.study.declaration import (
     Study,
     read_study,
     study_from,
-    study_toml,
 )
 from mmpc_analysis.study.stages import (
     LEAST_ITEMS,
@@ -271,29 +270,6 @@ def test_a_study_that_cannot_run_is_refused_before_any_model_is_asked(given, mes
     monkeypatch.setattr("mmpc_analysis.completion.checkpoints.load_engine", refuse)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         run_study(study_from(given), str(tmp_path), progress=False, say=lambda line: None)
-
-
-@pytest.mark.parametrize(
-    "study",
-    [
-        Study(),
-        SMALL,
-        Study(
-            name='quote " and \\ and é',
-            catalogue=CatalogueChoice(columns={"title": "Produkt Name", "item_id": 'a"b'}),
-            completion=CompletionChoice(own={"my model": {"source": "x/y", "parameters": 7, "family": "f"}}),
-        ),
-    ],
-)
-def test_a_study_survives_its_file(study, tmp_path):
-    (tmp_path / "study.toml").write_text(study_toml(study), encoding="utf-8")
-    assert read_study(tmp_path / "study.toml") == study
-
-
-def test_a_file_that_is_not_toml_is_named(tmp_path):
-    (tmp_path / "bad.toml").write_text("name = ")
-    with pytest.raises(ValueError, match=r"bad\.toml is not valid TOML"):
-        read_study(tmp_path / "bad.toml")
 
 
 def test_purchases_that_cannot_be_used_are_refused_before_anything_is_written(tmp_path):
