@@ -77,7 +77,7 @@ def conditions(
     grid: Grid,  # What is declared
     models: dict[str, tuple[str, ...]] | None = None,  # Modality to the models whose completions are there
 ) -> list[Condition]:  # Each distinct condition once, sorted
-    "The cells of a grid."
+    "The conditions of a grid."
     _check_grid(grid, models or {})
     found = []
     for name in grid.recommenders:
@@ -127,7 +127,7 @@ BIG_STEPS = replace(
 # %% ../../nbs/recommendation/55_benchmark.ipynb #3f4401e3
 @dataclass(frozen=True, slots=True, eq=False)
 class Benchmark:
-    "All that the cells of a grid share."
+    "All that the conditions of a grid share."
 
     split: Split  # Purchases of users, split in time
     categories: np.ndarray  # (I,) Category of each item, in the order of the split's items
@@ -161,53 +161,58 @@ class Benchmark:
                 )
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #0e1e80b6
-def _shown(bench: Benchmark, cell: Condition, there: np.ndarray) -> VisibleFeatures:
+def _shown(benchmark: Benchmark, condition: Condition, present: np.ndarray) -> VisibleFeatures:
     "The features with the hidden rows taken out."
-    own = mask(getattr(bench.features, cell.modality), bench.hidden[cell.modality, cell.rate])
-    other = next(getattr(bench.features, m) for m in tables.MODALITIES if m != cell.modality)
-    users, items = bench.split.train[there[bench.split.train[:, 1]]].T
-    bought = np.stack([users, (np.cumsum(there) - 1)[items]], axis=1)
+    own = mask(
+        getattr(benchmark.features, condition.modality), benchmark.hidden[condition.modality, condition.rate]
+    )
+    other = next(getattr(benchmark.features, m) for m in tables.MODALITIES if m != condition.modality)
+    users, items = benchmark.split.train[present[benchmark.split.train[:, 1]]].T
+    purchases = np.stack([users, (np.cumsum(present) - 1)[items]], axis=1)
     return VisibleFeatures(
-        bench.split.items[there], own[there], other[there], bench.categories[there], bought
+        benchmark.split.items[present], own[present], other[present], benchmark.categories[present], purchases
     )
 
 
 def fill_condition(
-    bench: Benchmark,  # What the cells share
-    cell: Condition,  # The condition
+    benchmark: Benchmark,  # What the conditions share
+    condition: Condition,  # The condition
 ) -> (
     FilledFeatures | None
 ):  # Vectors of the hidden modality and what became of the hidden ones; None where nothing is hidden
-    "The hidden modality of a cell after it was filled."
-    if cell.modality == "none":
+    "The hidden modality of a condition after it was filled."
+    if condition.modality == "none":
         return None
-    ids, truth = bench.split.items, getattr(bench.features, cell.modality)
-    if cell.fill == "shuffled":
+    ids, truth = benchmark.split.items, getattr(benchmark.features, condition.modality)
+    if condition.fill == "shuffled":
         return FilledFeatures(shuffled(ids, truth), 0, 0, np.zeros(len(ids), bool))
-    there, vectors = ~np.isnan(truth).any(axis=1), bench.completions.get((cell.fill, cell.modality))
-    shown = _shown(bench, cell, there)
+    present, vectors = (
+        ~np.isnan(truth).any(axis=1),
+        benchmark.completions.get((condition.fill, condition.modality)),
+    )
+    shown = _shown(benchmark, condition, present)
     if vectors is None:
-        found = fill(shown, cell.fill, None, bench.fallback)
+        found = fill(shown, condition.fill, None, benchmark.fallback)
     else:
-        found = fill(shown, "completion", vectors[there], bench.fallback)
+        found = fill(shown, "completion", vectors[present], benchmark.fallback)
     values, dropped = np.zeros(truth.shape, np.float32), np.zeros(len(ids), bool)
-    values[there], dropped[there] = found.values, found.dropped
+    values[present], dropped[present] = found.values, found.dropped
     return replace(found, values=values, dropped=dropped)
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #94cb4651
 def training_inputs(
-    bench: Benchmark,  # What the cells share
-    cell: Condition,  # The condition
+    benchmark: Benchmark,  # What the conditions share
+    condition: Condition,  # The condition
 ) -> tuple[
     Split, dict[str, np.ndarray] | None, np.ndarray
 ]:  # Split, features by modality, (I,) items dropped
-    "What a recommender is trained on in a cell."
-    split, dropped = bench.split, np.zeros(len(bench.split.items), bool)
-    if not RECOMMENDERS[cell.recommender].uses_features:
+    "What a recommender is trained on in a condition."
+    split, dropped = benchmark.split, np.zeros(len(benchmark.split.items), bool)
+    if not RECOMMENDERS[condition.recommender].uses_features:
         return split, None, dropped
-    features = {m: np.nan_to_num(getattr(bench.features, m)) for m in tables.MODALITIES}
-    if (found := fill_condition(bench, cell)) is not None:
-        features[cell.modality], dropped = np.nan_to_num(found.values), found.dropped
+    features = {m: np.nan_to_num(getattr(benchmark.features, m)) for m in tables.MODALITIES}
+    if (found := fill_condition(benchmark, condition)) is not None:
+        features[condition.modality], dropped = np.nan_to_num(found.values), found.dropped
     if dropped.any():
         split = replace(split, train=_keep(split.train, dropped), valid=_keep(split.valid, dropped))
     return split, features, dropped
@@ -255,14 +260,14 @@ def per_user(
     held = split.test[np.isin(split.test[:, 0], ranked.users)]
     parts = [("all", ranked.hits, ranked.held_out)]
     for category in sorted(set(categories[held[:, 1]])):
-        mine = held[categories[held[:, 1]] == category, 0]
-        counts = np.bincount(mine, minlength=len(split.users))[ranked.users]
+        buyers = held[categories[held[:, 1]] == category, 0]
+        counts = np.bincount(buyers, minlength=len(split.users))[ranked.users]
         parts.append((category, ranked.hits & (categories[ranked.top] == category), counts))
     rows = []
     for category, hits, held_out in parts:
-        there = held_out > 0
-        found = hit_metrics(hits[there], held_out[there], cuts)
-        ids = split.users[ranked.users[there]]
+        judged = held_out > 0
+        found = hit_metrics(hits[judged], held_out[judged], cuts)
+        ids = split.users[ranked.users[judged]]
         rows += [
             pd.DataFrame({"user_id": ids, "category": category, "metric": name, "value": found[name]})
             for name in metrics
@@ -271,75 +276,81 @@ def per_user(
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #a55e50b2
 def rank_condition(
-    bench: Benchmark,  # What the cells share
-    cell: Condition,  # The condition
+    benchmark: Benchmark,  # What the conditions share
+    condition: Condition,  # The condition
 ) -> pd.DataFrame:  # (rows, 9) As declared in `tables.RANKINGS`
     "Train a recommender under one condition and score the list of every user."
-    split, features, dropped = training_inputs(bench, cell)
+    split, features, dropped = training_inputs(benchmark, condition)
     if (
         dropped.any() and not np.isin(split.valid[:, 0], split.train[:, 0]).any()
     ):  # Nothing left to learn from
-        return tables.validate(_expected(bench).assign(value=0.0, **asdict(cell)), tables.RANKINGS)
-    training = bench.trainings.get(cell.recommender, bench.training)
-    how = {"settings": bench.settings.get(cell.recommender), "training": training, "seed": cell.seed}
-    fitted = fit(cell.recommender, split, features, progress=False, **how)
-    cuts = tuple(sorted({int(name.split("@")[1]) for name in bench.metrics}))
+        return tables.validate(_expected(benchmark).assign(value=0.0, **asdict(condition)), tables.RANKINGS)
+    training = benchmark.trainings.get(condition.recommender, benchmark.training)
+    how = {
+        "settings": benchmark.settings.get(condition.recommender),
+        "training": training,
+        "seed": condition.seed,
+    }
+    fitted = fit(condition.recommender, split, features, progress=False, **how)
+    cuts = tuple(sorted({int(name.split("@")[1]) for name in benchmark.metrics}))
     ranked = rank(_scorer(fitted.scorer, dropped), split, "test", cuts)
-    found = per_user(ranked, split, bench.categories, bench.metrics)
+    found = per_user(ranked, split, benchmark.categories, benchmark.metrics)
     if dropped.any():  # Whoever lost every purchase is not ranked, hence has no hit
-        found = _expected(bench).merge(found, how="left").fillna({"value": 0.0})
-    return tables.validate(found.assign(**asdict(cell)), tables.RANKINGS)
+        found = _expected(benchmark).merge(found, how="left").fillna({"value": 0.0})
+    return tables.validate(found.assign(**asdict(condition)), tables.RANKINGS)
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #3e50527a
-def _expected(bench: Benchmark) -> pd.DataFrame:
-    "The rows that a cell has when nothing is dropped."
-    split = bench.split
+def _expected(benchmark: Benchmark) -> pd.DataFrame:
+    "The rows that a condition has when nothing is dropped."
+    split = benchmark.split
     test = split.test[np.isin(split.test[:, 0], split.train[:, 0])]
-    users, category = split.users[test[:, 0]], bench.categories[test[:, 1]]
+    users, category = split.users[test[:, 0]], benchmark.categories[test[:, 1]]
     own = pd.DataFrame({"user_id": users, "category": category})
     rows = pd.concat([own, own.assign(category="all")]).drop_duplicates()
-    return rows.merge(pd.DataFrame({"metric": list(bench.metrics)}), how="cross")
+    return rows.merge(pd.DataFrame({"metric": list(benchmark.metrics)}), how="cross")
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #fddf9d91
-def _digest(bench: Benchmark, cell: Condition) -> str:
-    "The hash of the numbers that a cell is trained and judged on."
-    split, features, dropped = training_inputs(bench, cell)
+def _digest(benchmark: Benchmark, condition: Condition) -> str:
+    "The hash of the numbers that a condition is trained and judged on."
+    split, features, dropped = training_inputs(benchmark, condition)
     found = hashlib.sha256(dropped.tobytes())
     for array in (split.train, split.valid, split.test, *(features or {}).values()):
         found.update(f"{array.dtype} {array.shape}".encode())
         found.update(np.ascontiguousarray(array).tobytes())
-    for names in (split.users, split.items, bench.categories):
+    for names in (split.users, split.items, benchmark.categories):
         found.update(json.dumps(list(map(str, names))).encode())
     return found.hexdigest()
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #39085edb
 def condition_keys(
-    bench: Benchmark,  # What the cells share
+    benchmark: Benchmark,  # What the conditions share
     chosen: list[Condition],  # Conditions
-) -> dict[str, Condition]:  # Key of 32 hexadecimal characters to its cell
-    "The hash of everything that the rows of each cell depend on."
+) -> dict[str, Condition]:  # Key of 32 hexadecimal characters to its condition
+    "The hash of everything that the rows of each condition depend on."
     import torch
 
     digests, keys = {}, {}
-    for cell in chosen:
-        card = RECOMMENDERS[cell.recommender]
+    for condition in chosen:
+        card = RECOMMENDERS[condition.recommender]
         where = (
             card.uses_features,
-            cell.modality,
-            cell.rate,
-            cell.fill,
+            condition.modality,
+            condition.rate,
+            condition.fill,
         )  # What is hidden depends on no more than this
         if where not in digests:
-            digests[where] = _digest(bench, cell)
-        training = bench.trainings.get(cell.recommender, bench.training)
-        how = (bench.settings.get(cell.recommender), training, bench.metrics, cell)
+            digests[where] = _digest(benchmark, condition)
+        training = benchmark.trainings.get(condition.recommender, benchmark.training)
+        how = (benchmark.settings.get(condition.recommender), training, benchmark.metrics, condition)
         versions = (__version__, torch.__version__, *filter(None, [card.version]))
-        keys[store.hash_key("cell", *versions, digests[where], *map(repr, how))] = cell
+        keys[store.hash_key("cell", *versions, digests[where], *map(repr, how))] = condition
     return keys
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #2f28c759
-def _run_one(bench: Benchmark, out: str, key: str, cell: Condition, own: RecommenderCard | None) -> None:
-    "Run one cell on one thread and write its rows."
+def _run_one(
+    benchmark: Benchmark, out: str, key: str, condition: Condition, own: RecommenderCard | None
+) -> None:
+    "Run one condition on one thread and write its rows."
     import torch
 
     if own is not None:
@@ -347,26 +358,29 @@ def _run_one(bench: Benchmark, out: str, key: str, cell: Condition, own: Recomme
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        store.write_shard(rank_condition(bench, cell), tables.RANKINGS, out, key)
+        store.write_shard(rank_condition(benchmark, condition), tables.RANKINGS, out, key)
     finally:
         torch.set_num_threads(before)
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #22f87767
 def run_grid(
-    bench: Benchmark,  # What the cells share
-    chosen: list[Condition],  # Cells to run, as `conditions` lists them
-    out: str,  # Folder of the rankings table; cells that lie there are not run again
-    workers: int = 1,  # Cells trained at the same time, each on one thread; 0 for one per processor
+    benchmark: Benchmark,  # What the conditions share
+    chosen: list[Condition],  # Conditions to run, as `conditions` lists them
+    out: str,  # Folder of the rankings table; conditions that lie there are not run again
+    workers: int = 1,  # Conditions trained at the same time, each on one thread; 0 for one per processor
     progress: bool = True,  # Whether to show a bar with rate and time left
-) -> pd.DataFrame:  # (rows, 9) Rankings of the chosen cells
-    "Run the cells of a grid that have not been run, and read them all."
+) -> pd.DataFrame:  # (rows, 9) Rankings of the chosen conditions
+    "Run the conditions of a grid that have not been run, and read them all."
     from joblib import Parallel, delayed
     from tqdm.auto import tqdm
 
-    keys, there = condition_keys(bench, chosen), store.shard_names(out)
-    left = {key: cell for key, cell in keys.items() if key not in there}
+    keys, stored = condition_keys(benchmark, chosen), store.shard_names(out)
+    left = {key: condition for key, condition in keys.items() if key not in stored}
     own = {name: card for name, card in RECOMMENDERS.items() if name not in BUILT_IN}
-    work = (delayed(_run_one)(bench, out, key, cell, own.get(cell.recommender)) for key, cell in left.items())
+    work = (
+        delayed(_run_one)(benchmark, out, key, condition, own.get(condition.recommender))
+        for key, condition in left.items()
+    )
     parallel = Parallel(n_jobs=workers or -1, return_as="generator_unordered")
     for _ in tqdm(parallel(work), "recommend", len(left), unit="cell", disable=not progress):
         pass
@@ -385,13 +399,13 @@ def make_benchmark(
     seed: int = 0,  # Seed of the hiding
     how: str = "leave_last_two",  # Split of the purchases, as in `split_interactions`
     **more: object,  # Further fields of Bench: training, settings, fallback
-) -> Benchmark:  # What the cells share
+) -> Benchmark:  # What the conditions share
     "Everything that a grid needs, from the tables of a run."
     rows = items.sort_values("item_id")
-    bought = interactions[interactions["item_id"].isin(rows["item_id"])]
-    if bought.empty:
+    purchases = interactions[interactions["item_id"].isin(rows["item_id"])]
+    if purchases.empty:
         raise ValueError("no purchase is of an item that was completed; give purchases of this catalogue")
-    split, kept = split_interactions(bought, rows["item_id"], how), f"{run}/features"
+    split, kept = split_interactions(purchases, rows["item_id"], how), f"{run}/features"
     if not np.isin(split.valid[:, 0], split.train[:, 0]).any():
         raise ValueError(
             "no user bought three of these items, as a split needs; give more purchases or items"
@@ -399,7 +413,7 @@ def make_benchmark(
     features = item_features(rows, root, folder=kept)
     ids = pd.Index(features.items)
     hidden = {
-        (m, float(rate)): ids.isin(hide(rows, m, rate, mechanism, seed, bought)["item_id"])
+        (m, float(rate)): ids.isin(hide(rows, m, rate, mechanism, seed, purchases)["item_id"])
         for m in grid.modalities
         for rate in grid.rates
     }
@@ -409,26 +423,28 @@ def make_benchmark(
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #3bf7277f
 def held_out(
-    bench: Benchmark,  # What the cells share
+    benchmark: Benchmark,  # What the conditions share
 ) -> pd.DataFrame:  # (m, 2) user_id and item_id
     "The purchases that judge, as `recovery.links` wants them."
-    users, items = bench.split.test.T
-    return pd.DataFrame({"user_id": bench.split.users[users], "item_id": bench.split.items[items]})
+    users, items = benchmark.split.test.T
+    return pd.DataFrame({"user_id": benchmark.split.users[users], "item_id": benchmark.split.items[items]})
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #d59abed4
 def hidden_rows(
-    bench: Benchmark,  # What the cells share
+    benchmark: Benchmark,  # What the conditions share
 ) -> pd.DataFrame:  # (h, 3) item_id, modality and rate
     "What is hidden at each rate, as `recovery.links` wants it."
     parts = [
-        pd.DataFrame({"item_id": bench.split.items[h], "modality": m, "rate": r})
-        for (m, r), h in bench.hidden.items()
+        pd.DataFrame({"item_id": benchmark.split.items[h], "modality": m, "rate": r})
+        for (m, r), h in benchmark.hidden.items()
     ]
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #adde64e6
 def models_of(
-    bench: Benchmark,  # What the cells share
+    benchmark: Benchmark,  # What the conditions share
 ) -> dict[str, tuple[str, ...]]:  # Modality to its models, for `conditions`
-    "Whose completions a bench has."
-    return {m: tuple(sorted(name for name, of in bench.completions if of == m)) for m in tables.MODALITIES}
+    "Whose completions a benchmark has."
+    return {
+        m: tuple(sorted(name for name, of in benchmark.completions if of == m)) for m in tables.MODALITIES
+    }

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from mmpc_analysis.recommendation.collaborative import (
     Recommender,
+    batch_rows,
     feature_tensors,
     linear_uniform,
-    touched,
     xavier_normal,
     xavier_uniform,
 )
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['BM3Settings', 'disagreement', 'BM3', 'bm3_vectors', 'mapped']
+__all__ = ['BM3Settings', 'disagreement', 'BM3', 'bm3_vectors', 'map_rows']
 
 # %% ../../nbs/recommendation/25_bm3.ipynb #3bbc1d1b
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,9 @@ class BM3(Recommender):
 
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:  # (users, d) and (items, d)
         "The online views of all users and items."
-        return tuple(mapped(self, "predictor", rows) for rows in bm3_vectors(self))
+        return tuple(map_rows(self, "predictor", rows) for rows in bm3_vectors(self))
 
-    def kept(
+    def keep_mask(
         self,
         name: str,  # users, items, text or image: whose target it is
         rows: torch.Tensor | EllipsisType,  # Which rows of its table are looked at
@@ -133,7 +133,7 @@ def bm3_vectors(
     return users, items + model.items
 
 # %% ../../nbs/recommendation/25_bm3.ipynb #bc1db42d
-def mapped(
+def map_rows(
     model: BM3,  # Holds the maps
     name: str,  # predictor, text or image
     rows: torch.Tensor,  # (n, width) What is mapped
@@ -149,20 +149,20 @@ def _losses(model: BM3, users: torch.Tensor, positives: torch.Tensor) -> dict[st
     import torch
 
     s, (h_users, h_items) = model.settings, bm3_vectors(model)
-    of_u, u = touched(users, len(h_users))
-    of_i, i = touched(positives, len(h_items))
+    of_u, u = batch_rows(users, len(h_users))
+    of_i, i = batch_rows(positives, len(h_items))
 
     def target(name, rows, h):
-        return h.detach() * model.kept(name, rows, h) / (1 - s.dropout) if s.dropout else h
+        return h.detach() * model.keep_mask(name, rows, h) / (1 - s.dropout) if s.dropout else h
 
     row_u, row_i = h_users[of_u], h_items[of_i]
     target_u, target_i = target("users", of_u, row_u), target("items", of_i, row_i)
-    online_u, online_i = (mapped(model, "predictor", h) for h in (row_u, row_i))
+    online_u, online_i = (map_rows(model, "predictor", h) for h in (row_u, row_i))
     parts = {"user": disagreement(online_u[u], target_i[i]), "item": disagreement(online_i[i], target_u[u])}
     share = torch.bincount(i, minlength=len(row_i)).to(row_i) / len(i)
     for name in model.modalities:
-        row_m = mapped(model, name, getattr(model, name)[of_i])
-        online = mapped(model, "predictor", row_m)
+        row_m = map_rows(model, name, getattr(model, name)[of_i])
+        online = map_rows(model, "predictor", row_m)
         parts[f"{name}_align"] = disagreement(online, target_i, share)
         parts[f"{name}_mask"] = disagreement(online, target(name, of_i, row_m), share)
     weight = {"user": 1, "item": 1, "reg": s.reg_weight}

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 # %% auto #0
-__all__ = ['PASSED', 'FEATURE_ORDER', 'xavier_uniform', 'xavier_normal', 'linear_uniform', 'Arrays', 'Recommender', 'touched',
-           'check_features', 'feature_tensors', 'Popularity', 'popularity', 'co_purchases', 'ItemKNNSettings',
-           'ItemKNN', 'item_knn', 'bpr_loss', 'squared_length', 'BPRSettings', 'BPR', 'LightGCNSettings', 'LightGCN',
-           'VBPRSettings', 'guarded_bpr_loss', 'batch_length', 'VBPR']
+__all__ = ['PASSED', 'FEATURE_ORDER', 'xavier_uniform', 'xavier_normal', 'linear_uniform', 'TensorModule', 'Recommender',
+           'batch_rows', 'check_features', 'feature_tensors', 'Popularity', 'popularity', 'co_purchases',
+           'ItemKNNSettings', 'ItemKNN', 'item_knn', 'bpr_loss', 'squared_length', 'BPRSettings', 'BPR',
+           'LightGCNSettings', 'LightGCN', 'VBPRSettings', 'guarded_bpr_loss', 'batch_length', 'VBPR']
 
 # %% ../../nbs/recommendation/20_collaborative.ipynb #06ba2af4
 def xavier_uniform(
@@ -73,7 +73,7 @@ def linear_uniform(
 PASSED = ("parameters", "named_parameters", "state_dict", "load_state_dict", "zero_grad")  # Asked of `net`
 
 
-class Arrays:
+class TensorModule:
     "Named torch arrays, learned and not, which move together; what it lacks is asked of the torch module `net`."
 
     def __init__(self):
@@ -110,20 +110,20 @@ class Arrays:
     def to(
         self,
         where: torch.dtype | torch.device | str,  # Precision or device
-    ) -> Arrays:  # The same object
+    ) -> TensorModule:  # The same object
         "Move every array and every graph to a precision or a device."
         self.net.to(where)
         self.graphs = {name: graph.to(where) for name, graph in self.graphs.items()}
         return self
 
-    def double(self) -> Arrays:  # The same object
+    def double(self) -> TensorModule:  # The same object
         "Turn everything to 64 bits."
         from torch import float64
 
         return self.to(float64)
 
 # %% ../../nbs/recommendation/20_collaborative.ipynb #9bc5b6bb
-class Recommender(Arrays):
+class Recommender(TensorModule):
     "A model that is trained: the loss of a batch, and vectors to score with."
 
     negatives = True  # Whether `losses` needs sampled negatives
@@ -157,7 +157,7 @@ class Recommender(Arrays):
         raise NotImplementedError(f"{type(self).__name__} has no vectors; write the method")
 
 # %% ../../nbs/recommendation/20_collaborative.ipynb #66e0b6ba
-def touched(
+def batch_rows(
     codes: torch.Tensor,  # (B,) Rows that a batch looks at, some of them several times
     n: int,  # Rows of the table
 ) -> tuple[
@@ -476,7 +476,7 @@ class VBPR(Recommender):
         "The pairs' order, and the length of their vectors."
         import torch
 
-        rows, places = touched(torch.cat([positives, negatives]), len(self.items))
+        rows, places = batch_rows(torch.cat([positives, negatives]), len(self.items))
         p, n = self.item_vectors(rows)[places].split(len(users))
         u = self.users[users]
         bpr, reg = guarded_bpr_loss((u * p).sum(1) - (u * n).sum(1)), batch_length(u, p, n)

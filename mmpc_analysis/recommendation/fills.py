@@ -123,11 +123,11 @@ def category_mean(
     from scipy import sparse
 
     code, counts = _known_of_category(shown)
-    rows, mine = shown.own[shown.known].astype(np.float64), code[shown.known]
+    rows, row_category = shown.own[shown.known].astype(np.float64), code[shown.known]
     if not len(rows):
         return np.full(shown.own.shape, np.nan, np.float32)
     belongs = sparse.csr_array(
-        (np.ones(len(rows)), (mine, np.arange(len(rows)))), shape=(len(counts), len(rows))
+        (np.ones(len(rows)), (row_category, np.arange(len(rows)))), shape=(len(counts), len(rows))
     )
     sums = belongs @ rows
     means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], rows.mean(0))
@@ -179,9 +179,9 @@ def _nearest(units: np.ndarray, other: np.ndarray, at: np.ndarray, codes: np.nda
     "Candidates in 32 bits, decided in 64."
     import torch
 
-    mine = torch.from_numpy(unit_rows(other[at]).astype(np.float32))
+    asking = torch.from_numpy(unit_rows(other[at]).astype(np.float32))
     margin = 2 * (other.shape[1] + 4) * 2.0**-24
-    rows, near = near_pairs(mine @ torch.from_numpy(units).T, NEIGHBOURS, margin)
+    rows, near = near_pairs(asking @ torch.from_numpy(units).T, NEIGHBOURS, margin)
     cosines = pair_cosines(other, at[rows], codes[near, 0])
     return nearest_of_pairs(at, rows, codes[near], cosines, NEIGHBOURS + 1)
 
@@ -325,15 +325,15 @@ def fill(
             fillers[policy](seen)[row] if completions is None else np.asarray(completions).astype(np.float32)
         )
     missing = ~shown.known
-    unable = missing & ~np.isfinite(found).all(axis=1)
+    failed = missing & ~np.isfinite(found).all(axis=1)
     values = np.where(missing[:, None], found, shown.own).astype(np.float32)
-    if unable.any():
-        values[unable] = fillers[fallback](seen)[row][unable]
+    if failed.any():
+        values[failed] = fillers[fallback](seen)[row][failed]
     dropped, elsewhere = missing if policy == "drop" else np.zeros(len(missing), bool), 0
     if policy == "category_mean":
         code, counts = _known_of_category(shown)
-        elsewhere = int((missing & ~unable & (counts[code] == 0)).sum())
-    return FilledFeatures(values, int(missing.sum()), int(unable.sum()), dropped, elsewhere)
+        elsewhere = int((missing & ~failed & (counts[code] == 0)).sum())
+    return FilledFeatures(values, int(missing.sum()), int(failed.sum()), dropped, elsewhere)
 
 # %% ../../nbs/recommendation/50_fills.ipynb #897c6a87
 def _check_fill(shown: VisibleFeatures, policy: str, completions: np.ndarray | None, fallback: str) -> None:

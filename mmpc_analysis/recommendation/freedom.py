@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['FREEDOMSettings', 'FREEDOM', 'frozen', 'weighed', 'thinned', 'freedom_vectors', 'feature_vectors']
+__all__ = ['FREEDOMSettings', 'FREEDOM', 'similar_items_graph', 'sample_purchases', 'freedom_vectors', 'feature_vectors']
 
 # %% ../../nbs/recommendation/30_freedom.ipynb #c23d1a53
 @dataclass(frozen=True, slots=True)
@@ -78,19 +78,21 @@ class FREEDOM(Recommender):
         seed: int = 0,  # Seed of the first numbers and of the edges of each epoch
         folder: str | os.PathLike | None = None,  # Where neighbours are kept between trainings, by content
     ):
+        from torch import float64
+
         super().__init__(seed)
         self.settings, self.shape = settings, (len(split.users), len(split.items))
         rows = feature_tensors(features, self.shape[1])
         self.modalities = tuple(rows)
         self.learn(**_first_numbers(self.shape, rows, settings.embedding_size, self.generator))
         self.pairs = distinct_pairs(split.train, *self.shape)
-        self.graphs["purchases"] = weighed(self.pairs, self.shape)
-        self.graphs["items"] = frozen(rows, settings, folder)
+        self.graphs["purchases"] = user_item_graph(self.pairs, *self.shape, float64)
+        self.graphs["items"] = similar_items_graph(rows, settings, folder)
         self.start_epoch()
 
     def start_epoch(self) -> None:
         "Draw the purchases that are kept in this epoch."
-        self.graphs["kept"] = thinned(self)
+        self.graphs["kept"] = sample_purchases(self)
 
     def losses(
         self,
@@ -117,7 +119,7 @@ def _first_numbers(
     return arrays
 
 # %% ../../nbs/recommendation/30_freedom.ipynb #97bdfdd4
-def frozen(
+def similar_items_graph(
     features: dict[str, torch.Tensor],  # Modality -> (items, width)
     settings: FREEDOMSettings,  # Neighbours, and the share of the image
     folder: str | os.PathLike | None,  # Where neighbours are kept; None for nowhere
@@ -132,27 +134,20 @@ def frozen(
         {name: rows.numpy() for name, rows in features.items()}, settings.knn_k, shares, float64, folder
     )
 
-# %% ../../nbs/recommendation/30_freedom.ipynb #e04438dd
-def weighed(
-    pairs: np.ndarray,  # (edges, 2) Codes of user and item
-    shape: tuple[int, int],  # Users and items
-) -> Graph:  # (users + items, users + items)
-    "The graph of some purchases, in 64 bits."
-    from torch import float64
-
-    return user_item_graph(pairs, *shape, float64)
-
 # %% ../../nbs/recommendation/30_freedom.ipynb #17678ed8
-def thinned(
+def sample_purchases(
     model: FREEDOM,  # Holds the purchases and the source of chance
 ) -> Graph:  # (users + items, users + items), normalised by the degrees that are left
     "The graph of one epoch."
+    import torch
+
     share = 1 - model.settings.dropout
     if share == 1:
         return model.graphs["purchases"]
     weights = edge_weights(model.pairs, *model.shape)
     kept = sample_edges(weights, int(len(weights) * share), model.generator)
-    return weighed(model.pairs[kept], model.shape).to(model.users.device)
+    graph = user_item_graph(model.pairs[kept], *model.shape, torch.float64)
+    return graph.to(model.users.device)
 
 # %% ../../nbs/recommendation/30_freedom.ipynb #180b0a27
 def freedom_vectors(

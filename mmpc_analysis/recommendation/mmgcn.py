@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['MMGCNSettings', 'MMGCN', 'halves', 'gathered', 'modality_vectors']
+__all__ = ['MMGCNSettings', 'MMGCN', 'bipartite_sides', 'neighbour_means', 'modality_vectors']
 
 # %% ../../nbs/recommendation/35_mmgcn.ipynb #e85fe651
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,9 @@ class MMGCN(Recommender):
         tables = ("ids", *(f"{name}_preference" for name in rows))
         for name in tables if settings.frozen_tables else ():
             getattr(self, name).requires_grad_(False)
-        to_users, to_items = halves(neighbour_graph(split.train, *self.shape, float64), self.shape[0])
+        to_users, to_items = bipartite_sides(
+            neighbour_graph(split.train, *self.shape, float64), self.shape[0]
+        )
         self.graphs.update(to_users=to_users, to_items=to_items)
 
     def losses(
@@ -126,7 +128,7 @@ def _map(
     yield f"{name}_bias", bias
 
 # %% ../../nbs/recommendation/35_mmgcn.ipynb #3a70962e
-def halves(
+def bipartite_sides(
     graph: Graph,  # (users + items, users + items), edges between users and items only
     n_users: int,  # Users
 ) -> tuple[Graph, Graph]:  # (users, items): what users take from items; (items, users): the reverse
@@ -142,7 +144,7 @@ def halves(
     return replace(top, turned=turned_top), replace(below, turned=turned_below)
 
 # %% ../../nbs/recommendation/35_mmgcn.ipynb #39c1c0d5
-def gathered(
+def neighbour_means(
     model: MMGCN,  # Holds the graphs
     users: torch.Tensor,  # (users, width)
     items: torch.Tensor,  # (items, width)
@@ -164,7 +166,7 @@ def _layer(model: MMGCN, prefix: str, layer: int, users: torch.Tensor, items: to
 
     arrays = {part: getattr(model, f"{prefix}{part}") for part in _parts(layer)}
     gather, own, own_bias, mix, mix_bias = arrays.values()
-    taken = leaky_relu(gathered(model, users, items, gather))
+    taken = leaky_relu(neighbour_means(model, users, items, gather))
     kept = torch.cat([linear(users, own, own_bias), linear(items, own, own_bias)])
     kept, width = leaky_relu(kept) + model.ids, taken.shape[1]
     return leaky_relu(linear(taken, mix[:, :width]) + linear(kept, mix[:, width:], mix_bias))

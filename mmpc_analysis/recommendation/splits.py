@@ -145,9 +145,9 @@ HOLD: dict = {
 # %% ../../nbs/recommendation/00_splits.ipynb #2a64dd31
 def _part_by_time(user: np.ndarray, how: str) -> np.ndarray:
     "Which part each purchase falls into."
-    bought = np.bincount(user)
-    held = HOLD[how](bought)[user]
-    left = np.cumsum(bought)[user] - np.arange(len(user))  # 1 for the user's last purchase
+    count = np.bincount(user)
+    held = HOLD[how](count)[user]
+    left = np.cumsum(count)[user] - np.arange(len(user))  # 1 for the user's last purchase
     return (left <= 2 * held).astype(np.int64) + (left <= held)
 
 # %% ../../nbs/recommendation/00_splits.ipynb #2c883415

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['RECOMMENDERS', 'BUILT_IN', 'SMALL', 'RecommenderCard', 'register_recommender', 'recommender_card', 'NegativeTable',
            'negative_table', 'draw_negatives', 'epoch_batches', 'train_epoch', 'Training', 'score_vectors',
-           'validation', 'TrainingState', 'start', 'advance', 'training_key', 'save_run', 'load_run', 'Fitted',
-           'build_recommender', 'fit']
+           'validation', 'TrainingState', 'start', 'advance', 'training_key', 'save_training', 'load_training',
+           'Fitted', 'build_recommender', 'fit']
 
 # %% ../../nbs/recommendation/40_training.ipynb #58556347
 @dataclass(frozen=True, slots=True)
@@ -139,10 +139,10 @@ def negative_table(
     keys = np.sort(split.train[:, 0] * len(split.items) + split.train[:, 1])
     user, item = np.divmod(keys, max(len(split.items), 1))
     seen = np.unique(item)
-    bought = np.bincount(user, minlength=len(split.users))
-    first = np.cumsum(bought) - bought
+    count = np.bincount(user, minlength=len(split.users))
+    first = np.cumsum(count) - count
     before = np.searchsorted(seen, item) - (np.arange(len(keys)) - first[user])
-    return NegativeTable(seen, first, user * (len(seen) + 1) + before, len(seen) - bought)
+    return NegativeTable(seen, first, user * (len(seen) + 1) + before, len(seen) - count)
 
 # %% ../../nbs/recommendation/40_training.ipynb #11f653ad
 def draw_negatives(
@@ -311,7 +311,7 @@ def training_key(
     return hash_key(name, len(split.users), len(split.items), hashed, settings, stop, seed)
 
 # %% ../../nbs/recommendation/40_training.ipynb #02b533bb
-def save_run(
+def save_training(
     run: TrainingState,  # Not changed
     path: str,  # Of the safetensors file
     key: str,  # From `training_key`
@@ -324,12 +324,12 @@ def save_run(
     for n, moments in run.adam.state_dict()["state"].items():
         arrays |= {f"adam/{n}/{part}": array for part, array in moments.items()}
     arrays["generator"] = run.model.generator.get_state()
-    said = {n: getattr(run, n) for n in ("history", "best_epoch", "best_value", "stale")} | {"key": key}
+    state = {n: getattr(run, n) for n in ("history", "best_epoch", "best_value", "stale")} | {"key": key}
     arrays = {n: a.detach().cpu().contiguous() for n, a in arrays.items()}
-    write_bytes(path, save(arrays, metadata={"training": json.dumps(said)}))
+    write_bytes(path, save(arrays, metadata={"training": json.dumps(state)}))
 
 # %% ../../nbs/recommendation/40_training.ipynb #12ea0601
-def load_run(
+def load_training(
     run: TrainingState,  # New; changed in place
     path: str,  # Of the safetensors file
     key: str,  # From `training_key`
@@ -338,8 +338,8 @@ def load_run(
 
     Raises: ValueError where the file holds another training.
     """
-    said, parts = _read(path)
-    if said.pop("key") != key:
+    state, parts = _read(path)
+    if state.pop("key") != key:
         raise ValueError(f"{path} holds a training of other data, features or settings; give another folder")
     run.model.load_state_dict(parts["now"])
     run.model.generator.set_state(parts["generator"][""])
@@ -349,7 +349,7 @@ def load_run(
         moments.setdefault(int(number), {})[moment] = array
     run.adam.load_state_dict(run.adam.state_dict() | {"state": moments})
     run.best = parts["best"]
-    for name, value in said.items():
+    for name, value in state.items():
         setattr(run, name, value)
 
 # %% ../../nbs/recommendation/40_training.ipynb #fb5891ca
@@ -359,11 +359,11 @@ def _read(path: str) -> tuple[dict, dict[str, dict]]:
 
     parts = {"now": {}, "best": {}, "adam": {}, "generator": {}}
     with safe_open(path, "pt") as file:
-        said = json.loads(file.metadata()["training"])
+        state = json.loads(file.metadata()["training"])
         for name in file.keys():  # noqa: SIM118
             part, _, rest = name.partition("/")
             parts[part][rest] = file.get_tensor(name)
-    return said, parts
+    return state, parts
 
 # %% ../../nbs/recommendation/40_training.ipynb #63481f48
 @dataclass(frozen=True, slots=True, eq=False)
@@ -431,7 +431,7 @@ def fit(
         card.name + card.version, split, features, getattr(model, "settings", settings), training, seed
     )
     if path and Path(path).exists():
-        load_run(run, path, key)
+        load_training(run, path, key)
     done, saved = len(run.history), time.perf_counter()
     with tqdm(total=training.epochs, initial=done, desc=card.name, unit="epoch", disable=not progress) as bar:
         while not run.ended(training):
@@ -439,7 +439,7 @@ def fit(
             bar.update()
             bar.set_postfix({f"best {training.select}": f"{run.best_value:.4f}"}, refresh=False)
             if path and (run.ended(training) or time.perf_counter() - saved >= training.save_seconds):
-                save_run(run, path, key)
+                save_training(run, path, key)
                 saved = time.perf_counter()
     model.load_state_dict(run.best)
     return Fitted(card.name, score_vectors(model), pd.DataFrame(run.history), run.best_epoch, model)

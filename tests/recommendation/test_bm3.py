@@ -52,7 +52,7 @@ def started(case, dumped_graph=True):
         model.graphs["purchases"] = dumped(found)
     if chosen.dropout:
         masks = {ours: torch.tensor(found[f"dropout_keep/{theirs}"]) for ours, theirs in MASKS.items()}
-        model.kept = lambda name, rows, like: masks[name][rows]
+        model.keep_mask = lambda name, rows, like: masks[name][rows]
     return model, found, said
 
 
@@ -127,7 +127,7 @@ def test_first_numbers_have_mmrecs_spread_and_are_the_seeds():
 def test_what_is_dropped_has_its_share_and_nothing_else_moves(dropout):
     data, split = small()
     model = BM3(split, {"text": data["text_feat"]}, BM3Settings(dropout=dropout), seed=4)
-    kept = model.kept("users", ..., torch.zeros(2000, 64)).double()
+    kept = model.keep_mask("users", ..., torch.zeros(2000, 64)).double()
     assert kept.mean().item() == pytest.approx(1 - dropout, abs=0.005)
     before = [v.clone() for v in model.vectors()]
     state = model.generator.get_state()
@@ -140,8 +140,8 @@ def test_a_row_that_occurs_twice_has_one_mask():
     data, split = small()
     model = BM3(split, {"text": data["text_feat"]}, BM3Settings(dropout=0.5), seed=4)
     asked = []
-    drawn = model.kept
-    model.kept = lambda name, rows, like: asked.append((name, rows)) or drawn(name, rows, like)
+    drawn = model.keep_mask
+    model.keep_mask = lambda name, rows, like: asked.append((name, rows)) or drawn(name, rows, like)
     model.losses(torch.tensor([3, 3, 9]), torch.tensor([7, 2, 7]))
     assert {name: rows.tolist() for name, rows in asked} == {
         "users": [3, 9],

@@ -15,12 +15,13 @@ from sklearn.metrics.pairwise import cosine_similarity
 from mmpc_analysis.recommendation.collaborative import (
     BPR,
     VBPR,
-    Arrays,
     BPRSettings,
     ItemKNNSettings,
     LightGCN,
     LightGCNSettings,
+    TensorModule,
     VBPRSettings,
+    batch_rows,
     bpr_loss,
     co_purchases,
     feature_tensors,
@@ -28,7 +29,6 @@ from mmpc_analysis.recommendation.collaborative import (
     item_knn,
     linear_uniform,
     popularity,
-    touched,
     xavier_normal,
     xavier_uniform,
 )
@@ -94,7 +94,7 @@ def test_a_copy_of_a_model_is_independent():
 
 
 def test_what_is_kept_is_neither_learned_nor_stored():
-    box = Arrays()
+    box = TensorModule()
     box.learn(one=torch.ones(2))
     box.keep(two=torch.ones(3))
     box.double()
@@ -124,7 +124,7 @@ def test_features_are_copied_and_ordered_and_refused():
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(10, 40))
 def test_touched_rows_are_dealt_back_to_their_places(codes, n):
     table, codes = torch.arange(float(n)), torch.tensor(codes)
-    rows, places = touched(codes, n)
+    rows, places = batch_rows(codes, n)
     assert torch.equal(table[rows][places], codes.float())
     assert len(table[rows]) == (n if len(codes) >= n else len(set(codes.tolist())))
 

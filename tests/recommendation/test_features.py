@@ -22,9 +22,9 @@ from mmpc_analysis.recommendation.features import (
     encode_once,
     image_features,
     item_features,
-    keep,
-    stored,
+    read_vectors,
     text_features,
+    write_vectors,
 )
 from mmpc_analysis.recommendation.fills import VisibleFeatures, fill, mask
 from mmpc_analysis.store import hash_key
@@ -74,7 +74,7 @@ def test_many_contents_make_few_files_and_memory_maps(tmp_path, monkeypatch):
     assert len(asked(names(5000), tmp_path)) == 5000
     files = list(tmp_path.iterdir())
     assert len(files) == 2 * -(-5000 // features._LOT) and not [f for f in files if "partial" in f.name]
-    some = next(iter(stored(str(tmp_path)).values()))
+    some = next(iter(read_vectors(str(tmp_path)).values()))
     while not isinstance(some, np.memmap) and some.base is not None:
         some = some.base
     assert isinstance(some, np.memmap) or type(some).__name__ == "mmap"
@@ -154,14 +154,14 @@ def test_killed_at_any_moment_it_loses_one_lot(tmp_path):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    kept = len(stored(str(tmp_path)))
+    kept = len(read_vectors(str(tmp_path)))
     assert 50 <= kept < 2000 and kept % 10 == 0
     assert len(asked(names(2000), tmp_path)) == 2000 - kept
 
 
 def test_two_that_keep_the_same_are_no_harm(tmp_path):
     for order in (names(4), names(4)[::-1]):
-        keep(str(tmp_path), order, np.array([vector(c) for c in order]))
+        write_vectors(str(tmp_path), order, np.array([vector(c) for c in order]))
     assert len(list(tmp_path.glob("*.npy"))) == 2 and asked(names(4), tmp_path) == []
 
 
@@ -183,9 +183,11 @@ def shop(tmp_path_factory):
 @pytest.fixture
 def lots(monkeypatch):
     "How many contents were encoded, in each call that did."
-    seen, real = [], features.keep
+    seen, real = [], features.write_vectors
     monkeypatch.setattr(
-        features, "keep", lambda f, c, v: seen.append((Path(f).name.split("-")[0], len(c))) or real(f, c, v)
+        features,
+        "write_vectors",
+        lambda f, c, v: seen.append((Path(f).name.split("-")[0], len(c))) or real(f, c, v),
     )
     return seen
 

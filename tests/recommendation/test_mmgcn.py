@@ -8,7 +8,7 @@ import torch
 from mmrec_cases import DATA, small
 
 from mmpc_analysis.recommendation.graphs import neighbour_graph
-from mmpc_analysis.recommendation.mmgcn import MMGCN, MMGCNSettings, halves
+from mmpc_analysis.recommendation.mmgcn import MMGCN, MMGCNSettings, bipartite_sides
 from mmpc_analysis.recommendation.splits import split_of_codes
 
 FOUND = np.load(DATA / "mmgcn.npz")
@@ -145,7 +145,7 @@ def test_the_mean_over_neighbours_has_mmrecs_edges():
     assert {*zip(to.tolist(), at.tolist(), strict=True)} == {
         *zip(*(a.tolist() for a in graph.matrix().coalesce().indices()), strict=True)
     }
-    to_users, to_items = halves(graph, 120)
+    to_users, to_items = bipartite_sides(graph, 120)
     whole = graph.matrix().to_dense()
     assert torch.equal(to_users.matrix().to_dense(), whole[:120, 120:])
     assert torch.equal(to_items.matrix().to_dense(), whole[120:, :120])
