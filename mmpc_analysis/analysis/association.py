@@ -114,13 +114,13 @@ def orders(
     families = [np.flatnonzero(np.asarray(within) == k) for k in sorted(set(within))]
     if prod(factorial(len(f)) for f in families) <= most:
         listed = product(*(permutations(f) for f in families))
-        found = np.array([[i for part in parts for i in part] for parts in listed], dtype=int)
+        by_family = np.array([[i for part in parts for i in part] for parts in listed], dtype=int)
         places = np.concatenate([*families, np.empty(0, dtype=int)])
-        return found[:, np.argsort(places)]
-    rng, found = np.random.default_rng(0), np.tile(np.arange(len(within)), (draws + 1, 1))
+        return by_family[:, np.argsort(places)]
+    rng, drawn = np.random.default_rng(0), np.tile(np.arange(len(within)), (draws + 1, 1))
     for f in families:
-        found[1:, f] = rng.permuted(found[1:, f], axis=1)
-    return found
+        drawn[1:, f] = rng.permuted(drawn[1:, f], axis=1)
+    return drawn
 
 # %% ../../nbs/analysis/10_association.ipynb #fb45031c
 _orders = lru_cache(maxsize=32)(orders)

@@ -61,17 +61,17 @@ def uncertainty(
     problem, theta = solution.problem, solution.theta
     sigma = solution.sigma / problem.data.scale
     step = 1e-3 * np.maximum(1e-2, np.abs(theta))
-    found = values_at(problem, unpack(problem, stencil(theta, step)))
+    nearby = values_at(problem, unpack(problem, stencil(theta, step)))
     k = len(theta)
     hessian = np.zeros((k + 1, k + 1))
-    hessian[:k, :k] = derivatives(found.at(sigma), step)[1]
-    hessian[k, :k] = hessian[:k, k] = -2 / sigma**3 * derivatives(found.squares, step)[0]
-    hessian[k, k] = 6 * found.squares[0] / sigma**4 - 2 * found.dof / sigma**2
+    hessian[:k, :k] = derivatives(nearby.at(sigma), step)[1]
+    hessian[k, :k] = hessian[:k, k] = -2 / sigma**3 * derivatives(nearby.squares, step)[0]
+    hessian[k, k] = 6 * nearby.squares[0] / sigma**4 - 2 * nearby.dof / sigma**2
     root, vectors = np.linalg.eigh(hessian)
     sure = root > 1e-8 * root.max()
     spread = 2 * (vectors[:, sure] / root[sure]) @ vectors[:, sure].T
-    slopes = derivatives(found.covariance, step)[0] * sigma**2
-    covariance = found.covariance[0] * sigma**2
+    slopes = derivatives(nearby.covariance, step)[0] * sigma**2
+    covariance = nearby.covariance[0] * sigma**2
     return spread, np.concatenate([slopes, 2 * covariance[None] / sigma]), covariance
 
 # %% ../../nbs/mixed/30_engines.ipynb #f3b7669b
@@ -286,9 +286,11 @@ def statsmodels_estimates(
     inner, variance = [np.asarray(best.cov_re)], float(best.scale)
     covariance = _weighted(columns, inner[0] / variance) * variance
     criterion = -2 * best.llf - (2 * len(columns.names) * np.log(wide) if reml else 0.0)
-    said, values = "statsmodels MixedLM, containment", plain + np.asarray(best.fe_params) * wide
-    check_fit(columns, criterion, covariance, inner, variance, reml, said)
-    return _finish(columns, values, covariance, inner, variance, _containment(columns), criterion, reml, said)
+    engine, values = "statsmodels MixedLM, containment", plain + np.asarray(best.fe_params) * wide
+    check_fit(columns, criterion, covariance, inner, variance, reml, engine)
+    return _finish(
+        columns, values, covariance, inner, variance, _containment(columns), criterion, reml, engine
+    )
 
 # %% ../../nbs/mixed/30_engines.ipynb #d21ce0f2
 OPTIMISERS = ("lbfgs", "powell")  # Of statsmodels; its default can stop short and report convergence
@@ -365,11 +367,11 @@ def _as_frame(columns: ModelColumns) -> tuple[str, pd.DataFrame, np.ndarray]:
     original = np.where(np.ptp(original, axis=0) < 1e-12 * np.abs(original).max(0), original[0], original)
     unit = np.sqrt((original**2).mean(0))
     data = {f"x{j}": original[:, j] / unit[j] for j in range(len(unit))} | {"y": columns.score}
-    said = []
+    random = []
     for t, (_, names, z, _, codes) in enumerate(columns.random):
         data |= {f"z{t}_{j}": z[:, j] for j in range(len(names))} | {f"g{t}": codes.astype(str)}
-        said.append(f"(0 + {' + '.join(f'z{t}_{j}' for j in range(len(names)))} | g{t})")
-    text = f"y ~ 0 + {' + '.join(f'x{j}' for j in range(len(unit)))} + {' + '.join(said)}"
+        random.append(f"(0 + {' + '.join(f'z{t}_{j}' for j in range(len(names)))} | g{t})")
+    text = f"y ~ 0 + {' + '.join(f'x{j}' for j in range(len(unit)))} + {' + '.join(random)}"
     return text, pd.DataFrame(data), unit
 
 # %% ../../nbs/mixed/30_engines.ipynb #bdbf1e3c
@@ -385,11 +387,11 @@ def clustered_estimates(
 
     model, p = OLS(columns.score, columns.fixed), columns.fixed.shape[1]
     if clusters is None:
-        fit, count, said = model.fit(), len(columns.score) - p, "least squares"
+        fit, count, engine = model.fit(), len(columns.score) - p, "least squares"
     else:
         codes = encode_column(pd.Series(clusters))[0]
         fit = model.fit(cov_type="cluster", cov_kwds={"groups": codes})
-        count, said = int(codes.max()), f"least squares, errors clustered by {int(codes.max()) + 1} items"
+        count, engine = int(codes.max()), f"least squares, errors clustered by {int(codes.max()) + 1} items"
     if not fit.mse_resid > 1e-20:
         raise ValueError(
             f"{columns.formula} predicts every score exactly; look for a column that holds the score"
@@ -397,5 +399,5 @@ def clustered_estimates(
     dof = np.full(p, float(max(count, 1)))
     covariance = np.asarray(fit.cov_params())
     return _finish(
-        columns, np.asarray(fit.params), covariance, [], float(fit.mse_resid), dof, np.nan, False, said
+        columns, np.asarray(fit.params), covariance, [], float(fit.mse_resid), dof, np.nan, False, engine
     )

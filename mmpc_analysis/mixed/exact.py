@@ -333,8 +333,8 @@ def _walk(problem: Problem, start: np.ndarray) -> tuple[np.ndarray, float]:
 
     bounds = [(0 if p else -LARGEST_THETA, LARGEST_THETA) for p in diagonal(problem)]
     settings = {"jac": True, "method": "L-BFGS-B", "bounds": bounds, "options": {"maxcor": 20, "ftol": 1e-13}}
-    found = minimize(lambda theta: _slope(problem, theta), start, **settings)
-    return found.x, float(found.fun)
+    minimum = minimize(lambda theta: _slope(problem, theta), start, **settings)
+    return minimum.x, float(minimum.fun)
 
 # %% ../../nbs/mixed/20_exact.ipynb #f70dd583
 def _slope(problem: Problem, theta: np.ndarray) -> tuple[float, np.ndarray]:
@@ -413,9 +413,9 @@ def solve(
     Raises: `ValueError` where nothing is left to be random, so that the criterion has no minimum.
     """
     try:
-        theta, value = min((_from(problem, start) for start in starts), key=lambda found: found[1])
-        found = values_at(problem, unpack(problem, theta[None]))
-        sigma = float(np.sqrt(found.squares[0] / found.dof))
+        theta, value = min((_from(problem, start) for start in starts), key=lambda minimum: minimum[1])
+        at_theta = values_at(problem, unpack(problem, theta[None]))
+        sigma = float(np.sqrt(at_theta.squares[0] / at_theta.dof))
     except np.linalg.LinAlgError:
         theta, value, sigma = np.array([np.inf]), np.inf, 0.0
     if not sigma > 1e-6 or np.abs(theta).max() > 0.9 * LARGEST_THETA:
@@ -431,10 +431,10 @@ def _from(problem: Problem, start: float | np.ndarray) -> tuple[np.ndarray, floa
     start = start * diagonal(problem) if np.ndim(start) == 0 else np.asarray(start, dtype=np.float64)
     best, value = start, np.inf
     for _ in range(4):
-        theta, here = _walk(problem, start)
-        theta, here, start = _zeros(problem, *_sharpen(problem, theta, here))
-        if here < value:
-            best, value = theta, here
+        theta, reached = _walk(problem, start)
+        theta, reached, start = _zeros(problem, *_sharpen(problem, theta, reached))
+        if reached < value:
+            best, value = theta, reached
         if start is None:
             break
     return best, value

@@ -38,8 +38,7 @@ from .variances import ZERO, is_of_models, model_stratum
 from ..tables import EFFECTS, validate
 
 # %% auto #0
-__all__ = ['QUESTIONS', 'DOF', 'ENGINES', 'question_of', 'models_seem_equal', 'errors_of', 'method_of', 'Mixed', 'fit_mixed',
-           'in_words_of', 'to_markdown', 'to_latex']
+__all__ = ['QUESTIONS', 'DOF', 'ENGINES', 'errors_of', 'method_of', 'Mixed', 'fit_mixed', 'to_markdown', 'to_latex']
 
 # %% ../../nbs/mixed/50_fit.ipynb #30d4d0ad
 QUESTIONS = {
@@ -49,10 +48,7 @@ QUESTIONS = {
 }
 
 # %% ../../nbs/mixed/50_fit.ipynb #8afc1abb
-def question_of(
-    formula: Formula,  # What was fitted
-    models: bool,  # Whether the table has a column of models
-) -> str:  # these_models, scale_in_general or this_table
+def _question_of(formula: Formula, models: bool) -> str:
     "The question that a formula asks of a table."
     if any(is_of_models(r.group) and r.intercept for r in formula.random):
         return "scale_in_general"
@@ -78,9 +74,7 @@ def _follows_models(solution: Solution, rows: np.ndarray) -> np.ndarray:
     return both[1] > 1.000001 * both[0]
 
 # %% ../../nbs/mixed/50_fit.ipynb #6ce3dd47
-def models_seem_equal(
-    solution: Solution,  # A minimum of the exact engine
-) -> bool:  # Whether a variance of models is estimated as zero
+def _models_seem_equal(solution: Solution) -> bool:
     "Whether models seem not to vary."
     roots = unpack(solution.problem, solution.theta[None])
     every = zip(blocks(solution.problem), roots, strict=True)
@@ -117,7 +111,7 @@ def errors_of(
     about = _follows_models(solution, rows)
     stratum = model_stratum(solution) if dof == "between_models" else None
     if stratum is None:
-        return np.sqrt(variance), count, about & (not models_seem_equal(solution))
+        return np.sqrt(variance), count, about & (not _models_seem_equal(solution))
     share = _quadratic(rows, stratum.share)
     rest = _rest_dof(solution, known[0], gradient, variance - share * stratum.own)
     variance = np.maximum(variance - share * stratum.fitted, 0) + share * stratum.variance
@@ -175,7 +169,7 @@ class Mixed:
     @property
     def words(self) -> str:  # A paragraph
         "The fit in words."
-        return in_words_of(self)
+        return _paragraph(self)
 
     def _repr_markdown_(self) -> str:
         "What a notebook shows."
@@ -284,7 +278,7 @@ def _result(
 ) -> Mixed:
     "Put a result together."
     formula, frame = prepared.formula, prepared.frame
-    question = question_of(formula, prepared.model is not None)
+    question = _question_of(formula, prepared.model is not None)
     levels = _count_levels(prepared)
     strata = _strata(estimates, solution, question, dof)
     table = _effects(estimates, strata, levels, level)
@@ -311,10 +305,12 @@ def _warnings(question: str, estimates: Estimates, table: pd.DataFrame, levels: 
     "Sentences that must stand beside a result."
     sd = estimates.components.query("kind == 'sd' and group != 'residual'")
     zero = sd[sd["value"] < ZERO * estimates.sigma]
-    said = [f"The variance of {r.term} by {r.group} is estimated as zero." for r in zero.itertuples()]
-    if estimates.singular and not said:
-        said.append("Random effects within a term are perfectly correlated; the data do not tell them apart.")
-    return [*said, *_scope(question, table, levels.get("model", 0))]
+    sentences = [f"The variance of {r.term} by {r.group} is estimated as zero." for r in zero.itertuples()]
+    if estimates.singular and not sentences:
+        sentences.append(
+            "Random effects within a term are perfectly correlated; the data do not tell them apart."
+        )
+    return [*sentences, *_scope(question, table, levels.get("model", 0))]
 
 # %% ../../nbs/mixed/50_fit.ipynb #3917741b
 def _scope(question: str, table: pd.DataFrame, models: int) -> list[str]:
@@ -337,9 +333,7 @@ def _scope(question: str, table: pd.DataFrame, models: int) -> list[str]:
     return []
 
 # %% ../../nbs/mixed/50_fit.ipynb #851995a3
-def in_words_of(
-    fit: Mixed,  # A fitted model
-) -> str:  # A paragraph
+def _paragraph(fit: Mixed) -> str:
     "A fit in plain English."
     terms = [" by ".join(t) for t in fit.formula.terms] or ["an overall level only"]
     parts = [f"{fit.formula.response} is explained by {', '.join(terms)}.", *_variation(fit)]
@@ -353,14 +347,14 @@ def in_words_of(
 def _variation(fit: Mixed) -> list[str]:
     "What varies over what, and how much."
     sd = fit.components.query("kind == 'sd' and group != 'residual'")
-    said = []
+    sentences = []
     for group, rows in sd.groupby("group", sort=False):
         names = rows["term"].where(rows["term"] != "(Intercept)", "level")
         each = ", ".join(
             f"{n} (standard deviation {v:.3g})" for n, v in zip(names, rows["value"], strict=True)
         )
-        said.append(f"{fit.levels.get(group, 0):,} levels of {group} vary in {each}.")
-    return said
+        sentences.append(f"{fit.levels.get(group, 0):,} levels of {group} vary in {each}.")
+    return sentences
 
 # %% ../../nbs/mixed/50_fit.ipynb #5245edb5
 def _shown(fit: Mixed, digits: int) -> pd.DataFrame:

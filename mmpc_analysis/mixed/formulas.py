@@ -69,14 +69,14 @@ def _tokens(text: str) -> list[str]:
     tokens, at = [], 0
     text = text.rstrip()
     while at < len(text):
-        found = _TOKEN.match(text, at)
-        if not found or (tokens and found["name"] and _is_name(tokens[-1])):
+        token = _TOKEN.match(text, at)
+        if not token or (tokens and token["name"] and _is_name(tokens[-1])):
             raise ValueError(
                 f"a formula holds column names, 0, 1 and the signs + - * / : | || ( ), got {text[at:][:20].strip()!r} "
                 f"in {text!r}; a name with other signs goes between backticks"
             )
-        tokens.append(found["name"] or found["sign"])
-        at = found.end()
+        tokens.append(token["name"] or token["sign"])
+        at = token.end()
     return tokens
 
 # %% ../../nbs/mixed/00_formulas.ipynb #6b6b0bff
@@ -97,10 +97,10 @@ class _Reader:
 
     def take(self, *wanted: str) -> str:
         "Step over a token if it is one of those wanted, and give it back."
-        here = self.look()
-        if here and here in wanted:
+        token = self.look()
+        if token and token in wanted:
             self.at += 1
-            return here
+            return token
         return ""
 
     def fail(self, expected: str):
@@ -156,10 +156,10 @@ def _read_interaction(reader: _Reader) -> dict:
 # %% ../../nbs/mixed/00_formulas.ipynb #57eecbda
 def _read_atom(reader: _Reader) -> dict:
     "Read a name, a 1, or something in brackets."
-    here = reader.look()
-    if _is_name(here):
+    token = reader.look()
+    if _is_name(token):
         reader.at += 1
-        name = here.strip("`")
+        name = token.strip("`")
         return {(name,): (name,)}
     if reader.take("1"):
         return {(): ()}
@@ -264,11 +264,8 @@ def design(
     """
     levels = levels or {name: factor_levels(frame[name]) for term in terms for name in term}
     margins = {frozenset(term) for term in terms} | ({frozenset()} if intercept else set())
-    blocks, names, term_of = (
-        [np.ones((len(frame), 1))] * intercept,
-        ["(Intercept)"] * intercept,
-        [-1] * intercept,
-    )
+    blocks, names = [np.ones((len(frame), 1))] * intercept, ["(Intercept)"] * intercept
+    term_of = [-1] * intercept
     for place, term in enumerate(terms):
         block, labels = np.ones((len(frame), 1)), [""]
         for name in term:

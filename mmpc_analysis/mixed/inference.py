@@ -306,8 +306,8 @@ def likelihood_ratio(
     statistic = max(one.criterion - two.criterion, 0.0)
     extra = len(two.theta) - len(one.theta)
     p, null = _mixture(statistic, fixed + extra, extra)
-    said = {"small": str(small.formula), "large": str(large.formula), "null": null}
-    return {"question": large.question, "statistic": statistic, "dof": fixed + extra, "p_value": p} | said
+    test = {"question": large.question, "statistic": statistic, "dof": fixed + extra, "p_value": p}
+    return test | {"small": str(small.formula), "large": str(large.formula), "null": null}
 
 # %% ../../nbs/mixed/60_inference.ipynb #6a04f98e
 def _mixture(statistic: float, many: int, extra: int) -> tuple[float, str]:

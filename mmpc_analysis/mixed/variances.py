@@ -99,8 +99,8 @@ def bootstrap(
     rng, rows = np.random.default_rng(seed), []
     start = np.where(diagonal(solution.problem), np.maximum(solution.theta, 1e-2), solution.theta)
     for _ in range(draws):
-        found = solve(simulate_problem(solution, rng), starts=(start,))
-        rows.append([*_components(found)["value"], *coefficients(found)[0]])
+        drawn = solve(simulate_problem(solution, rng), starts=(start,))
+        rows.append([*_components(drawn)["value"], *coefficients(drawn)[0]])
     names = [_name(row) for row in _components(solution).itertuples()]
     return pd.DataFrame(rows, columns=[*names, *solution.problem.names])
 
@@ -163,8 +163,7 @@ def _held(problem: Problem, place: int, sd: float, start: np.ndarray, units: np.
         value, gradient = _free_slope(problem, whole, free, values * units[free])
         return value, gradient * units[free]
 
-    found = minimize(slope, start[free] / units[free], jac=True, method="L-BFGS-B", bounds=bounds)
-    return float(found.fun)
+    return float(minimize(slope, start[free] / units[free], jac=True, method="L-BFGS-B", bounds=bounds).fun)
 
 # %% ../../nbs/mixed/40_variances.ipynb #590d2b2a
 def _free_slope(
@@ -175,8 +174,8 @@ def _free_slope(
     points = np.tile(whole, (2 * k + 1, 1))
     points[:, free] = values  # A standard deviation below zero is one above it
     points[1:, free] += np.vstack([np.diag(step), -np.diag(step)])
-    found = values_at(problem, unpack(problem, points[:, :-1] / points[:, -1:])).at(points[:, -1])
-    return found[0], (found[1 : k + 1] - found[k + 1 :]) / (2 * step)
+    criteria = values_at(problem, unpack(problem, points[:, :-1] / points[:, -1:])).at(points[:, -1])
+    return criteria[0], (criteria[1 : k + 1] - criteria[k + 1 :]) / (2 * step)
 
 # %% ../../nbs/mixed/40_variances.ipynb #a347c330
 def _mean_square(problem: Problem, roots: list[np.ndarray], place: int, sigma: float) -> tuple[float, float]:
@@ -243,9 +242,9 @@ def _least_and_units(problem: Problem, best: np.ndarray) -> tuple[float, np.ndar
     "The criterion at its minimum, and its curvature in each standard deviation as a length."
     step = 1e-3 * np.maximum(best, 1e-2 * best[-1])
     points = best + np.vstack([np.zeros((1, len(best))), np.diag(step), -np.diag(step)])
-    found = values_at(problem, unpack(problem, points[:, :-1] / points[:, -1:])).at(points[:, -1])
-    bend = (found[1 : len(best) + 1] - 2 * found[0] + found[len(best) + 1 :]) / step**2
-    return float(found[0]), np.where(bend > 0, np.sqrt(2 / np.maximum(bend, 1e-300)), best[-1])
+    criteria = values_at(problem, unpack(problem, points[:, :-1] / points[:, -1:])).at(points[:, -1])
+    bend = (criteria[1 : len(best) + 1] - 2 * criteria[0] + criteria[len(best) + 1 :]) / step**2
+    return float(criteria[0]), np.where(bend > 0, np.sqrt(2 / np.maximum(bend, 1e-300)), best[-1])
 
 # %% ../../nbs/mixed/40_variances.ipynb #82aac484
 FAR = 20  # Standard errors below an estimate at which an edge is looked for

@@ -1,4 +1,4 @@
-"Paired comparison, equivalence and planning: against R, plain loops, theory and data made to contradict every sentence."
+"Paired comparisons by the long way round and against statsmodels and R, and the coverage of intervals."
 
 import json
 from itertools import combinations
@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from comparison_cases import DATA, SEEDS, R, make_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -18,76 +18,14 @@ from mmpc_analysis.analysis.comparison import (
     _moments,
     _other_views,
     compare,
-    paired_contrasts,
     refilled,
     sensitivity,
     sensitivity_sentence,
 )
-from mmpc_analysis.analysis.equivalence import (
-    bayes_factor_r,
-    bayes_factor_t,
-    best_equivalence_p,
-    bounds,
-    correlation_equivalence_p,
-    equivalence,
-    models_needed,
-    no_effect_sentence,
-    one_sided,
-)
-from mmpc_analysis.analysis.planning import (
-    Components,
-    components,
-    detectable,
-    detectable_difference,
-    detectable_slope,
-    plan,
-    power_of_difference,
-    power_of_scale,
-)
 from mmpc_analysis.metrics.cards import METRICS
-from mmpc_analysis.tables import COMPLETIONS, EFFECTS, TableError, validate
+from mmpc_analysis.tables import EFFECTS, TableError, validate
 
-DATA = ROOT / "tests" / "data" / "analysis" / "comparison"
-R = json.loads((DATA / "r.json").read_text())
 COVERAGE = json.loads((DATA / "coverage.json").read_text())
-
-
-def make_scores(values, names="abcdefgh", metric="chrf", categories=None, outcome="ok", task="image_to_text"):
-    "A scores table from an (items, models) array."
-    values = np.asarray(values, dtype=float)
-    categories = categories or ["Mugs"] * len(values)
-    rows = [
-        (
-            f"i{i:04d}",
-            categories[i],
-            task,
-            names[j],
-            "AB"[j % 2],
-            10.0 ** (9 + j / 2),
-            metric,
-            "word",
-            v,
-            outcome,
-        )
-        for i, row in enumerate(values)
-        for j, v in enumerate(row)
-    ]
-    names = [
-        "item_id",
-        "category",
-        "task",
-        "model",
-        "family",
-        "parameters",
-        "metric",
-        "level",
-        "value",
-        "outcome",
-    ]
-    return pd.DataFrame(rows, columns=names)
-
-
-# ---------------------------------------------------------------- differences
 
 
 def test_clustered_stratified_error_by_a_plain_loop():
@@ -173,9 +111,6 @@ def test_table_by_the_long_way_round():
 )
 def test_signed_ranks_equal_r(case):
     assert _other_views(np.array(case["d"]))[0] == pytest.approx(case["p_value"], abs=1e-9)
-
-
-SEEDS = st.integers(0, 10_000)
 
 
 @given(SEEDS)
@@ -293,9 +228,6 @@ def test_against_one_and_against_the_best():
     assert set(compare(floor, "t")["other"]) == {"t"} and "t" not in set(compare(floor)["other"])
 
 
-# ---------------------------------------------------------------- failures
-
-
 def failing(metric="chrf", task="image_to_text"):
     "Two models, a fails on the first eight items, b on the last two; one of a's answers an engine ate."
     rng = np.random.default_rng(0)
@@ -365,267 +297,6 @@ def test_sentence_about_failures_says_what_the_rows_say(lows, highs, said):
         assert text.count("under") == 1
     with pytest.raises(ValueError, match="one row per rule"):
         sensitivity_sentence(pd.concat([rows, rows]))
-
-
-# ---------------------------------------------------------------- equivalence
-
-
-@given(SEEDS, st.floats(-0.3, 0.3), st.floats(0.01, 0.6))
-@settings(max_examples=40, deadline=None)
-def test_equivalence_and_its_interval_never_disagree(seed, gap, margin):
-    values = np.random.default_rng(seed).normal(size=(25, 2)) * 0.3 + [gap, 0]
-    found = paired_contrasts(make_scores(values), [("a", "b")], draws=399)["all"]
-    low, high = bounds(found)
-    not_worse, not_better = one_sided(found, margin)
-    assert (not_worse[0] <= 0.05) == (low[0] > -margin) and (not_better[0] <= 0.05) == (high[0] < margin)
-
-
-def test_one_sided_p_values_are_close_to_students_for_normal_differences():
-    d = np.random.default_rng(0).normal(0.1, 1, 200)
-    found = paired_contrasts(make_scores(np.column_stack([d, np.zeros(200)])), [("a", "b")], draws=20_000)[
-        "all"
-    ]
-    for margin in (0.05, 0.1, 0.2):
-        not_worse, not_better = one_sided(found, margin)
-        assert not_worse[0] == pytest.approx(
-            stats.ttest_1samp(d, -margin, alternative="greater").pvalue, abs=0.012
-        )
-        assert not_better[0] == pytest.approx(
-            stats.ttest_1samp(d, margin, alternative="less").pvalue, abs=0.012
-        )
-
-
-def test_verdicts_follow_the_truth_and_never_contradict_the_interval():
-    rng = np.random.default_rng(0)
-    hard = rng.normal(size=(400, 1))
-    scores = make_scores(hard + 0.2 * rng.normal(size=(400, 4)) + [0.0, 0.0, 0.5, 0.08])
-    table = equivalence(scores, margin=0.1).query("category == 'all'").set_index("term")
-    assert table.loc["a within the margin of b", "verdict"] == "equivalent"
-    assert table.loc["a within the margin of c", "verdict"] == "inferior"
-    assert table.loc["c within the margin of d", "verdict"] == "not inferior"
-    assert table.loc["b within the margin of d", "verdict"] == "undecided"
-    for _, row in table.iterrows():
-        if row["verdict"] == "equivalent":
-            assert row["low"] > -0.1 and row["high"] < 0.1
-        if row["verdict"] == "not inferior":
-            assert row["low"] > -0.1 and row["high"] >= 0.1
-        if row["verdict"] == "inferior":
-            assert row["high"] < -0.1
-    assert (table["p_adjusted"] >= table["p_value"] - 1e-12).all() and set(table["question"]) == {
-        "these_models"
-    }
-
-
-def test_too_little_is_undecided_and_never_equivalent():
-    for values in (np.ones((20, 2)), np.random.default_rng(0).normal(size=(4, 2))):
-        table = equivalence(make_scores(values), margin=100.0, draws=50)
-        assert set(table["verdict"]) == {"undecided"} and table["bf01"].isna().all()
-
-
-@pytest.mark.parametrize(
-    "case", R["bayes_factors"]["t"], ids=lambda c: f"t{c['t']} n{c['n']} r{c['scale']:.2f}"
-)
-def test_bayes_factor_of_a_mean_equals_r(case):
-    assert -np.log(bayes_factor_t(case["t"], case["n"], case["scale"])) == pytest.approx(
-        case["log_bf10"], abs=1e-6
-    )
-
-
-@pytest.mark.parametrize("case", R["bayes_factors"]["r"], ids=lambda c: f"r{c['r']} n{c['n']}")
-def test_bayes_factor_of_a_correlation_equals_r(case):
-    assert -np.log(bayes_factor_r(case["r"], case["n"])) == pytest.approx(case["log_bf10"], abs=1e-6)
-
-
-def test_bayes_factor_by_adaptive_quadrature_to_nine_digits():
-    from scipy.integrate import quad
-
-    for t, n in ((0.0, 6), (2.24, 80), (5.0, 30)):
-        nu, scale = n - 1, 0.5**0.5
-
-        def integrand(u, t=t, n=n, nu=nu, scale=scale):
-            g = np.exp(u)
-            prior = scale / np.sqrt(2 * np.pi) * g**-1.5 * np.exp(-(scale**2) / 2 / g) * g
-            return (1 + n * g) ** -0.5 * (1 + t**2 / ((1 + n * g) * nu)) ** (-(nu + 1) / 2) * prior
-
-        top = quad(integrand, -12, 45, epsabs=0, epsrel=1e-12, limit=500)[0]
-        wanted = (1 + t**2 / nu) ** (-(nu + 1) / 2) / top
-        assert bayes_factor_t(t, n) == pytest.approx(wanted, rel=1e-9)
-
-
-def test_bayes_factor_speaks_for_equality_and_survives_a_large_t():
-    assert bayes_factor_t(0, 1000) > 20 and bayes_factor_t(40, 1000) < 1e-100
-    assert bayes_factor_t(3, 50) == bayes_factor_t(-3, 50)
-    assert bayes_factor_t(0, 50, scale=2.0) > bayes_factor_t(0, 50, scale=0.2)
-
-
-# ---------------------------------------------------------------- what six models cannot say
-
-
-def test_equivalence_of_a_correlation_is_out_of_reach_of_six_models():
-    for bound in (0.1, 0.3, 0.5):
-        best = best_equivalence_p(6, bound)
-        assert best > 0.05
-        for r in (-0.4, -0.1, 0.05, 0.3):
-            assert correlation_equivalence_p(r, 6, bound) > best
-        n = models_needed(bound)
-        assert best_equivalence_p(n, bound) <= 0.05 < best_equivalence_p(n - 1, bound)
-        fisher = np.ceil((1.6448536 / np.arctanh(bound)) ** 2 + 3)
-        assert abs(n - fisher) <= max(2, 0.01 * fisher)
-
-
-@given(st.integers(3, 400), st.floats(0.05, 0.9), st.floats(-0.95, 0.95))
-@settings(max_examples=60, deadline=None)
-def test_sentence_about_no_effect_claims_nothing_that_the_numbers_deny(models, bound, r):
-    text = no_effect_sentence(models, bound, r)
-    p, best = correlation_equivalence_p(r, models, bound), best_equivalence_p(models, bound)
-    assert ("cannot show" in text) == (best > 0.05)
-    assert (f"lies within {bound:g} of zero (p" in text and "not shown" not in text) == (p <= 0.05)
-    assert ("not shown" in text) == (best <= 0.05 < p)
-    assert ("evidence for none" in text) == (bayes_factor_r(r, models) >= 3)
-    assert ("evidence for one" in text) == (
-        bayes_factor_r(r, models) <= 1 / 3 and bayes_factor_r(0, models) >= 3
-    )
-    assert ("Nor can a Bayes factor" in text) == (bayes_factor_r(0.0, models) < 3)
-
-
-# ---------------------------------------------------------------- planning
-
-
-def simulated(rng, n, sizes, families, of, slope=0.05, categories=1):
-    "Scores drawn from the model with known components."
-    hard = rng.normal(0, of.item, n) + np.arange(n) % categories
-    rows = []
-    for j, (size, family) in enumerate(zip(sizes, families, strict=True)):
-        value = (
-            slope * np.log10(size)
-            + 0.3 * (family == "B")
-            + rng.normal(0, of.model)
-            + hard
-            + rng.normal(0, of.residual, n)
-        )
-        part = pd.DataFrame(
-            {"item_id": [f"i{i:05d}" for i in range(n)], "category": [f"c{i % categories}" for i in range(n)]}
-        )
-        rows.append(
-            part.assign(
-                task="image_to_text",
-                model=f"m{j:02d}",
-                family=family,
-                parameters=size,
-                metric="chrf",
-                level="word",
-                value=value,
-                outcome="ok",
-            )
-        )
-    return pd.concat(rows)
-
-
-OF = Components(item=0.3, model=0.05, residual=0.1)
-SIX = np.array([4.3e9, 12.2e9, 27.4e9, 8.3e9, 33.5e9, 73.4e9])
-TWO = np.array(list("AAABBB"))
-
-
-def test_components_are_unbiased_and_equal_anova():
-    rng = np.random.default_rng(0)
-    found = [components(simulated(rng, 40, SIX, TWO, OF, categories=4)) for _ in range(150)]
-    squares = np.array([[c.item**2, c.model**2, c.residual**2] for c in found])
-    wanted = np.array([0.09, 0.0025, 0.01])
-    np.testing.assert_allclose(
-        squares.mean(0), wanted, atol=4 * squares.std(0).max() / np.sqrt(150), rtol=0.15
-    )
-    scores = simulated(rng, 30, SIX, TWO, OF)
-    wide = scores.pivot(index="item_id", columns="model", values="value").to_numpy()
-    left = wide - wide.mean(0) - wide.mean(1, keepdims=True) + wide.mean()
-    one = components(scores)
-    assert one.residual == pytest.approx(np.sqrt((left**2).sum() / (29 * 5)), abs=1e-12)
-    assert one.item == pytest.approx(np.sqrt(wide.mean(1).var(ddof=1) - one.residual**2 / 6), abs=1e-12)
-
-
-def test_model_component_is_unknown_without_a_degree_of_freedom():
-    rng = np.random.default_rng(0)
-    assert np.isnan(components(simulated(rng, 30, SIX[:2], ["A", "A"], OF)).model)
-    assert np.isnan(components(simulated(rng, 30, SIX[:3], ["A", "B", "C"], OF)).model)
-    assert np.isnan(components(simulated(rng, 30, SIX, TWO, OF).assign(parameters=np.nan)).model)
-    assert np.isfinite(components(simulated(rng, 30, SIX[:3], ["A"] * 3, OF)).model)
-
-
-@pytest.mark.parametrize(("items", "difference"), [(10, 0.1), (60, 0.04), (500, 0.0)])
-def test_power_of_a_difference_equals_the_noncentral_t(items, difference):
-    shift, reach = difference / (2**0.5 * OF.residual / items**0.5), stats.t.ppf(0.975, items - 1)
-    wanted = stats.nct.sf(reach, items - 1, shift) + stats.nct.cdf(-reach, items - 1, shift)
-    assert power_of_difference(difference, items, OF, draws=40_000) == pytest.approx(wanted, abs=0.012)
-
-
-@pytest.mark.parametrize("slope", [0.0, 0.1, 0.3])
-def test_power_of_scale_equals_the_noncentral_t(slope):
-    x = np.log10(SIX) - np.array([np.log10(SIX)[f == TWO].mean() for f in TWO])
-    scatter = np.sqrt(OF.model**2 + OF.residual**2 / 200)
-    shift, reach = slope * np.sqrt(x @ x) / scatter, stats.t.ppf(0.975, 3)
-    wanted = stats.nct.sf(reach, 3, shift) + (stats.nct.cdf(-reach, 3, shift) if shift < 10 else 0)
-    assert power_of_scale(slope, SIX, TWO, 200, OF, draws=40_000) == pytest.approx(wanted, abs=0.012)
-
-
-def test_more_items_do_not_stand_in_for_more_models():
-    few, many = (power_of_scale(0.05, SIX, TWO, n, OF) for n in (1000, 1_000_000))
-    assert many - few < 0.02
-    twenty = np.geomspace(1e9, 1e11, 20)
-    assert power_of_scale(0.05, twenty, ["A", "B"] * 10, 1000, OF) > many + 0.2
-    assert power_of_difference(0.01, 20_000, OF) > 0.99 > power_of_difference(0.01, 500, OF)
-
-
-def test_permutation_power_keeps_its_level_and_knows_its_limits():
-    assert power_of_scale(0.0, SIX, TWO, 100, OF, "permutation", draws=4000) <= 0.05
-    assert power_of_scale(9.0, SIX[:3], TWO[:3], 100, OF, "permutation", draws=200) == 0
-    assert detectable_slope(SIX[:3], TWO[:3], 100, OF, test="permutation", draws=100) == np.inf
-    assert np.isfinite(detectable_slope(SIX, TWO, 100, OF, draws=500))
-    assert power_of_scale(1.0, SIX[:2], ["A", "A"], 100, OF) == 0
-
-
-def test_detectable_effect_has_the_power_it_promises():
-    for items in (20, 400):
-        effect = detectable_difference(items, OF)
-        assert power_of_difference(effect, items, OF) >= 0.8 > power_of_difference(effect * 0.99, items, OF)
-    assert detectable(lambda e: float(e >= 3), 0.01) == pytest.approx(3, rel=1e-3)
-    assert detectable(lambda e: 0.0, 1.0) == np.inf
-
-
-def test_plan_multiplies_the_probe():
-    rng = np.random.default_rng(0)
-    probe = simulated(rng, 50, SIX, TWO, OF)
-    filler = {
-        "precision": "",
-        "role": "model",
-        "prompt": "",
-        "key": "",
-        "input_tokens": 100.0,
-        "output_tokens": 10.0,
-    }
-    answers = probe.assign(**filler, seconds=np.tile(np.arange(1, 51) / 10, 6)).reindex(
-        columns=COMPLETIONS.names
-    )
-    eaten = answers.head(1).assign(outcome="engine_error", seconds=1e9, item_id="x")
-    blind = answers.head(1).assign(role="blind", seconds=1e9, item_id="y")
-    table = plan(pd.concat([answers, eaten, blind]), probe, items=(50, 200), categories=3, draws=400)
-    row = table.iloc[1]
-    assert row["completions"] == 200 * 3 * 6
-    assert row["hours"] == pytest.approx(200 * 3 * 6 * 2.55 / 3600)
-    assert row["hours_high"] - row["hours"] == pytest.approx(
-        1.96 * 600 * np.sqrt(6 * np.var(np.arange(1, 51) / 10, ddof=1) / 50) / 3600
-    )
-    assert (row["input_tokens"], row["output_tokens"]) == (360_000, 36_000)
-    of = components(probe)
-    assert row["these_models"] == detectable_difference(600, of, draws=400)
-    assert row["scale_in_general"] == detectable_slope(SIX, TWO, 600, of, draws=400)
-    known = plan(
-        answers, probe, items=(50,), categories=3, of={"image_to_text": Components(0, np.nan, 0.1)}, draws=400
-    )
-    assert np.isnan(known["scale_in_general"]).all() and np.isfinite(known["these_models"]).all()
-    with pytest.raises(ValueError, match="one metric for each task"):
-        plan(answers, pd.concat([probe, probe.assign(metric="bleu")]))
-
-
-# ---------------------------------------------------------------- what was simulated (tools/experiments/coverage_comparison.py)
 
 
 def off(share, promised):

@@ -1,7 +1,7 @@
 """Do 95% intervals of mixed models cover the truth in 95 of 100 tables, and which test of scale keeps its 5%?
 
 Run from the top of the repository: python tools/experiments/coverage_mixed.py [--only effects formulas profile bootstrap correlated] [--draws 2000] [--inner 79]
-Tables of 6 models x 9 categories x 1000 items are drawn in small (mixed_variances.simulate_problem, which
+Tables of 6 models x 9 categories x 1000 items are drawn in small (mixed.variances.simulate_problem, which
 tests/mixed/test_inference.py compares with drawing every score), with models that differ by 0, 0.005 and 0.02 and no effect of
 scale beyond that. Five studies, each with tables of its own seeds:
 
