@@ -17,7 +17,7 @@ _HOMES = {
     "completion.prompts": ("prompt_for", "read_answer",),
     "completion.backends": ("Answer", "Backend", "Request", "load_backend", "register_backend",),
     "completion.completions": ("complete", "certify",),
-    "completion.contract": ("canary_requests", "check_backend",),
+    "completion.backend_contract": ("canary_requests", "check_backend",),
     "completion.drawing": ("draw",),
     "metrics.cards": ("METRICS", "list_metrics", "metric_card",),
     "metrics.distributions": ("compare_sets",),

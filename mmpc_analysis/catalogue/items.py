@@ -89,8 +89,8 @@ def changed_files(
     "Files that are not what their manifest of hashes says."
     folder = Path(folder)
     hashes = json.loads((folder / "hashes.json").read_text(encoding="utf-8"))
-    found = {p: folder / p for p in hashes if (folder / p).is_file()}
-    same = {p for p, f in found.items() if hashlib.sha256(f.read_bytes()).hexdigest() == hashes[p]}
+    present = {p: folder / p for p in hashes if (folder / p).is_file()}
+    same = {p for p, f in present.items() if hashlib.sha256(f.read_bytes()).hexdigest() == hashes[p]}
     return sorted(set(hashes) - same)
 
 # %% ../../nbs/catalogue/20_items.ipynb #3fb4a512
@@ -178,9 +178,9 @@ def _row_picture(rows: _Rows, item_id: str, named: str | None) -> tuple[str | No
     "The picture of a row: the one it names, else one found by name."
     check = {"none": image_path, "header": image_size, "decode": open_image}[rows.check]
     tried, problem = [named.replace("\\", "/")] if named else [], None
-    found = rows.by_name.get(item_id if not named or ":" in named else _stem(named))
-    if found and (not named or ":" in named or Path(found).name == named):
-        tried.append(found)
+    namesake = rows.by_name.get(item_id if not named or ":" in named else _stem(named))
+    if namesake and (not named or ":" in named or Path(namesake).name == named):
+        tried.append(namesake)
     rows.used.update(os.path.normpath(image) for image in tried)
     for image in tried:
         try:

@@ -205,14 +205,15 @@ def json_records(
     "The objects of a file, line by line; blank lines are passed over."
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
         for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
             try:
-                record = json.loads(line) if line.strip() else None
+                record = json.loads(line)
             except (ValueError, RecursionError) as error:
                 yield number, f"is not JSON: {error}"
                 continue
-            if record is not None:
-                is_row = isinstance(record, dict)
-                yield number, record if is_row else f"is a {type(record).__name__}, expected an object"
+            is_row = isinstance(record, dict)
+            yield number, record if is_row else f"is a {type(record).__name__}, expected an object"
 
 # %% ../../nbs/catalogue/10_listings.ipynb #34af1320
 def _json_rows(path: Path, columns: dict | None, notes: list[str]) -> tuple[dict, Iterator]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -47,9 +48,8 @@ if TYPE_CHECKING:
     import transformers
 
 # %% auto #0
-__all__ = ['Request', 'Answer', 'Backend', 'plan_batches', 'make_inputs', 'read_row', 'PreparedBatch', 'generate_answers',
-           'weights_identity', 'open_engine', 'ask_in_batches', 'TransformersBackend', 'read_stored', 'ReplayBackend',
-           'load_backend', 'register_backend']
+__all__ = ['Request', 'Answer', 'Backend', 'plan_batches', 'make_inputs', 'read_row', 'PreparedBatch', 'TransformersBackend',
+           'ReplayBackend', 'load_backend', 'register_backend']
 
 # %% ../../nbs/completion/30_backends.ipynb #fb413f46
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,14 @@ def _whole_inputs(
     requests: list[Request], processor: transformers.ProcessorMixin, special: re.Pattern
 ) -> dict[str, torch.Tensor]:
     "The tensors of requests of which each is rendered and tokenised."
+
+    def plain(part: dict) -> dict:
+        return (
+            part | {"text": escape_special_tokens(part["text"], special)} if part["type"] == "text" else part
+        )
+
     turns = [
-        [{**turn, "content": [_plain(part, special) for part in turn["content"]]} for turn in r.conversation]
+        [turn | {"content": [plain(part) for part in turn["content"]]} for turn in r.conversation]
         for r in requests
     ]
     texts = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
@@ -128,11 +134,6 @@ def _whole_inputs(
     pictures = [[r.image] for r in requests if r.image is not None]
     given = {"images": pictures} | _no_resizing(requests, processor) if pictures else {}
     return dict(processor(text=texts, add_special_tokens=adds, padding=True, return_tensors="pt", **given))
-
-# %% ../../nbs/completion/30_backends.ipynb #9143ce2e
-def _plain(part: dict, special: re.Pattern) -> dict:
-    "A part of a turn whose text cannot steer the model."
-    return part | {"text": escape_special_tokens(part["text"], special)} if part["type"] == "text" else part
 
 # %% ../../nbs/completion/30_backends.ipynb #d7720c95
 def _shared_inputs(
@@ -142,13 +143,13 @@ def _shared_inputs(
     import torch
 
     kinds: dict[tuple, int] = {}
-    said = [(r.image.size, str(r.conversation)) for r in requests if r.image is not None]
-    row = [kinds.setdefault(kind, len(kinds)) for kind in said]
-    if not said or 2 * len(kinds) > len(said):
+    kinds_asked = [(r.image.size, str(r.conversation)) for r in requests if r.image is not None]
+    row = [kinds.setdefault(kind, len(kinds)) for kind in kinds_asked]
+    if not kinds_asked or 2 * len(kinds) > len(kinds_asked):
         return None
     firsts = [requests[row.index(i)] for i in range(len(kinds))]
     inputs = _whole_inputs(firsts, processor, special)
-    alone, pixels = (_pixels(some, processor) for some in (firsts, requests))
+    alone, pixels = (_pixels(group, processor) for group in (firsts, requests))
     shown = [name for name in inputs if name in pixels]
     if not shown or not all(torch.equal(inputs[name], alone[name]) for name in shown):
         return None
@@ -156,7 +157,7 @@ def _shared_inputs(
 
 
 def _pixels(requests: list[Request], processor: transformers.ProcessorMixin) -> dict[str, torch.Tensor]:
-    "The pictures of some requests as the image processor makes them."
+    "The pictures of requests as the image processor makes them."
     pictures, fitted = [[r.image] for r in requests], _no_resizing(requests, processor)
     return dict(processor.image_processor(pictures, return_tensors="pt", **fitted))
 
@@ -188,11 +189,7 @@ class PreparedBatch:
     inputs: dict[str, torch.Tensor]  # Its tensors
 
 # %% ../../nbs/completion/30_backends.ipynb #6641ddad
-def generate_answers(
-    engine: Engine,  # A loaded checkpoint
-    prepared: PreparedBatch,  # One batch
-    lock: threading.Lock,  # Held while the tokenizer is in use
-) -> list[Answer]:  # One for each request, in the same order
+def _generate_answers(engine: Engine, prepared: PreparedBatch, lock: threading.Lock) -> list[Answer]:
     "Generate, cut each row at its end, and decode."
     import torch
 
@@ -213,41 +210,17 @@ def generate_answers(
         for r, text, (ids, why), length in zip(prepared.requests, texts, cut, lengths, strict=True)
     ]
 
-# %% ../../nbs/completion/30_backends.ipynb #8d67dd86
-def weights_identity(
-    source: str,  # Local folder or hub id
-    revision: str | None,  # Commit of a hub id
-) -> str:  # Hash of a folder's files, or hub id and commit
-    "What stands for the exact weights of a checkpoint."
-    pinned_options(source, revision)
-    return weights_fingerprint(source) if os.path.isdir(source) else f"{source}@{revision}"
-
 # %% ../../nbs/completion/30_backends.ipynb #af1c7da7
-def open_engine(
-    backend: TransformersBackend,  # Where the checkpoint is, and how it is held
-) -> Engine:  # Loaded
+def _open_engine(backend: TransformersBackend) -> Engine:
     """Load a backend's checkpoint.
 
     Raises: `BackendError` whatever the reason, since no question can be answered.
     """
+    where = backend.source, backend.revision, backend.device, backend.dtype, backend.quantisation
     try:
-        return load_engine(
-            backend.source, backend.revision, backend.device, backend.dtype, backend.quantisation
-        )
+        return load_engine(*where)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise BackendError(f"{backend.source} could not be loaded: {error}") from error
-
-# %% ../../nbs/completion/30_backends.ipynb #0b6ea68d
-def ask_in_batches(
-    backend: TransformersBackend,  # The engine
-    requests: list[Request],  # Questions in any order
-) -> list[Answer]:  # One for each request, in the same order
-    "Answer questions batch by batch."
-    done: dict[int, Answer] = {}
-    for batch in plan_batches(requests, backend.batch_size):
-        answers = backend.answer(backend.prepare([requests[i] for i in batch]))
-        done |= dict(zip(batch, answers, strict=True))
-    return [done[i] for i in range(len(requests))]
 
 # %% ../../nbs/completion/30_backends.ipynb #6c9c317c
 @dataclass(frozen=True)
@@ -271,12 +244,15 @@ class TransformersBackend:
 
     @cached_property
     def identity(self) -> str:  # Everything about this engine that can change an answer
-        weights, start = weights_identity(self.source, self.revision), "|one BOS" * may_add_bos(self.source)
+        pinned_options(self.source, self.revision)
+        folder = os.path.isdir(self.source)
+        weights = weights_fingerprint(self.source) if folder else f"{self.source}@{self.revision}"
+        start = "|one BOS" * may_add_bos(self.source)
         return f"transformers|{weights}|{self.precision}|greedy{start}"
 
     @cached_property
     def engine(self) -> Engine:  # Loaded on first use
-        return open_engine(self)
+        return _open_engine(self)
 
     def fit(self, image: PIL.Image.Image) -> PIL.Image.Image:  # At the size that the model sees
         return fit_image(image, self.engine.processor.image_processor)
@@ -287,27 +263,19 @@ class TransformersBackend:
 
     def answer(self, prepared: PreparedBatch) -> list[Answer]:  # The answers of one prepared batch
         with torch_threads(self.threads):
-            return generate_answers(self.engine, prepared, self.lock)
+            return _generate_answers(self.engine, prepared, self.lock)
 
     def ask(self, requests: list[Request]) -> list[Answer]:  # One for each request, in the same order
-        return ask_in_batches(self, requests)
+        batches = plan_batches(requests, self.batch_size)
+        answers = [self.answer(self.prepare([requests[i] for i in batch])) for batch in batches]
+        done = dict(zip(chain(*batches), chain(*answers), strict=True))
+        return [done[i] for i in range(len(requests))]
 
 # %% ../../nbs/completion/30_backends.ipynb #a7ed2a67
 def __getattr__(name: str):
     if name == "Qwen25VLImageTextProcessor":
         return register_processors()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-# %% ../../nbs/completion/30_backends.ipynb #1dafdff9
-def read_stored(
-    stored: pd.DataFrame | str,  # Completions table, or path of answers as JSON lines
-) -> dict[str, Answer]:  # Key to answer, errors left out
-    "Stored answers by key."
-    table = stored if isinstance(stored, pd.DataFrame) else pd.read_json(stored, lines=True, dtype=False)
-    said = "raw_text" if "raw_text" in table else "text"
-    names = ["key", said, "finish_reason", "input_tokens", "output_tokens", "seconds"]
-    rows = table[names].drop_duplicates("key").itertuples(index=False, name=None)
-    return {row[0]: Answer(*row) for row in rows if row[2] != "error"}
 
 # %% ../../nbs/completion/30_backends.ipynb #1e0cf037
 @dataclass(frozen=True)
@@ -320,8 +288,13 @@ class ReplayBackend:
     batch_size: int = 256  # Requests that are looked up together
 
     @cached_property
-    def answers(self) -> dict[str, Answer]:  # Key to answer
-        return read_stored(self.stored)
+    def answers(self) -> dict[str, Answer]:  # Key to answer, errors left out
+        stored = self.stored
+        table = stored if isinstance(stored, pd.DataFrame) else pd.read_json(stored, lines=True, dtype=False)
+        text = "raw_text" if "raw_text" in table else "text"
+        names = ["key", text, "finish_reason", "input_tokens", "output_tokens", "seconds"]
+        rows = table[names].drop_duplicates("key").itertuples(index=False, name=None)
+        return {row[0]: Answer(*row) for row in rows if row[2] != "error"}
 
     def ask(self, requests: list[Request]) -> list[Answer]:  # `error` where there is no stored answer
         missing = Answer("", "no stored answer has this key", "error")

@@ -201,7 +201,7 @@ def escape_special_tokens(
     special: re.Pattern,  # Matches the tokenizer's special tokens
 ) -> str:  # The same text with a blank inside each of them
     "Special tokens in foreign text as plain text."
-    return special.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+    return special.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text)
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #0d601bb4
 def special_tokens(

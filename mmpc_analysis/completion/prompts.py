@@ -125,15 +125,15 @@ def find_objects(
     text: str,  # What a model wrote
 ) -> list[dict]:  # Outermost valid JSON objects, in order
     "The valid JSON objects in a text."
-    text, start, found = text[:_LONGEST], 0, []
+    text, start, objects = text[:_LONGEST], 0, []
     decoder = json.JSONDecoder()
     while (start := text.find("{", start)) >= 0:
         try:
             value, start = decoder.raw_decode(text, start)
-            found.append(value)
+            objects.append(value)
         except (ValueError, RecursionError):
             start += 1
-    return found
+    return objects
 
 # %% ../../nbs/completion/20_prompts.ipynb #4649d5f2
 _NOTHING = r"none|null|nan|na|n a|error|unknown|undefined|untitled|title|prompt"
@@ -156,13 +156,13 @@ def find_values(
 ) -> list[tuple[object, bool]]:  # Every value under the key, and whether it was exactly in its place
     "The values under a key, also when its case or its depth is wrong."
     if isinstance(value, list):
-        return [(found, False) for part in value for found, _ in find_values(part, answer_key)]
+        return [(inner, False) for part in value for inner, _ in find_values(part, answer_key)]
     if not isinstance(value, dict):
         return []
     if answer_key in value:
         return [(value[answer_key], True)]
     near = [(v, False) for k, v in value.items() if k.strip().lower() == answer_key]
-    return near or [(found, False) for part in value.values() for found, _ in find_values(part, answer_key)]
+    return near or [(inner, False) for part in value.values() for inner, _ in find_values(part, answer_key)]
 
 # %% ../../nbs/completion/20_prompts.ipynb #581626ba
 _MENDED = 4_000  # Characters that are mended; the library is slow on deep nonsense
@@ -184,13 +184,13 @@ def repair_answer(
             plain, marked = (find_values(json_repair.loads(t), answer_key) for t in (start, start + _MARK))
         except (ValueError, RecursionError):
             continue
-        for found, _ in plain:
-            title = usable_text(found.rstrip("`\n ")) if isinstance(found, str) else None
+        for value, _ in plain:
+            title = usable_text(value.rstrip("`\n ")) if isinstance(value, str) else None
             if title and not re.search(r'"\s*[,:;{}\[\]]', title):
                 shown = start.replace('\\"', '"')
                 stray = title.endswith('"') and title + '"' not in shown
-                at_end = any(_MARK in str(value) for value, _ in marked)
-                quoted = re.search(re.escape(found) + r"\s*[\"'\u201d]", shown) and not at_end
+                at_end = any(_MARK in str(longer) for longer, _ in marked)
+                quoted = re.search(re.escape(value) + r"\s*[\"'\u201d]", shown) and not at_end
                 closed = quoted or re.search(r'(?<!\\)"\s*\}[\s`]*$', start)
                 return title[:-1] if stray else title, not closed
     return None, False
@@ -222,7 +222,7 @@ def read_answer(
     if finish_reason in ("filter", "error"):
         return ReadAnswer("refused" if finish_reason == "filter" else "engine_error", None)
     raw_text = raw_text or ""
-    values = [found for part in find_objects(raw_text) for found in find_values(part, answer_key)]
+    values = [pair for part in find_objects(raw_text) for pair in find_values(part, answer_key)]
     usable = [(usable_text(value), exact) for value, exact in values if usable_text(value)]
     outcome, text = ("ok" if usable[0][1] else "repaired", usable[0][0]) if usable else ("invalid", None)
     if not values:

@@ -17,7 +17,7 @@ from .backends import Answer, Request
 from .checkpoints import BackendError
 
 # %% auto #0
-__all__ = ['ServerBackend', 'server_payload', 'ask_server']
+__all__ = ['ServerBackend']
 
 # %% ../../nbs/completion/40_servers.ipynb #08295550
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,8 @@ class ServerBackend:
 
     def __post_init__(self):
         if not re.fullmatch(r"https?://[^@\s?#]+", self.url):
-            raise ValueError(
-                f"url must be http(s)://host/path without a user, got {_without_user(self.url)!r}"
-            )
+            shown = re.sub(r"//.*@", "//", self.url)
+            raise ValueError(f"url must be http(s)://host/path without a user, got {shown!r}")
 
     @property
     def identity(self) -> str:  # Everything about this engine that can change an answer
@@ -50,18 +49,10 @@ class ServerBackend:
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(self.batch_size) as senders:
-            return list(senders.map(lambda request: ask_server(self, request), requests))
-
-# %% ../../nbs/completion/40_servers.ipynb #d4a89d16
-def _without_user(url: str) -> str:
-    "An address that may be shown."
-    return re.sub(r"//.*@", "//", url)
+            return list(senders.map(lambda request: _ask_server(self, request), requests))
 
 # %% ../../nbs/completion/40_servers.ipynb #b11ac62b
-def server_payload(
-    backend: ServerBackend,  # The server
-    request: Request,  # One question
-) -> dict:  # Body of the request
+def _payload(backend: ServerBackend, request: Request) -> dict:
     "A question in OpenAI's form."
     turns = [{**t, "content": [_part(c, request) for c in t["content"]]} for t in request.conversation]
     return {"model": backend.model, "messages": turns, "max_tokens": request.max_new_tokens, "temperature": 0}
@@ -79,24 +70,17 @@ def _part(content: dict, request: Request) -> dict:
     address = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     return {"type": "image_url", "image_url": {"url": address}}
 
-# %% ../../nbs/completion/40_servers.ipynb #7249ddd7
-def _stay():
-    "Follow no redirect."
-    from urllib.request import HTTPRedirectHandler
-
-    handler = HTTPRedirectHandler()
-    handler.redirect_request = lambda *args, **kwargs: None
-    return handler
-
 # %% ../../nbs/completion/40_servers.ipynb #7f49cb72
 def _post(backend: ServerBackend, payload: dict) -> dict:
     "One HTTP request; the key goes into the header and nowhere else."
-    from urllib.request import Request, build_opener
+    from urllib.request import HTTPRedirectHandler, Request, build_opener
 
     key = os.environ.get(backend.key_variable, "").strip()
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    stay = HTTPRedirectHandler()
+    stay.redirect_request = lambda *args, **kwargs: None
     address = f"{backend.url.rstrip('/')}/chat/completions"
-    with build_opener(_stay()).open(
+    with build_opener(stay).open(
         Request(address, json.dumps(payload).encode(), headers), timeout=backend.timeout
     ) as reply:
         return json.loads(reply.read(10_000_000))
@@ -111,21 +95,8 @@ def _read_reply(reply: dict, request: Request, began: float) -> Answer:
     counts = [float(usage.get(name) or "nan") for name in ("prompt_tokens", "completion_tokens")]
     return Answer(request.key, str(text).strip(), why, *counts, time.perf_counter() - began)
 
-# %% ../../nbs/completion/40_servers.ipynb #9d611dc7
-def _hopeless(code: int) -> bool:
-    "Wrong key, wrong address, or somewhere else."
-    return code in (401, 403, 404) or 300 <= code < 400
-
-
-def _may_pass(code: int) -> bool:
-    "Busy, slow or broken for now."
-    return code in (408, 409, 425, 429) or code >= 500
-
 # %% ../../nbs/completion/40_servers.ipynb #e1846962
-def ask_server(
-    backend: ServerBackend,  # The server
-    request: Request,  # One question
-) -> Answer:  # `error` with its reason where the server did not answer this question
+def _ask_server(backend: ServerBackend, request: Request) -> Answer:
     """Send one question, with patience.
 
     Raises: `BackendError` for a wrong key or address, which no patience mends.
@@ -138,13 +109,17 @@ def ask_server(
             time.sleep(min(wait, 60.0))
             wait = backend.pause * 2**attempt
         try:
-            return _read_reply(_post(backend, server_payload(backend, request)), request, began)
+            return _read_reply(_post(backend, _payload(backend, request)), request, began)
         except HTTPError as error:
             reason = f"HTTP {error.code}"
-            if _hopeless(error.code):
+            if (
+                error.code in (401, 403, 404) or 300 <= error.code < 400
+            ):  # Wrong key, address, or somewhere else
                 what = f"the address, the model {backend.model!r} and the key in the variable {backend.key_variable}"
                 raise BackendError(f"{backend.url} answered {reason}; check {what}") from None
-            if not _may_pass(error.code):
+            if (
+                error.code not in (408, 409, 425, 429) and error.code < 500
+            ):  # Neither busy nor slow nor broken
                 break
             after = error.headers.get("Retry-After") or ""
             wait = max(wait, float(after)) if after.isdigit() else wait

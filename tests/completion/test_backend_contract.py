@@ -15,9 +15,9 @@ import pytest
 from conftest import ROOT
 
 from mmpc_analysis import Answer, canary_requests, check_backend, load_backend, register_backend
+from mmpc_analysis.completion.backend_contract import BackendContractError
 from mmpc_analysis.completion.backends import ReplayBackend
 from mmpc_analysis.completion.checkpoints import BackendError
-from mmpc_analysis.completion.contract import BackendContractError
 from mmpc_analysis.completion.models import list_models, model_card, weights_id
 
 PROMISES = [
