@@ -54,8 +54,8 @@ def race(
 
 def written() -> pd.DataFrame:
     """What the stand-ins wrote beside a picture, with the true title."""
-    table = pd.read_parquet(COMPLETIONS, columns=["item_id", "task", "model", "blind", "text"])
-    table = table[(table["task"] == "image_to_text") & ~table["blind"].astype(bool) & table["text"].notna()]
+    table = pd.read_parquet(COMPLETIONS, columns=["item_id", "task", "model", "role", "text"])
+    table = table[(table["task"] == "image_to_text") & table["role"].eq("model") & table["text"].notna()]
     return table.merge(load_catalogue().items[["item_id", "title"]], on="item_id")
 
 
@@ -209,7 +209,7 @@ def many(n: int, task: str) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     said = items.sort_values(["category", "item_id"]).assign(
         task=task, model="neighbour", family="none", outcome="ok"
     )
-    said = said.assign(parameters=1e9, blind=False, text=None)
+    said = said.assign(parameters=1e9, role="model", text=None)
     if task == "image_to_text":
         said = said.assign(text=np.roll(said["title"], 1), image=None)
     else:

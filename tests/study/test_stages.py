@@ -158,11 +158,9 @@ def test_tables_open_in_pandas_polars_and_duckdb_as_they_lie(finished):
             continue
         rows = len(table(out, declared))
         assert all(path.suffix == ".parquet" for path in folder.iterdir()), name
-        opened = pd.read_parquet(folder), polars.read_parquet(folder)
-        assert [len(frame) for frame in opened] == [rows, rows], name
-        assert all(list(frame.columns)[: len(declared.names)] == declared.names for frame in opened), name
-        count = duckdb.sql(f"select count(*) from read_parquet('{folder}/*.parquet')").fetchone()[0]
-        assert count == rows, name
+        lying = duckdb.sql(f"select * from read_parquet('{folder}/*.parquet')").df()
+        for frame in (pd.read_parquet(folder), polars.read_parquet(folder), lying):
+            assert len(frame) == rows and list(frame.columns)[: len(declared.names)] == declared.names, name
 
 
 def test_a_second_run_changes_nothing_and_asks_nothing(finished, monkeypatch):
