@@ -184,6 +184,7 @@ def run_scoring(
     progress: bool = True,  # Whether to show a bar
 ) -> pd.DataFrame:  # (rows, columns) Scores, floors and ceiling among them
     "Score a study's completions."
+    from mmpc_analysis.metrics.own_metrics import metric_keys
     from mmpc_analysis.scores.measures import available_metrics
     from mmpc_analysis.scores.scoring import score
 
@@ -199,6 +200,7 @@ def run_scoring(
     }
     make = partial(score, completions, subject.items, progress=progress, **how)
     able = available_metrics(names, weights)[0]  # What was not installed yesterday may be today
+    able += metric_keys(able)
     return cached_table(out, tables.SCORES, [*prints, names, study.seed, weights, able, how["root"]], make)
 
 # %% ../../nbs/study/20_stages.ipynb #65217c0f
@@ -250,6 +252,7 @@ def _keep_answers(
     study: Study, bench: object, chosen: list, rankings: pd.DataFrame, scores: pd.DataFrame, out: str
 ) -> None:
     "Make or keep the tables of recovered fractions and of links to content metrics."
+    from mmpc_analysis.metrics.own_metrics import metric_keys
     from mmpc_analysis.recommendation.benchmark import condition_keys, held_out, hidden_rows
     from mmpc_analysis.recommendation.recovery import links
 
@@ -257,7 +260,8 @@ def _keep_answers(
     inputs = [sorted(condition_keys(bench, chosen)), how]
     cached_table(out, tables.RECOVERY, inputs, partial(_recovered, bench, chosen, rankings, how))
     make = partial(links, rankings, held_out(bench), scores, hidden_rows(bench), **how)
-    cached_table(out, tables.LINKS, [*inputs, store.fingerprint(scores)], make)
+    inputs += [store.fingerprint(scores), *metric_keys(scores["metric"])]
+    cached_table(out, tables.LINKS, inputs, make)
 
 # %% ../../nbs/study/20_stages.ipynb #37ff573e
 def run_comparison(
@@ -269,6 +273,7 @@ def run_comparison(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # Sets, contrasts of levels, walk from the reference
     "What a study says about whole sets, levels and the reference implementation."
     from mmpc_analysis.analysis.levels import level_contrast
+    from mmpc_analysis.metrics.own_metrics import metric_keys
     from mmpc_analysis.parity.walk import defect_table
     from mmpc_analysis.scores.whole_sets import score_sets
 
@@ -286,7 +291,8 @@ def run_comparison(
         if there
         else partial(tables.empty, tables.CONTRASTS)
     )
-    contrasts = cached_table(out, tables.CONTRASTS, [store.fingerprint(scores), how, draws], make)
+    inputs = [store.fingerprint(scores), how, draws, *metric_keys(scores["metric"])]
+    contrasts = cached_table(out, tables.CONTRASTS, inputs, make)
     make = partial(defect_table, completions, subject.items, **places, seed=study.seed)
     return sets, contrasts, cached_table(out, tables.WALK, [*prints, study.seed], make)
 
@@ -333,6 +339,7 @@ def run_conclusions(
     "What a study says about size, category, models and cost."
     from mmpc_analysis.analysis.conclusions import conclusion_tables
     from mmpc_analysis.metrics.cards import headline_metrics
+    from mmpc_analysis.metrics.own_metrics import metric_keys
     from mmpc_analysis.tables import tasks_of
 
     headline = {(task, name) for task in tasks_of(averages) for name in headline_metrics(averages, task)}
@@ -342,6 +349,7 @@ def run_conclusions(
     ]
     how = _draws(study)
     inputs = [*map(store.fingerprint, chosen), store.fingerprint(completions), how]
+    inputs += metric_keys(chosen[0]["metric"])
     makers = conclusion_tables(chosen[0], completions, chosen[1], **how)
     return {name: cached_table(out, tables.TABLES[name], inputs, make) for name, make in makers.items()}
 
