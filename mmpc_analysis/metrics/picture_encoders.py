@@ -122,7 +122,7 @@ def encode_images(
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1:] != (size, size, 3):
         raise ValueError(
             f"{encoder.name} takes uint8 pictures (n, {size}, {size}, 3), got {pictures.dtype} {pictures.shape}; "
-            "use read_pictures with this size"
+            "use read_images with this size"
         )
     first: dict[bytes, int] = {}
     place = [first.setdefault(picture.tobytes(), i) for i, picture in enumerate(pictures)]
