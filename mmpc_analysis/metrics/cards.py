@@ -1,4 +1,4 @@
-"""What does each metric's number mean, and what does a failed completion score?
+"""What does each metric's number mean, what is it given, and what does a failed completion score?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/metrics/cards.html.md"""
 
@@ -8,129 +8,270 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/metrics/cards.html.md"""
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
+from functools import partial
+from importlib import import_module
 
 import pandas as pd
 
+from ..catalogue.pictures import PIXEL_SIZE
+from ..tables import TASKS
+
 # %% auto #0
-__all__ = ['METRICS', 'Metric', 'metric_card', 'list_metrics', 'headline_metrics', 'lower_is_better']
+__all__ = ['NEEDS', 'ENCODERS', 'METRICS', 'BUILT_IN', 'BUILT_IN_ENCODERS', 'Metric', 'find_function', 'Encoder', 'list_metrics',
+           'encoder_cards', 'metric_card', 'headline_metrics', 'lower_is_better']
 
 # %% ../../nbs/metrics/00_cards.ipynb #25b1316a
 @dataclass(frozen=True, slots=True)
 class Metric:
-    "What a metric's number means."
+    "What a metric's number means, and how it is computed."
 
     name: str  # Name in the scores
     task: str  # Task whose completions it scores
-    level: str  # How fine it looks: word, semantic, pixel, patch, distribution or faithfulness
+    level: str  # How fine it looks, one of `tables.LEVELS`
     low: float  # Lowest possible value
     high: float  # Highest possible value
     failure: float  # What a failed completion scores, NaN where that is unknown
     formula: str  # What is computed, and from what
-    source: str  # Where it was published, empty where nowhere
+    source: str = ""  # Where it was published, empty where nowhere
+    compute: Callable | str = (
+        ""  # From what it needs to (n,) values, for whole sets to one; or where it stands
+    )
+    needs: tuple[str, ...] = (
+        "references",
+        "candidates",
+    )  # What the function is given, in this order, from `NEEDS`
     unit: str = ""  # Unit, empty for a share or cosine
     better: str = "higher"  # Which way is better: higher, lower, or neither
     headline: bool = True  # Whether it speaks for its level, or adds detail
+    leads: bool = False  # Whether it goes before the other headline metrics of its level
     of_sets: bool = False  # Whether it needs all completions of a model at once
+    encoder: str = ""  # Encoder whose vectors, maps or weights it is given, from `ENCODERS`
+    size: int = PIXEL_SIZE  # Side of the square pictures that it is given, pixels
+    version: str = ""  # Of one's own function: what changes when its values do; empty for the function's code
 
 # %% ../../nbs/metrics/00_cards.ipynb #3d2ec90d
+NEEDS = {
+    "references": (tuple(TASKS), "true titles, None where missing; or pictures (n, size, size, 3), uint8"),
+    "candidates": (tuple(TASKS), "completed titles, None where missing; or pictures of the same size"),
+    "items": (tuple(TASKS), "(n, columns) rows of the catalogue, by item_id"),
+    "brands": (("image_to_text",), "true brands, None where not known"),
+    "images": (("image_to_text",), "true pictures as PIL images, None where they do not open"),
+    "example": (("image_to_text",), "the worked example of the title prompt"),
+    "counts": (("image_to_text",), "word counts of the category's true titles; one call a category"),
+    "weights": (("image_to_text",), "weights given for the card's encoder, None for its own"),
+    "reference_vectors": (tuple(TASKS), "(n, width) unit vectors by the card's encoder, NaN where none"),
+    "candidate_vectors": (tuple(TASKS), "(n, width) unit vectors by the card's encoder, NaN where none"),
+    "distractor_vectors": (tuple(TASKS), "iterator over n arrays (k, width): other products of the category"),
+    "reference_maps": (("text_to_image",), "(n, places, width) features by the card's encoder"),
+    "candidate_maps": (("text_to_image",), "(n, places, width) features by the card's encoder"),
+    "encoder": (("text_to_image",), "the card's encoder itself, loaded"),
+    "corpus_counts": (("image_to_text",), "counts over all titles of a model, for whole sets"),
+    "reference_features": (("text_to_image",), "(n, width) features of true pictures, for whole sets"),
+    "candidate_features": (("text_to_image",), "(n, width) features of drawn pictures, for whole sets"),
+}  # What a metric can be given: for which tasks, and what it is
+
+
+def find_function(
+    compute: Callable | str,  # A function, or where it stands: module:function
+) -> Callable:  # The function
+    "The function of a card, imported when it is first asked for."
+    if callable(compute):
+        return compute
+    module, _, name = compute.partition(":")
+    if not (module and name):
+        raise ValueError(f"compute must be a function or its place as module:function, got {compute!r}")
+    return getattr(import_module(module), name)
+
+# %% ../../nbs/metrics/00_cards.ipynb #a1c0de04
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    "How a network whose vectors are compared is loaded."
+
+    name: str  # First part of the names of its metrics
+    task: str  # Task whose completions it reads
+    load: Callable | str  # Gives it, from the weights of each kind; or where that function stands
+    weights: tuple[str, ...] = ()  # Kinds of weights that can be brought along for it
+    shipped: bool = True  # Whether it can be there without weights of one's own
+    version: str = ""  # Of one's own encoder: what changes when its vectors do; empty for the code of `load`
+
+
+_ROOM = "mmpc_analysis.metrics"
+ENCODERS = {
+    encoder.name: encoder
+    for encoder in (
+        Encoder("minilm", "image_to_text", f"{_ROOM}.text_encoders:text_embedder", ("minilm",)),
+        Encoder("effnet", "text_to_image", f"{_ROOM}.picture_encoders:load_effnet"),
+        Encoder("clip", "text_to_image", f"{_ROOM}.picture_encoders:load_pinned", ("clip",), shipped=False),
+        Encoder(
+            "dinov2", "text_to_image", f"{_ROOM}.picture_encoders:load_pinned", ("dinov2",), shipped=False
+        ),
+        Encoder("lpips_alex", "text_to_image", f"{_ROOM}.images:load_lpips", ("alexnet", "lpips")),
+    )
+}
+
+# %% ../../nbs/metrics/00_cards.ipynb #a1c0de06
+_TEXT, _IMAGE = "image_to_text", "text_to_image"
+_DETAIL, _LOWER = {"headline": False}, {"better": "lower"}
+
+
 def _cards(
     task: str,
     level: str,
     span: tuple[float, float],
     failure: float,
+    page: str,
     texts: dict[str, tuple[str, str]],
     **rest: object,
 ) -> dict[str, Metric]:
-    "Cards of metrics that share their range."
-    return {name: Metric(name, task, level, *span, failure, *text, **rest) for name, text in texts.items()}
+    "Cards of metrics that share their range and stand on one page."
+    where = {name: page if ":" in page else f"{page}:{name}" for name in texts}
+    return {
+        name: Metric(name, task, level, *span, failure, *text, f"mmpc_analysis.{where[name]}", **rest)
+        for name, text in texts.items()
+    }
 
 # %% ../../nbs/metrics/00_cards.ipynb #179ac3bc
-_WORDS = {
-    "bleu": ("sacrebleu, effective order, exponential smoothing", "doi:10.3115/1073083.1073135"),
-    "chrf": ("sacrebleu chrF2, one to six characters", "doi:10.18653/v1/W15-3049"),
-    "rouge_l": ("F1 of the longest common subsequence of words", "https://aclanthology.org/W04-1013"),
-    "token_f1": ("F1 of words, repetitions counted", "arXiv:1606.05250"),
-    "jaccard": ("shared words over all words", "doi:10.1111/j.1469-8137.1912.tb05611.x"),
-}
-_MORE_WORDS = {
-    "rouge_1": ("F1 of words, by rouge-score without stemming", "https://aclanthology.org/W04-1013"),
-    "rouge_2": ("F1 of pairs of words", "https://aclanthology.org/W04-1013"),
-    "token_precision": ("share of written words that the truth has", "arXiv:1606.05250"),
-    "token_recall": ("share of the truth's words that were written", "arXiv:1606.05250"),
-    "tfidf_cosine": (
-        "cosine of words weighted over the category's true titles",
-        "doi:10.1016/0306-4573(88)90021-0",
-    ),
-}
+_word = partial(_cards, _TEXT, "word", (0, 1), 0, "metrics.words")
+_WORDS = _word(
+    {
+        "bleu": ("sacrebleu, effective order, exponential smoothing", "doi:10.3115/1073083.1073135"),
+        "chrf": ("sacrebleu chrF2, one to six characters", "doi:10.18653/v1/W15-3049"),
+        "rouge_l": ("F1 of the longest common subsequence of words", "https://aclanthology.org/W04-1013"),
+        "token_f1": ("F1 of words, repetitions counted", "arXiv:1606.05250"),
+        "jaccard": ("shared words over all words", "doi:10.1111/j.1469-8137.1912.tb05611.x"),
+    }
+)
+_WORDS |= _word(
+    {
+        "rouge_1": ("F1 of words, by rouge-score without stemming", "https://aclanthology.org/W04-1013"),
+        "rouge_2": ("F1 of pairs of words", "https://aclanthology.org/W04-1013"),
+        "token_precision": ("share of written words that the truth has", "arXiv:1606.05250"),
+        "token_recall": ("share of the truth's words that were written", "arXiv:1606.05250"),
+    },
+    **_DETAIL,
+)
+_RARE = "cosine of words weighted over the category's true titles", "doi:10.1016/0306-4573(88)90021-0"
+_WORDS |= _word({"tfidf_cosine": _RARE}, needs=("references", "candidates", "counts"), **_DETAIL)
 
 # %% ../../nbs/metrics/00_cards.ipynb #30ba1205
-_MEANING = {
-    "minilm_cosine": ("cosine of all-MiniLM-L6-v2 embeddings", "arXiv:2002.10957"),
-    "minilm_bertscore_f1": (
-        "BERTScore F1 by all-MiniLM-L6-v2, last layer, no idf, not rescaled",
-        "arXiv:1904.09675",
-    ),
-}
-_MORE_MEANING = {
-    "minilm_bertscore_precision": ("BERTScore precision, the same encoder", "arXiv:1904.09675"),
-    "minilm_bertscore_recall": ("BERTScore recall, the same encoder", "arXiv:1904.09675"),
-}
-_NEARER = {
-    "minilm_retrieval": ("share of decoys farther from the written title than the truth is, by MiniLM", ""),
-    "minilm_retrieval_back": (
-        "share of decoys farther from the truth than the written title is, by MiniLM",
-        "",
-    ),
-}
-_CLIP = {
-    "clip_score": (
-        "2.5 max(cosine, 0) of the written title and the true picture, by CLIP",
-        "arXiv:2104.08718",
+_meaning = partial(_cards, _TEXT, "semantic", (-1, 1), 0, "metrics.semantic", encoder="minilm")
+_WEIGHED = ("references", "candidates", "weights")
+_BERTSCORE = "BERTScore F1 by all-MiniLM-L6-v2, last layer, no idf, not rescaled", "arXiv:1904.09675"
+_MEANING = _meaning(
+    {
+        "minilm_cosine": ("cosine of all-MiniLM-L6-v2 embeddings", "arXiv:2002.10957"),
+        "minilm_bertscore_f1": _BERTSCORE,
+    },
+    needs=_WEIGHED,
+)
+_MEANING |= _meaning(
+    {
+        "minilm_bertscore_precision": ("BERTScore precision, the same encoder", "arXiv:1904.09675"),
+        "minilm_bertscore_recall": ("BERTScore recall, the same encoder", "arXiv:1904.09675"),
+    },
+    needs=_WEIGHED,
+    **_DETAIL,
+)
+_CLIP = "2.5 max(cosine, 0) of the written title and the true picture, by CLIP", "arXiv:2104.08718"
+
+# %% ../../nbs/metrics/00_cards.ipynb #a1c0de22
+def _retrieval(encoder: str, task: str, title: str) -> dict[str, Metric]:
+    "The two retrieval metrics of an encoder."
+    made = "written title" if task == _TEXT else "drawn picture"
+    share, where = (
+        "share of decoys farther from the {} than the {} is, by {}",
+        "scores.retrieval:distractor_auc",
     )
-}
+    cards = {}
+    for ending, sides, first, second in (
+        ("", ("candidate", "reference"), made, "truth"),
+        ("_back", ("reference", "candidate"), "truth", made),
+    ):
+        texts = {f"{encoder}_retrieval{ending}": (share.format(first, second, title), "")}
+        needs = tuple(f"{side}_vectors" for side in (*sides, "distractor"))
+        cards |= _cards(task, "semantic", (0, 1), 0, where, texts, needs=needs, encoder=encoder, **_DETAIL)
+    return cards
+
+
+_MEANING |= _retrieval("minilm", _TEXT, "MiniLM")
+_PICTURE_NEEDS = {"needs": ("images", "candidates", "weights"), "encoder": "clip"}
+_MEANING |= _cards(
+    _TEXT, "semantic", (0, 2.5), 0, "metrics.semantic", {"clip_score": _CLIP}, **_PICTURE_NEEDS, **_DETAIL
+)
 
 # %% ../../nbs/metrics/00_cards.ipynb #8a00ac5b
-_UNFAITHFUL = {
-    "unsupported_numbers": ("share of the stated numbers, with their units, that the truth lacks", ""),
-    "example_copy": (
-        "longest run of three words or more copied from the prompt's example, over all words",
-        "",
-    ),
+_claim = partial(_cards, _TEXT, "faithfulness", page="metrics.faithfulness", **_DETAIL)
+_NUMBERS = {
+    "unsupported_numbers": ("share of the stated numbers, with their units, that the truth lacks", "")
 }
-_BRAND = {"brand_hit": ("whether the true brand is named", "")}
-_LENGTH = {"length_ratio": ("written words over true words", "")}
+_COPY = "longest run of three words or more copied from the prompt's example, over all words"
+_COPY_NEEDS = ("references", "candidates", "example")
+_CLAIMS = (
+    _claim((0, 1), math.nan, texts=_NUMBERS, **_LOWER)
+    | _claim((0, 1), math.nan, texts={"example_copy": (_COPY, "")}, needs=_COPY_NEEDS, **_LOWER)
+    | _claim(
+        (0, 1),
+        0,
+        texts={"brand_hit": ("whether the true brand is named", "")},
+        needs=("brands", "candidates"),
+    )
+    | _claim(
+        (0, math.inf),
+        math.nan,
+        texts={"length_ratio": ("written words over true words", "")},
+        better="neither",
+    )
+)
 
 # %% ../../nbs/metrics/00_cards.ipynb #af8e9ff9
-_MSE = {"mse": ("mean squared difference at 64 px", "doi:10.1109/MSP.2008.930649")}
-_PSNR = {"psnr": ("-10 log10 of mse at 64 px, finite for equal pictures", "doi:10.1049/el:20080522")}
-_SSIM = {"ssim": ("Gaussian window of 11 at 64 px", "doi:10.1109/TIP.2003.819861")}
+_pixel = partial(_cards, _IMAGE, "pixel", page="metrics.images")
 _MS_SSIM = {"ms_ssim": ("SSIM over five scales, from 176 px", "doi:10.1109/ACSSC.2003.1292216")}
-_LPIPS = {"lpips_alex": ("distance of AlexNet's activations, published heads, at 64 px", "arXiv:1801.03924")}
-_PATCH = {
+_PIXELS = (
+    _pixel(
+        (0, 1),
+        1,
+        texts={"mse": ("mean squared difference at 64 px", "doi:10.1109/MSP.2008.930649")},
+        **_LOWER,
+    )
+    | _pixel(
+        (0, 89.03),
+        0,
+        texts={"psnr": ("-10 log10 of mse at 64 px, finite for equal pictures", "doi:10.1049/el:20080522")},
+        unit="dB",
+    )
+    | _pixel((-1, 1), 0, texts={"ssim": ("Gaussian window of 11 at 64 px", "doi:10.1109/TIP.2003.819861")})
+    | _pixel((0, 1), 0, texts=_MS_SSIM, size=176, **_DETAIL)
+)
+
+# %% ../../nbs/metrics/00_cards.ipynb #a1c0de24
+_COSINE, _PLACES = "metrics.text_encoders:unit_cosine", "metrics.images:patch_cosine"
+_VECTORS, _MAPS = ("reference_vectors", "candidate_vectors"), ("reference_maps", "candidate_maps")
+_EFFNET = {
     "effnet_patch_cosine": (
         "mean cosine place by place of EfficientNet-Lite0 maps at 128 px",
         "arXiv:1905.11946",
     )
 }
 _POOLED = {"effnet_cosine": ("cosine of the means of EfficientNet-Lite0 maps at 128 px", "arXiv:1905.11946")}
-_SEEN = {
-    "effnet_retrieval": (
-        "share of decoys farther from the drawn picture than the truth is, by EfficientNet-Lite0",
-        "",
-    ),
-    "effnet_retrieval_back": (
-        "share of decoys farther from the truth than the drawn picture is, by EfficientNet-Lite0",
-        "",
-    ),
-}
+_LPIPS = {"lpips_alex": ("distance of AlexNet's activations, published heads, at 64 px", "arXiv:1801.03924")}
+_LPIPS_NEEDS = {"needs": ("encoder", "references", "candidates"), "encoder": "lpips_alex"}
+_SEEN = (
+    _cards(_IMAGE, "patch", (0, 1), 0, _PLACES, _EFFNET, needs=_MAPS, encoder="effnet")
+    | _cards(
+        _IMAGE, "patch", (0, math.inf), 1, "metrics.images:lpips", _LPIPS, **_LPIPS_NEEDS, **_LOWER, **_DETAIL
+    )
+    | _cards(_IMAGE, "semantic", (0, 1), 0, _COSINE, _POOLED, needs=_VECTORS, encoder="effnet")
+    | _retrieval("effnet", _IMAGE, "EfficientNet-Lite0")
+)
 
 # %% ../../nbs/metrics/00_cards.ipynb #7b23b214
-_CORPUS = {
-    "corpus_bleu": ("sacrebleu's default from counts over all titles", "doi:10.3115/1073083.1073135"),
-    "corpus_chrf": ("chrF2 from counts over all titles", "doi:10.18653/v1/W15-3049"),
-}
+_corpus = partial(_cards, _TEXT, "word", (0, 1), 0, "metrics.words", of_sets=True, **_DETAIL)
+_distance = partial(_cards, _IMAGE, "distribution", failure=math.nan, of_sets=True, **_DETAIL, **_LOWER)
+_FEATURES = {"needs": ("reference_features", "candidate_features"), "encoder": "effnet"}
 _FRECHET = {
     "effnet_frechet": ("Frechet distance of EfficientNet-Lite0 features at 128 px", "arXiv:1706.08500")
 }
@@ -141,41 +282,46 @@ _MMD = {
         "arXiv:2401.09603",
     )
 }
-
-# %% ../../nbs/metrics/00_cards.ipynb #9be6e7fd
-_TEXT, _PICTURE = "image_to_text", "text_to_image"
-_DETAIL = {"headline": False}
-_SETS = _DETAIL | {"of_sets": True}
-METRICS = (
-    _cards(_TEXT, "word", (0, 1), 0, _WORDS)
-    | _cards(_TEXT, "word", (0, 1), 0, _MORE_WORDS, **_DETAIL)
-    | _cards(_TEXT, "semantic", (-1, 1), 0, _MEANING)
-    | _cards(_TEXT, "semantic", (-1, 1), 0, _MORE_MEANING, **_DETAIL)
-    | _cards(_TEXT, "semantic", (0, 1), 0, _NEARER, **_DETAIL)
-    | _cards(_TEXT, "semantic", (0, 2.5), 0, _CLIP, **_DETAIL)
-    | _cards(_TEXT, "faithfulness", (0, 1), math.nan, _UNFAITHFUL, better="lower", **_DETAIL)
-    | _cards(_TEXT, "faithfulness", (0, 1), 0, _BRAND, **_DETAIL)
-    | _cards(_TEXT, "faithfulness", (0, math.inf), math.nan, _LENGTH, better="neither", **_DETAIL)
-    | _cards(_PICTURE, "pixel", (0, 1), 1, _MSE, better="lower")
-    | _cards(_PICTURE, "pixel", (0, 89.03), 0, _PSNR, unit="dB")
-    | _cards(_PICTURE, "pixel", (-1, 1), 0, _SSIM)
-    | _cards(_PICTURE, "pixel", (0, 1), 0, _MS_SSIM, **_DETAIL)
-    | _cards(_PICTURE, "patch", (0, 1), 0, _PATCH)
-    | _cards(_PICTURE, "patch", (0, math.inf), 1, _LPIPS, better="lower", **_DETAIL)
-    | _cards(_PICTURE, "semantic", (0, 1), 0, _POOLED)
-    | _cards(_PICTURE, "semantic", (0, 1), 0, _SEEN, **_DETAIL)
-    | _cards(_TEXT, "word", (0, 1), 0, _CORPUS, **_SETS)
-    | _cards(_PICTURE, "distribution", (0, math.inf), math.nan, _FRECHET, better="lower", **_SETS)
-    | _cards(_PICTURE, "distribution", (-math.inf, math.inf), math.nan, _KID | _MMD, better="lower", **_SETS)
+_CORPUS = _corpus(
+    {
+        "corpus_bleu": ("sacrebleu's default from counts over all titles", "doi:10.3115/1073083.1073135"),
+        "corpus_chrf": ("chrF2 from counts over all titles", "doi:10.18653/v1/W15-3049"),
+    },
+    needs=("corpus_counts",),
+)
+_DISTANCES = (
+    _distance((0, math.inf), page="metrics.distributions:frechet", texts=_FRECHET, **_FEATURES)
+    | _distance((-math.inf, math.inf), page="metrics.distributions:kid", texts=_KID, **_FEATURES)
+    | _distance((-math.inf, math.inf), page="metrics.distributions:mmd", texts=_MMD, **_FEATURES)
 )
 
+# %% ../../nbs/metrics/00_cards.ipynb #9be6e7fd
+METRICS = _WORDS | _MEANING | _CLAIMS | _PIXELS | _SEEN | _CORPUS | _DISTANCES
+for _name in ("token_f1", "minilm_cosine", "ssim", "effnet_patch_cosine", "effnet_cosine"):
+    METRICS[_name] = replace(METRICS[_name], leads=True)
+BUILT_IN, BUILT_IN_ENCODERS = frozenset(METRICS), frozenset(ENCODERS)  # The package's own, before others join
+
+# %% ../../nbs/metrics/00_cards.ipynb #a8627cd2
+def list_metrics() -> pd.DataFrame:  # One row per metric card
+    "Every metric with its range, direction, failure value, formula and source."
+    return pd.DataFrame([asdict(card) for card in METRICS.values()])
+
 # %% ../../nbs/metrics/00_cards.ipynb #6a493198
-_ENDINGS = {
-    "_patch_cosine": "patch",
-    "_cosine": "semantic",
-}  # Ending of a picture encoder's metric: its level
+def encoder_cards(
+    encoder: str,  # Name of an encoder
+    task: str = "text_to_image",  # Task whose completions it reads
+    retrieval: bool = False,  # Whether to add the two retrieval forms
+) -> dict[str, Metric]:  # Cards of its cosines, of the whole and, for pictures, place by place
+    "The metrics that any encoder has."
+    whole, place = (f"cosine by {encoder}", ""), (f"mean cosine place by place by {encoder}", "")
+    make, about = partial(_cards, task, span=(-1, 1), failure=0), {"encoder": encoder, **_DETAIL}
+    cards = make(level="semantic", page=_COSINE, texts={f"{encoder}_cosine": whole}, needs=_VECTORS, **about)
+    if task == _IMAGE:
+        texts = {f"{encoder}_patch_cosine": place}
+        cards = make(level="patch", page=_PLACES, texts=texts, needs=_MAPS, **about) | cards
+    return cards | (_retrieval(encoder, task, encoder) if retrieval else {})
 
-
+# %% ../../nbs/metrics/00_cards.ipynb #a1c0de25
 def metric_card(
     name: str,  # Name of a metric
 ) -> Metric:  # Its card
@@ -185,28 +331,17 @@ def metric_card(
     """
     if name in METRICS:
         return METRICS[name]
-    for ending, level in _ENDINGS.items():
-        if str(name).removesuffix(ending).startswith(("clip", "dinov2", "effnet@")) and str(name).endswith(
-            ending
-        ):
-            formula = f"{'mean cosine place by place' if level == 'patch' else 'cosine'} by {name.removesuffix(ending)}"
-            return Metric(name, _PICTURE, level, -1, 1, 0, formula, "", headline=False)
+    brought = re.fullmatch(r"((?:clip|dinov2|effnet@).*?)(?:_patch)?_cosine", str(name))
+    if brought:
+        return encoder_cards(brought[1])[name]
     if str(name).startswith("lpips_alex@"):
-        return replace(METRICS["lpips_alex"], name=name)
+        return replace(METRICS["lpips_alex"], name=name, encoder=name)
     near = get_close_matches(str(name), METRICS, 1)
     raise ValueError(
         f"metric must be one of {', '.join(METRICS)}, got {name!r}"
         + (f"; did you mean {near[0]!r}?" if near else "")
+        + "; one of your own is added by register_metric"
     )
-
-# %% ../../nbs/metrics/00_cards.ipynb #a8627cd2
-def list_metrics() -> pd.DataFrame:  # One row per metric card
-    "Every metric with its range, direction, failure value, formula and source."
-    return pd.DataFrame([asdict(card) for card in METRICS.values()])
-
-# %% ../../nbs/metrics/00_cards.ipynb #836e7f68
-_ORDER = ("word", "pixel", "patch", "semantic", "distribution")
-_PREFERRED = ("token_f1", "minilm_cosine", "ssim", "effnet_patch_cosine", "effnet_cosine")
 
 # %% ../../nbs/metrics/00_cards.ipynb #ce93add1
 def headline_metrics(
@@ -215,11 +350,16 @@ def headline_metrics(
 ) -> list[str]:  # One metric per level, from fine to coarse
     "The metric that stands for each level."
     rows = averages[averages["task"] == task].drop_duplicates(["level", "metric"])
-    chosen = rows[[name not in METRICS or METRICS[name].headline for name in rows["metric"]]]
-    rows = chosen if len(chosen) else rows
-    place = rows["level"].map({level: k for k, level in enumerate(_ORDER)}).fillna(len(_ORDER))
-    keys = rows.assign(place=place, second=~rows["metric"].isin(_PREFERRED))
-    return keys.sort_values(["place", "second", "metric"]).drop_duplicates("level")["metric"].tolist()
+    headline = [name not in METRICS or METRICS[name].headline for name in rows["metric"]]
+    rows = rows[headline] if any(headline) else rows
+    leading = [name for name, card in METRICS.items() if card.leads][::-1]  # One's own go first
+    order = rows["metric"].map({name: k for k, name in enumerate(leading)}).fillna(len(leading))
+    levels = dict.fromkeys(
+        card.level for card in METRICS.values() if card.task == task
+    )  # In the order of cards
+    place = rows["level"].map({level: k for k, level in enumerate(levels)}).fillna(len(levels))
+    keys = rows.assign(place=place, order=order)
+    return keys.sort_values(["place", "order", "metric"]).drop_duplicates("level")["metric"].tolist()
 
 # %% ../../nbs/metrics/00_cards.ipynb #63d83cd7
 def lower_is_better(

@@ -258,7 +258,7 @@ _PUBLISHED = {
 
 
 def distance_name(
-    encoder: str,  # Name of the encoder, as in `PictureEncoder.name`
+    encoder: str,  # Name of the encoder, as in `ImageEncoder.name`
     distance: str,  # frechet, kid or mmd
 ) -> str:  # Such as effnet_frechet
     "What a distance with these features is called."

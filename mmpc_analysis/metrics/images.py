@@ -32,7 +32,7 @@ def _blocks(
     if shape != pair[1].shape or len(shape) != 4 or shape[-1] != 3 or 0 in shape[1:]:
         raise ValueError(
             f"references and candidates must both be (n, height, width, 3), got {shape} and {pair[1].shape}; "
-            "bring them to one size with read_pictures"
+            "bring them to one size with read_images"
         )
     for name, batch in zip(("references", "candidates"), pair, strict=True):
         if batch.dtype != np.uint8 and batch.dtype.kind != "f":
@@ -232,7 +232,7 @@ def encoder_cosines(
     if np.shape(references) != np.shape(candidates):
         raise ValueError(
             f"references and candidates must both be (n, size, size, 3), got {np.shape(references)} and "
-            f"{np.shape(candidates)}; bring them to one size with read_pictures"
+            f"{np.shape(candidates)}; bring them to one size with read_images"
         )
     seen = encode_images(encoder, np.concatenate([references, candidates]), folder)
     patch, whole = patch_cosine(*np.split(seen.maps, 2)), _cosine(*np.split(seen.pooled, 2))

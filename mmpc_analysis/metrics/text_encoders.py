@@ -6,14 +6,15 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/metrics/text_encoders.html.m
 
 # %% auto #0
 __all__ = ['PASS', 'EncoderMissing', 'minilm_folder', 'split_revision', 'TextEncoder', 'load_text_encoder', 'encoder_signature',
-           'token_ids', 'fixed_passes', 'encode_tokens', 'checkpoint_json', 'embed_texts', 'check_minilm']
+           'token_ids', 'fixed_passes', 'encode_tokens', 'checkpoint_json', 'embed_texts', 'text_embedder',
+           'unit_cosine', 'check_minilm']
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #4249fd44
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -242,6 +243,24 @@ def embed_texts(
     blank, missing = np.zeros(encoder.width, np.float32), np.full(encoder.width, np.nan, np.float32)
     rows = [missing if text is None else known.get(text, blank) for text in read]
     return np.stack(rows) if rows else np.zeros((0, encoder.width), np.float32)
+
+# %% ../../nbs/metrics/30_text_encoders.ipynb #7e57e802
+def text_embedder(
+    weights: str | None = None,  # Folder or hub name@revision; None for the embedded MiniLM
+) -> Callable[[Sequence[str | None]], np.ndarray]:  # From n texts to (n, width) vectors, as `embed_texts`
+    """The sentence encoder as a function.
+
+    Raises: `EncoderMissing` without weights and without the extra `demo`.
+    """
+    return partial(embed_texts, weights=weights or minilm_folder())
+
+# %% ../../nbs/metrics/30_text_encoders.ipynb #7e57e803
+def unit_cosine(
+    references: np.ndarray,  # (n, width) Unit vectors of the truths, zero where there is nothing
+    candidates: np.ndarray,  # (n, width) Unit vectors of the completions
+) -> np.ndarray:  # (n,) Cosines in [-1, 1], NaN where a vector is NaN
+    "Cosine of vectors that have length 1 already."
+    return np.clip((references * candidates).sum(axis=-1), -1.0, 1.0)
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #7620b96f
 def check_minilm(

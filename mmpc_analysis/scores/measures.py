@@ -9,27 +9,36 @@ __all__ = ['ENCODER_KINDS', 'TEMPLATE', 'reference_counts', 'item_context', 'loa
            'image_sizes', 'stack_images', 'image_vectors', 'image_values']
 
 # %% ../../nbs/scores/30_measures.ipynb #9bfa5d5c
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, lru_cache
 from hashlib import sha256
 
 import numpy as np
 import pandas as pd
 
-from mmpc_analysis.catalogue.pictures import (
-    ENCODER_SIZE,
-    PIXEL_SIZE,
-    ImageError,
-    open_image,
-    read_images,
+from ..catalogue.pictures import PIXEL_SIZE, ImageError, open_image, read_images
+from ..completion.prompts import prompt_for
+from mmpc_analysis.metrics.cards import (
+    BUILT_IN_ENCODERS,
+    ENCODERS,
+    METRICS,
+    Encoder,
+    Metric,
+    encoder_cards,
+    find_function,
+    metric_card,
 )
-from ..metrics import faithfulness, images, picture_encoders, semantic, text_encoders, words
-from ..metrics.cards import METRICS, metric_card
-from ..metrics.picture_encoders import pooled_vectors, remember_features
-from ..metrics.text_encoders import split_revision
+from ..metrics.images import Perceptual
+from mmpc_analysis.metrics.picture_encoders import (
+    ImageEncoder,
+    encode_images,
+    pooled_vectors,
+    remember_features,
+)
+from ..metrics.text_encoders import EncoderMissing
 from ..metrics.words import DocumentCounts, count_documents
 from .floors import ItemContext, true_values
-from .retrieval import distractor_pool, retrieval
+from .retrieval import distractor_pool
 
 # %% ../../nbs/scores/30_measures.ipynb #3b93f67c
 def reference_counts(
@@ -56,34 +65,23 @@ def item_context(
         )
     return ItemContext(truth, items.set_index("item_id"), root, pool, reference_counts(items))
 
-# %% ../../nbs/scores/30_measures.ipynb #2f9f3f51
-_ON_PIXELS = {
-    "mse": (PIXEL_SIZE, images.mse),
-    "psnr": (PIXEL_SIZE, images.psnr),
-    "ssim": (PIXEL_SIZE, images.ssim),
-    "ms_ssim": (images.MULTISCALE_SIZE, images.ms_ssim),
-}  # Metric to the size it sees and its function
-
 # %% ../../nbs/scores/30_measures.ipynb #6e9ec49a
-ENCODER_KINDS = ("minilm", "clip", "dinov2", "alexnet", "lpips")  # What can be brought along
+ENCODER_KINDS = tuple(
+    kind for encoder in ENCODERS.values() for kind in encoder.weights
+)  # What can be brought along
 
-# %% ../../nbs/scores/30_measures.ipynb #543a94a5
-def _embedded_encoder() -> picture_encoders.ImageEncoder:
-    "The encoder of the extra `demo`, if the extra is still there."
-    picture_encoders.effnet_file()
-    return picture_encoders.load_effnet(None, ENCODER_SIZE)
 
-# %% ../../nbs/scores/30_measures.ipynb #148794a4
-def _loaders(weights: dict[str, str]) -> dict[str, Callable]:
-    "How each picture encoder is loaded."
-    unknown = sorted(set(weights) - set(ENCODER_KINDS))
-    if unknown:
-        raise ValueError(f"weights can be given for {', '.join(ENCODER_KINDS)}, got {unknown[0]!r}")
-    loaders = {"effnet": _embedded_encoder}
-    for kind in sorted({"clip", "dinov2"} & set(weights)):
-        loaders[kind] = partial(picture_encoders.load_encoder, *split_revision(weights[kind]))
-    files = weights.get("alexnet"), weights.get("lpips")
-    return loaders | {"lpips_alex": partial(images.load_lpips, *files)}
+@lru_cache(maxsize=8)
+def _load_own(encoder: Encoder) -> object:
+    "An encoder that was registered, loaded once."
+    return find_function(encoder.load)()
+
+
+def _load_encoder(encoder: Encoder, weights: dict[str, str]) -> object:
+    "An encoder; the package's own look for their files each time, and keep their networks themselves."
+    if encoder.name not in BUILT_IN_ENCODERS:
+        return _load_own(encoder)
+    return find_function(encoder.load)(*(weights.get(kind) for kind in encoder.weights))
 
 # %% ../../nbs/scores/30_measures.ipynb #6c558362
 def load_encoders(
@@ -91,45 +89,47 @@ def load_encoders(
 ) -> tuple[dict, dict[str, str]]:  # First part of its metrics' names to encoder; metric to why it is absent
     """The picture encoders that are here.
 
-    Raises: `ValueError` for a kind that nobody asks for.
+    Raises: `ValueError` for a kind that nobody asks for, and for an encoder that goes by another name than it was registered under.
     """
+    unknown = sorted(set(weights) - set(ENCODER_KINDS))
+    if unknown:
+        raise ValueError(f"weights can be given for {', '.join(ENCODER_KINDS)}, got {unknown[0]!r}")
     encoders, why = {}, {}
-    for kind, load in _loaders(weights).items():
+    for name, card in ENCODERS.items():
+        given = set(card.weights) & set(weights)
+        if card.task != "text_to_image" or not (card.shipped or given):
+            continue
         try:
-            encoder = load()
-            encoders[encoder.name] = encoder
-        except text_encoders.EncoderMissing as error:
-            own = [name for name in METRICS if name.startswith(kind) and not METRICS[name].of_sets]
-            own += [f"{kind}_cosine"] if kind in weights else []
-            why |= {name: str(error) for name in own}
+            encoder = _load_encoder(card, weights)
+        except EncoderMissing as error:
+            own = [
+                metric.name for metric in METRICS.values() if metric.encoder == name and not metric.of_sets
+            ]
+            why |= dict.fromkeys([*own, *([] if card.shipped else [f"{name}_cosine"])], str(error))
+            continue
+        if name not in BUILT_IN_ENCODERS and encoder.name != name:
+            raise ValueError(
+                f"encoder {name!r} loads one that is called {encoder.name!r}; give both one name"
+            )
+        encoders[encoder.name] = encoder
     return encoders, why
 
-# %% ../../nbs/scores/30_measures.ipynb #826e8435
-def _of_encoders(encoders: dict) -> list[str]:
-    "The metrics that the picture encoders can give."
-    names = []
-    for name, encoder in encoders.items():
-        if isinstance(encoder, images.Perceptual):
-            names.append(name)
-        elif name == "effnet":
-            names += [metric for metric in METRICS if metric.startswith("effnet_")]
-        else:
-            names += [f"{name}_patch_cosine", f"{name}_cosine"]
-    return names
-
 # %% ../../nbs/scores/30_measures.ipynb #690377fa
-def _lacking(name: str, weights: dict[str, str], encoders: dict) -> str | None:
+def _lacking(card: Metric, weights: dict[str, str], encoders: dict) -> str | None:
     "Whether the encoder of a metric is missing."
-    if name == "clip_score" and "clip" not in weights:
-        return "it needs CLIP; give its folder or name@revision as the weights of clip"
-    if name.startswith("minilm") and "minilm" not in weights:
-        try:
-            text_encoders.minilm_folder()
-        except text_encoders.EncoderMissing as error:
-            return str(error)
-    pictures = metric_card(name).task == "text_to_image" and name not in _ON_PIXELS
-    if pictures and name not in _of_encoders(encoders):
-        return "its encoder is not here; give it in weights"
+    if not card.encoder:
+        return None
+    if card.task == "text_to_image":
+        return None if card.encoder in encoders else "its encoder is not here; give it in weights"
+    encoder = ENCODERS[card.encoder]
+    if not encoder.shipped:
+        kind = encoder.weights[0]
+        need = f"it needs {kind.upper()}; give its folder or name@revision as the weights of {kind}"
+        return None if kind in weights else need
+    try:
+        _load_encoder(encoder, weights)
+    except EncoderMissing as error:
+        return str(error)
     return None
 
 # %% ../../nbs/scores/30_measures.ipynb #0d6184a3
@@ -144,15 +144,18 @@ def available_metrics(
     Raises: `ValueError` for a name that is no metric, and for weights that nobody asks for.
     """
     weights = weights or {}
-    wanted = list(METRICS) if metrics is None else list(dict.fromkeys(metrics))
-    wanted = [name for name in wanted if not metric_card(name).of_sets]
-    tasks = {metric_card(name).task for name in wanted}
-    encoders, why = load_encoders(weights) if "text_to_image" in tasks else ({}, {})
-    if metrics is None:
-        wanted += [name for name in _of_encoders(encoders) if name not in METRICS]
-    for name in wanted:
-        reason = why.get(name) or _lacking(name, weights, encoders)
-        why |= {name: reason} if reason else {}
+    cards = [metric_card(name) for name in dict.fromkeys(METRICS if metrics is None else metrics)]
+    cards = [card for card in cards if not card.of_sets]
+    pictures = any(card.task == "text_to_image" for card in cards)
+    encoders, why = load_encoders(weights) if pictures else ({}, {})
+    if metrics is None:  # Those of encoders that were brought along
+        for name in [name for name in encoders if name not in ENCODERS]:
+            lpips = isinstance(encoders[name], Perceptual)
+            cards += [metric_card(name)] if lpips else encoder_cards(name).values()
+    wanted = [card.name for card in cards]
+    for card in cards:
+        reason = why.get(card.name) or _lacking(card, weights, encoders)
+        why |= {card.name: reason} if reason else {}
     asked = [name for name in why if name in wanted or metrics is None]
     return (
         [name for name in wanted if name not in why],
@@ -161,57 +164,92 @@ def available_metrics(
     )
 
 # %% ../../nbs/scores/30_measures.ipynb #aad614ef
-def _text_vectors(texts: list[str], weights: str | None) -> dict[str, np.ndarray]:
-    "MiniLM's vectors by text."
-    distinct = list(dict.fromkeys(texts))
-    return dict(zip(distinct, text_encoders.embed_texts(distinct, weights).astype(np.float64), strict=True))
+def _text_vectors(encoder: Encoder, weights: dict[str, str]) -> Callable[[list], dict]:
+    "A look-up that encodes every text of a batch once."
+    known: dict[str, np.ndarray] = {}
 
-# %% ../../nbs/scores/30_measures.ipynb #c4e0db2f
-def _tfidf(rows: pd.DataFrame, known: ItemContext) -> np.ndarray:
-    "TF-IDF cosine, each category with its own counts."
-    values, category = np.full(len(rows), np.nan), known.items["category"][rows["item_id"]].to_numpy()
-    for name in dict.fromkeys(category):
-        at = np.flatnonzero(category == name)
-        some = rows.iloc[at]
-        truth = [known.truth[i] for i in some["item_id"]]
-        values[at] = words.tfidf_cosine(truth, some["candidate"].tolist(), known.counts[name])
-    return values
+    def look_up(texts: list) -> dict:
+        new = [text for text in dict.fromkeys(texts) if isinstance(text, str) and text not in known]
+        if new:
+            embed = _load_encoder(encoder, weights)
+            rows = np.asarray(embed(new), dtype=np.float64)
+            if rows.ndim != 2 or len(rows) != len(new):
+                raise ValueError(
+                    f"encoder {encoder.name!r} must give ({len(new)}, width) vectors, got {rows.shape}"
+                )
+            if encoder.name not in BUILT_IN_ENCODERS:  # The package's have length 1 already
+                length = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
+                rows = rows / np.where(length == 0, 1.0, length)
+            known.update(zip(new, rows, strict=True))
+        return known
+
+    return look_up
+
+
+def _rows_of(table: dict, keys: list) -> np.ndarray:
+    "Vectors in the order of keys, NaN where there is none."
+    width = len(next(iter(table.values()), ()))
+    return np.array([table.get(key, np.full(width, np.nan)) for key in keys]).reshape(len(keys), width)
+
+
+def _distractors(
+    item_ids: Sequence[str], known: ItemContext, vectors: Callable[[list], dict]
+) -> Iterator[np.ndarray]:
+    "The vectors of each item's distractors, as far as there are any."
+    truths = {i: [known.truth[j] for j in known.pool[i] if j != i] for i in dict.fromkeys(item_ids)}
+    table = vectors([truth for pool in truths.values() for truth in pool])
+    for i in item_ids:
+        yield np.array([table[truth] for truth in truths[i] if truth in table])
 
 # %% ../../nbs/scores/30_measures.ipynb #0361ff3c
-def _clip_score(rows: pd.DataFrame, known: ItemContext, weights: str) -> np.ndarray:
-    "The written title against the true picture, by CLIP."
+def _true_images(item_ids: pd.Series, known: ItemContext) -> list:
+    "The true pictures, None where they do not open."
     pictures = {}
-    for i in rows["item_id"].unique():
+    for i in item_ids.unique():
         path = known.items.loc[i, "image"] if "image" in known.items else None
         try:
             pictures[i] = open_image(known.root, path) if isinstance(path, str) else None
         except ImageError:
             pictures[i] = None
-    shown = [pictures[i] for i in rows["item_id"]]
-    return semantic.clip_score(shown, rows["candidate"].tolist(), weights)
-
-# %% ../../nbs/scores/30_measures.ipynb #405e92f4
-def _brands(item_ids: pd.Series, known: ItemContext) -> list[str | None]:
-    "The true brands."
-    if "brand" not in known.items:
-        return [None] * len(item_ids)
-    return [brand if isinstance(brand, str) else None for brand in known.items["brand"][item_ids]]
+    return [pictures[i] for i in item_ids]
 
 # %% ../../nbs/scores/30_measures.ipynb #5f5bd27a
-def _text_value(name: str, rows: pd.DataFrame, known: ItemContext, weights: dict[str, str]) -> np.ndarray:
-    "One text metric of some completions."
-    written, minilm = rows["candidate"].tolist(), weights.get("minilm")
-    if name == "tfidf_cosine":
-        return _tfidf(rows, known)
-    if name == "brand_hit":
-        return faithfulness.brand_hit(_brands(rows["item_id"], known), written)
-    if name == "clip_score":
-        return _clip_score(rows, known, weights["clip"])
-    if name.startswith("minilm_retrieval"):
-        return retrieval(rows, known, partial(_text_vectors, weights=minilm), name.endswith("_back"))
-    more = {"weights": minilm} if name.startswith("minilm") else {}
-    of = next(m for m in (words, faithfulness, semantic) if hasattr(m, name))
-    return getattr(of, name)([known.truth[i] for i in rows["item_id"]], written, **more)
+def _text_inputs(
+    rows: pd.DataFrame, known: ItemContext, weights: dict, vectors: Callable
+) -> dict[str, Callable]:
+    "What metrics of titles can be given: name to a function of the card."
+    ids, written = rows["item_id"], rows["candidate"].tolist()
+    truth = [known.truth[i] for i in ids]
+    brands = known.items["brand"][ids] if "brand" in known.items else [None] * len(ids)
+
+    def look_up(card: Metric, texts: list) -> np.ndarray:
+        return _rows_of(vectors(card.encoder)(texts), texts)
+
+    return {
+        "references": lambda card: list(truth),
+        "candidates": lambda card: list(written),
+        "items": lambda card: known.items.loc[ids],
+        "brands": lambda card: [brand if isinstance(brand, str) else None for brand in brands],
+        "images": lambda card: _true_images(ids, known),
+        "example": lambda card: prompt_for("image_to_text").example,
+        "counts": lambda card: known.counts[known.items.loc[ids.iloc[0], "category"]],
+        "weights": lambda card: next(map(weights.get, ENCODERS[card.encoder].weights), None),
+        "reference_vectors": lambda card: look_up(card, truth),
+        "candidate_vectors": lambda card: look_up(card, written),
+        "distractor_vectors": lambda card: _distractors(list(ids), known, vectors(card.encoder)),
+    }
+
+# %% ../../nbs/scores/30_measures.ipynb #3ea50002
+def _compute(card: Metric, inputs: dict[str, Callable], n: int) -> np.ndarray:
+    "The values of one metric."
+    given = find_function(card.compute)(*(inputs[need](card) for need in card.needs))
+    values = np.asarray(given, dtype=np.float64)
+    if values.shape != (n,):
+        raise ValueError(
+            f"metric {card.name!r} must give one number for each of {n} rows, got an array of shape {values.shape}; "
+            "try it with check_metric"
+        )
+    return values
 
 # %% ../../nbs/scores/30_measures.ipynb #d0856e52
 def text_values(
@@ -221,7 +259,18 @@ def text_values(
     weights: dict[str, str] | None = None,  # Kind of encoder to folder, file, or hub name@revision
 ) -> dict[str, np.ndarray]:  # Metric to (n,) values, NaN where there is no text
     "Every text metric of some completions."
-    return {name: _text_value(name, rows, known, weights or {}) for name in names}
+    given = weights or {}
+    vectors = cache(lambda name: _text_vectors(ENCODERS[name], given))
+    whole, values = _text_inputs(rows, known, given, vectors), {}
+    for card in map(metric_card, names):
+        if "counts" not in card.needs:
+            values[card.name] = _compute(card, whole, len(rows))
+            continue
+        values[card.name] = np.full(len(rows), np.nan)
+        for at in rows.groupby(known.items["category"][rows["item_id"]].to_numpy()).indices.values():
+            inputs = _text_inputs(rows.iloc[at], known, given, vectors)
+            values[card.name][at] = _compute(card, inputs, len(at))
+    return values
 
 # %% ../../nbs/scores/30_measures.ipynb #db3d69d0
 TEMPLATE = "<template>"  # Stands for a folder, for pictures that are made here
@@ -232,9 +281,10 @@ def image_sizes(
     encoders: dict,  # From `available_metrics`
 ) -> tuple[int, ...]:  # Sides of squares, pixels
     "The sizes at which pictures are needed."
-    sizes = {PIXEL_SIZE} | {_ON_PIXELS[name][0] for name in names if name in _ON_PIXELS}
-    of = [encoder for name, encoder in encoders.items() if any(metric.startswith(name) for metric in names)]
-    return tuple(sorted(sizes | {getattr(encoder, "size", PIXEL_SIZE) for encoder in of}))
+    cards = [metric_card(name) for name in names]
+    sizes = {PIXEL_SIZE} | {card.size for card in cards if {"references", "candidates"} & set(card.needs)}
+    used = [encoders[card.encoder] for card in cards if card.encoder in encoders]
+    return tuple(sorted(sizes | {encoder.size for encoder in used if isinstance(encoder, ImageEncoder)}))
 
 # %% ../../nbs/scores/30_measures.ipynb #9187baee
 def stack_images(
@@ -256,27 +306,10 @@ def stack_images(
             stacks[size][at] = read[size]
     return stacks, why
 
-# %% ../../nbs/scores/30_measures.ipynb #b65f4009
-def _encoder_values(
-    encoder: picture_encoders.ImageEncoder, pictures: np.ndarray, ends: np.ndarray, names: list[str]
-) -> dict[str, np.ndarray]:
-    "The patch and the pooled cosine of some pairs."
-    features = picture_encoders.encode_images(encoder, pictures)
-    keys = [(encoder.key, sha256(picture.tobytes()).digest()) for picture in pictures]
-    remember_features(keys, features.pooled)
-    values = {}
-    if f"{encoder.name}_patch_cosine" in names:
-        true, drawn = features.maps[ends[0]], features.maps[ends[1]]
-        values[f"{encoder.name}_patch_cosine"] = images.patch_cosine(true, drawn)
-    if f"{encoder.name}_cosine" in names:
-        vectors = pooled_vectors(encoder, pictures)
-        values[f"{encoder.name}_cosine"] = np.clip((vectors[ends[0]] * vectors[ends[1]]).sum(-1), -1.0, 1.0)
-    return values
-
 # %% ../../nbs/scores/30_measures.ipynb #fdfe9487
 def image_vectors(
     keys: list[tuple[str, str]],  # Folder and path
-    encoder: picture_encoders.ImageEncoder,  # A picture encoder
+    encoder: ImageEncoder,  # A picture encoder
     templates: dict,  # Template pictures
 ) -> dict[tuple, np.ndarray]:  # Folder and path to unit vector, where the picture opens
     "Pooled vectors by picture."
@@ -290,34 +323,38 @@ def image_vectors(
             found |= dict(zip([some[k] for k in good], vectors, strict=True))
     return found
 
-# %% ../../nbs/scores/30_measures.ipynb #18827eba
-def _pair_values(
-    stacks: dict[int, np.ndarray], ends: np.ndarray, names: list[str], encoders: dict
-) -> dict[str, np.ndarray]:
-    "Every metric of pairs of pictures."
-    values = {}
-    for name in names:
-        if name in _ON_PIXELS:
-            size, function = _ON_PIXELS[name]
-            values[name] = function(stacks[size][ends[0]], stacks[size][ends[1]])
-    for name, encoder in encoders.items():
-        if isinstance(encoder, images.Perceptual):
-            both = [stacks[PIXEL_SIZE][end] for end in ends]
-            values |= {name: images.lpips(encoder, *both)} if name in names else {}
-        elif any(f"{name}{end}" in names for end in ("_cosine", "_patch_cosine")):
-            values |= _encoder_values(encoder, stacks[encoder.size], ends, names)
-    return values
+# %% ../../nbs/scores/30_measures.ipynb #3ea50005
+def _image_inputs(
+    item_ids: list[str], known: ItemContext, stacks: dict, ends: np.ndarray, encoders: dict
+) -> dict[str, Callable]:
+    "What metrics of pictures can be given: name to a function of the card."
 
-# %% ../../nbs/scores/30_measures.ipynb #9107ab13
-def _ends(
-    rows: pd.DataFrame, known: ItemContext, keys: list[tuple[str, str]], why: dict
-) -> tuple[np.ndarray, np.ndarray]:
-    "Where the two pictures of each row stand."
-    place = {key: k for k, key in enumerate(keys) if key not in why}
-    pairs = [(known.truth[i], c) for i, c in zip(rows["item_id"], rows["candidate"], strict=True)]
-    good = np.array([a in place and b in place for a, b in pairs], dtype=bool)
-    ends = [(place[a], place[b]) for a, b in pairs if a in place and b in place]
-    return good, np.array(ends, dtype=int).reshape(-1, 2).T
+    @cache
+    def maps(name: str) -> np.ndarray:
+        encoder, pictures = encoders[name], stacks[encoders[name].size]
+        features = encode_images(encoder, pictures)
+        keys = [(encoder.key, sha256(picture.tobytes()).digest()) for picture in pictures]
+        remember_features(keys, features.pooled)
+        return features.maps
+
+    @cache
+    def vectors(name: str) -> np.ndarray:
+        maps(name)
+        return pooled_vectors(encoders[name], stacks[encoders[name].size])
+
+    def distractors(card: Metric) -> Iterator[np.ndarray]:
+        encoder = encoders[card.encoder]
+        return _distractors(item_ids, known, lambda keys: image_vectors(keys, encoder, known.templates))
+
+    sides = dict(zip(("reference", "candidate"), ends, strict=True))
+    inputs = {"items": lambda card: known.items.loc[item_ids], "encoder": lambda card: encoders[card.encoder]}
+    for side, end in sides.items():
+        inputs |= {
+            f"{side}s": lambda card, end=end: stacks[card.size][end],
+            f"{side}_maps": lambda card, end=end: maps(card.encoder)[end],
+            f"{side}_vectors": lambda card, end=end: vectors(card.encoder)[end],
+        }
+    return inputs | {"distractor_vectors": distractors}
 
 # %% ../../nbs/scores/30_measures.ipynb #d9dc7621
 def image_values(
@@ -327,14 +364,15 @@ def image_values(
     encoders: dict,  # From `available_metrics`
 ) -> tuple[dict[str, np.ndarray], dict]:  # Metric to (n,) values, NaN where unreadable; (folder, path) to why
     "Every picture metric of some completions."
-    keys = {known.truth[i] for i in rows["item_id"]} | {c for c in rows["candidate"] if c is not None}
-    stacks, why = stack_images(sorted(keys), image_sizes(names, encoders), known.templates)
-    good, ends = _ends(rows, known, sorted(keys), why)
+    pairs = [(known.truth[i], c) for i, c in zip(rows["item_id"], rows["candidate"], strict=True)]
+    keys = sorted({key for pair in pairs for key in pair if key is not None})
+    stacks, why = stack_images(keys, image_sizes(names, encoders), known.templates)
+    place = {key: k for k, key in enumerate(keys) if key not in why}
+    opened = np.array([a in place and b in place for a, b in pairs], dtype=bool)
+    ends = [(place[a], place[b]) for a, b in pairs if a in place and b in place]
+    ends = np.array(ends, dtype=int).reshape(-1, 2).T
+    inputs = _image_inputs(rows["item_id"][opened].tolist(), known, stacks, ends, encoders)
     values = {name: np.full(len(rows), np.nan) for name in names}
-    for name, found in _pair_values(stacks, ends, names, encoders).items():
-        values[name][good] = found
-    shown = rows.assign(candidate=[c if ok else None for c, ok in zip(rows["candidate"], good, strict=True)])
-    for name in [name for name in names if name.startswith("effnet_retrieval")]:
-        vectors = partial(image_vectors, encoder=encoders["effnet"], templates=known.templates)
-        values[name] = retrieval(shown, known, vectors, name.endswith("_back"))
+    for card in map(metric_card, names if opened.any() else ()):
+        values[card.name][opened] = _compute(card, inputs, int(opened.sum()))
     return values, why

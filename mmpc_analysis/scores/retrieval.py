@@ -7,16 +7,15 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/scores/retrieval.html.md"""
 # %% ../../nbs/scores/20_retrieval.ipynb #25643eda
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from .floors import ItemContext
 from ..store import hash_unit
 
 # %% auto #0
-__all__ = ['DISTRACTORS', 'retrieve', 'distractor_pool', 'auc_against', 'retrieval']
+__all__ = ['DISTRACTORS', 'retrieve', 'distractor_pool', 'auc_against', 'distractor_auc']
 
 # %% ../../nbs/scores/20_retrieval.ipynb #0ed40d58
 def _ranks(queries: np.ndarray, gallery: np.ndarray, block: int = 512) -> tuple[np.ndarray, int]:
@@ -95,7 +94,7 @@ DISTRACTORS = 100  # Items in a pool
 
 def distractor_pool(
     items: pd.DataFrame,  # (m, columns) The catalogue
-    truth: dict,  # item_id to the truth; items without one are no decoys
+    truth: dict,  # item_id to the truth; items without one are no distractors
     seed: int = 0,  # Seed of the choice
 ) -> dict[str, list[str]]:  # item_id to the item_ids of its pool, itself perhaps among them
     "The items that others are compared with."
@@ -112,15 +111,15 @@ def distractor_pool(
 # %% ../../nbs/scores/20_retrieval.ipynb #f84be6d3
 def auc_against(
     own: float,  # Similarity of completion and truth
-    decoys: np.ndarray,  # (k,) Similarities of the decoys
-) -> float:  # Share in [0, 1], NaN for fewer than two decoys or an unknown similarity
-    """The share of decoys that are less similar than the truth.
+    distractors: np.ndarray,  # (k,) Similarities of the distractors
+) -> float:  # Share in [0, 1], NaN for fewer than two distractors or an unknown similarity
+    """The share of distractors that are less similar than the truth.
 
     Source: Hanley & McNeil (1982), doi:10.1148/radiology.143.1.7063747.
     """
-    if len(decoys) < 2 or np.isnan(own) or np.isnan(decoys).any():
+    if len(distractors) < 2 or np.isnan(own) or np.isnan(distractors).any():
         return np.nan
-    return float((decoys < own).mean() + (decoys == own).mean() / 2)
+    return float((distractors < own).mean() + (distractors == own).mean() / 2)
 
 # %% ../../nbs/scores/20_retrieval.ipynb #654accff
 def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -128,21 +127,19 @@ def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return (first * second).sum(-1)
 
 
-def retrieval(
-    rows: pd.DataFrame,  # (n, columns) item_id and candidate: a text, folder and path, or None
-    known: ItemContext,  # What is known of the items
-    vectors: Callable[[list], dict],  # Candidates and truths to unit vectors, by what they are
-    back: bool = False,  # Whether to search from the truth and not from the completion
-) -> np.ndarray:  # (n,) Shares of decoys beaten, NaN where unknown
-    "How many decoys are farther away, row by row."
-    decoys = {i: [known.truth[j] for j in known.pool[i] if j != i] for i in rows["item_id"].unique()}
-    answers = [a if isinstance(a, str | tuple) else None for a in rows["candidate"]]
-    asked = [a for a in answers if a is not None] + [known.truth[i] for i in decoys]
-    table = vectors([*asked, *(truth for some in decoys.values() for truth in some)])
-    values = np.full(len(rows), np.nan)
-    for k, (i, answer) in enumerate(zip(rows["item_id"], answers, strict=True)):
-        said, true = table.get(answer), table.get(known.truth[i])
-        others = [table[truth] for truth in decoys[i] if truth in table]
-        if said is not None and true is not None and len(others) > 1:
-            values[k] = auc_against(_dot(said, true), _dot(np.stack(others), true if back else said))
-    return values
+def distractor_auc(
+    queries: np.ndarray,  # (n, width) Unit vectors that search, NaN where there is none
+    targets: np.ndarray,  # (n, width) Unit vectors that should be found, NaN where there is none
+    distractors: Iterable[np.ndarray],  # n arrays (k, width) of what could be found instead
+) -> np.ndarray:  # (n,) Shares of distractors that are farther away, NaN where unknown
+    """How many distractors are farther away than the target, row by row.
+
+    Source: Hanley & McNeil (1982), doi:10.1148/radiology.143.1.7063747.
+    """
+    return np.array(
+        [
+            auc_against(_dot(query, target), _dot(pool, query)) if len(pool) > 1 else np.nan
+            for query, target, pool in zip(queries, targets, distractors, strict=True)
+        ],
+        dtype=np.float64,
+    )

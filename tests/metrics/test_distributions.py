@@ -1,4 +1,4 @@
-"""Distances of sets and ranks: other implementations' numbers, properties, and shards that merge bit for bit."""
+"""Distances of sets: other implementations' numbers, properties, and shards that merge bit for bit."""
 
 import json
 
@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpc_analysis.metrics import distributions as dm
-from mmpc_analysis.scores.retrieval import retrieve
 
 FIXTURES = json.loads((ROOT / "tests" / "data" / "metrics" / "picture_sets.json").read_text("utf-8"))
 DISTANCES = (dm.frechet, lambda a, b: dm.kid(a, b).estimate, lambda a, b: dm.mmd(a, b).estimate)
@@ -147,62 +146,3 @@ def test_the_floor_puts_model_and_truth_in_the_same_place():
     assert (
         abs(dm.beside_floor(a, fresh, dm.frechet, 20).excess) < 0.3 * dm.beside_floor(a, a, dm.frechet).floor
     )
-
-
-# ---------------------------------------------------------------- retrieval
-
-
-def plain_rank(queries, gallery, ids, i):
-    "One query at a time, in pure Python numbers."
-    cosines = [float(q @ queries[i]) / float(np.linalg.norm(q) * np.linalg.norm(queries[i])) for q in gallery]
-    order = sorted(range(len(ids)), key=lambda j: (-round(cosines[j], 10), ids[j]))
-    return order.index(i) + 1
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(2, 25), st.integers(1, 3))
-def test_ranks_are_those_of_a_plain_sort(seed, n, width):
-    rng = np.random.default_rng(seed)
-    queries, gallery = rng.integers(-2, 3, (2, n, width)).astype(float) + 0.5  # Many ties, no zeros
-    ids = rng.permutation([f"{i:02d}" for i in range(n)])
-    found = retrieve(ids, ["x"] * n, queries, gallery)
-    assert found["rank"].tolist() == [plain_rank(queries, gallery, ids.tolist(), i) for i in range(n)]
-    assert found["reciprocal_rank"].between(0, 1).all() and found["percentile_rank"].between(0, 1).all()
-    order = rng.permutation(n)
-    again = retrieve(ids[order], ["x"] * n, queries[order], gallery[order])
-    assert again["rank"].tolist() == found["rank"].iloc[order].tolist()
-
-
-def test_twins_keep_their_order_whatever_the_product_rounds():
-    rng = np.random.default_rng(0)
-    one = rng.standard_normal((1, 700))
-    ids = [f"{i:04d}" for i in range(600)]
-    found = retrieve(ids, ["x"] * 600, np.repeat(one, 600, 0), np.repeat(one * 3, 600, 0))
-    assert found["rank"].tolist() == list(range(1, 601))
-    assert found["reciprocal_rank"].mean() == pytest.approx(found["chance"].mean())
-
-
-def test_random_answers_are_at_chance_and_true_ones_at_the_top():
-    rng = np.random.default_rng(3)
-    ids, groups = [f"{i:03d}" for i in range(400)], np.repeat(list("abcd"), 100)
-    true, noise = rng.standard_normal((2, 400, 16))
-    perfect, random = retrieve(ids, groups, true * 2, true), retrieve(ids, groups, noise, true)
-    assert (perfect["rank"] == 1).all() and (perfect["percentile_rank"] == 1).all()
-    assert random["percentile_rank"].mean() == pytest.approx(0.5, abs=0.05)
-    assert random["reciprocal_rank"].mean() == pytest.approx(random["chance"].mean(), abs=0.02)
-
-
-def test_missing_and_lonely_items_are_nan():
-    true = np.eye(4)
-    drawn = true.copy()
-    drawn[1] = np.nan
-    found = retrieve(list("abcd"), ["x", "x", "x", "y"], drawn, true)
-    assert found["rank"].isna().tolist() == [False, True, False, True]
-    back = retrieve(list("abcd"), ["x", "x", "x", "y"], true, drawn)
-    assert back["gallery"].tolist() == [2, 2, 2, 1] and back["rank"].isna().tolist() == [
-        False,
-        True,
-        False,
-        True,
-    ]
-    assert len(retrieve([], [], np.zeros((0, 3)), np.zeros((0, 3)))) == 0
