@@ -61,7 +61,7 @@ def test_a_table_changed_on_disk_is_made_again(tmp_path, spoil):
     elif spoil == "gone":
         shard.unlink()
     elif spoil == "manifest":
-        (manifest,) = (tmp_path / "items").glob("*.json")
+        (manifest,) = (tmp_path / "manifests").glob("*.json")
         manifest.unlink()
     else:
         store.write_shard(whole.assign(item_id=["c", "d"]), tables.ITEMS, folder, "extra")
@@ -85,3 +85,30 @@ def test_what_is_not_its_declaration_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="no column 'category'"):
         ask(tmp_path, lambda: pd.DataFrame({"item_id": ["a"]}))
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_another_schema_is_another_question_and_another_table(tmp_path, monkeypatch):
+    make, folder = Maker(), str(tmp_path / "items")
+    ask(tmp_path, make)
+    monkeypatch.setattr(resume, "SCHEMA", tables.SCHEMA + 1)
+    with pytest.raises(
+        store.SchemaError, match=f"written with schema {tables.SCHEMA}.*--out {tmp_path} makes"
+    ):
+        store.read_shards(folder, tables.ITEMS)
+    ask(tmp_path, make)
+    assert make.made == 2 and len(store.read_shards(folder, tables.ITEMS)) == 2
+
+
+@pytest.mark.parametrize("place", ["", "memory://opened/run"])
+def test_a_table_lies_alone_in_its_folder(tmp_path, place):
+    import polars
+
+    run = place or str(tmp_path / "run")
+    whole = store.cached_table(run, tables.ITEMS, [1], Maker())
+    assert store.list_files(f"{run}/items", "") == store.list_files(f"{run}/items", ".parquet")
+    manifest = store.read_manifest(f"{run}/items")
+    assert (manifest["rows"], manifest["schema"]) == (2, tables.SCHEMA)
+    assert store.read_json(f"{run}/manifests/items.json") == manifest
+    if not place:
+        frames = (pd.read_parquet(f"{run}/items"), polars.read_parquet(f"{run}/items").to_pandas())
+        assert [frame["item_id"].tolist() for frame in frames] == [whole["item_id"].tolist()] * 2
