@@ -186,10 +186,8 @@ def fill_condition(
     ids, truth = benchmark.split.items, getattr(benchmark.features, condition.modality)
     if condition.fill == "shuffled":
         return FilledFeatures(shuffled(ids, truth), 0, 0, np.zeros(len(ids), bool))
-    present, vectors = (
-        ~np.isnan(truth).any(axis=1),
-        benchmark.completions.get((condition.fill, condition.modality)),
-    )
+    present = ~np.isnan(truth).any(axis=1)
+    vectors = benchmark.completions.get((condition.fill, condition.modality))
     shown = _shown(benchmark, condition, present)
     if vectors is None:
         found = fill(shown, condition.fill, None, benchmark.fallback)
@@ -285,13 +283,10 @@ def rank_condition(
         dropped.any() and not np.isin(split.valid[:, 0], split.train[:, 0]).any()
     ):  # Nothing left to learn from
         return tables.validate(_expected(benchmark).assign(value=0.0, **asdict(condition)), tables.RANKINGS)
-    training = benchmark.trainings.get(condition.recommender, benchmark.training)
-    how = {
-        "settings": benchmark.settings.get(condition.recommender),
-        "training": training,
-        "seed": condition.seed,
-    }
-    fitted = fit(condition.recommender, split, features, progress=False, **how)
+    name = condition.recommender
+    training = benchmark.trainings.get(name, benchmark.training)
+    how = {"settings": benchmark.settings.get(name), "training": training, "seed": condition.seed}
+    fitted = fit(name, split, features, progress=False, **how)
     cuts = tuple(sorted({int(name.split("@")[1]) for name in benchmark.metrics}))
     ranked = rank(_scorer(fitted.scorer, dropped), split, "test", cuts)
     found = per_user(ranked, split, benchmark.categories, benchmark.metrics)
