@@ -450,7 +450,7 @@ def test_fixed_batches_are_whole_after_any_prefix():
 @pytest.mark.parametrize("kept", [0, 10_000, 64_000_000])
 def test_pictures_in_memory_do_not_grow_with_the_catalogue(items, tmp_path, monkeypatch, kept):
     live, most, lock = set(), [], threading.Lock()
-    ways = {name: getattr(module, name) for name in ("open_picture", "decode_picture")}
+    ways = {name: getattr(module, name) for name in ("open_image", "decode_pixels")}
     used = dict.fromkeys(ways, 0)
 
     def watched(name, *given):
