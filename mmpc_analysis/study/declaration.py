@@ -297,12 +297,14 @@ _FLOORS = ("zeros", "random")  # Fills that need nothing, hence there at every r
 def _check_names(study: Study) -> None:
     "Refuse a mechanism, task or metric that there is not."
     from mmpc_analysis.catalogue.missing import MECHANISMS
+    from mmpc_analysis.completion.models import load_plugins
     from mmpc_analysis.metrics.cards import metric_card
     from mmpc_analysis.recommendation.benchmark import BASELINES
     from mmpc_analysis.recommendation.fills import new_name
     from mmpc_analysis.recommendation.training import RECOMMENDERS
     from mmpc_analysis.scores.measures import ENCODER_KINDS
 
+    load_plugins()  # They may register metrics and recommenders
     for name in study.scores.metrics:
         try:
             metric_card(name)

@@ -300,6 +300,8 @@ def opened(tree):
             pillow |= {f"{a.asname}.Image" for a in node.names if a.name == "PIL" and a.asname}
             names = [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom):
+            if (node.module or "").startswith("mmpc_analysis") or node.level:
+                continue  # The door itself
             names = [f"{node.module}.{a.name}" for a in node.names]
             pillow |= {a.asname or a.name for a in node.names if f"{node.module}.{a.name}" == "PIL.Image"}
         else:
@@ -309,7 +311,8 @@ def opened(tree):
         )
         yield from (n for n in names if n.rsplit(".", 1)[-1] in OPENERS)
     for node in [n for n in ast.walk(tree) if isinstance(n, ast.Attribute)]:
-        if node.attr in OPENERS or (node.attr == "open" and ast.unparse(node.value) in pillow):
+        door = ast.unparse(node.value) == "pictures"
+        if (node.attr in OPENERS and not door) or (node.attr == "open" and ast.unparse(node.value) in pillow):
             yield ast.unparse(node)
 
 
