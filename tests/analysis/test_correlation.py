@@ -27,7 +27,7 @@ from mmpc_analysis.analysis.association import (
 from mmpc_analysis.analysis.correlation import bootstrap_means, equal_means_p, expanded, scale_effect
 from mmpc_analysis.analysis.multiplicity import adjust_p_values, benjamini_hochberg, holm, max_t
 from mmpc_analysis.analysis.stability import concordance, rank_agreement, rank_stability
-from mmpc_analysis.report.size import scale_warning
+from mmpc_analysis.report.scale import scale_warning
 from mmpc_analysis.report.wording import in_words
 from mmpc_analysis.tables import SCORES, TableError
 
