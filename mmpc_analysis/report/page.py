@@ -70,7 +70,9 @@ def report_html(
     "The report of a run as one page."
     title = "How well were the missing titles and pictures completed?"
     sentences = [markup("<p>{s}</p>", s=escaped(s, 2000)) for s in notices(run)]
-    notice = markup('<div class="notice" role="note">{s}</div>', s=joined(sentences)) if sentences else Safe("")
+    notice = (
+        markup('<div class="notice" role="note">{s}</div>', s=joined(sentences)) if sentences else Safe("")
+    )
     made = str(run.manifest.get("created", "date unknown")).replace("T", " ").replace("+00:00", " UTC")
     links, parts = laid_out(run, sections)
     body = markup(
