@@ -78,7 +78,7 @@ class Backend(Protocol):
     "What an engine offers."
 
     identity: str  # Everything about the engine that can change an answer
-    precision: str  # Such as `float32` or `nf4`; the column `quantisation` of the completions
+    precision: str  # Such as `float32` or `nf4`; the column `precision` of the completions
     batch_size: int  # Requests that are answered together
 
     def ask(self, requests: list[Request]) -> list[Answer]:  # One for each request, in the same order
@@ -239,7 +239,7 @@ class TransformersBackend:
     )  # Of the tokenizer
 
     @property
-    def precision(self) -> str:  # The column `quantisation` of the completions
+    def precision(self) -> str:  # The column `precision` of the completions
         return self.quantisation or self.dtype
 
     @cached_property

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['image_seed', 'plan_drawings', 'call_settings', 'absent_parts', 'load_generator', 'draw_batch', 'png_bytes',
-           'store_image', 'stored_drawings', 'draw_safely', 'generator_call', 'draw', 'draw_open', 'with_images']
+           'store_image', 'draw', 'with_images']
 
 # %% ../../nbs/completion/60_drawing.ipynb #4f1bfc06
 def image_seed(
@@ -156,25 +156,18 @@ def store_image(
     return name
 
 # %% ../../nbs/completion/60_drawing.ipynb #cd68f12e
-def stored_drawings(
-    folder: str,  # Folder of the notes
-    out: str,  # Folder of the run
-) -> dict[str, str]:  # Key of a drawing to its picture's path inside the run
+def _stored_drawings(folder: str, out: str) -> dict[str, str]:
     "Drawings whose pictures are there."
     from fsspec.core import url_to_fs
 
     fs, path = url_to_fs(posixpath.join(str(out), "pictures"))
-    there = {posixpath.basename(name) for name in fs.ls(path, detail=False)} if fs.exists(path) else set()
+    present = {posixpath.basename(name) for name in fs.ls(path, detail=False)} if fs.exists(path) else set()
     notes = stored_lines(folder)[0]
-    return {key: note["image"] for key, note in notes.items() if posixpath.basename(note["image"]) in there}
+    return {key: note["image"] for key, note in notes.items() if posixpath.basename(note["image"]) in present}
 
 # %% ../../nbs/completion/60_drawing.ipynb #30b89982
-def draw_safely(
-    prompts: list[str],  # (b,) What to draw
-    seeds: list[int],  # (b,) Seed of each picture
-    draw_them: Callable,  # Draws (prompts, seeds) as one batch
-) -> list[PIL.Image.Image | str]:  # (b,) Pictures; a message where drawing failed alone
-    "Draw a batch, and on failure its halves."
+def _draw_safely(prompts: list[str], seeds: list[int], draw_them: Callable) -> list[PIL.Image.Image | str]:
+    "Pictures of a batch, and on failure of its halves; a message where drawing failed alone."
     try:
         return list(draw_them(prompts, seeds))
     except BackendError:
@@ -183,16 +176,13 @@ def draw_safely(
         if len(prompts) == 1:
             return [f"{type(error).__name__}: {error}"[:500]]
     halves = (slice(len(prompts) // 2), slice(len(prompts) // 2, None))
-    return [drawn for half in halves for drawn in draw_safely(prompts[half], seeds[half], draw_them)]
+    return [drawn for half in halves for drawn in _draw_safely(prompts[half], seeds[half], draw_them)]
 
 # %% ../../nbs/completion/60_drawing.ipynb #08704659
-def generator_call(
-    card: ModelCard,  # A generator
-    weights: str | None,  # Folder of the weights, where they are not where the card says
-    device: str,  # Where it runs
-    steps: int | None,  # Denoising steps; None for the card's own
-) -> tuple[str, Callable]:  # What identifies the drawings, and a function of (prompts, seeds)
-    "A generator that is loaded when it first draws."
+def _generator_call(
+    card: ModelCard, weights: str | None, device: str, steps: int | None
+) -> tuple[str, Callable]:
+    "What identifies a generator's drawings, and a function of (prompts, seeds) that loads it when it first draws."
     name, source = weights_id(card, weights), find_weights(card, weights)
     settings, dtype = call_settings(card, steps), "float32" if device == "cpu" else "float16"
     revision = None if os.path.isdir(source) else name
@@ -222,26 +212,26 @@ def draw(
             f"generator must be a model that draws, got the {card.role} {card.name!r}; see list_models()"
         )
     completions = validate(completions, COMPLETIONS)
-    identity, by_generator = generator_call(card, weights, device, steps)
+    identity, by_generator = _generator_call(card, weights, device, steps)
     plan = plan_drawings(completions, identity, seed)
     folder = posixpath.join(str(out), "pictures", "drawings", card.name)
-    known, label = stored_drawings(folder, out), card.name if progress else None
+    known, label = _stored_drawings(folder, out), card.name if progress else None
     size = batch_size if batch_size is not None else 32 if card.embedded else 4
-    failed = draw_open(plan, known, size, draw_them or by_generator, folder, str(out), label)
+    failed = _draw_missing(plan, known, size, draw_them or by_generator, folder, str(out), label)
     compact_lines(folder)
     return with_images(completions, plan, known, failed, str(out))
 
 # %% ../../nbs/completion/60_drawing.ipynb #90571d5a
-def draw_open(
-    plan: pd.DataFrame,  # (m, 3) prompt, seed, key
-    known: dict[str, str],  # Key to picture; filled
-    batch_size: int,  # Pictures drawn together
-    draw_them: Callable,  # Draws (prompts, seeds)
-    folder: str,  # Folder of the notes
-    out: str,  # Folder of the run
-    label: str | None,  # Left of the progress bar, None for no bar
-) -> dict[str, str]:  # Key to message, of the drawings that failed
-    "Draw what is missing, storing each batch as it comes."
+def _draw_missing(
+    plan: pd.DataFrame,
+    known: dict[str, str],
+    batch_size: int,
+    draw_them: Callable,
+    folder: str,
+    out: str,
+    label: str | None,
+) -> dict[str, str]:
+    "Draw what is missing, storing each batch as it comes; the message of each drawing that failed."
     from tqdm import tqdm
 
     failed: dict[str, str] = {}
@@ -250,7 +240,7 @@ def draw_open(
     with tqdm(total=sum(map(len, batches)), desc=label, unit="picture", disable=label is None) as bar:
         for keys in batches:
             prompts, seeds = (each.loc[keys, name].tolist() for name in ("prompt", "seed"))
-            drawn = dict(zip(keys, draw_safely(prompts, seeds, draw_them), strict=True))
+            drawn = dict(zip(keys, _draw_safely(prompts, seeds, draw_them), strict=True))
             failed |= {key: result for key, result in drawn.items() if isinstance(result, str)}
             stored = {key: store_image(result, out) for key, result in drawn.items() if key not in failed}
             store_lines(folder, [{"key": key, "image": image} for key, image in stored.items()])

@@ -22,7 +22,7 @@ import numpy as np
 from ..catalogue.pictures import ENCODER_SIZE
 from ..completion.checkpoints import hide_broken_torchvision, pinned_options, silence_libraries
 from ..completion.models import weights_fingerprint
-from .text_encoders import EncoderMissing
+from .text_encoders import EncoderMissing, split_revision
 from ..store import hash_key, write_bytes
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['ImageEncoder', 'Features', 'encoder_key', 'one_by_one', 'encode_images', 'effnet_file', 'load_effnet',
-           'processor_side', 'load_encoder', 'remember_features', 'pooled_features', 'pooled_vectors']
+           'processor_side', 'load_encoder', 'load_pinned', 'remember_features', 'pooled_features', 'pooled_vectors']
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #db02f968
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +122,7 @@ def encode_images(
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1:] != (size, size, 3):
         raise ValueError(
             f"{encoder.name} takes uint8 pictures (n, {size}, {size}, 3), got {pictures.dtype} {pictures.shape}; "
-            "use read_pictures with this size"
+            "use read_images with this size"
         )
     first: dict[bytes, int] = {}
     place = [first.setdefault(picture.tobytes(), i) for i, picture in enumerate(pictures)]
@@ -189,6 +189,7 @@ def load_effnet(
     """
     if size < 32 or size % 32:
         raise ValueError(f"size must be a multiple of 32, got {size}; use {max(32, size // 32 * 32)}")
+    effnet_file()  # Also where the network is remembered from an earlier call
     network, digest = _effnet_network(weights)
     name = "effnet" if weights is None else f"effnet@{digest[:8]}"
     return ImageEncoder(name, size, encoder_key(digest, size), partial(_effnet_pass, network))
@@ -281,6 +282,13 @@ def load_encoder(
     side, skipped = processor_side(processor), 1 + getattr(config, "num_register_tokens", 0)
     run = partial(_token_pass, network, processor, skipped)
     return ImageEncoder(name, side, encoder_key(weights, side), run)
+
+# %% ../../nbs/metrics/50_picture_encoders.ipynb #50ad0001
+def load_pinned(
+    weights: str,  # Folder, or hub name@revision
+) -> ImageEncoder:  # Ready for `encode_images`
+    "A vision transformer by one text that says where it lies."
+    return load_encoder(*split_revision(weights))
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #82ff5734
 _POOLED: dict[tuple[str, bytes], np.ndarray] = {}

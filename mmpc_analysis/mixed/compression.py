@@ -130,8 +130,8 @@ def prepare(
     if not pd.api.types.is_numeric_dtype(response.dtype):
         raise TypeError(f"{formula.response} must be numbers, got {response.dtype}; convert it first")
     frame = pd.DataFrame(columns | {formula.response: response}, copy=False)
-    found = [n for n in ("item_id", "item") if n in scores]
-    item = encode_column(columns.get(found[0], scores[found[0]]))[0] if found else None
+    item_column = next((n for n in ("item_id", "item") if n in scores), None)
+    item = None if item_column is None else encode_column(columns.get(item_column, scores[item_column]))[0]
     model = columns.get("model", scores["model"]) if "model" in scores else None
     notes = []
     if item is not None and model is not None:
@@ -353,7 +353,7 @@ def _columns_and_groups(
     inner = [n for n in names if _varies(coded[n][0], member, len(first))]
     zero = np.zeros(rows, dtype=np.int8)
     within, kinds = combine([zero, *(coded[n][0] for n in inner)])
-    other = sum(len(found) for g, (_, found) in sizes.items() if g and g != unit)
+    other = sum(len(first_rows) for g, (_, first_rows) in sizes.items() if g and g != unit)
     sparse = len(kinds) * len(first) > 40 * rows + 1000
     if other > LARGEST["effects"] or len(kinds) > LARGEST["columns"] or sparse:
         raise NotCompressible(

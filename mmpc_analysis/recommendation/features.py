@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from mmpc_analysis.metrics.picture_encoders import ImageEncoder
 
 # %% auto #0
-__all__ = ['stored', 'keep', 'encode_once', 'text_features', 'load_vit', 'vision_encoder', 'encode_width', 'image_features',
-           'ItemFeatures', 'item_features', 'completion_features']
+__all__ = ['read_vectors', 'write_vectors', 'encode_once', 'text_features', 'load_vit', 'vision_encoder', 'encode_width',
+           'image_features', 'ItemFeatures', 'item_features', 'completion_features']
 
 # %% ../../nbs/recommendation/45_features.ipynb #89fddd2f
 def _digest(fs: object, path: str) -> str:
@@ -55,7 +55,7 @@ def _opened(fs: object, path: str) -> tuple[list[str], np.ndarray] | None:
         return None
 
 # %% ../../nbs/recommendation/45_features.ipynb #054417d1
-def stored(
+def read_vectors(
     folder: str,  # Folder of one encoder's vectors, local or fsspec
 ) -> dict[str, np.ndarray]:  # Content hash to its vector
     "Every vector that was kept and is still what was written."
@@ -68,7 +68,7 @@ def stored(
     return found
 
 # %% ../../nbs/recommendation/45_features.ipynb #5880833a
-def keep(
+def write_vectors(
     folder: str,  # Folder of one encoder's vectors, local or fsspec
     contents: list[str],  # (n,) Hashes of what was encoded
     vectors: np.ndarray,  # (n, w) float32
@@ -94,7 +94,7 @@ def encode_once(
     "Vectors of contents, each distinct one encoded at most once, ever."
     from tqdm.auto import tqdm
 
-    known = stored(folder) if folder else {}
+    known = read_vectors(folder) if folder else {}
     new = {c: place for place, c in reversed(list(enumerate(contents))) if c is not None and c not in known}
     places = sorted(new.values())
     with tqdm(total=len(places), desc="encode", unit="item", disable=len(places) <= _LOT) as bar:
@@ -103,7 +103,7 @@ def encode_once(
             fresh, names = encode(lot), [contents[p] for p in lot]
             known |= dict(zip(names, fresh, strict=True))
             if folder:
-                keep(folder, names, fresh)
+                write_vectors(folder, names, fresh)
             bar.update(len(lot))
     found = np.full((len(contents), width), np.nan, np.float32)
     for row, content in enumerate(contents):
@@ -167,7 +167,7 @@ def _picture_vectors(
     from mmpc_analysis.catalogue.pictures import ImageError, decode_pixels, read_image_file, square_image
     from mmpc_analysis.metrics.picture_encoders import pooled_features
 
-    able, pictures = [], []
+    readable, pictures = [], []
     for row, place in enumerate(places):
         try:
             data = read_image_file(root, images[place])[0]
@@ -176,11 +176,11 @@ def _picture_vectors(
             continue
         if _picture_hash(data) != contents[place]:
             raise ValueError(f"{images[place]!r} changed while it was read; run again")
-        able.append(row)
+        readable.append(row)
         pictures.append(picture)
     found = np.full((len(places), width), np.nan, np.float32)
-    if able:
-        found[able] = pooled_features(encoder, np.stack(pictures))
+    if readable:
+        found[readable] = pooled_features(encoder, np.stack(pictures))
     return found
 
 # %% ../../nbs/recommendation/45_features.ipynb #b5b2186c

@@ -195,11 +195,11 @@ def top_items(
     down, across = block_shape(n_items, megabytes)
     room = np.empty((min(down, len(users)), min(across, n_items)), users.dtype)
     for user in range(0, len(users), down):
-        some = _rounded(users[user : user + down])
-        codes, values = np.empty((len(some), 0), int), np.empty((len(some), 0))
+        block = _rounded(users[user : user + down])
+        codes, values = np.empty((len(block), 0), int), np.empty((len(block), 0))
         for item in range(0, n_items, across):
-            scores = room[: len(some), : n_items - item]
-            _products(some, items[:, item : item + across], scores)
+            scores = room[: len(block), : n_items - item]
+            _products(block, items[:, item : item + across], scores)
             if masked is not None:
                 _mask(scores, masked, user, item)
             codes, values = _merge(codes, values, scores, item, k)
@@ -311,10 +311,10 @@ def _top(scorer, split: Split, users: np.ndarray, k: int, masked: Lists, megabyt
         return top_items(scorer[0][users], scorer[1], k, masked, megabytes)
     top, down = np.full((len(users), k), -1), block_shape(*shape[1:], megabytes)[0]
     for at in range(0, len(users), down):
-        some = users[at : at + down]
-        scores = np.array(scorer.score_block(some))
-        if scores.shape != (len(some), shape[1]):
-            raise ValueError(f"score_block must give {(len(some), shape[1])} scores, got {scores.shape}")
+        block = users[at : at + down]
+        scores = np.array(scorer.score_block(block))
+        if scores.shape != (len(block), shape[1]):
+            raise ValueError(f"score_block must give {(len(block), shape[1])} scores, got {scores.shape}")
         scores = scores.astype(np.result_type(np.float32, scores), copy=False)
         _mask(scores, masked, at)
         codes, values = best_of(scores, min(k, shape[1]))
@@ -326,9 +326,9 @@ def _hits(top: np.ndarray, rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
     "Whether the item at each place was held back."
     hits = np.zeros(top.shape, dtype=bool)
     for at in range(0, len(rows), 50_000):
-        some = rows[at : at + 50_000]
-        which, place = np.nonzero(top[some] == codes[at : at + 50_000, None])
-        hits[some[which], place] = True
+        block = rows[at : at + 50_000]
+        which, place = np.nonzero(top[block] == codes[at : at + 50_000, None])
+        hits[block[which], place] = True
     return hits
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #203c7888
@@ -354,9 +354,9 @@ def novelty(
     top = _cut(ranked, k)
     buyers = np.bincount(split.train[:, 1], minlength=len(split.items))
     bits = np.log2(len(np.unique(split.train[:, 0])) / np.maximum(buyers, 1))
-    there = top >= 0
-    length = there.sum(axis=1)
-    return np.where(there, bits[top], 0).sum(axis=1) / np.where(length > 0, length, np.nan)
+    filled = top >= 0
+    length = filled.sum(axis=1)
+    return np.where(filled, bits[top], 0).sum(axis=1) / np.where(length > 0, length, np.nan)
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #a8480c2c
 def _cut(ranked: Ranked, k: int) -> np.ndarray:

@@ -54,8 +54,8 @@ def _row(
     term: str, estimate: float, drawn: np.ndarray, n: int, level: float, method: str, p_value: float = np.nan
 ) -> dict:
     "An estimate with its percentile interval; bounds need two users."
-    able = n > 1 and not np.isnan(drawn).any()
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if able else (np.nan, np.nan)
+    bounded = n > 1 and not np.isnan(drawn).any()
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if bounded else (np.nan, np.nan)
     found = {"question": "other_users", "term": term, "estimate": float(estimate), "low": low, "high": high}
     return found | {"p_value": p_value, "p_adjusted": np.nan, "n": n, "method": method}
 
@@ -134,19 +134,17 @@ def _of_one(wide: pd.DataFrame, drawn: pd.DataFrame, floor: str, level: float) -
     "All that is estimated of one recommender."
     means, n, uses, rows = wide.mean(), len(wide), {}, []
     for c in wide.columns:
-        told = dict(zip(_CONDITION, c, strict=True))
-        told_mean = _row(
-            "mean", means[c], drawn[c].to_numpy(), n, level, "mean over users, bootstrap over users"
-        )
-        rows.append(told | told_mean)
+        key = dict(zip(_CONDITION, c, strict=True))
+        mean = _row("mean", means[c], drawn[c].to_numpy(), n, level, "mean over users, bootstrap over users")
+        rows.append(key | mean)
         if c[2] == "shuffled":
-            rows.append(told | _difference("use", wide, drawn, (ORACLE, c), level))
+            rows.append(key | _difference("use", wide, drawn, (ORACLE, c), level))
             uses[c[0]] = rows[-1]["low"] > 0
     for c in wide.columns:
         if c[0] != "none" and c[2] not in (floor, "shuffled"):
-            told = dict(zip(_CONDITION, c, strict=True))
-            rows.append(told | _difference("gain", wide, drawn, (c, (*c[:2], floor)), level))
-            rows.append(told | _recovered(means, drawn, c, floor, uses.get(c[0], False), n, level))
+            key = dict(zip(_CONDITION, c, strict=True))
+            rows.append(key | _difference("gain", wide, drawn, (c, (*c[:2], floor)), level))
+            rows.append(key | _recovered(means, drawn, c, floor, uses.get(c[0], False), n, level))
     return rows
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #7a82fbb3
@@ -201,31 +199,31 @@ def _adjusted(rows: pd.DataFrame) -> pd.DataFrame:
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #b7e2a913
 def not_filled(
-    bench: object,  # What the cells shared
-    chosen: list,  # The cells
+    benchmark: object,  # What the conditions shared
+    chosen: list,  # The conditions
 ) -> list[dict]:  # fill, modality, rate, missing and fallback, one for each fill that could not fill all
     "How many hidden items took the fallback, because a completion failed or a fill had nothing to go on."
     from mmpc_analysis.recommendation.benchmark import fill_condition
 
     fills = {(c.modality, c.rate, c.fill): c for c in chosen if c.modality != "none"}
     rows = []
-    for (modality, rate, fill), cell in sorted(fills.items()):
-        found = fill_condition(bench, cell)
-        told = {"fill": fill, "modality": modality, "rate": rate}
-        rows.append(told | {"missing": found.missing, "fallback": found.fallback})
+    for (modality, rate, fill), condition in sorted(fills.items()):
+        found = fill_condition(benchmark, condition)
+        key = {"fill": fill, "modality": modality, "rate": rate}
+        rows.append(key | {"missing": found.missing, "fallback": found.fallback})
     return [row for row in rows if row["fallback"]]
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #905a037b
 def item_gains(
     rankings: pd.DataFrame,  # (n, 9) Rankings of one recommender, modality, rate and metric
-    bought: pd.DataFrame,  # (m, columns) user_id and item_id of the held-out purchases
+    purchases: pd.DataFrame,  # (m, columns) user_id and item_id of the held-out purchases
     floor: str = "zeros",  # Fill that counts as nothing
 ) -> pd.DataFrame:  # (items, fills) Mean gain over the users who bought the item
     "How much better an item's buyers are served with each fill than with the floor."
     pooled = rankings[rankings["category"] == "all"]
     wide = pooled.pivot_table(index="user_id", columns="fill", values="value", aggfunc="mean")
     gains = wide.drop(columns=floor).sub(wide[floor], axis=0)
-    pairs = bought[bought["user_id"].isin(gains.index)]
+    pairs = purchases[purchases["user_id"].isin(gains.index)]
     by_pair = gains.loc[pairs["user_id"]].set_axis(pd.Index(pairs["item_id"], name="item_id"))
     return by_pair.groupby(level=0).mean()
 
@@ -282,7 +280,7 @@ _SIGNS = {"higher": 1.0, "lower": -1.0}  # A metric that is neither is left out
 # %% ../../nbs/recommendation/60_recovery.ipynb #f896eea5
 def links(
     rankings: pd.DataFrame,  # (n, 9) Rankings, models among the fills
-    bought: pd.DataFrame,  # (m, columns) user_id and item_id of the held-out purchases
+    purchases: pd.DataFrame,  # (m, columns) user_id and item_id of the held-out purchases
     scores: pd.DataFrame,  # (k, columns) Content scores of the completions
     hidden: pd.DataFrame,  # (h, columns) What is hidden at each rate
     floor: str = "zeros",  # Fill that counts as nothing
@@ -294,16 +292,16 @@ def links(
     rows, scores = [], tables.models_only(scores)
     keys = ["recommender", "modality", "rate", "metric"]
     for (recommender, modality, rate, metric), part in rankings.groupby(keys):
-        mine = scores[scores["task"].map(tables.TASKS) == modality]
-        mine = mine[
-            mine["model"].isin(set(part["fill"]) - set(FILLS))
-            & mine["item_id"].isin(_ids(hidden, modality, rate))
+        own = scores[scores["task"].map(tables.TASKS) == modality]
+        own = own[
+            own["model"].isin(set(part["fill"]) - set(FILLS))
+            & own["item_id"].isin(_ids(hidden, modality, rate))
         ]
-        if mine.empty or floor not in set(part["fill"]):
+        if own.empty or floor not in set(part["fill"]):
             continue
-        gains = item_gains(part, bought, floor)
+        gains = item_gains(part, purchases, floor)
         of = {"recommender": recommender, "modality": modality, "rate": rate, "metric": metric}
-        for content, values in mine.groupby("metric"):
+        for content, values in own.groupby("metric"):
             if sign := _SIGNS.get(metric_card(content).better):
                 quality = values.pivot(index="item_id", columns="model", values="value") * sign
                 rows.append(of | {"content_metric": content} | link(quality, gains, draws, seed, level))
@@ -317,5 +315,5 @@ def links(
 # %% ../../nbs/recommendation/60_recovery.ipynb #0ce97508
 def _ids(hidden: pd.DataFrame, modality: str, rate: float) -> set[str]:
     "Which items are hidden at a rate."
-    there = (hidden["modality"] == modality) & np.isclose(hidden["rate"].astype(float), rate)
-    return set(hidden.loc[there, "item_id"])
+    rows = (hidden["modality"] == modality) & np.isclose(hidden["rate"].astype(float), rate)
+    return set(hidden.loc[rows, "item_id"])

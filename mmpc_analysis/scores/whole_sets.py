@@ -13,17 +13,16 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..metrics.cards import METRICS
+from ..metrics.cards import METRICS, find_function
 from ..metrics.distributions import FeatureSet, compare_sets, feature_set
 from ..metrics.picture_encoders import ImageEncoder, pooled_features
-from ..metrics.words import CorpusCounts, corpus_bleu, corpus_chrf, count_corpus
+from ..metrics.words import CorpusCounts, count_corpus
 from . import floors
 from .averages import check_draws, item_rng
 from .measures import available_metrics, stack_images
 from ..tables import COMPLETIONS, SETS, SYSTEM, TASKS, USABLE, empty, system_names, validate
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #dffdca51
-_CORPUS = {"corpus_bleu": corpus_bleu, "corpus_chrf": corpus_chrf}
 _WHO = [*SYSTEM, "base", "family", "parameters"]
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #ddc18e49
@@ -65,7 +64,8 @@ def _corpus_rows(
 # %% ../../nbs/scores/50_whole_sets.ipynb #1c4b3003
 def _corpus_row(name: str, category: str, drawn: np.ndarray, level: float) -> dict:
     "A corpus metric with its percentile interval."
-    values = np.array([_CORPUS[name](_counts_of(row)) for row in drawn])
+    compute = find_function(METRICS[name].compute)
+    values = np.array([compute(_counts_of(row)) for row in drawn])
     ends = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.nanquantile(values[1:], ends) if drawn[0, 0] > 1 else (np.nan, np.nan)
     row = {"metric": name, "category": category, "estimate": values[0], "n": int(drawn[0, 0])}
@@ -190,7 +190,7 @@ def score_sets(
     completions = validate(completions, COMPLETIONS)
     completions = completions[~completions["model"].isin(floors.RESERVED)]
     parts = {task: completions[completions["task"] == task] for task in TASKS}
-    words, rows = [name for name in names if name in _CORPUS], []
+    words, rows = [name for name in names if "corpus_counts" in METRICS[name].needs], []
     if words and len(parts["image_to_text"]):
         rows += _text_sets(parts["image_to_text"], items, words, draws, seed, level)
     if set(names) - set(words) and len(parts["text_to_image"]):

@@ -8,6 +8,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/study/manifest.html.md"""
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ['manifest_of', 'write_run_manifest']
 
 # %% ../../nbs/study/10_manifest.ipynb #16839a65
-_COUNTED = (
+_PACKAGES = (
     "mmpc_analysis", "numpy", "pandas", "pillow", "scipy", "torch", "transformers", "diffusers", "sacrebleu", "scikit-image",
 )  # fmt: skip
 
@@ -33,13 +34,11 @@ def _versions() -> dict[str, str]:
     "Versions of what a number may depend on."
     from importlib.metadata import PackageNotFoundError, version
 
-    found = dict.fromkeys(_COUNTED, "not installed")
-    for name in _COUNTED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    versions = dict.fromkeys(_PACKAGES, "not installed")
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 # %% ../../nbs/study/10_manifest.ipynb #9aaeffe8
 def _git_state() -> str:

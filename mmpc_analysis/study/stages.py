@@ -204,6 +204,7 @@ def run_scoring(
 
     Reads pictures; writes the table scores.
     """
+    from mmpc_analysis.metrics.own_metrics import metric_keys
     from mmpc_analysis.scores.measures import available_metrics
     from mmpc_analysis.scores.scoring import score
 
@@ -213,7 +214,7 @@ def run_scoring(
     how = {"metrics": names, "seed": study.seed, "weights": weights, "progress": progress}
     make = partial(score, completions, inputs.items, root=root, run=inputs.out, **how)
     available = available_metrics(names, weights)[0]  # What was not installed yesterday may be today
-    key = [*prints, names, study.seed, weights, available, root]
+    key = [*prints, names, study.seed, weights, available + metric_keys(available), root]
     return cached_table(inputs.out, tables.SCORES, key, make)
 
 # %% ../../nbs/study/20_stages.ipynb #a6603087
@@ -276,6 +277,7 @@ def _write_recovery(
     scores: pd.DataFrame,
 ) -> None:
     "Make or keep the tables of recovered fractions and of links to content metrics."
+    from mmpc_analysis.metrics.own_metrics import metric_keys
     from mmpc_analysis.recommendation.benchmark import condition_keys, held_out, hidden_rows
     from mmpc_analysis.recommendation.recovery import links, not_filled, recover
 
@@ -289,7 +291,9 @@ def _write_recovery(
 
     cached_table(inputs.out, tables.RECOVERY, key, recovery)
     make = partial(links, rankings, held_out(bench), scores, hidden_rows(bench), **how)
-    cached_table(inputs.out, tables.LINKS, [*key, store.fingerprint(scores)], make)
+    cached_table(
+        inputs.out, tables.LINKS, [*key, store.fingerprint(scores), *metric_keys(scores["metric"])], make
+    )
 
 # %% ../../nbs/study/20_stages.ipynb #216365c2
 def run_analysis(
@@ -319,6 +323,7 @@ def run_comparison(
     Reads pictures; writes tfidf.tsv, a line per category, and the tables sets, contrasts and walk.
     """
     from mmpc_analysis.analysis.levels import level_contrast
+    from mmpc_analysis.metrics.own_metrics import metric_keys
     from mmpc_analysis.metrics.words import counts_to_json
     from mmpc_analysis.parity.walk import defect_table
     from mmpc_analysis.scores.measures import reference_counts
@@ -340,7 +345,9 @@ def run_comparison(
     make = partial(level_contrast, scores, draws=draws, **how)
     if not {"shuffled", "oracle"} <= set(scores["model"]):
         make = partial(tables.empty, tables.CONTRASTS)
-    contrasts = cached_table(out, tables.CONTRASTS, [store.fingerprint(scores), how, draws], make)
+    contrasts = cached_table(
+        out, tables.CONTRASTS, [store.fingerprint(scores), how, draws, *metric_keys(scores["metric"])], make
+    )
     make = partial(defect_table, completions, items, **places, seed=inputs.study.seed)
     return sets, contrasts, cached_table(out, tables.WALK, [*prints, inputs.study.seed], make)
 
@@ -357,6 +364,7 @@ def run_conclusions(
     """
     from mmpc_analysis.analysis.conclusions import conclusion_tables
     from mmpc_analysis.metrics.cards import headline_metrics
+    from mmpc_analysis.metrics.own_metrics import metric_keys
     from mmpc_analysis.tables import tasks_of
 
     headline = {(task, name) for task in tasks_of(averages) for name in headline_metrics(averages, task)}
@@ -364,7 +372,11 @@ def run_conclusions(
         rows[[pair in headline for pair in zip(rows["task"], rows["metric"], strict=True)]]
         for rows in (scores, averages)
     )
-    key = [*map(store.fingerprint, (scores, averages, completions)), inputs.draws]
+    key = [
+        *map(store.fingerprint, (scores, averages, completions)),
+        inputs.draws,
+        *metric_keys(scores["metric"]),
+    ]
     makers = conclusion_tables(scores, completions, averages, **inputs.draws)
     return {name: cached_table(inputs.out, tables.TABLES[name], key, make) for name, make in makers.items()}
 

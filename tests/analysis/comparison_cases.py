@@ -7,8 +7,6 @@ import pandas as pd
 from conftest import ROOT
 from hypothesis import strategies as st
 
-from mmpc_analysis.tables import SCORES
-
 DATA = ROOT / "tests" / "data" / "analysis" / "comparison"
 
 
@@ -35,7 +33,18 @@ def make_scores(values, names="abcdefgh", metric="chrf", categories=None, outcom
         for i, row in enumerate(values)
         for j, v in enumerate(row)
     ]
-    columns = ["item_id", "category", "task", "model", "family", "parameters", "metric", "level", "value", "outcome"]
+    columns = [
+        "item_id",
+        "category",
+        "task",
+        "model",
+        "family",
+        "parameters",
+        "metric",
+        "level",
+        "value",
+        "outcome",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 

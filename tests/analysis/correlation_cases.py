@@ -7,7 +7,6 @@ from conftest import ROOT
 from mmpc_analysis.analysis.association import (
     permutation_test,
 )
-from mmpc_analysis.tables import SCORES
 
 DATA = ROOT / "tests" / "data" / "analysis"
 
@@ -31,7 +30,18 @@ def make_scores(values, models=MODELS, metric="token_f1", categories=None, task=
         for i in range(len(values))
         for j, (name, family, count) in enumerate(models)
     ]
-    columns = ["item_id", "category", "task", "model", "family", "parameters", "metric", "level", "value", "outcome"]
+    columns = [
+        "item_id",
+        "category",
+        "task",
+        "model",
+        "family",
+        "parameters",
+        "metric",
+        "level",
+        "value",
+        "outcome",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 

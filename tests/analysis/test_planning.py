@@ -15,7 +15,7 @@ from mmpc_analysis.analysis.planning import (
     power_of_difference,
     power_of_scale,
 )
-from mmpc_analysis.tables import COMPLETIONS, SCORES
+from mmpc_analysis.tables import COMPLETIONS
 
 
 def simulated(rng, n, sizes, families, of, slope=0.05, categories=1):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmpc_analysis.catalogue.items import load_catalogue
-from mmpc_analysis.catalogue.listings import cell_text, map_columns, split_lines
+from mmpc_analysis.catalogue.listings import cell_text, map_columns, read_listings, split_lines
 
 
 def write(folder, text, name="items.csv", encoding="utf-8"):
