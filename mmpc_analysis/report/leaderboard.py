@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..metrics.cards import headline_metrics, lower_is_better
+from . import figures
 from mmpc_analysis.report.components import (
     by_task,
     estimate_cell,
@@ -22,15 +23,6 @@ from mmpc_analysis.report.components import (
     paragraph,
     task_rows,
     with_numbers,
-)
-from mmpc_analysis.report.figures import (
-    PALETTE,
-    base_layout,
-    colour_of,
-    named,
-    ordered,
-    question_title,
-    rows_of,
 )
 from .html import Safe, figure_html, joined, markup, table_html
 from .level_contrasts import level_panels
@@ -92,7 +84,9 @@ def ranked(
     category: str = "all",  # Category, or all
 ) -> pd.DataFrame:  # Rows with a score, models, floors and ceiling together, best first
     "The rows of one metric in order of merit."
-    rows = named(rows_of(averages, task=task, metric=metric, category=category)).dropna(subset="estimate")
+    rows = figures.named(figures.rows_of(averages, task=task, metric=metric, category=category)).dropna(
+        subset="estimate"
+    )
     merit = rows["estimate"] * (-1 if lower_is_better(metric) else 1)
     rows = rows.assign(merit=merit).sort_values(["merit", "system"], ascending=[False, True])
     return rows.drop(columns="merit")
@@ -146,15 +140,15 @@ def score_table(
     category: str = "all",  # Category, or all
 ) -> Safe:  # A table with intervals
     "Means with intervals, models down and metrics across."
-    rows = named(rows_of(averages, task=task, category=category))
-    first = rows.drop_duplicates("system").set_index("system").loc[ordered(rows)]
+    rows = figures.named(figures.rows_of(averages, task=task, category=category))
+    first = rows.drop_duplicates("system").set_index("system").loc[figures.ordered(rows)]
     cells = {
         "Model": [model_cell(s, m) for s, m in first["model"].items()],
         "Parameters": [parameter_count(p) for p in first["parameters"]],
         "Usable": [share(c) for c in first["coverage"]],
         "Items": [count(n) for n in first["n"]],
     }
-    cells |= dict(_means(rows_of(rows, metric=metric), list(first.index)) for metric in metrics)
+    cells |= dict(_means(figures.rows_of(rows, metric=metric), list(first.index)) for metric in metrics)
     return table_html(cells, caption, numbers=tuple(cells)[1:], classes=_row_kinds(first["role"]))
 
 # %% ../../nbs/report/50_leaderboard.ipynb #de6db391
@@ -258,8 +252,8 @@ def _matrix(both: pd.DataFrame, names: list[str]) -> dict:
 # %% ../../nbs/report/50_leaderboard.ipynb #c46b5546
 def _by_family(model: str) -> tuple:
     "Where a model stands among others."
-    colour = colour_of(model)
-    return PALETTE.index(colour) if colour in PALETTE else len(PALETTE), model
+    colour = figures.colour_of(model)
+    return figures.PALETTE.index(colour) if colour in figures.PALETTE else len(figures.PALETTE), model
 
 # %% ../../nbs/report/50_leaderboard.ipynb #e708e690
 def contrast_matrix(
@@ -271,10 +265,10 @@ def contrast_matrix(
     "By how much each model is better than each other."
     import plotly.graph_objects as go
 
-    rows = rows_of(comparisons, task=task, metric=metric, category=category)
+    rows = figures.rows_of(comparisons, task=task, metric=metric, category=category)
     both, names = _both_ways(rows), sorted({*rows["model"], *rows["other"]}, key=_by_family)
-    layout = base_layout(
-        question_title("Which models can be told apart?", rows, category), 200 + 52 * len(names)
+    layout = figures.base_layout(
+        figures.question_title("Which models can be told apart?", rows, category), 200 + 52 * len(names)
     )
     figure = go.Figure(_matrix(both, names), layout)
     figure.update_xaxes(showgrid=False, zeroline=False, tickangle=-40, type="category", title_text=_KEY)

@@ -35,7 +35,6 @@ from mmpc_analysis.report.wording import (
     correction_name,
     count,
     display_name,
-    in_words,
     interval_text,
     label,
     many,
@@ -142,24 +141,24 @@ def equality_words(
     bound: float = BOUND,  # Largest correlation that would not matter
 ) -> str:  # One sentence
     "Whether so many models can show, or do show, that size does not matter."
-    points, models = int(row["models"] - row["families"] + 1), in_words(int(row["models"])).capitalize()
+    points, models = int(row["models"] - row["families"] + 1), plural(row["models"], "model").capitalize()
     if points < 3 or best_equivalence_p(points, bound) > ALPHA:
         least = models_needed(bound, ALPHA) + int(row["families"]) - 1
         return (
-            f"{models} models cannot show either that size makes no difference: even a correlation of exactly zero could not be "
+            f"{models} cannot show either that size makes no difference: even a correlation of exactly zero could not be "
             f"placed within {significant(bound)} of zero, for which {count(least)} models are needed."
         )
     t = row["estimate"] / row["standard_error"]
     p_value = correlation_equivalence_p(float(t / np.hypot(t, row["dof"] ** 0.5)), points, bound)
     shown = "is shown" if p_value <= ALPHA else "is not shown"
-    return f"It {shown} that the correlation of {in_words(int(row['models']))} models with size lies within {significant(bound)} of zero ({chance(p_value)})."
+    return f"It {shown} that the correlation of {plural(row['models'], 'model')} with size lies within {significant(bound)} of zero ({chance(p_value)})."
 
 # %% ../../nbs/report/65_size.ipynb #229ff31d
 def _among_words(row: pd.Series, metric: str) -> str:
     "What the pooled slope says of these models."
-    models = in_words(int(row["models"]))
+    models = plural(row["models"], "model")
     return (
-        f"Among these {models} models, ten times the parameters change the {metric} by {span(row)}, {chance(row['p_adjusted'])} "
+        f"Among these {models}, ten times the parameters change the {metric} by {span(row)}, {chance(row['p_adjusted'])} "
         f"({correction_name(row)}): {_AMONG[side_of(row)]}."
     )
 
