@@ -12,8 +12,8 @@ from .components import needed
 from .html import Safe, escaped, joined, markup
 from .leaderboard import best_sentence
 from .run import Run, shown_completions
-from .size import scale_sentence
-from .wording import in_words
+from .scale import scale_sentence
+from .wording import count, plural
 from ..tables import TASK_TITLES, tasks_of
 
 # %% auto #0
@@ -32,10 +32,10 @@ def what_was_run(
     "What was asked, of whom and about what."
     done = shown_completions(run)
     counts = done.groupby("task")["item_id"].nunique()
-    asked = [words.format(n=f"{counts[task]:,}") for task, words in _ASKED.items() if task in counts]
+    asked = [words.format(n=f"{count(counts[task])}") for task, words in _ASKED.items() if task in counts]
     models, categories = done["model"].nunique(), done["category"].nunique()
-    who = f"{in_words(models).capitalize()} model{'s were' if models != 1 else ' was'} asked to "
-    where = f"in {in_words(categories)} categor{'ies' if categories != 1 else 'y'}"
+    who = f"{plural(models, 'model was', 'models were').capitalize()} asked to "
+    where = f"in {plural(categories, 'category', 'categories')}"
     return escaped(
         f"{who}{', and to '.join(asked)}. The true title or picture was hidden from the model and is what the "
         f"answer is compared with, {where}.", 1000
@@ -55,8 +55,10 @@ def notices(
     names = {str(m) for m in run.tables["completions"]["model"]} | {str(run.manifest.get("generator", ""))}
     standins = sorted(name for name in names if name.startswith("standin-"))
     simulated = run.manifest.get("simulated") or []
-    said = [_STANDINS.format(names=", ".join(standins))] if standins else []
-    return said + [f"Simulated: {name}. Nothing about real shoppers follows from it." for name in simulated]
+    sentences = [_STANDINS.format(names=", ".join(standins))] if standins else []
+    return sentences + [
+        f"Simulated: {name}. Nothing about real shoppers follows from it." for name in simulated
+    ]
 
 # %% ../../nbs/report/85_answer.ipynb #032677a9
 def in_short(
@@ -66,8 +68,8 @@ def in_short(
     averages, pieces = needed(run, "averages"), []
     for task in tasks_of(averages):
         metrics = headline_metrics(averages, task)
-        said = [best_sentence(averages, task, metric) for metric in metrics]
-        said.append(scale_sentence(run.tables["effects"], task, metrics[-1]))
-        points = joined([markup("<li>{s}</li>", s=s) for s in said], "")
+        sentences = [best_sentence(averages, task, metric) for metric in metrics]
+        sentences.append(scale_sentence(run.tables["effects"], task, metrics[-1]))
+        points = joined([markup("<li>{s}</li>", s=s) for s in sentences], "")
         pieces.append(markup('<h3>{t}</h3><ul class="findings">{p}</ul>', t=TASK_TITLES[task], p=points))
     return joined(pieces)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import pandas as pd
 
 from .. import tables
@@ -19,62 +19,12 @@ from ..metrics.cards import headline_metrics
 from . import figures
 from .html import Safe, escaped, joined, markup
 from .run import Run
-from .wording import number
+from .wording import interval_text, number
 from ..tables import TASK_TITLES, tasks_of
 
 # %% auto #0
-__all__ = ['model_cell', 'estimate_cell', 'share', 'count', 'with_numbers', 'Absent', 'Section', 'needed', 'laid_out',
-           'by_metric', 'paragraph', 'by_task', 'task_rows']
-
-# %% ../../nbs/report/40_components.ipynb #621bc4d5
-def model_cell(
-    name: str,  # What the system is called
-    model: str | None = None,  # Its model, floor or ceiling; None where that is its name
-) -> Safe:  # Its name with its colour
-    "A model's name with the colour it has in the figures."
-    dot = Safe(f'<span class="swatch" style="background:{figures.colour_of(model or name)}"></span>')
-    return markup("{dot}{name}", dot=dot, name=name)
-
-# %% ../../nbs/report/40_components.ipynb #9f92b17b
-def estimate_cell(
-    row: pd.Series,  # A row of the averages or effects
-    spread: float = 1.0,  # Largest magnitude of its column, which sets the decimals
-) -> Safe:  # Estimate, and the interval below it
-    "An estimate with its interval in small type."
-    low, high = number(row["low"], spread), number(row["high"], spread)
-    bounds = f"{low} to {high}" if np.isfinite(row["low"]) else "no interval"
-    return Safe(f"{number(row['estimate'], spread)}<br><small>{bounds}</small>")
-
-# %% ../../nbs/report/40_components.ipynb #15063bb8
-def share(
-    value: float,  # In [0, 1], NaN where unknown
-) -> str:  # Percent
-    "A share as percent, which is 100% only when nothing is lacking and 0% only when nothing is there."
-    if value is None or not np.isfinite(value):
-        return "\u2013"
-    if value in (0, 1) or 0.005 <= value < 0.995:
-        return f"{value:.0%}"
-    if value >= 0.9995:
-        return ">99.9%"
-    return "<0.1%" if value < 0.0005 else f"{value:.1%}"
-
-# %% ../../nbs/report/40_components.ipynb #ac735181
-def count(
-    parameters: float,  # Number of parameters, NaN where there are none
-) -> str:  # In billions or millions
-    "A number of parameters for people."
-    if not parameters > 0:
-        return "\u2013"
-    return f"{parameters / 1e9:.3g} B" if parameters >= 1e9 else f"{parameters / 1e6:.2g} M"
-
-# %% ../../nbs/report/40_components.ipynb #324d5775
-def with_numbers(
-    figure: Safe,  # A figure element
-    table: Safe,  # Its numbers
-) -> Safe:  # Both
-    "A figure and, on demand, its numbers."
-    head = "<summary>The numbers of this figure</summary>"
-    return markup("{figure}<details>{head}{table}</details>", figure=figure, head=Safe(head), table=table)
+__all__ = ['Absent', 'Section', 'needed', 'laid_out', 'model_cell', 'estimate_cell', 'with_numbers', 'paragraph', 'by_metric',
+           'by_task', 'task_rows']
 
 # %% ../../nbs/report/40_components.ipynb #f478f9a5
 class Absent(Exception):
@@ -136,6 +86,40 @@ def laid_out(
             links.append(markup(_LINK, anchor=Safe(s.anchor), link=s.link or s.title))
     return joined(links, ""), joined(parts)
 
+# %% ../../nbs/report/40_components.ipynb #621bc4d5
+def model_cell(
+    name: str,  # What the system is called
+    model: str | None = None,  # Its model, floor or ceiling; None where that is its name
+) -> Safe:  # Its name with its colour
+    "A model's name with the colour it has in the figures."
+    dot = Safe(f'<span class="swatch" style="background:{figures.colour_of(model or name)}"></span>')
+    return markup("{dot}{name}", dot=dot, name=name)
+
+# %% ../../nbs/report/40_components.ipynb #9f92b17b
+def estimate_cell(
+    row: pd.Series,  # A row of the averages or effects
+    spread: float = 1.0,  # Largest magnitude of its column, which sets the decimals
+) -> Safe:  # Estimate, and the interval below it
+    "An estimate with its interval in small type."
+    write = partial(number, spread=spread)
+    return Safe(f"{write(row['estimate'])}<br><small>{interval_text(row, write)}</small>")
+
+# %% ../../nbs/report/40_components.ipynb #324d5775
+def with_numbers(
+    figure: Safe,  # A figure element
+    table: Safe,  # Its numbers
+) -> Safe:  # Both
+    "A figure and, on demand, its numbers."
+    head = "<summary>The numbers of this figure</summary>"
+    return markup("{figure}<details>{head}{table}</details>", figure=figure, head=Safe(head), table=table)
+
+# %% ../../nbs/report/40_components.ipynb #b7e652e9
+def paragraph(
+    said: list[str],  # Sentences, not escaped
+) -> Safe:  # A paragraph
+    "Sentences as a paragraph."
+    return markup("<p>{s}</p>", s=joined([escaped(s, 2000) for s in said], " "))
+
 # %% ../../nbs/report/40_components.ipynb #b708f0d8
 def by_metric(
     run: Run,  # The run
@@ -148,13 +132,6 @@ def by_metric(
         pieces += [make(run, task, metric) for metric in headline_metrics(averages, task)]
     return joined(pieces)
 
-# %% ../../nbs/report/40_components.ipynb #b7e652e9
-def paragraph(
-    said: list[str],  # Sentences, not escaped
-) -> Safe:  # A paragraph
-    "Sentences as a paragraph."
-    return markup("<p>{s}</p>", s=joined([escaped(s, 2000) for s in said], " "))
-
 # %% ../../nbs/report/40_components.ipynb #640d618c
 def by_task(
     run: Run,  # The run
@@ -162,10 +139,10 @@ def by_task(
     make: Callable[[Run, str, str], Safe],  # From run, task and metric to a piece
 ) -> Safe:  # A heading and a piece per task
     "The same piece for each task, on its coarsest headline metric."
-    found, pieces = needed(run, name), []
-    for task in tasks_of(found):
-        there = set(found.loc[found["task"] == task, "metric"])
-        metric = [m for m in headline_metrics(run.tables["averages"], task) if m in there][-1:]
+    rows, pieces = needed(run, name), []
+    for task in tasks_of(rows):
+        present = set(rows.loc[rows["task"] == task, "metric"])
+        metric = [m for m in headline_metrics(run.tables["averages"], task) if m in present][-1:]
         pieces += [joined([markup("<h3>{t}</h3>", t=TASK_TITLES[task]), make(run, task, m)]) for m in metric]
     return joined(pieces)
 

@@ -15,11 +15,26 @@ import pandas as pd
 
 from ..analysis.comparison import direction
 from ..analysis.decision import decision_sentence
-from . import figures
-from .components import by_task, paragraph, share, task_rows, with_numbers
+from .components import by_task, paragraph, task_rows, with_numbers
+from mmpc_analysis.report.figures import (
+    DETAILS,
+    base_layout,
+    colour_of,
+    hover_template,
+    interval_bars,
+)
 from .html import Safe, figure_html, joined, table_html
 from .run import Run
-from .wording import display_name, in_words, many, number, rows_where
+from mmpc_analysis.report.wording import (
+    display_name,
+    in_words,
+    label,
+    many,
+    number,
+    rows_where,
+    share,
+    significant,
+)
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -32,7 +47,7 @@ def frontier_figure(
     table: pd.DataFrame,  # Table of `frontier`
     task: str,  # image_to_text or text_to_image
     metric: str,  # Metric to show
-    colour: Callable[[str], str],  # Model to its colour, such as figures.colour_of
+    colour: Callable[[str], str] = colour_of,  # Model to its colour
     category: str = "all",  # Category, or all
 ) -> go.Figure:  # Cost across, quality up
     "Mean score against cost, with the frontier."
@@ -42,52 +57,38 @@ def frontier_figure(
     if rows.empty:
         raise ValueError(f"the table has no row of {task}, {metric} and {category}")
     edge = rows[rows["on_frontier"]].sort_values(["cost", "estimate"])
-    line = {"color": "#767676", "dash": "dot", "width": 1.5}
     figure = go.Figure(layout=_frontier_layout(metric, category, rows["unit"].iloc[0]))
+    line = {"color": "#767676", "dash": "dot", "width": 1.5}
     figure.add_scatter(
         x=edge["cost"], y=edge["estimate"], mode="lines", line=line, name="frontier", hoverinfo="skip"
     )
-    figure.add_traces([_point(row, colour(row["model"])) for _, row in rows.sort_values("cost").iterrows()])
+    for _, row in rows.sort_values("cost").groupby("model", sort=False):
+        figure.add_trace(_cost_mark(row, colour(row["model"].iloc[0])))
     return figure
 
 # %% ../../nbs/report/72_cost.ipynb #09875be6
-def _point(row: pd.Series, colour: str) -> dict:
+def _cost_mark(row: pd.DataFrame, colour: str) -> dict:
     "One model with the interval of its mean, hollow where it is beaten in both quality and cost."
-    name = html.escape(str(row["model"])[:34], quote=False)
-    bars = {
-        "type": "data",
-        "array": [row["high"] - row["estimate"]],
-        "arrayminus": [row["estimate"] - row["low"]],
-        "thickness": 2,
-    }
-    hover = f"{name}<br><b>%{{y:.3f}}</b>, {row['low']:.3f} to {row['high']:.3f}<br>%{{x:.3g}} {html.escape(str(row['unit']))}<extra></extra>"
+    name, unit = label(row["model"].iloc[0]), html.escape(str(row["unit"].iloc[0]))
+    symbol = "circle" if row["on_frontier"].iloc[0] else "circle-open"
     return {
-        "type": "scatter", "mode": "markers", "x": [row["cost"]], "y": [row["estimate"]], "error_y": bars | {"color": colour},
-        "name": name, "hovertemplate": hover,
-        "marker": {"size": 11, "color": colour, "symbol": "circle" if row["on_frontier"] else "circle-open"},
+        "type": "scatter", "mode": "markers", "x": row["cost"], "y": row["estimate"],
+        "error_y": interval_bars(row, color=colour), "marker": {"size": 11, "color": colour, "symbol": symbol},
+        "name": name, "customdata": row[DETAILS[:2]].to_numpy(),
+        "hovertemplate": hover_template(name, "y", unit, number="%{x:.3g}"),
     }  # fmt: skip
-
-# %% ../../nbs/report/72_cost.ipynb #9cfdc04f
-_AXIS = {"gridcolor": "#e3e3e3", "zeroline": False, "automargin": True}
-_FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": "#333333"}
-
-# %% ../../nbs/report/72_cost.ipynb #492b8ff5
-def _question(metric: str, category: str) -> str:
-    "The question of the figure."
-    where = "all products" if category == "all" else category.replace("_", " ")
-    return html.escape(f"What does quality cost? ({metric}, {where})", quote=False)
 
 # %% ../../nbs/report/72_cost.ipynb #5466c882
 def _frontier_layout(metric: str, category: str, unit: str) -> dict:
     "The question as title, and axes with units."
     wins = "higher" if direction(metric) > 0 else "lower"
-    return {
-        "template": "none", "height": 460, "font": _FONT, "margin": {"l": 10, "r": 16, "t": 110, "b": 20},
-        "title": {"text": _question(metric, category), "x": 0, "xanchor": "left", "font": {"size": 17}},
-        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
-        "xaxis": _AXIS | {"type": "log", "title": {"text": f"Cost of 1,000 completions<br>({html.escape(str(unit))}, log scale)"}, "dtick": "D2", "tickformat": "~g"},
-        "yaxis": _AXIS | {"title": {"text": f"Mean {html.escape(metric)} ({wins} is better)", "standoff": 8}},
-    }  # fmt: skip
+    where = "all products" if category == "all" else category.replace("_", " ")
+    cost, score = f"Cost of 1,000 completions<br>({html.escape(str(unit))}, log scale)", html.escape(metric)
+    return base_layout(
+        html.escape(f"What does quality cost? ({metric}, {where})", quote=False), 460, margin={"t": 110},
+        xaxis={"zeroline": False, "type": "log", "title": {"text": cost}, "dtick": "D2", "tickformat": "~g"},
+        yaxis={"zeroline": False, "title": {"text": f"Mean {score} ({wins} is better)", "standoff": 8}},
+    )  # fmt: skip
 
 # %% ../../nbs/report/72_cost.ipynb #c303feff
 def _frontier_words(rows: pd.DataFrame) -> str:
@@ -97,21 +98,6 @@ def _frontier_words(rows: pd.DataFrame) -> str:
     verb = "stands" if len(on) == 1 else "stand"
     return f"By their means, cheapest first, {', '.join(on)} {verb} on the frontier; {beaten if off else 'no model is beaten in both'}."
 
-# %% ../../nbs/report/72_cost.ipynb #ae1b8fe4
-def cost_words(
-    frontier: pd.DataFrame,  # Frontier rows of one task and metric
-    decisions: pd.DataFrame,  # Decisions of the same
-) -> list[str]:  # Sentences
-    "Who is beaten in quality and cost, what is good enough, and what cost means."
-    rows, here = rows_where(frontier, category="all").sort_values("cost"), rows_where(decisions)
-    if rows.empty:
-        return ["No cost is known for these models."]
-    said = [_frontier_words(rows)]
-    said += [decision_sentence(row) for _, row in here[here["category"] == "all"].iterrows()]
-    each = here[here["category"] != "all"]
-    done = f"established in {many(each['established'].sum())} of {in_words(len(each))}"
-    return [*said, *[f"By category a cheapest model is {done}."] * (len(each) > 0), _unit_words(rows)]
-
 # %% ../../nbs/report/72_cost.ipynb #530ff3ed
 def _unit_words(rows: pd.DataFrame) -> str:
     "What cost means here."
@@ -119,6 +105,25 @@ def _unit_words(rows: pd.DataFrame) -> str:
     hours = "measured time of this machine, as no price list was given"
     what = hours if unit == "machine hours" else f"{unit} by the price list"
     return f"Cost is {what}{', for writing the prompt and without drawing' if drawing else ''}."
+
+# %% ../../nbs/report/72_cost.ipynb #ae1b8fe4
+def cost_words(
+    frontier: pd.DataFrame,  # Frontier rows of one task and metric
+    decisions: pd.DataFrame,  # Decisions of the same
+) -> list[str]:  # Sentences
+    "Who is beaten in quality and cost, what is good enough, and what cost means."
+    rows, decided = rows_where(frontier, category="all").sort_values("cost"), rows_where(decisions)
+    if rows.empty:
+        return ["No cost is known for these models."]
+    sentences = [_frontier_words(rows)]
+    sentences += [decision_sentence(row) for _, row in decided[decided["category"] == "all"].iterrows()]
+    each = decided[decided["category"] != "all"]
+    established = f"established in {many(each['established'].sum())} of {in_words(len(each))}"
+    return [
+        *sentences,
+        *[f"By category a cheapest model is {established}."] * (len(each) > 0),
+        _unit_words(rows),
+    ]
 
 # %% ../../nbs/report/72_cost.ipynb #3dbc7e4a
 def _decision_numbers(rows: pd.DataFrame) -> Safe:
@@ -134,7 +139,8 @@ def _decision_numbers(rows: pd.DataFrame) -> Safe:
     }
     unit = ", ".join(sorted(set(rows["unit"])))
     cells[f"Cost of 1,000 ({unit})"] = [
-        f"{c:.3g}" if there else "\u2013" for c, there in zip(rows["cost"], rows["established"], strict=True)
+        significant(c) if good else "\u2013"
+        for c, good in zip(rows["cost"], rows["established"], strict=True)
     ]
     return table_html(
         cells, "The cheapest model shown to be good enough. Question: these models.", tuple(cells)[3:]
@@ -149,9 +155,9 @@ def cost_piece(
     "What quality costs."
     rows, decisions = task_rows(run, "frontier", task, metric), task_rows(run, "decisions", task, metric)
     words = "Mean score against the cost of 1,000 completions, models that are beaten in both hollow."
-    figure = figure_html(frontier_figure(rows, task, metric, figures.colour_of), f"frontier-{task}", words)
-    said = paragraph(cost_words(rows, decisions))
-    return with_numbers(joined([figure, said]), _decision_numbers(decisions))
+    figure = figure_html(frontier_figure(rows, task, metric), f"frontier-{task}", words)
+    sentences = paragraph(cost_words(rows, decisions))
+    return with_numbers(joined([figure, sentences]), _decision_numbers(decisions))
 
 # %% ../../nbs/report/72_cost.ipynb #e5eb1331
 def cost(

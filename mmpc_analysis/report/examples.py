@@ -13,8 +13,8 @@ import pandas as pd
 
 from .. import store, tables
 from ..metrics.cards import headline_metrics, lower_is_better
-from . import figures
 from .components import needed
+from .figures import rows_of
 from .html import Safe, aligned_html, image_html, joined, markup
 from .leaderboard import ranked
 from .run import Run, shown_completions
@@ -35,12 +35,8 @@ def answers_of(
     model: str,  # Whose answers
 ) -> pd.DataFrame:  # item_id, category, value, text, image, title, image_true; best first
     "The usable answers of one model beside the truth, in order of merit."
-    scores, done, items = (
-        tables.models_only(run.tables["scores"]),
-        shown_completions(run),
-        run.tables["items"],
-    )
-    rows = figures.rows_of(scores, task=task, metric=metric, model=model)
+    scores, done = tables.models_only(run.tables["scores"]), shown_completions(run)
+    rows, items = rows_of(scores, task=task, metric=metric, model=model), run.tables["items"]
     rows = rows.loc[rows["outcome"].isin(tables.USABLE), ["item_id", "category", "value"]].dropna()
     done = done.loc[(done["task"] == task) & (done["model"] == model), ["item_id", "text", "image"]]
     truth = items[["item_id", "title", "image"]]
@@ -75,29 +71,12 @@ def _picture(root: str, image: str | None) -> PIL.Image.Image | None:
     except ImageError:
         return None
 
-# %% ../../nbs/report/54_examples.ipynb #3cca1cb1
-def _pictures(run: Run, row: pd.Series, task: str) -> Safe:
-    "The true picture, and beside it the drawn one where the task was to describe it."
-    true = _picture(run.root, row["image_true"])
-    pieces = [image_html(true, f"Real picture: {row['title']}", "Real picture")]
-    if task == "text_to_image":
-        made = _picture(run.folder, row["image"])
-        pieces.append(image_html(made, f"Generated picture for: {row['title']}", "Generated picture"))
-    return joined(pieces)
-
-# %% ../../nbs/report/54_examples.ipynb #11ee96cd
-def _words(row: pd.Series, task: str) -> Safe:
-    "True title and written text."
-    if task == "image_to_text":
-        return aligned_html(row["title"], row["text"])
-    entry = '<dl class="words"><dt>True title</dt><dd>{title}</dd><dt>Prompt written</dt><dd>{text}</dd></dl>'
-    return markup(entry, title=row["title"], text=row["text"])
-
 # %% ../../nbs/report/54_examples.ipynb #a0a28115
 _CARD = (
     '<article class="card"><h5>{category}<span>{metric} {value}</span></h5>'
     '<div class="pictures">{pictures}</div>{words}</article>'
 )
+_PROMPT = '<dl class="words"><dt>True title</dt><dd>{title}</dd><dt>Prompt written</dt><dd>{text}</dd></dl>'
 
 
 def example_card(
@@ -107,9 +86,15 @@ def example_card(
     metric: str,  # Metric that ranked it
 ) -> Safe:  # A card
     "One answer beside the truth."
+    title, text = row["title"], row["text"]
+    pictures = [image_html(_picture(run.root, row["image_true"]), f"Real picture: {title}", "Real picture")]
+    words = aligned_html(title, text) if task == "image_to_text" else markup(_PROMPT, title=title, text=text)
+    if task == "text_to_image":
+        drawn = _picture(run.folder, row["image"])
+        pictures.append(image_html(drawn, f"Generated picture for: {title}", "Generated picture"))
     return markup(
         _CARD, category=display_name(row["category"]), metric=display_name(metric), value=number(row["value"]),
-        pictures=_pictures(run, row, task), words=_words(row, task),
+        pictures=joined(pictures), words=words,
     )  # fmt: skip
 
 # %% ../../nbs/report/54_examples.ipynb #93cc874a
@@ -132,8 +117,8 @@ def examples_of_task(
     for model in rows["system"].head(1):
         for kind, part in pick_examples(run, task, metric, model, count).items():
             cards = [example_card(run, row, task, metric) for _, row in part.iterrows()]
-            said = {"task": TASK_TITLES[task], "kind": kind, "model": model, "metric": display_name(metric)}
-            pieces.append(markup(_CARDS, cards=joined(cards or [Safe("<p>None.</p>")]), **said))
+            words = {"task": TASK_TITLES[task], "kind": kind, "model": model, "metric": display_name(metric)}
+            pieces.append(markup(_CARDS, cards=joined(cards or [Safe("<p>None.</p>")]), **words))
     return joined(pieces)
 
 # %% ../../nbs/report/54_examples.ipynb #c371ec64

@@ -7,35 +7,38 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/report/leaderboard.html.md""
 # %% ../../nbs/report/50_leaderboard.ipynb #294f49d5
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ..metrics.cards import headline_metrics, lower_is_better
-from . import figures, level_contrasts
+from . import figures
 from mmpc_analysis.report.components import (
     by_task,
-    count,
     estimate_cell,
     model_cell,
     needed,
     paragraph,
-    share,
     task_rows,
     with_numbers,
 )
-from .figures import PALETTE, base_layout, colour_of, question_title, rows_of
 from .html import Safe, figure_html, joined, markup, table_html
+from .level_contrasts import level_panels
 from .run import Run
 from mmpc_analysis.report.wording import (
+    count,
     display_name,
-    figure_text,
     label,
     many,
     number,
+    parameter_count,
     plural,
     rows_where,
+    share,
+    short,
+    significant,
     span,
 )
 from ..tables import TASK_TITLES, tasks_of
@@ -44,116 +47,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['comparison_words', 'contrast_matrix', 'versus', 'ranked', 'best_sentence', 'score_table', 'scores_of_task', 'scores',
+__all__ = ['versus', 'ranked', 'best_sentence', 'score_table', 'scores_of_task', 'scores', 'comparison_words', 'contrast_matrix',
            'comparison_piece', 'against']
-
-# %% ../../nbs/report/50_leaderboard.ipynb #74e97319
-def _be(count: int) -> str:
-    "The verb that fits a count."
-    return "is" if count == 1 else "are"
-
-# %% ../../nbs/report/50_leaderboard.ipynb #3dc982a3
-def _equal_words(rows: pd.DataFrame, apart: pd.Series) -> list[str]:
-    "How many pairs are equal, and how many are neither."
-    alike = rows["verdict"].eq("equivalent")
-    count, left = int(alike.sum()), int((~apart & ~alike).sum())
-    margin = f"within {figure_text(rows['margin'].max())} (two one-sided tests, Holm)"
-    said = [f"{plural(count, 'pair').capitalize()} {_be(count)} shown to be equal {margin}."]
-    open_ones = f"{plural(left, 'pair').capitalize()} {_be(left)} neither told apart nor shown to be equal"
-    return said + [f"{open_ones}: a difference that was not found is no equality."] * (left > 0)
-
-# %% ../../nbs/report/50_leaderboard.ipynb #e476c7f8
-def comparison_words(
-    comparisons: pd.DataFrame,  # Comparisons of one task and metric
-) -> list[str]:  # Sentences
-    "How many pairs are told apart, how many are equal, and how many are neither."
-    rows = rows_where(comparisons, category="all")
-    tested = rows[rows["low_joint"].notna()]
-    apart, lacking = (tested["low_joint"] > 0) | (tested["high_joint"] < 0), len(rows) - len(tested)
-    most = f": most clearly {_widest(tested[apart])}" if apart.any() else ""
-    joint = "by intervals that hold for all pairs together (max-T)"
-    said = [
-        f"Of {plural(len(rows), 'pair')} of models, {many(apart.sum())} {_be(apart.sum())} told apart {joint}{most}."
-    ]
-    said += _equal_words(tested, apart) if tested["margin"].notna().any() else []
-    none = f"{plural(lacking, 'pair').capitalize()} allow{'s' if lacking == 1 else ''} no test"
-    return said + [f"{none}, because the two differ on too few products."] * (lacking > 0)
-
-# %% ../../nbs/report/50_leaderboard.ipynb #2178c5b0
-def _widest(rows: pd.DataFrame) -> str:
-    "The largest difference, the better model first."
-    row = rows.loc[rows["estimate"].abs().idxmax()]
-    who, at = [row["model"], row["other"]], [row["estimate"], row["low_joint"], row["high_joint"]]
-    if at[0] < 0:
-        who, at = who[::-1], [-at[0], -at[2], -at[1]]
-    return f"{who[0]} over {who[1]} by {figure_text(at[0])} ({figure_text(at[1])} to {figure_text(at[2])})"
-
-# %% ../../nbs/report/50_leaderboard.ipynb #30d543e8
-def _both_ways(rows: pd.DataFrame) -> pd.DataFrame:
-    "Every pair from both of its ends."
-    back = rows.rename(columns={"model": "other", "other": "model"})
-    back = back.assign(
-        estimate=-rows["estimate"], low_joint=-rows["high_joint"], high_joint=-rows["low_joint"]
-    )
-    both = pd.concat([rows, back], ignore_index=True)
-    apart = (both["low_joint"] > 0) | (both["high_joint"] < 0)
-    sign = np.where(both["verdict"].eq("equivalent"), " =", "")
-    return both.assign(mark=np.where(apart, "*", "") + pd.Series(sign, dtype=object))
-
-# %% ../../nbs/report/50_leaderboard.ipynb #a8d52d83
-def _matrix(both: pd.DataFrame, names: list[str]) -> dict:
-    "The cells of the matrix, with their numbers and what pointing at them shows."
-    cells = [
-        both.pivot(index="model", columns="other", values=c).reindex(index=names, columns=names)
-        for c in _CELLS
-    ]
-    z, mark, *bounds = (cell.to_numpy() for cell in cells)
-    pairs = zip(z.ravel(), mark.ravel(), strict=True)
-    written = [_signed(v) + m if isinstance(m, str) and np.isfinite(v) else "" for v, m in pairs]
-    bar = {"title": {"text": "Row better by", "side": "right"}, "thickness": 12, "outlinewidth": 0}
-    shown = [label(name) for name in names]
-    return {
-        "type": "heatmap", "z": z.astype(float), "x": shown, "y": shown, "text": np.reshape(written, z.shape), "texttemplate": "%{text}", "zmid": 0,
-        "colorscale": "RdBu", "customdata": np.stack(bounds, axis=-1).astype(float), "hoverongaps": False, "xgap": 2, "ygap": 2,
-        "hovertemplate": _CELL, "colorbar": bar, "showscale": False,
-    }  # fmt: skip
-
-# %% ../../nbs/report/50_leaderboard.ipynb #e708e690
-def contrast_matrix(
-    comparisons: pd.DataFrame,  # Comparisons table
-    task: str,  # image_to_text or text_to_image
-    metric: str,  # Metric to show
-    category: str = "all",  # Category, or all
-) -> go.Figure:  # Models down and across, difference as colour and number
-    "By how much each model is better than each other."
-    import plotly.graph_objects as go
-
-    rows = rows_of(comparisons, task=task, metric=metric, category=category)
-    both, names = _both_ways(rows), sorted({*rows["model"], *rows["other"]}, key=_by_family)
-    layout = base_layout(
-        question_title("Which models can be told apart?", rows, category), 200 + 52 * len(names)
-    )
-    figure = go.Figure(_matrix(both, names), layout)
-    figure.update_xaxes(showgrid=False, zeroline=False, tickangle=-40, type="category", title_text=_KEY)
-    figure.update_yaxes(showgrid=False, zeroline=False, type="category", autorange="reversed")
-    return figure
-
-# %% ../../nbs/report/50_leaderboard.ipynb #1943719a
-_KEY = "Row over column, blue is better<br>* joint interval leaves out zero<br>= equal within the margin"
-_CELLS = ("estimate", "mark", "low_joint", "high_joint")
-_CELL = "%{y} over %{x}<br><b>%{z:.3f}</b>, %{customdata[0]:.3f} to %{customdata[1]:.3f} (all pairs)<extra></extra>"
-
-# %% ../../nbs/report/50_leaderboard.ipynb #b96645b0
-def _signed(value: float) -> str:
-    "A difference short enough for a cell."
-    text = f"{value:+.2f}" if abs(value) >= 0.095 else f"{value:+.3f}"
-    return text.replace("-", "\u2212").replace("0.", ".", 1)
-
-# %% ../../nbs/report/50_leaderboard.ipynb #c46b5546
-def _by_family(model: str) -> tuple:
-    "Where a model stands among others."
-    colour = colour_of(model)
-    return PALETTE.index(colour) if colour in PALETTE else len(PALETTE), model
 
 # %% ../../nbs/report/50_leaderboard.ipynb #4defd79e
 def versus(
@@ -189,18 +84,12 @@ def ranked(
     category: str = "all",  # Category, or all
 ) -> pd.DataFrame:  # Rows with a score, models, floors and ceiling together, best first
     "The rows of one metric in order of merit."
-    rows = figures.rows_of(averages, task=task, metric=metric, category=category)
-    rows = figures.named(rows).dropna(subset="estimate")
+    rows = figures.named(figures.rows_of(averages, task=task, metric=metric, category=category)).dropna(
+        subset="estimate"
+    )
     merit = rows["estimate"] * (-1 if lower_is_better(metric) else 1)
     rows = rows.assign(merit=merit).sort_values(["merit", "system"], ascending=[False, True])
     return rows.drop(columns="merit")
-
-# %% ../../nbs/report/50_leaderboard.ipynb #575aa0b9
-def _first_place(best: pd.Series, spread: float) -> Safe:
-    "Who comes first, on which level and by how much."
-    metric = display_name(best["metric"]) + (", lower is better" if lower_is_better(best["metric"]) else "")
-    return markup("On the {level} level ({metric}) <strong>{model}</strong> comes first with {score}.",
-                  level=display_name(best["level"]), metric=metric, model=best["system"], score=span(best, spread))  # fmt: skip
 
 # %% ../../nbs/report/50_leaderboard.ipynb #669dc8f1
 def best_sentence(
@@ -214,23 +103,19 @@ def best_sentence(
     models, floors = rows[rows["role"] == "model"], rows[rows["role"].isin(["floor", "blind"])]
     if models.empty:
         return markup("No model has a score for {metric}.", metric=display_name(metric))
-    best, spread = models.iloc[0], float(rows["estimate"].abs().max())
-    said = [_first_place(best, spread)]
+    best, write = models.iloc[0], partial(number, spread=float(rows["estimate"].abs().max()))
+    name = display_name(metric) + (", lower is better" if lower_is_better(metric) else "")
+    sentences = [
+        markup(
+            "On the {level} level ({metric}) <strong>{model}</strong> comes first with {score}.",
+            level=display_name(best["level"]), metric=name, model=best["system"], score=span(best, write),
+        )
+    ]  # fmt: skip
     for words, others in ((_SECOND_WORDS, models.iloc[1:2]), (_FLOOR_WORDS, floors.iloc[:1])):
         for _, other in others.iterrows():
             sentence = words.get(versus(best, other), words["open"])
-            said.append(markup(sentence, model=other["system"], score=span(other, spread)))
-    return joined(said, " ")
-
-# %% ../../nbs/report/50_leaderboard.ipynb #94eb1413
-def _who(first: pd.DataFrame) -> dict[str, list]:
-    "The columns that say who is meant and on how many items."
-    return {
-        "Model": [model_cell(s, m) for s, m in first["model"].items()],
-        "Parameters": [count(p) for p in first["parameters"]],
-        "Usable": [share(c) for c in first["coverage"]],
-        "Items": [f"{n:,}" for n in first["n"]],
-    }
+            sentences.append(markup(sentence, model=other["system"], score=span(other, write)))
+    return joined(sentences, " ")
 
 # %% ../../nbs/report/50_leaderboard.ipynb #9e3555b3
 def _means(rows: pd.DataFrame, order: list[str]) -> tuple[str, list]:
@@ -238,8 +123,7 @@ def _means(rows: pd.DataFrame, order: list[str]) -> tuple[str, list]:
     spread, by_model = float(rows["estimate"].abs().max()), rows.set_index("system")
     head = f"{display_name(rows['metric'].iloc[0]).capitalize()} ({display_name(rows['level'].iloc[0])})"
     head += ", lower is better" if lower_is_better(rows["metric"].iloc[0]) else ""
-    there = set(by_model.index)
-    return head, [estimate_cell(by_model.loc[m], spread) if m in there else "\u2013" for m in order]
+    return head, [estimate_cell(by_model.loc[m], spread) if m in by_model.index else "\u2013" for m in order]
 
 # %% ../../nbs/report/50_leaderboard.ipynb #0a20f58b
 def _row_kinds(roles: pd.Series) -> list[str]:
@@ -258,7 +142,13 @@ def score_table(
     "Means with intervals, models down and metrics across."
     rows = figures.named(figures.rows_of(averages, task=task, category=category))
     first = rows.drop_duplicates("system").set_index("system").loc[figures.ordered(rows)]
-    cells = _who(first) | dict(_means(figures.rows_of(rows, metric=m), list(first.index)) for m in metrics)
+    cells = {
+        "Model": [model_cell(s, m) for s, m in first["model"].items()],
+        "Parameters": [parameter_count(p) for p in first["parameters"]],
+        "Usable": [share(c) for c in first["coverage"]],
+        "Items": [count(n) for n in first["n"]],
+    }
+    cells |= dict(_means(figures.rows_of(rows, metric=metric), list(first.index)) for metric in metrics)
     return table_html(cells, caption, numbers=tuple(cells)[1:], classes=_row_kinds(first["role"]))
 
 # %% ../../nbs/report/50_leaderboard.ipynb #de6db391
@@ -270,7 +160,7 @@ def scores_of_task(
     metrics, title = headline_metrics(averages, task), TASK_TITLES[task]
     every = sorted(set(averages.loc[averages["task"] == task, "metric"]))
     words = "Bars of the mean score of each model, one panel per level, with floors and ceiling as lines."
-    figure = figure_html(level_contrasts.level_panels(averages, task, metrics), f"levels-{task}", words)
+    figure = figure_html(level_panels(averages, task, metrics), f"levels-{task}", words)
     table = score_table(averages, task, metrics, f"{title}: mean over all products with its interval.")
     full = score_table(averages, task, every, f"{title}: every metric.")
     return joined([markup("<h3>{t}</h3>", t=title), table, with_numbers(figure, full)])
@@ -283,6 +173,108 @@ def scores(
     averages = needed(run, "averages")
     return joined([scores_of_task(averages, task) for task in tasks_of(averages)])
 
+# %% ../../nbs/report/50_leaderboard.ipynb #74e97319
+def _be(n: int) -> str:
+    "The verb that fits a count."
+    return "is" if n == 1 else "are"
+
+# %% ../../nbs/report/50_leaderboard.ipynb #3dc982a3
+def _equal_words(rows: pd.DataFrame, apart: pd.Series) -> list[str]:
+    "How many pairs are equal, and how many are neither."
+    alike = rows["verdict"].eq("equivalent")
+    equal, left = int(alike.sum()), int((~apart & ~alike).sum())
+    margin = f"within {significant(rows['margin'].max())} (two one-sided tests, Holm)"
+    sentences = [f"{plural(equal, 'pair').capitalize()} {_be(equal)} shown to be equal {margin}."]
+    open_ones = f"{plural(left, 'pair').capitalize()} {_be(left)} neither told apart nor shown to be equal"
+    return sentences + [f"{open_ones}: a difference that was not found is no equality."] * (left > 0)
+
+# %% ../../nbs/report/50_leaderboard.ipynb #2178c5b0
+def _widest(rows: pd.DataFrame) -> str:
+    "The largest difference, the better model first."
+    row = rows.loc[rows["estimate"].abs().idxmax()]
+    who, at = [row["model"], row["other"]], [row["estimate"], row["low_joint"], row["high_joint"]]
+    if at[0] < 0:
+        who, at = who[::-1], [-at[0], -at[2], -at[1]]
+    return f"{who[0]} over {who[1]} by {significant(at[0])} ({significant(at[1])} to {significant(at[2])})"
+
+# %% ../../nbs/report/50_leaderboard.ipynb #e476c7f8
+def comparison_words(
+    comparisons: pd.DataFrame,  # Comparisons of one task and metric
+) -> list[str]:  # Sentences
+    "How many pairs are told apart, how many are equal, and how many are neither."
+    rows = rows_where(comparisons, category="all")
+    tested = rows[rows["low_joint"].notna()]
+    apart, lacking = (tested["low_joint"] > 0) | (tested["high_joint"] < 0), len(rows) - len(tested)
+    most = f": most clearly {_widest(tested[apart])}" if apart.any() else ""
+    joint = "by intervals that hold for all pairs together (max-T)"
+    sentences = [
+        f"Of {plural(len(rows), 'pair')} of models, {many(apart.sum())} {_be(apart.sum())} told apart {joint}{most}."
+    ]
+    sentences += _equal_words(tested, apart) if tested["margin"].notna().any() else []
+    none = f"{plural(lacking, 'pair').capitalize()} allow{'s' if lacking == 1 else ''} no test"
+    return sentences + [f"{none}, because the two differ on too few products."] * (lacking > 0)
+
+# %% ../../nbs/report/50_leaderboard.ipynb #30d543e8
+def _both_ways(rows: pd.DataFrame) -> pd.DataFrame:
+    "Every pair from both of its ends."
+    back = rows.rename(columns={"model": "other", "other": "model"})
+    back = back.assign(
+        estimate=-rows["estimate"], low_joint=-rows["high_joint"], high_joint=-rows["low_joint"]
+    )
+    both = pd.concat([rows, back], ignore_index=True)
+    apart = (both["low_joint"] > 0) | (both["high_joint"] < 0)
+    sign = np.where(both["verdict"].eq("equivalent"), " =", "")
+    return both.assign(mark=np.where(apart, "*", "") + pd.Series(sign, dtype=object))
+
+# %% ../../nbs/report/50_leaderboard.ipynb #1943719a
+_KEY = "Row over column, blue is better<br>* joint interval leaves out zero<br>= equal within the margin"
+_CELLS = ("estimate", "mark", "low_joint", "high_joint")
+_CELL = "%{y} over %{x}<br><b>%{z:.3f}</b>, %{customdata[0]:.3f} to %{customdata[1]:.3f} (all pairs)<extra></extra>"
+
+# %% ../../nbs/report/50_leaderboard.ipynb #a8d52d83
+def _matrix(both: pd.DataFrame, names: list[str]) -> dict:
+    "The cells of the matrix, with their numbers and what pointing at them shows."
+    cells = [
+        both.pivot(index="model", columns="other", values=c).reindex(index=names, columns=names)
+        for c in _CELLS
+    ]
+    z, mark, *bounds = (cell.to_numpy() for cell in cells)
+    pairs = zip(z.ravel(), mark.ravel(), strict=True)
+    written = [short(v, signed=True) + m if isinstance(m, str) and np.isfinite(v) else "" for v, m in pairs]
+    bar = {"title": {"text": "Row better by", "side": "right"}, "thickness": 12, "outlinewidth": 0}
+    shown = [label(name) for name in names]
+    return {
+        "type": "heatmap", "z": z.astype(float), "x": shown, "y": shown, "text": np.reshape(written, z.shape), "texttemplate": "%{text}", "zmid": 0,
+        "colorscale": "RdBu", "customdata": np.stack(bounds, axis=-1).astype(float), "hoverongaps": False, "xgap": 2, "ygap": 2,
+        "hovertemplate": _CELL, "colorbar": bar, "showscale": False,
+    }  # fmt: skip
+
+# %% ../../nbs/report/50_leaderboard.ipynb #c46b5546
+def _by_family(model: str) -> tuple:
+    "Where a model stands among others."
+    colour = figures.colour_of(model)
+    return figures.PALETTE.index(colour) if colour in figures.PALETTE else len(figures.PALETTE), model
+
+# %% ../../nbs/report/50_leaderboard.ipynb #e708e690
+def contrast_matrix(
+    comparisons: pd.DataFrame,  # Comparisons table
+    task: str,  # image_to_text or text_to_image
+    metric: str,  # Metric to show
+    category: str = "all",  # Category, or all
+) -> go.Figure:  # Models down and across, difference as colour and number
+    "By how much each model is better than each other."
+    import plotly.graph_objects as go
+
+    rows = figures.rows_of(comparisons, task=task, metric=metric, category=category)
+    both, names = _both_ways(rows), sorted({*rows["model"], *rows["other"]}, key=_by_family)
+    layout = figures.base_layout(
+        figures.question_title("Which models can be told apart?", rows, category), 200 + 52 * len(names)
+    )
+    figure = go.Figure(_matrix(both, names), layout)
+    figure.update_xaxes(showgrid=False, zeroline=False, tickangle=-40, type="category", title_text=_KEY)
+    figure.update_yaxes(showgrid=False, zeroline=False, type="category", autorange="reversed")
+    return figure
+
 # %% ../../nbs/report/50_leaderboard.ipynb #2a51c2c3
 def _pair_numbers(rows: pd.DataFrame) -> Safe:
     "Every pair with its joint interval and what was shown of equality."
@@ -293,7 +285,9 @@ def _pair_numbers(rows: pd.DataFrame) -> Safe:
         "p, max-T": [number(p) for p in rows["p_max_t"]],
         "p, equal": [number(p) for p in rows["p_equivalent"]],
     }
-    cells["Bayes factor, no difference"] = [f"{b:.2g}" if np.isfinite(b) else "\u2013" for b in rows["bf01"]]
+    cells["Bayes factor, no difference"] = [
+        significant(b, 2) if np.isfinite(b) else "\u2013" for b in rows["bf01"]
+    ]
     caption = f"Differences with intervals for all pairs together; equality within {number(rows['margin'].max())}. Question: these models."
     return table_html(cells, caption, tuple(cells)[2:])
 

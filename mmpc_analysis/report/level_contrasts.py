@@ -14,6 +14,7 @@ import pandas as pd
 
 from .components import estimate_cell, model_cell, needed, with_numbers
 from mmpc_analysis.report.figures import (
+    AXIS,
     DETAILS,
     base_layout,
     colour_of,
@@ -27,82 +28,29 @@ from mmpc_analysis.report.figures import (
 )
 from .html import Safe, figure_html, joined, markup, table_html
 from .run import Run
-from .wording import label
+from .wording import label, percent
 from ..tables import TASK_TITLES, tasks_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['share_of_way', 'level_words', 'level_panels', 'level_piece', 'levels']
+__all__ = ['level_panels', 'share_of_way', 'level_words', 'level_piece', 'levels']
 
-# %% ../../nbs/report/45_level_contrasts.ipynb #9cd5a9a9
-def _shares(contrasts: pd.DataFrame, task: str, category: str) -> pd.DataFrame:
-    "The rows that are drawn."
-    rows = named(rows_of(contrasts, task=task, category=category, term="share"))
-    rows = rows[(rows["metric"] == "") & (rows["role"] != "blind")]
-    return rows.sort_values("model", key=lambda m: m == "template", kind="stable")
-
-# %% ../../nbs/report/45_level_contrasts.ipynb #0ef4cbd0
-def _marks(mine: pd.DataFrame, heights: list[float]) -> dict:
-    "A model's mark at each level, with its interval."
-    model, name = mine[["model", "system"]].iloc[0]
-    marker = {"size": 10, "color": colour_of(model), "symbol": "diamond" if model == "template" else "circle"}
-    return {
-        "type": "scatter", "mode": "markers", "x": mine["estimate"], "y": heights, "marker": marker, "name": label(name),
-        "error_x": interval_bars(mine), "customdata": mine[DETAILS].to_numpy(), "hovertemplate": hover_template(label(name), "x"),
+# %% ../../nbs/report/45_level_contrasts.ipynb #c55efb0d
+def _panel(rows: pd.DataFrame, legend: bool) -> list[dict]:
+    "One level: a bar per model, and lines through all of them."
+    table = rows.set_index("system", drop=False)
+    bars = table.loc[models_by_size(rows)]
+    unknown = ["" if known else " (no score)" for known in np.isfinite(bars["estimate"])]
+    names = [label(m) + u for m, u in zip(bars.index, unknown, strict=True)]
+    trace = {
+        "type": "bar", "orientation": "h", "x": bars["estimate"], "y": names,
+        "marker": {"color": [*map(colour_of, bars["model"])]}, "error_x": interval_bars(bars, color="#767676"),
+        "customdata": bars[DETAILS].to_numpy(), "hovertemplate": hover_template("%{y}", "x"), "showlegend": False,
     }  # fmt: skip
-
-# %% ../../nbs/report/45_level_contrasts.ipynb #f4a206e2
-def share_of_way(
-    contrasts: pd.DataFrame,  # Contrasts table, from `levels.level_contrast`
-    task: str,  # image_to_text or text_to_image
-    category: str = "all",  # Category, or all
-) -> go.Figure:  # Share of the way across, levels down, one mark per model
-    "How far each model gets from another product to the truth, level by level."
-    import plotly.graph_objects as go
-
-    rows = _shares(contrasts, task, category)
-    levels, models = list(dict.fromkeys(rows["level"])), list(dict.fromkeys(rows["system"]))
-    title = "Does the meaning stay where words and patches are lost?"
-    figure = go.Figure(layout=base_layout(title, 170 + 26 * len(levels) * len(models), margin={"t": 110}))
-    for place, model in enumerate(models):
-        mine, offset = rows[rows["system"] == model], 0.7 * ((place + 0.5) / len(models) - 0.5)
-        figure.add_trace(_marks(mine, [levels.index(level) + offset for level in mine["level"]]))
-    for end, name in ((0, "another product"), (1, "the truth")):
-        figure.add_vline(x=end, line={"color": "#767676", "dash": "dot"}, annotation_text=name)
-    figure.update_xaxes(title_text="Share of the way from another product of the category to the truth")
-    ticks = {"tickvals": list(range(len(levels))), "ticktext": [f"{level} level" for level in levels]}
-    figure.update_yaxes(**ticks, autorange="reversed", showgrid=False, zeroline=False)
-    return figure
-
-# %% ../../nbs/report/45_level_contrasts.ipynb #bee1ff90
-def level_words(
-    effects: pd.DataFrame,  # Effects as `level_panels` gives them
-    task: str,  # `image_to_text` or `text_to_image`
-) -> str:  # Plain sentences, empty where the task has no semantic level beside another one
-    "What the levels say about the models of a task."
-    rows = effects[(effects["task"] == task) & (effects["category"] == "all") & (effects["metric"] == "")]
-    rows = named(rows)
-    rows = rows[rows["role"] == "model"]
-    shares, leads = rows[rows["term"] == "share"], rows[rows["term"] != "share"].dropna(subset=["estimate"])
-    leads = leads.dropna(subset=["low", "high"])
-    if leads.empty:
-        return ""
-    meaning = shares[shares["level"] == "semantic"].dropna(subset=["estimate"])
-    meaning = meaning.sort_values(["estimate", "system"])
-    best = meaning.iloc[-1]
-    told = [
-        f"{best['system']} recovers {best['estimate']:.0%} [{best['low']:.0%}, {best['high']:.0%}] of the way from "
-        "another product of the category to the truth in meaning."
-    ]
-    for other, group in leads.groupby("level", sort=False):
-        ahead, behind = (group["low"] > 0).sum(), (group["high"] < 0).sum()
-        told.append(
-            f"Of {len(group)} model{'s' * (len(group) != 1)}, {ahead} recover{'s' if ahead == 1 else ''} more in meaning than at the {other} level, "
-            f"{behind} less, and {len(group) - ahead - behind} cannot be told apart."
-        )
-    return " ".join(told)
+    lines = floor_lines(table, names, along="y")
+    return [trace, *(line | {"legendgroup": line["name"], "showlegend": legend} for line in lines)]
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #47bfd9df
 def level_panels(
@@ -128,27 +76,74 @@ def level_panels(
     question = "At which level do the completions resemble the truth?"
     figure.update_layout(base_layout(question, height, legend={"y": 1 + 30 / height}, margin={"t": 110}))
     figure.update_annotations(x=0, xanchor="left", font_size=13)
-    figure.update_xaxes(gridcolor="#e3e3e3", zerolinecolor="#bdbdbd", automargin=True, title_standoff=6)
+    figure.update_xaxes(**AXIS, title_standoff=6)
     figure.update_yaxes(type="category", showgrid=False, automargin=True, autorange="reversed")
     return figure
 
-# %% ../../nbs/report/45_level_contrasts.ipynb #c55efb0d
-def _panel(rows: pd.DataFrame, legend: bool) -> list[dict]:
-    "One level: a bar per model, and lines through all of them."
-    table = rows.set_index("system", drop=False)
-    bars = table.loc[models_by_size(rows)]
-    unknown = ["" if known else " (no score)" for known in np.isfinite(bars["estimate"])]
-    names, colours = (
-        [label(m) + u for m, u in zip(bars.index, unknown, strict=True)],
-        [*map(colour_of, bars["model"])],
-    )
-    trace = {
-        "type": "bar", "orientation": "h", "x": bars["estimate"], "y": names, "marker": {"color": colours},
-        "error_x": interval_bars(bars, color="#767676"), "customdata": bars[DETAILS].to_numpy(),
-        "hovertemplate": hover_template("%{y}", "x"), "showlegend": False,
-    }  # fmt: skip
-    lines = floor_lines(table, names, along="y")
-    return [trace, *(line | {"legendgroup": line["name"], "showlegend": legend} for line in lines)]
+# %% ../../nbs/report/45_level_contrasts.ipynb #9cd5a9a9
+def _shares(contrasts: pd.DataFrame, task: str, category: str) -> pd.DataFrame:
+    "The rows that are drawn."
+    rows = named(rows_of(contrasts, task=task, category=category, term="share"))
+    rows = rows[(rows["metric"] == "") & (rows["role"] != "blind")]
+    return rows.sort_values("model", key=lambda m: m == "template", kind="stable")
+
+# %% ../../nbs/report/45_level_contrasts.ipynb #f4a206e2
+def share_of_way(
+    contrasts: pd.DataFrame,  # Contrasts table, from `levels.level_contrast`
+    task: str,  # image_to_text or text_to_image
+    category: str = "all",  # Category, or all
+) -> go.Figure:  # Share of the way across, levels down, one mark per model
+    "How far each model gets from another product to the truth, level by level."
+    import plotly.graph_objects as go
+
+    rows = _shares(contrasts, task, category)
+    levels, systems = list(dict.fromkeys(rows["level"])), list(dict.fromkeys(rows["system"]))
+    title = "Does the meaning stay where words and patches are lost?"
+    figure = go.Figure(layout=base_layout(title, 170 + 26 * len(levels) * len(systems), margin={"t": 110}))
+    for place, name in enumerate(systems):
+        marks, offset = rows[rows["system"] == name], 0.7 * ((place + 0.5) / len(systems) - 0.5)
+        model = marks["model"].iloc[0]
+        symbol = "diamond" if model == "template" else "circle"
+        figure.add_trace({
+            "type": "scatter", "mode": "markers", "x": marks["estimate"],
+            "y": [levels.index(level) + offset for level in marks["level"]],
+            "marker": {"size": 10, "color": colour_of(model), "symbol": symbol}, "name": label(name),
+            "error_x": interval_bars(marks), "customdata": marks[DETAILS].to_numpy(),
+            "hovertemplate": hover_template(label(name), "x"),
+        })  # fmt: skip
+    for end, text in ((0, "another product"), (1, "the truth")):
+        figure.add_vline(x=end, line={"color": "#767676", "dash": "dot"}, annotation_text=text)
+    figure.update_xaxes(title_text="Share of the way from another product of the category to the truth")
+    ticks = {"tickvals": list(range(len(levels))), "ticktext": [f"{level} level" for level in levels]}
+    figure.update_yaxes(**ticks, autorange="reversed", showgrid=False, zeroline=False)
+    return figure
+
+# %% ../../nbs/report/45_level_contrasts.ipynb #bee1ff90
+def level_words(
+    effects: pd.DataFrame,  # Effects as `level_contrast` gives them
+    task: str,  # `image_to_text` or `text_to_image`
+) -> str:  # Plain sentences, empty where the task has no semantic level beside another one
+    "What the levels say about the models of a task."
+    rows = effects[(effects["task"] == task) & (effects["category"] == "all") & (effects["metric"] == "")]
+    rows = named(rows)
+    rows = rows[rows["role"] == "model"]
+    shares, leads = rows[rows["term"] == "share"], rows[rows["term"] != "share"].dropna(subset=["estimate"])
+    leads = leads.dropna(subset=["low", "high"])
+    if leads.empty:
+        return ""
+    meaning = shares[shares["level"] == "semantic"].dropna(subset=["estimate"])
+    best = meaning.sort_values(["estimate", "system"]).iloc[-1]
+    estimate, low, high = (percent(best[name]) for name in ("estimate", "low", "high"))
+    sentences = [
+        f"{best['system']} recovers {estimate} [{low}, {high}] of the way from another product of the category to the truth in meaning."
+    ]
+    for other, group in leads.groupby("level", sort=False):
+        ahead, behind = (group["low"] > 0).sum(), (group["high"] < 0).sum()
+        sentences.append(
+            f"Of {len(group)} model{'s' * (len(group) != 1)}, {ahead} recover{'s' if ahead == 1 else ''} more in meaning than at the {other} level, "
+            f"{behind} less, and {len(group) - ahead - behind} cannot be told apart."
+        )
+    return " ".join(sentences)
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #0d9d93a1
 def level_piece(
@@ -173,8 +168,8 @@ def level_piece(
     table = table_html(
         cells, f"{TASK_TITLES[task]}: share of the way, and lead of the semantic level.", ("Share",)
     )
-    said = markup("<p>{s}</p>", s=level_words(contrasts, task))
-    return joined([markup("<h3>{t}</h3>", t=TASK_TITLES[task]), said, with_numbers(figure, table)])
+    sentences = markup("<p>{s}</p>", s=level_words(contrasts, task))
+    return joined([markup("<h3>{t}</h3>", t=TASK_TITLES[task]), sentences, with_numbers(figure, table)])
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #9f4dd48a
 def levels(

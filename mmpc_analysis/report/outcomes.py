@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .. import tables
-from . import figures
-from .components import model_cell, needed, share, with_numbers
-from .figures import base_layout, models_by_size, one_row_each
+from .components import model_cell, needed, with_numbers
+from .figures import base_layout, models_by_size, named, one_row_each, ordered, rows_of
 from .html import Safe, escaped, figure_html, joined, markup, table_html
 from .run import Run, shown_completions
-from .wording import display_name, label
-from ..tables import OUTCOMES, TASK_TITLES, tasks_of
+from .wording import count, display_name, label, percent, share
+from ..tables import OUTCOMES, TASK_TITLES, USABLE, tasks_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -47,8 +45,8 @@ def outcome_bars(
 
     rows = one_row_each(averages, task=task, category="all").drop_duplicates("system")
     rows = rows.set_index("system", drop=False).loc[models_by_size(rows)]
-    share = [f"  {c:.0%}" if np.isfinite(c) else "" for c in rows["coverage"]]
-    names = [label(m) + s for m, s in zip(rows["system"], share, strict=True)]
+    usable = [f"  {percent(c)}" if np.isfinite(c) else "" for c in rows["coverage"]]
+    names = [label(m) + s for m, s in zip(rows["system"], usable, strict=True)]
     layout = base_layout(
         "How many answers could be used?",
         190 + 34 * len(rows),
@@ -80,12 +78,12 @@ def outcome_table(
     task: str,  # image_to_text or text_to_image
 ) -> Safe:  # Counts of every outcome, models down
     "Answers by outcome."
-    rows = figures.named(figures.rows_of(averages, task=task, category="all"))
-    first = rows.drop_duplicates("system").set_index("system").loc[figures.ordered(rows)]
+    rows = named(rows_of(averages, task=task, category="all"))
+    first = rows.drop_duplicates("system").set_index("system").loc[ordered(rows)]
     first = first[first["role"].isin(["model", "blind"])]
     cells = {"Model": [model_cell(s, m) for s, m in first["model"].items()]}
     cells |= {"Usable": [share(c) for c in first["coverage"]]}
-    cells |= {display_name(o).capitalize(): [f"{n:,}" for n in first[o]] for o in tables.OUTCOMES}
+    cells |= {display_name(o).capitalize(): [count(n) for n in first[o]] for o in OUTCOMES}
     return table_html(cells, f"{TASK_TITLES[task]}: answers by outcome", numbers=tuple(cells)[1:])
 
 # %% ../../nbs/report/56_outcomes.ipynb #3e2a5558
@@ -109,29 +107,24 @@ def failed_answers(
     shown: int = 8,  # Rows in full
 ) -> Safe:  # A sentence and a table
     "Answers that were not content."
-    done = shown_completions(run)
-    failed = done[~done["outcome"].isin(tables.USABLE)].sort_values(["outcome", "model", "item_id"])
-    said = markup(
-        "<p>{n} of {all} answers could not be used.</p>", n=f"{len(failed):,}", all=f"{len(done):,}"
-    )
+    answers = shown_completions(run)
+    failed = answers[~answers["outcome"].isin(USABLE)].sort_values(["outcome", "model", "item_id"])
+    counts = {"n": count(len(failed)), "all": count(len(answers))}
+    sentence = markup("<p>{n} of {all} answers could not be used.</p>", **counts)
     if failed.empty:
-        return said
+        return sentence
     few = failed.groupby(["task", "model", "outcome"], sort=False).head(1).head(shown)
-    raw = [markup('<div class="long"><code>{t}</code></div>', t=escaped(t, 160)) for t in few["raw_text"]]
-    cells = {"Item": few["item_id"].tolist(), "Model": few["model"].tolist()}
-    cells |= {
+    cells = {
+        "Item": few["item_id"].tolist(),
+        "Model": few["model"].tolist(),
         "Task": few["task"].map(TASK_TITLES).tolist(),
         "Outcome": few["outcome"].map(display_name).tolist(),
+        "Answer": [
+            markup('<div class="long"><code>{t}</code></div>', t=escaped(t, 160)) for t in few["raw_text"]
+        ],
     }
-    return joined(
-        [
-            said,
-            table_html(
-                cells | {"Answer": raw},
-                f"{len(few)} of {len(failed):,} failed answers, one per model and outcome",
-            ),
-        ]
-    )
+    caption = f"{len(few)} of {count(len(failed))} failed answers, one per model and outcome"
+    return joined([sentence, table_html(cells, caption)])
 
 # %% ../../nbs/report/56_outcomes.ipynb #8920434a
 def set_aside_rows(
@@ -140,13 +133,13 @@ def set_aside_rows(
 ) -> Safe:  # A sentence and a table
     "Rows of the catalogue that could not be used."
     records = run.manifest.get("set_aside", [])
-    words = f"{len(records):,} row{'s' if len(records) != 1 else ''}"
-    said = markup("<p>{n} of the catalogue were set aside.</p>", n=words)
+    words = f"{count(len(records))} row{'s' if len(records) != 1 else ''}"
+    sentence = markup("<p>{n} of the catalogue were set aside.</p>", n=words)
     if not records:
-        return said
+        return sentence
     frame = pd.DataFrame(records[:shown]).rename(columns=lambda name: display_name(name).capitalize())
     caption = "Rows of the catalogue that were set aside, with reason and remedy"
-    return joined([said, table_html(frame, caption)])
+    return joined([sentence, table_html(frame, caption)])
 
 # %% ../../nbs/report/56_outcomes.ipynb #f40acde6
 def set_aside(

@@ -20,7 +20,8 @@ from .power import power
 from .reading import FLOORS_TEXT, READING_TEXT, defect_section, provenance, whole_sets
 from .recommendations import worth
 from .run import Run, read_run
-from .size import scale, size
+from .scale import scale
+from .size import size
 from .variation import varying
 from .weak_spots import categories
 
@@ -68,8 +69,10 @@ def report_html(
 ) -> str:  # A whole HTML document
     "The report of a run as one page."
     title = "How well were the missing titles and pictures completed?"
-    said = [markup("<p>{s}</p>", s=escaped(s, 2000)) for s in notices(run)]
-    notice = markup('<div class="notice" role="note">{said}</div>', said=joined(said)) if said else Safe("")
+    sentences = [markup("<p>{s}</p>", s=escaped(s, 2000)) for s in notices(run)]
+    notice = (
+        markup('<div class="notice" role="note">{s}</div>', s=joined(sentences)) if sentences else Safe("")
+    )
     made = str(run.manifest.get("created", "date unknown")).replace("T", " ").replace("+00:00", " UTC")
     links, parts = laid_out(run, sections)
     body = markup(

@@ -13,87 +13,26 @@ import numpy as np
 import pandas as pd
 
 from .components import by_task, paragraph, task_rows, with_numbers
-from .figures import LOOKS, base_layout, question_title, rows_of
+from .figures import AXIS, LOOKS, base_layout, question_title, rows_of
 from .html import Safe, figure_html, joined, table_html
 from .run import Run
 from .size import SLOPE_QUESTIONS
 from mmpc_analysis.report.wording import (
+    count,
     display_name,
-    figure_text,
     in_words,
     label,
     metric_name,
     number,
     rows_where,
+    significant,
 )
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['power_words', 'power_curves', 'power_piece', 'power']
-
-# %% ../../nbs/report/69_power.ipynb #dbfa78eb
-def _pair_words(rows: pd.DataFrame) -> list[str]:
-    "From which difference on two models are told apart."
-    designs = rows.sort_values("items").to_dict("records")
-    each = [f"by {figure_text(row['detectable'])} on {row['items']:,} products" for row in designs]
-    name = metric_name(rows) if designs else ""
-    return [f"In {name} 80% of studies tell two models apart that differ {', or '.join(each)}."] * (
-        len(each) > 0
-    )
-
-# %% ../../nbs/report/69_power.ipynb #5cced5aa
-def _size_words(rows: pd.DataFrame) -> str:
-    "From which slope on an effect of size is found."
-    now, *more = rows.to_dict("records")
-    grown = ["models" if row["models"] > now["models"] else "products" for row in more]
-    counts = [row["models" if name == "models" else "items"] for name, row in zip(grown, more, strict=True)]
-    each = [
-        f"{n:,} {name} {figure_text(row['detectable'])}"
-        for n, name, row in zip(counts, grown, more, strict=True)
-    ]
-    return f"For size in general {_needs(now)}{'; with ' if each else ''}{', with '.join(each)}."
-
-# %% ../../nbs/report/69_power.ipynb #43029439
-def power_words(
-    powers: pd.DataFrame,  # Powers of one task and metric
-    slopes: pd.DataFrame,  # Slopes of the same
-) -> list[str]:  # Sentences
-    "What a study of this size can see."
-    rows = (
-        rows_where(powers).drop_duplicates(["question", "models", "items"]).sort_values(["models", "items"])
-    )
-    these, general = (rows[rows["question"] == q] for q in ("these_models", "scale_in_general"))
-    said = _pair_words(these)
-    if len(general):
-        said.append(_size_words(general))
-        said += _observed(general.iloc[0], rows_where(slopes, category="all", question="scale_in_general"))
-    return said or [
-        "The power of this study cannot be simulated: the scores do not vary, or one model answered."
-    ]
-
-# %% ../../nbs/report/69_power.ipynb #1e543efa
-def _needs(row: dict) -> str:
-    "The slope that the run's models detect."
-    models = in_words(row["models"])
-    if not np.isfinite(row["detectable"]):
-        return f"{models} models find no effect however large, as no degree of freedom is left"
-    return f"{models} models need a slope of {figure_text(row['detectable'])} for ten times the parameters"
-
-# %% ../../nbs/report/69_power.ipynb #d22d0ef7
-def _observed(row: pd.Series, slopes: pd.DataFrame) -> list[str]:
-    "Whether the observed slope is as large as what could be seen."
-    if slopes["estimate"].isna().all() or not np.isfinite(row["detectable"]):
-        return []
-    slope = float(slopes["estimate"].iloc[0])
-    if abs(slope) < row["detectable"]:
-        size, odds = "smaller than that", "miss it more often than one time in five"
-    else:
-        size, odds = "at least as large", "find it at least four times in five"
-    return [
-        f"The slope observed here, {figure_text(slope)}, is {size}: if it were the truth, a study like this would {odds}."
-    ]
+__all__ = ['power_curves', 'power_words', 'power_piece', 'power']
 
 # %% ../../nbs/report/69_power.ipynb #1aa570f8
 _PANELS = {
@@ -109,7 +48,7 @@ def _power_traces(rows: pd.DataFrame, panel: int) -> list[dict]:
     "The curves of one panel, each with a dash of its own."
     traces, dashes = [], ("solid", "dash", "dot", "dashdot")
     for place, ((models, items), curve) in enumerate(rows.groupby(["models", "items"], sort=True)):
-        name = f"{models} models, {items:,} products"
+        name = f"{models} models, {count(items)} products"
         line = {"color": LOOKS[curve["question"].iloc[0]][1], "dash": dashes[place % 4], "width": 2.5}
         hover = f"{name}<br>effect %{{x:.3g}}: power %{{y:.0%}}<extra></extra>"
         traces.append({"type": "scatter", "mode": "lines", "x": curve["effect"], "y": curve["power"], "name": name,
@@ -126,21 +65,84 @@ def power_curves(
     from plotly.subplots import make_subplots
 
     rows = rows_of(powers, task=task, metric=metric)
-    there = [question for question in _PANELS if question in set(rows["question"])]
-    height, title = 170 + 300 * len(there), question_title("Which effects could this study have seen?", rows)
-    heads = [_PANELS[question][0] for question in there]
-    figure = make_subplots(len(there), 1, subplot_titles=heads, vertical_spacing=130 / height)
-    for panel, question in enumerate(there, start=1):
+    panels = [question for question in _PANELS if question in set(rows["question"])]
+    height, title = 170 + 300 * len(panels), question_title("Which effects could this study have seen?", rows)
+    heads = [_PANELS[question][0] for question in panels]
+    figure = make_subplots(len(panels), 1, subplot_titles=heads, vertical_spacing=130 / height)
+    for panel, question in enumerate(panels, start=1):
         for trace in _power_traces(rows[rows["question"] == question], panel):
             figure.add_trace(trace, row=panel, col=1)
         figure.update_xaxes(title_text=_PANELS[question][1].format(label(metric)), row=panel, col=1)
     figure.add_hline(y=0.8, line={"color": "#767676", "dash": "dot", "width": 1})
     figure.update_layout(base_layout(title, height, legend={"y": 1 + 36 / height}, margin={"t": 150}))
     figure.update_annotations(x=0, xanchor="left", font_size=13)
-    grid = {"gridcolor": "#e3e3e3", "zerolinecolor": "#bdbdbd", "automargin": True}
-    figure.update_xaxes(**grid, title_standoff=6)
-    figure.update_yaxes(**grid, range=[0, 1.02], tickformat=".0%", title_text="Power")
+    figure.update_xaxes(**AXIS, title_standoff=6)
+    figure.update_yaxes(**AXIS, range=[0, 1.02], tickformat=".0%", title_text="Power")
     return figure
+
+# %% ../../nbs/report/69_power.ipynb #dbfa78eb
+def _pair_words(rows: pd.DataFrame) -> list[str]:
+    "From which difference on two models are told apart."
+    designs = rows.sort_values("items").to_dict("records")
+    each = [f"by {significant(row['detectable'])} on {count(row['items'])} products" for row in designs]
+    name = metric_name(rows) if designs else ""
+    return [f"In {name} 80% of studies tell two models apart that differ {', or '.join(each)}."] * (
+        len(each) > 0
+    )
+
+# %% ../../nbs/report/69_power.ipynb #5cced5aa
+def _size_words(rows: pd.DataFrame) -> str:
+    "From which slope on an effect of size is found."
+    now, *more = rows.to_dict("records")
+    grown = ["models" if row["models"] > now["models"] else "products" for row in more]
+    counts = [row["models" if name == "models" else "items"] for name, row in zip(grown, more, strict=True)]
+    each = [
+        f"{count(n)} {name} {significant(row['detectable'])}"
+        for n, name, row in zip(counts, grown, more, strict=True)
+    ]
+    return f"For size in general {_needs(now)}{'; with ' if each else ''}{', with '.join(each)}."
+
+# %% ../../nbs/report/69_power.ipynb #1e543efa
+def _needs(row: dict) -> str:
+    "The slope that the run's models detect."
+    models = in_words(row["models"])
+    if not np.isfinite(row["detectable"]):
+        return f"{models} models find no effect however large, as no degree of freedom is left"
+    return f"{models} models need a slope of {significant(row['detectable'])} for ten times the parameters"
+
+# %% ../../nbs/report/69_power.ipynb #d22d0ef7
+def _observed(row: pd.Series, slopes: pd.DataFrame) -> list[str]:
+    "Whether the observed slope is as large as what could be seen."
+    if slopes["estimate"].isna().all() or not np.isfinite(row["detectable"]):
+        return []
+    slope = float(slopes["estimate"].iloc[0])
+    if abs(slope) < row["detectable"]:
+        size, odds = "smaller than that", "miss it more often than one time in five"
+    else:
+        size, odds = "at least as large", "find it at least four times in five"
+    return [
+        f"The slope observed here, {significant(slope)}, is {size}: if it were the truth, a study like this would {odds}."
+    ]
+
+# %% ../../nbs/report/69_power.ipynb #43029439
+def power_words(
+    powers: pd.DataFrame,  # Powers of one task and metric
+    slopes: pd.DataFrame,  # Slopes of the same
+) -> list[str]:  # Sentences
+    "What a study of this size can see."
+    rows = (
+        rows_where(powers).drop_duplicates(["question", "models", "items"]).sort_values(["models", "items"])
+    )
+    these, general = (rows[rows["question"] == q] for q in ("these_models", "scale_in_general"))
+    sentences = _pair_words(these)
+    if len(general):
+        sentences.append(_size_words(general))
+        sentences += _observed(
+            general.iloc[0], rows_where(slopes, category="all", question="scale_in_general")
+        )
+    return sentences or [
+        "The power of this study cannot be simulated: the scores do not vary, or one model answered."
+    ]
 
 # %% ../../nbs/report/69_power.ipynb #ddaa1775
 def _power_numbers(rows: pd.DataFrame) -> Safe:
@@ -149,7 +151,7 @@ def _power_numbers(rows: pd.DataFrame) -> Safe:
         "Metric": [display_name(m) for m in rows["metric"]],
         "Question": [SLOPE_QUESTIONS[q] for q in rows["question"]],
     }
-    cells |= {"Models": [f"{n:,}" for n in rows["models"]], "Products": [f"{n:,}" for n in rows["items"]]}
+    cells |= {"Models": [count(n) for n in rows["models"]], "Products": [count(n) for n in rows["items"]]}
     cells["Detectable"] = [number(d) if np.isfinite(d) else "none" for d in rows["detectable"]]
     caption = "Effect that 80% of such studies find: a difference of two models, or a rise for ten times the parameters."
     return table_html(cells, caption, tuple(cells)[2:])

@@ -12,15 +12,29 @@ import pandas as pd
 from .. import store
 from ..metrics.cards import METRICS, metric_card
 from ..parity.walk import defect_steps
-from . import figures, wording
-from .components import estimate_cell, model_cell, needed, share
+from .components import estimate_cell, model_cell, needed
+from .figures import named, ordered
 from .html import Safe, joined, markup, table_html
 from .run import Run
-from .wording import display_name
+from .wording import count, display_name, number, share
 from ..tables import TASK_TITLES, tasks_of
 
 # %% auto #0
 __all__ = ['FLOORS_TEXT', 'READING_TEXT', 'set_rows', 'whole_sets', 'defect_piece', 'defect_section', 'flat', 'provenance']
+
+# %% ../../nbs/report/80_reading.ipynb #cda3ac3f
+FLOORS_TEXT = Safe("""<p>A score means little until one knows what is to be had for nothing. These rows are scored like any model.</p><dl class="facts">
+<dt>template</dt><dd>A title or picture made from the category alone.</dd>
+<dt>shuffled</dt><dd>The true title or picture of another product of the same category.</dd>
+<dt>blind</dt><dd>The same model asked without being shown the product: what it scores by habit.</dd>
+<dt>oracle (ceiling)</dt><dd>The truth itself, through the same scoring code.</dd></dl>""")
+
+# %% ../../nbs/report/80_reading.ipynb #2947481b
+READING_TEXT = Safe("""<ul><li>An interval says how far a mean would move with other products of the same kind. It does not speak of other models, prompts or catalogues.</li>
+<li>Intervals that do not overlap tell two models apart; overlapping ones leave it open. A comparison on the same products can be sharper than that.</li>
+<li>A failed answer counts, with the worst score that says nothing; <em>usable</em> is the share of answers that did not fail.</li>
+<li>Levels are not comparable with each other: 0.6 of a cosine is not more than 0.4 of a word overlap. Hold each against its own floors.</li>
+<li>Many numbers stand on this page; the most striking of many is partly luck. Adjusted p-values account for it, the eye does not.</li></ul>""")
 
 # %% ../../nbs/report/80_reading.ipynb #ea158b4c
 def set_rows(
@@ -29,14 +43,14 @@ def set_rows(
 ) -> Safe:  # One row per model
     "One metric of whole sets, over all products."
     rows = sets[(sets["metric"] == metric) & (sets["category"] == "all")]
-    rows = figures.named(rows).set_index("system").loc[figures.ordered(rows)]
+    rows = named(rows).set_index("system").loc[ordered(rows)]
     spread = rows["estimate"].abs().max()
     cells = {"Model": [model_cell(s, m) for s, m in rows["model"].items()]}
     cells["Value"] = [estimate_cell(row, spread) for _, row in rows.iterrows()]
     if rows["floor"].notna().any():
-        cells["At half the items"] = [wording.number(v, spread) for v in rows["halves"]]
-        cells["Truth against itself"] = [wording.number(v, spread) for v in rows["floor"]]
-    cells["Items"] = [f"{n:,}" for n in rows["n"]]
+        cells["At half the items"] = [number(v, spread) for v in rows["halves"]]
+        cells["Truth against itself"] = [number(v, spread) for v in rows["floor"]]
+    cells["Items"] = [count(n) for n in rows["n"]]
     cells["Usable"] = [share(c) for c in rows["coverage"]]
     return table_html(cells, f"{display_name(metric)}: {metric_card(metric).formula}", tuple(list(cells)[1:]))
 
@@ -57,7 +71,7 @@ def defect_piece(
     wide = defect_steps(walk, metric)
     spread = wide.abs().max().max()
     cells = {"Model": [model_cell(m) for m in wide.index]}
-    cells |= {display_name(c): [wording.number(v, spread) for v in wide[c]] for c in wide.columns}
+    cells |= {display_name(c): [number(v, spread) for v in wide[c]] for c in wide.columns}
     table = table_html(
         cells, f"{display_name(metric)}: one defect mended per column.", tuple(list(cells)[1:])
     )
@@ -97,22 +111,8 @@ def provenance(
     facts = flat({k: v for k, v in run.manifest.items() if k not in ("set_aside", "root")})
     for name, frame in run.tables.items():
         if len(frame):
-            facts[f"table {name}"] = f"{len(frame):,} rows, fingerprint {store.fingerprint(frame)}"
+            facts[f"table {name}"] = f"{count(len(frame))} rows, fingerprint {store.fingerprint(frame)}"
     pairs = [
         markup("<dt>{k}</dt><dd><code>{v}</code></dd>", k=display_name(k), v=v) for k, v in facts.items()
     ]
     return markup('<dl class="facts">{pairs}</dl>', pairs=joined(pairs, ""))
-
-# %% ../../nbs/report/80_reading.ipynb #cda3ac3f
-FLOORS_TEXT = Safe("""<p>A score means little until one knows what is to be had for nothing. These rows are scored like any model.</p><dl class="facts">
-<dt>template</dt><dd>A title or picture made from the category alone.</dd>
-<dt>shuffled</dt><dd>The true title or picture of another product of the same category.</dd>
-<dt>blind</dt><dd>The same model asked without being shown the product: what it scores by habit.</dd>
-<dt>oracle (ceiling)</dt><dd>The truth itself, through the same scoring code.</dd></dl>""")
-
-# %% ../../nbs/report/80_reading.ipynb #2947481b
-READING_TEXT = Safe("""<ul><li>An interval says how far a mean would move with other products of the same kind. It does not speak of other models, prompts or catalogues.</li>
-<li>Intervals that do not overlap tell two models apart; overlapping ones leave it open. A comparison on the same products can be sharper than that.</li>
-<li>A failed answer counts, with the worst score that says nothing; <em>usable</em> is the share of answers that did not fail.</li>
-<li>Levels are not comparable with each other: 0.6 of a cosine is not more than 0.4 of a word overlap. Hold each against its own floors.</li>
-<li>Many numbers stand on this page; the most striking of many is partly luck. Adjusted p-values account for it, the eye does not.</li></ul>""")

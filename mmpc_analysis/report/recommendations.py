@@ -1,4 +1,4 @@
-"""What does a reader see, and what may be said, of completions that a recommender was given?
+"""What does a recommender gain from completed titles and pictures?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/report/recommendations.html.md"""
 
@@ -9,94 +9,60 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from .. import store, tables
 from ..recommendation.fills import FILLS
-from . import figures
-from .components import Absent, estimate_cell, needed, paragraph, share, with_numbers
+from .components import Absent, estimate_cell, needed, paragraph, with_numbers
+from .figures import AXIS, base_layout, colour_of, interval_bars, rows_of
 from .html import Safe, figure_html, joined, markup, table_html
 from .run import Run
-from .wording import display_name, number
+from .wording import ALPHA, count, display_name, number, percent, share, span
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['RECOMMENDER_NAMES', 'use_figure', 'fill_figure', 'floor_of', 'fill_order', 'recovered_figure', 'use_sentence',
-           'recovered_sentence', 'link_sentence', 'fallback_words', 'worth_piece', 'worth']
-
-# %% ../../nbs/report/75_recommendations.ipynb #0b497f44
-_FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": "#333333"}
-
-# %% ../../nbs/report/75_recommendations.ipynb #86dd79ea
-_GREY, _FAINT = "#595959", "#e4e4e4"
+__all__ = ['RECOMMENDER_NAMES', 'use_figure', 'use_sentence', 'fill_order', 'floor_of', 'fill_figure', 'recovered_sentence',
+           'recovered_figure', 'link_sentence', 'fallback_words', 'worth_piece', 'worth']
 
 # %% ../../nbs/report/75_recommendations.ipynb #d67b3fc3
 RECOMMENDER_NAMES = {
     "vbpr": "VBPR", "bm3": "BM3", "freedom": "FREEDOM", "mmgcn": "MMGCN", "bpr": "BPR", "lightgcn": "LightGCN",
     "popularity": "popularity", "itemknn": "ItemKNN",
 }  # fmt: skip
-
-# %% ../../nbs/report/75_recommendations.ipynb #e95f41c7
-# How the papers write the recommenders
-
-
-def _rows(recovery: pd.DataFrame, metric: str, **wanted: object) -> pd.DataFrame:
-    "The rows that a figure draws, or a `ValueError` where there are none."
-    rows = recovery[(recovery["metric"] == metric) & (recovery["category"] == "all")]
-    for column, value in wanted.items():
-        rows = rows[rows[column] == value]
-    if rows.empty:
-        known = ", ".join(sorted(set(recovery["metric"])))
-        raise ValueError(
-            f"recovery has no row of metric {metric!r} and {wanted}; its metrics are {known or 'none'}"
-        )
-    return rows
-
-# %% ../../nbs/report/75_recommendations.ipynb #bdc9d691
-def _layout(title: str, height: int) -> dict:
-    "Base settings of a figure."
-    at = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "top", "pad": {"t": 14}, "font": {"size": 17}}
-    paragraph = {"template": "none", "title": {"text": title} | at, "height": height, "font": _FONT}
-    return paragraph | {"showlegend": False, "margin": {"l": 10, "r": 16, "t": 76, "b": 64}}
-
-# %% ../../nbs/report/75_recommendations.ipynb #5b31f743
-def _axes(figure: go.Figure) -> None:
-    "Thin lines, room for names."
-    figure.update_xaxes(gridcolor=_FAINT, zeroline=False, automargin=True)
-    figure.update_yaxes(gridcolor=_FAINT, zeroline=False, automargin=True, ticklabelstandoff=6)
+_HIDDEN = {"text": "titles", "image": "pictures"}  # What a modality is to a reader
+_ROOM = 34  # Characters of a fill's name that an axis has room for
 
 # %% ../../nbs/report/75_recommendations.ipynb #f0fb9e74
 def _name(recommender: str) -> str:
     "How a figure calls a recommender."
     return RECOMMENDER_NAMES.get(recommender, html.escape(recommender))
 
-# %% ../../nbs/report/75_recommendations.ipynb #b1e368f4
-_ROOM = 34  # Characters of a fill's name that an axis has room for
+# %% ../../nbs/report/75_recommendations.ipynb #95a23999
+def _fill_name(fill: str) -> str:
+    "A fill in a sentence."
+    return fill.replace("_", " ") if fill in FILLS else fill
 
 # %% ../../nbs/report/75_recommendations.ipynb #f8a6cc4b
 def _labels(fills: Iterable[str]) -> list[str]:
     "How a figure calls fills."
-    said = [f.replace("_", " ") if f in FILLS else f for f in fills]
-    short = [f if len(f) <= _ROOM else f"{f[:20]}\u2026{f[-13:]}" for f in said]
-    return [html.escape(f, quote=False) for f in (short if len(set(short)) == len(short) else said)]
+    names = [_fill_name(f) for f in fills]
+    short = [f if len(f) <= _ROOM else f"{f[:20]}\u2026{f[-13:]}" for f in names]
+    return [html.escape(f, quote=False) for f in (short if len(set(short)) == len(short) else names)]
 
-# %% ../../nbs/report/75_recommendations.ipynb #727fddbe
-def _span(row: pd.Series, form: str = ".3f") -> str:
-    "An estimate and its interval, or that there is none."
-    estimate, low, high = (f"{row[k]:{form}}".replace("-", "\u2212") for k in ("estimate", "low", "high"))
-    if row[["low", "high"]].isna().any():
-        return f"{estimate} (no interval)"
-    return f"{estimate} ({low} to {high})"
+# %% ../../nbs/report/75_recommendations.ipynb #86dd79ea
+_GREY = "#595959"
+_NO_LEGEND = {"showlegend": False, "margin": {"t": 76, "b": 64}}
 
-# %% ../../nbs/report/75_recommendations.ipynb #6dbb2d48
-def _bars(rows: pd.DataFrame, **more: object) -> dict:
-    "The interval of each estimate as a bar."
-    above, below = rows["high"] - rows["estimate"], rows["estimate"] - rows["low"]
-    return {"type": "data", "array": above, "arrayminus": below} | more
+# %% ../../nbs/report/75_recommendations.ipynb #5b31f743
+def _axes(figure: go.Figure) -> None:
+    "Thin lines, room for names."
+    figure.update_xaxes(**AXIS | {"zeroline": False})
+    figure.update_yaxes(**AXIS | {"zeroline": False}, ticklabelstandoff=6)
 
 # %% ../../nbs/report/75_recommendations.ipynb #4fb4a937
 def _marks(rows: pd.DataFrame, names: list[str], colours: list[str], unit: str) -> list[dict]:
@@ -104,10 +70,10 @@ def _marks(rows: pd.DataFrame, names: list[str], colours: list[str], unit: str) 
     traces = []
     for k, (name, colour) in enumerate(zip(names, colours, strict=True)):
         one = rows.iloc[[k]]
-        said = f"{name}<br>{unit} {_span(one.iloc[0])}<br>{one.iloc[0]['n']} users<extra></extra>"
+        hover = f"{name}<br>{unit} {span(one.iloc[0], number)}<br>{one.iloc[0]['n']} users<extra></extra>"
         mark = {"type": "scatter", "mode": "markers", "x": one["estimate"], "y": [name], "name": name}
-        mark["error_x"] = _bars(one, thickness=2, width=4, color=colour)
-        traces.append(mark | {"marker": {"size": 10, "color": colour}, "hovertemplate": said})
+        mark["error_x"] = interval_bars(one, color=colour)
+        traces.append(mark | {"marker": {"size": 10, "color": colour}, "hovertemplate": hover})
     return traces
 
 # %% ../../nbs/report/75_recommendations.ipynb #aac7cabf
@@ -118,88 +84,31 @@ def use_figure(
     "What is lost when every item gets the true features of another."
     import plotly.graph_objects as go
 
-    rows = _rows(recovery, metric, term="use").sort_values(
+    rows = rows_of(recovery, metric=metric, category="all", term="use").sort_values(
         ["modality", "recommender"], ascending=[True, False]
     )
     names = [f"{_name(r)}, {_HIDDEN[m]}" for r, m in zip(rows["recommender"], rows["modality"], strict=True)]
     colours = ["#0072B2" if low > 0 else _GREY for low in rows["low"]]
-    layout = _layout("Does the recommender use the modality?", 150 + 34 * len(rows))
+    layout = base_layout("Does the recommender use the modality?", 150 + 34 * len(rows), **_NO_LEGEND)
     figure = go.Figure(_marks(rows, names, colours, f"{metric} lost"), layout)
     _axes(figure)
     figure.add_vline(0, line={"color": _GREY, "width": 1})
     figure.update_xaxes(title=f"{metric} with true features less {metric} with another item's")
     return figure
 
-# %% ../../nbs/report/75_recommendations.ipynb #0e3e17f6
-_HIDDEN = {"text": "titles", "image": "pictures"}  # What a modality is to a reader
-
-# %% ../../nbs/report/75_recommendations.ipynb #8f582578
-def fill_figure(
-    recovery: pd.DataFrame,  # Recovery table
-    metric: str,  # Ranking metric with its cut
-    modality: str,  # text or image
-    rate: float,  # Share of items hidden
-    colour: Callable[[str], str],  # Fill to its colour, such as figures.colour_of
-    floor: str = "zeros",  # Fill that counts as nothing
-) -> go.Figure:  # Panels of recommenders
-    "Mean ranking score of each fill, between the floor and the oracle."
-    from plotly.subplots import make_subplots
-
-    shown = recovery[recovery["fill"] != "shuffled"]
-    means = _rows(shown, metric, term="mean", modality=modality, rate=rate)
-    order, names = fill_order(means, floor), sorted(set(means["recommender"]), key=_place)
-    titles, gap = [_name(r) for r in names], 0.22 / len(names) + 0.02
-    figure = make_subplots(len(names), 1, subplot_titles=titles, vertical_spacing=gap)
-    for row, name in enumerate(names, 1):
-        mine = means[means["recommender"] == name].set_index("fill", drop=False)
-        mine = mine.loc[[f for f in reversed(order) if f in mine.index]]
-        colours = [colour(f) for f in mine["fill"]]
-        figure.add_traces(_marks(mine, _labels(mine["fill"]), colours, metric), row, 1)
-        _add_yardsticks(figure, row, mine[mine["fill"] == floor], _oracle(recovery, metric, name))
-    title = f"What does each fill of {_HIDDEN[modality]} reach? ({rate:.0%} hidden)"
-    figure.update_layout(_layout(title, 110 + len(names) * (74 + 25 * len(order))))
-    _axes(figure)
-    under = f"{metric}; dotted: {_labels([floor])[0]}, solid: true {_HIDDEN[modality]}"
-    figure.update_xaxes(title=under, row=len(names), col=1)
-    return figure
-
-# %% ../../nbs/report/75_recommendations.ipynb #37fa2d6f
-def _place(recommender: str) -> tuple[int, str]:
-    "Where a recommender's panel stands."
-    return [*RECOMMENDER_NAMES, recommender].index(recommender), recommender
-
-# %% ../../nbs/report/75_recommendations.ipynb #971eac52
-def _oracle(recovery: pd.DataFrame, metric: str, recommender: str) -> pd.DataFrame:
-    "What a recommender reaches with the true features."
-    wanted = {
-        "metric": metric,
-        "recommender": recommender,
-        "fill": "oracle",
-        "term": "mean",
-        "category": "all",
-    }
-    return recovery[(recovery[list(wanted)] == pd.Series(wanted)).all(axis=1)]
-
-# %% ../../nbs/report/75_recommendations.ipynb #df92c5cd
-def _add_yardsticks(figure: go.Figure, row: int, floor: pd.DataFrame, oracle: pd.DataFrame) -> None:
-    "The floor and the oracle of a panel as upright lines, each where it is known."
-    for rows, dash in ((floor, "dot"), (oracle, "solid")):
-        for level in rows["estimate"]:
-            figure.add_vline(level, line={"color": _GREY, "width": 1.2, "dash": dash}, row=row, col=1)
-
-# %% ../../nbs/report/75_recommendations.ipynb #6f764809
-def floor_of(
-    recovery: pd.DataFrame,  # Rows of the recovery table of one modality
-) -> str:  # Name of the fill
-    """The fill that counts as nothing: the one whose mean is there and whose gain is not.
-
-    Raises: `ValueError` where there is no such fill.
-    """
-    means, gains = (set(recovery.loc[recovery["term"] == term, "fill"]) for term in ("mean", "gain"))
-    found = sorted(means - gains - {"oracle", "shuffled"})
-    if not found:
-        raise ValueError("recovery must hold the mean of a floor, got no fill without a gain; see recover")
-    return found[0]
+# %% ../../nbs/report/75_recommendations.ipynb #3a1c02c3
+def use_sentence(
+    row: pd.Series,  # Row of the recovery table whose term is use
+) -> str:  # One or two sentences
+    "Whether a recommender looks at a modality."
+    name, what = RECOMMENDER_NAMES.get(row["recommender"], row["recommender"]), _HIDDEN[row["modality"]]
+    loss = f"{row['metric']} with the true {what} less {row['metric']} with those of other items is {span(row, number)}"
+    closed = f"{loss}. Nothing is said of completed {what} through it."
+    if row["low"] > 0:
+        return f"{name} uses the {what}: {loss}."
+    if row["high"] < 0:
+        return f"{name} does worse with the true {what} than with those of other items: {closed}"
+    return f"{name} was not shown to use the {what}: {closed}"
 
 # %% ../../nbs/report/75_recommendations.ipynb #283152a2
 def fill_order(
@@ -210,49 +119,62 @@ def fill_order(
     names = sorted(set(rows["fill"]))
     return sorted(names, key=lambda f: (f == floor, f in FILLS, f))
 
-# %% ../../nbs/report/75_recommendations.ipynb #fd4974e2
-def recovered_figure(
+# %% ../../nbs/report/75_recommendations.ipynb #6f764809
+def floor_of(
+    recovery: pd.DataFrame,  # Rows of the recovery table of one modality
+) -> str:  # Name of the fill
+    """The fill that counts as nothing: the one whose mean is there and whose gain is not.
+
+    Raises: `ValueError` where there is no such fill.
+    """
+    means, gains = (set(recovery.loc[recovery["term"] == term, "fill"]) for term in ("mean", "gain"))
+    floors = sorted(means - gains - {"oracle", "shuffled"})
+    if not floors:
+        raise ValueError("recovery must hold the mean of a floor, got no fill without a gain; see recover")
+    return floors[0]
+
+# %% ../../nbs/report/75_recommendations.ipynb #37fa2d6f
+def _place(recommender: str) -> tuple[int, str]:
+    "Where a recommender's panel stands."
+    return [*RECOMMENDER_NAMES, recommender].index(recommender), recommender
+
+# %% ../../nbs/report/75_recommendations.ipynb #df92c5cd
+def _add_yardsticks(figure: go.Figure, row: int, floor: pd.DataFrame, oracle: pd.DataFrame) -> None:
+    "The floor and the oracle of a panel as upright lines, each where it is known."
+    for rows, dash in ((floor, "dot"), (oracle, "solid")):
+        for level in rows["estimate"]:
+            figure.add_vline(level, line={"color": _GREY, "width": 1.2, "dash": dash}, row=row, col=1)
+
+# %% ../../nbs/report/75_recommendations.ipynb #8f582578
+def fill_figure(
     recovery: pd.DataFrame,  # Recovery table
     metric: str,  # Ranking metric with its cut
     modality: str,  # text or image
-    recommender: str,  # Name of the recommender
-    colour: Callable[[str], str],  # Fill to its colour, such as figures.colour_of
-) -> go.Figure:  # Rate across, recovered fraction up
-    "The recovered fraction of each fill at each rate."
-    import plotly.graph_objects as go
+    rate: float,  # Share of items hidden
+    colour: Callable[[str], str] = colour_of,  # Fill to its colour
+    floor: str = "zeros",  # Fill that counts as nothing
+) -> go.Figure:  # Panels of recommenders
+    "Mean ranking score of each fill, between the floor and the oracle."
+    from plotly.subplots import make_subplots
 
-    rows = _rows(recovery, metric, term="recovered", modality=modality, recommender=recommender)
-    rows = rows[rows["estimate"].notna() & ~rows["fill"].isin(["oracle", "drop"])].sort_values("rate")
-    title = f"How much comes back as more {_HIDDEN[modality]} are missing? ({_name(recommender)})"
-    legend = {"showlegend": True, "legend": {"orientation": "h", "y": -0.22}}
-    figure, fills = go.Figure(layout=_layout(title, 460) | legend), sorted(set(rows["fill"]))
-    for k, (fill, label) in enumerate(zip(fills, _labels(fills), strict=True)):
-        mine, drawn = rows[rows["fill"] == fill], {"color": colour(fill)}
-        x, bars = mine["rate"] + (k - len(fills) / 2) * 0.006, _bars(mine, thickness=1.2, width=3)
-        how = {"mode": "lines+markers", "marker": drawn | {"size": 8}, "line": drawn | {"width": 1.5}}
-        figure.add_scatter(x=x, y=mine["estimate"], error_y=bars, name=label, **how)
-    for level in (0, 1):
-        figure.add_hline(level, line={"color": _GREY, "width": 1, "dash": "dash"})
+    every = rows_of(recovery[recovery["fill"] != "shuffled"], metric=metric, category="all", term="mean")
+    means = rows_of(every, modality=modality, rate=rate)
+    order, names = fill_order(means, floor), sorted(set(means["recommender"]), key=_place)
+    titles, gap = [_name(r) for r in names], 0.22 / len(names) + 0.02
+    figure = make_subplots(len(names), 1, subplot_titles=titles, vertical_spacing=gap)
+    for row, name in enumerate(names, 1):
+        reached = means[means["recommender"] == name].set_index("fill", drop=False)
+        reached = reached.loc[[f for f in reversed(order) if f in reached.index]]
+        colours = [colour(f) for f in reached["fill"]]
+        figure.add_traces(_marks(reached, _labels(reached["fill"]), colours, metric), row, 1)
+        oracle = every[(every["recommender"] == name) & (every["fill"] == "oracle")]
+        _add_yardsticks(figure, row, reached[reached["fill"] == floor], oracle)
+    title = f"What does each fill of {_HIDDEN[modality]} reach? ({percent(rate)} hidden)"
+    figure.update_layout(base_layout(title, 110 + len(names) * (74 + 25 * len(order)), **_NO_LEGEND))
     _axes(figure)
-    figure.update_xaxes(title="Share of items hidden", tickformat=".0%")
-    figure.update_yaxes(title=f"Recovered fraction of {metric}")
+    under = f"{metric}; dotted: {_labels([floor])[0]}, solid: true {_HIDDEN[modality]}"
+    figure.update_xaxes(title=under, row=len(names), col=1)
     return figure
-
-# %% ../../nbs/report/75_recommendations.ipynb #3a1c02c3
-def use_sentence(
-    row: pd.Series,  # Row of the recovery table whose term is use
-) -> str:  # One or two sentences
-    "Whether a recommender looks at a modality."
-    name, what = RECOMMENDER_NAMES.get(row["recommender"], row["recommender"]), _HIDDEN[row["modality"]]
-    said = (
-        f"{row['metric']} with the true {what} less {row['metric']} with those of other items is {_span(row)}"
-    )
-    closed = f"{said}. Nothing is said of completed {what} through it."
-    if row["low"] > 0:
-        return f"{name} uses the {what}: {said}."
-    if row["high"] < 0:
-        return f"{name} does worse with the true {what} than with those of other items: {closed}"
-    return f"{name} was not shown to use the {what}: {closed}"
 
 # %% ../../nbs/report/75_recommendations.ipynb #a55ec07f
 def _best(rows: pd.DataFrame) -> tuple[str, str, str] | None:
@@ -261,10 +183,9 @@ def _best(rows: pd.DataFrame) -> tuple[str, str, str] | None:
     if rows.empty:
         return None
     row = rows.sort_values(["estimate", "fill"], ascending=[False, True]).iloc[0]
-    name = row["fill"].replace("_", " ") if row["fill"] in FILLS else row["fill"]
-    doubt = "" if row["gain_p"] < 0.05 else ", a difference from the floor that was not shown"
-    doubt = ", worse than the floor" if row["gain_p"] < 0.05 and row["estimate"] < 0 else doubt
-    return name, _span(row, ".0%"), doubt
+    doubt = "" if row["gain_p"] < ALPHA else ", a difference from the floor that was not shown"
+    doubt = ", worse than the floor" if row["gain_p"] < ALPHA and row["estimate"] < 0 else doubt
+    return _fill_name(row["fill"]), span(row, percent), doubt
 
 # %% ../../nbs/report/75_recommendations.ipynb #43c8df0a
 def _both(
@@ -299,19 +220,54 @@ def recovered_sentence(
         "metric": metric,
         "category": "all",
     }
-    mine = recovery[(recovery[list(keys)] == pd.Series(keys)).all(axis=1)]
-    rows = mine[mine["term"] == "recovered"]
-    name, what = RECOMMENDER_NAMES.get(recommender, recommender), _HIDDEN[modality]
+    cell = recovery[(recovery[list(keys)] == pd.Series(keys)).all(axis=1)]
+    rows, gains = (
+        cell[cell["term"] == "recovered"],
+        cell[cell["term"] == "gain"].set_index("fill")["p_adjusted"],
+    )
     if rows.empty:
         raise ValueError(f"recovery has no recovered fraction of {', '.join(map(str, keys.values()))}")
+    name, start = (
+        RECOMMENDER_NAMES.get(recommender, recommender),
+        f"With {percent(rate)} of the {_HIDDEN[modality]} hidden",
+    )
     if rows["estimate"].isna().all():
         why = rows["method"].iloc[0].removeprefix("not given: ")
-        return f"With {rate:.0%} of the {what} hidden, no recovered fraction is given for {name}: {why}."
-    rows = rows.assign(gain_p=rows["fill"].map(mine[mine["term"] == "gain"].set_index("fill")["p_adjusted"]))
-    baselines = rows["fill"].isin(FILLS)
-    return _both(
-        f"With {rate:.0%} of the {what} hidden", name, _best(rows[~baselines]), _best(rows[baselines])
+        return f"{start}, no recovered fraction is given for {name}: {why}."
+    rows, baselines = rows.assign(gain_p=rows["fill"].map(gains)), rows["fill"].isin(FILLS)
+    return _both(start, name, _best(rows[~baselines]), _best(rows[baselines]))
+
+# %% ../../nbs/report/75_recommendations.ipynb #fd4974e2
+def recovered_figure(
+    recovery: pd.DataFrame,  # Recovery table
+    metric: str,  # Ranking metric with its cut
+    modality: str,  # text or image
+    recommender: str,  # Name of the recommender
+    colour: Callable[[str], str] = colour_of,  # Fill to its colour
+) -> go.Figure:  # Rate across, recovered fraction up
+    "The recovered fraction of each fill at each rate."
+    import plotly.graph_objects as go
+
+    rows = rows_of(
+        recovery, metric=metric, category="all", term="recovered", modality=modality, recommender=recommender
     )
+    rows = rows[rows["estimate"].notna() & ~rows["fill"].isin(["oracle", "drop"])].sort_values("rate")
+    title = f"How much comes back as more {_HIDDEN[modality]} are missing? ({_name(recommender)})"
+    layout = base_layout(
+        title, 460, **_NO_LEGEND | {"showlegend": True}, legend={"y": -0.22, "yanchor": "top"}
+    )
+    figure, fills = go.Figure(layout=layout), sorted(set(rows["fill"]))
+    for k, (fill, label) in enumerate(zip(fills, _labels(fills), strict=True)):
+        line, drawn = rows[rows["fill"] == fill], {"color": colour(fill)}
+        x, bars = line["rate"] + (k - len(fills) / 2) * 0.006, interval_bars(line, thickness=1.2, width=3)
+        how = {"mode": "lines+markers", "marker": drawn | {"size": 8}, "line": drawn | {"width": 1.5}}
+        figure.add_scatter(x=x, y=line["estimate"], error_y=bars, name=label, **how)
+    for level in (0, 1):
+        figure.add_hline(level, line={"color": _GREY, "width": 1, "dash": "dash"})
+    _axes(figure)
+    figure.update_xaxes(title="Share of items hidden", tickformat=".0%")
+    figure.update_yaxes(title=f"Recovered fraction of {metric}")
+    return figure
 
 # %% ../../nbs/report/75_recommendations.ipynb #c197a94a
 def link_sentence(
@@ -327,16 +283,20 @@ def link_sentence(
     gains = f"what {RECOMMENDER_NAMES.get(recommender, recommender)} gains from completed {_HIDDEN[modality]}"
     if rows.empty:
         return f"No content metric could be related to {gains}."
-    stand = rows[(rows["p_adjusted"] < 0.05) & (rows["estimate"] > 0)]
+    stand = rows[(rows["p_adjusted"] < ALPHA) & (rows["estimate"] > 0)]
     best = (rows if stand.empty else stand).sort_values(
         ["estimate", "content_metric"], ascending=[False, True]
     )
     best = best.iloc[0]
-    said = f"{best['content_metric']}, rho {_span(best, '.2f')} over {best['n']} items"
+    strongest = (
+        f"{best['content_metric']}, rho {span(best, partial(number, decimals=2))} over {best['n']} items"
+    )
     many = f"{len(rows)} content metric{'s' if len(rows) > 1 else ''}"
     if stand.empty:
-        return f"None of {many} was shown to tell {gains}; the largest correlation is that of {said}."
-    return f"Of {many}, {len(stand)} tell{'s' if len(stand) == 1 else ''} {gains}; the strongest is {said}."
+        return f"None of {many} was shown to tell {gains}; the largest correlation is that of {strongest}."
+    return (
+        f"Of {many}, {len(stand)} tell{'s' if len(stand) == 1 else ''} {gains}; the strongest is {strongest}."
+    )
 
 # %% ../../nbs/report/75_recommendations.ipynb #f13d77b2
 def fallback_words(
@@ -346,12 +306,11 @@ def fallback_words(
     rows = store.read_manifest(f"{folder}/recovery").get("notes", {}).get("fallback", [])
     if not rows:
         return []
-    words = {"text": "titles", "image": "pictures"}
-    said = [
-        f"{row['fill']} {row['fallback']} of {row['missing']} {words[row['modality']]} at {row['rate']:.0%}"
+    parts = [
+        f"{row['fill']} {row['fallback']} of {row['missing']} {_HIDDEN[row['modality']]} at {percent(row['rate'])}"
         for row in rows
     ]
-    return [f"What a fill could not fill took the fallback and never the truth: {', '.join(said)}."]
+    return [f"What a fill could not fill took the fallback and never the truth: {', '.join(parts)}."]
 
 # %% ../../nbs/report/75_recommendations.ipynb #47d9eb77
 _SIMULATED = (
@@ -365,7 +324,9 @@ def _purchases(run: Run) -> list[str]:
     study = run.manifest.get("study", {})
     source = study.get("recommendation", {}).get("interactions", "")
     plain = not source and study.get("catalogue", {}).get("source", "embedded") == "embedded"
-    users = f"{run.tables['recovery']['n'].max():,} users are judged by purchases that no recommender saw."
+    users = (
+        f"{count(run.tables['recovery']['n'].max())} users are judged by purchases that no recommender saw."
+    )
     return [users, *([_SIMULATED] if plain or source == "simulated" else []), *fallback_words(run.folder)]
 
 # %% ../../nbs/report/75_recommendations.ipynb #85dd7c3f
@@ -376,36 +337,41 @@ def worth_piece(
 ) -> Safe:  # Heading, figure, sentences and numbers
     "What each fill of a modality reaches."
     recovery, links = run.tables["recovery"], run.tables["links"]
-    mine = recovery[
-        (recovery["modality"] == modality) & (recovery["metric"] == metric) & (recovery["category"] == "all")
-    ]
-    rows = mine[mine["term"].isin(["gain", "recovered"])]
-    rate, floor = mine.loc[mine["fill"] != "shuffled", "rate"].max(), floor_of(mine)
-    figure = fill_figure(recovery, metric, modality, rate, figures.colour_of, floor)
+    of_metric = (recovery["metric"] == metric) & (recovery["category"] == "all")
+    every = recovery[of_metric & (recovery["modality"] == modality)]
+    rows = every[every["term"].isin(["gain", "recovered"])]
+    rate, floor = every.loc[every["fill"] != "shuffled", "rate"].max(), floor_of(every)
     words = "Ranking score of every fill, one panel per recommender, between the floor and the true features."
-    said, use = [], mine[(mine["term"] == "use") & (mine["low"] > 0)]["recommender"]
+    figure = fill_figure(recovery, metric, modality, rate, floor=floor)
+    pieces, users = (
+        [figure_html(figure, f"worth-{modality}", words)],
+        every[(every["term"] == "use") & (every["low"] > 0)],
+    )
     for name in rows["recommender"].unique():
-        said.append([recovered_sentence(recovery, name, modality, rate, metric)])
-        if name in set(use):
-            said[-1].append(link_sentence(links, name, modality, rate, metric))
-    rows = rows[rows["recommender"].isin(use)]  # Of the others no claim is made, in a table neither
+        sentences = [recovered_sentence(recovery, name, modality, rate, metric)]
+        if name in set(users["recommender"]):
+            sentences.append(link_sentence(links, name, modality, rate, metric))
+        pieces.append(paragraph(sentences))
+    rows = rows[
+        rows["recommender"].isin(users["recommender"])
+    ]  # Of the others no claim is made, in a table neither
+    title, shown = f"Hidden {_HIDDEN[modality]}", joined(pieces)
+    shown = shown if rows.empty else with_numbers(shown, _gain_numbers(rows, metric, floor))
+    return joined([markup("<h3>{t}</h3>", t=title), shown])
+
+# %% ../../nbs/report/75_recommendations.ipynb #4d55878a
+def _gain_numbers(rows: pd.DataFrame, metric: str, floor: str) -> Safe:
+    "Gains and recovered fractions at every rate."
     cells = {
         "Recommender": [RECOMMENDER_NAMES.get(r, r) for r in rows["recommender"]],
         "Hidden": [share(r) for r in rows["rate"]],
-    }
-    cells |= {"Fill": [display_name(f) for f in rows["fill"]], "Quantity": rows["term"].tolist()}
-    cells |= {
+        "Fill": [display_name(f) for f in rows["fill"]],
+        "Quantity": rows["term"].tolist(),
         "Value": [estimate_cell(row) for _, row in rows.iterrows()],
         "Adjusted p": [number(p) for p in rows["p_adjusted"]],
     }
-    table = table_html(
-        cells,
-        f"Gains over the floor ({floor}) in {metric}, and recovered fractions, of recommenders shown to use the modality.",
-        ("Value", "Adjusted p"),
-    )
-    title = {"text": "Hidden titles", "image": "Hidden pictures"}[modality]
-    shown = joined([figure_html(figure, f"worth-{modality}", words), *map(paragraph, said)])
-    return joined([markup("<h3>{t}</h3>", t=title), shown if rows.empty else with_numbers(shown, table)])
+    caption = f"Gains over the floor ({floor}) in {metric}, and recovered fractions, of recommenders shown to use the modality."
+    return table_html(cells, caption, ("Value", "Adjusted p"))
 
 # %% ../../nbs/report/75_recommendations.ipynb #3ba9a91c
 def worth(
@@ -421,10 +387,10 @@ def worth(
         raise Absent("no recommender of this run reads titles or pictures")
     words = "How much each recommender loses when every item has the features of another one."
     figure = figure_html(use_figure(recovery, metric), "use", words)
-    said = joined([paragraph([use_sentence(row)]) for _, row in use.iterrows()])
+    sentences = [paragraph([use_sentence(row)]) for _, row in use.iterrows()]
     pieces = [
         worth_piece(run, modality, metric)
         for modality in tables.MODALITIES
         if modality in set(use["modality"])
     ]
-    return joined([paragraph(_purchases(run)), figure, said, *pieces])
+    return joined([paragraph(_purchases(run)), figure, *sentences, *pieces])

@@ -38,14 +38,14 @@ def read_run(
     """
     from importlib.resources import files
 
-    found = {name: _table(f"{folder}/{name}", table) for name, table in tables.TABLES.items()}
-    if found["averages"].empty:
+    frames = {name: _table(f"{folder}/{name}", table) for name, table in tables.TABLES.items()}
+    if frames["averages"].empty:
         raise ValueError(
             f"{str(folder)!r} has no averages; run mmpc analyse first, or name the folder of a run"
         )
     manifest = store.read_json(f"{folder}/manifest.json") | {"set_aside": _set_aside(folder)}
     root = root or manifest.get("root") or str(files("mmpc_analysis") / "data" / "catalogue")
-    return Run(str(folder), root, found, manifest)
+    return Run(str(folder), root, frames, manifest)
 
 # %% ../../nbs/report/30_run.ipynb #cb3ba5f2
 def _table(folder: str, table: tables.Table) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Does a larger model score higher?
+"""How much does a score rise with the size of the model, among these models and in general?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/report/size.html.md"""
 
@@ -7,47 +7,35 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/report/size.html.md"""
 # %% ../../nbs/report/65_size.ipynb #fe436d21
 from __future__ import annotations
 
-from math import factorial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ..analysis.equivalence import best_equivalence_p, correlation_equivalence_p, models_needed
-from ..metrics.cards import lower_is_better
-from mmpc_analysis.report.components import (
-    by_metric,
-    by_task,
-    estimate_cell,
-    paragraph,
-    task_rows,
-    with_numbers,
-)
+from .components import by_task, estimate_cell, paragraph, task_rows, with_numbers
 from mmpc_analysis.report.figures import (
     DETAILS,
-    HOLLOW,
     LOOKS,
     SYMBOLS,
     base_layout,
     colour_of,
-    floor_lines,
     hover_template,
     interval_bars,
     model_mark,
     named,
-    one_row_each,
     question_title,
     rows_of,
 )
-from .html import Safe, figure_html, joined, markup, table_html
-from .run import Run, shown_completions
+from .html import Safe, figure_html, joined, table_html
+from .run import Run
 from mmpc_analysis.report.wording import (
     ALPHA,
     chance,
     correction_name,
+    count,
     display_name,
-    figure_text,
-    in_words,
+    interval_text,
     label,
     many,
     metric_name,
@@ -55,16 +43,15 @@ from mmpc_analysis.report.wording import (
     plural,
     rows_where,
     side_of,
+    significant,
     span,
-    span_text,
 )
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['BOUND', 'SLOPE_QUESTIONS', 'scale_lines', 'slope_forest', 'scale_warning', 'equality_words', 'scale_words',
-           'category_words', 'score_against_scale', 'scale_sentence', 'effect_table', 'scale_piece', 'scale',
+__all__ = ['BOUND', 'SLOPE_QUESTIONS', 'scale_lines', 'equality_words', 'scale_words', 'slope_forest', 'category_words',
            'size_piece', 'size']
 
 # %% ../../nbs/report/65_size.ipynb #88cbae48
@@ -83,10 +70,10 @@ def _outline(fan: pd.DataFrame, colour: str) -> dict:
 # %% ../../nbs/report/65_size.ipynb #56ef081b
 def _family_traces(rows: pd.DataFrame, family: str, first: bool) -> list[dict]:
     "The line of a family with both of its fans."
-    mine, colour = rows[rows["family"] == family].sort_values("parameters"), colour_of(family)
-    questions = [q for q in ("scale_in_general", "these_models") if q in set(mine["question"])]
-    fans = [_outline(mine[mine["question"] == q], colour) | {"showlegend": first} for q in questions]
-    line = mine[mine["question"] == questions[-1]]
+    lines, colour = rows[rows["family"] == family].sort_values("parameters"), colour_of(family)
+    questions = [q for q in ("scale_in_general", "these_models") if q in set(lines["question"])]
+    fans = [_outline(lines[lines["question"] == q], colour) | {"showlegend": first} for q in questions]
+    line = lines[lines["question"] == questions[-1]]
     style = {"color": colour, "width": 2.5}
     return [*fans, {"type": "scatter", "mode": "lines", "x": line["parameters"], "y": line["estimate"],
                     "line": style, "name": label(family), "hoverinfo": "skip"}]  # fmt: skip
@@ -122,56 +109,6 @@ def scale_lines(
     figure.update_yaxes(title_text=f"Mean {label(metric)}")
     return figure
 
-# %% ../../nbs/report/65_size.ipynb #5d51d053
-def _forest_marks(rows: pd.DataFrame, heights: list[float]) -> dict:
-    "The slopes of one question, filled or hollow."
-    name, colour, symbol = LOOKS[rows["question"].iloc[0]]
-    details = rows[[*DETAILS]].to_numpy()
-    return {
-        "type": "scatter", "mode": "markers", "x": rows["estimate"], "y": heights, "name": name,
-        "marker": {"size": 9, "color": colour, "symbol": symbol}, "error_x": interval_bars(rows, color=colour),
-        "customdata": details, "hovertemplate": hover_template(name, "x").replace("items", "units"),
-    }  # fmt: skip
-
-# %% ../../nbs/report/65_size.ipynb #7911b997
-def slope_forest(
-    slopes: pd.DataFrame,  # Slopes table
-    task: str,  # image_to_text or text_to_image
-    metric: str,  # Metric to show
-) -> go.Figure:  # Slope across, categories down, two marks each
-    "The slope over size in every category, under both questions."
-    import plotly.graph_objects as go
-
-    rows = rows_of(slopes, task=task, metric=metric)
-    names = sorted(set(rows["category"]), key=lambda c: (c != "all", c.casefold()))
-    title = question_title("In which categories does size help?", rows)
-    figure = go.Figure(layout=base_layout(title, 190 + 44 * len(names), margin={"t": 100}))
-    for offset, question in ((-0.14, "these_models"), (0.14, "scale_in_general")):
-        mine = rows[rows["question"] == question]
-        figure.add_trace(_forest_marks(mine, [names.index(c) + offset for c in mine["category"]]))
-    figure.add_vline(x=0, line={"color": "#767676", "dash": "dot"})
-    figure.update_xaxes(title_text=f"Rise of {label(metric)}<br>for ten times<br>the parameters")
-    ticks = {"tickvals": list(range(len(names))), "ticktext": [label(name) for name in names]}
-    figure.update_yaxes(**ticks, range=[len(names) - 0.5, -0.5], showgrid=False, zeroline=False)
-    return figure
-
-# %% ../../nbs/report/65_size.ipynb #2783ce2e
-def scale_warning(
-    models: int,  # Number of models behind a correlation
-) -> str:  # Two or three sentences in plain English
-    "What an interval over products does not say about models."
-    count = in_words(models)
-    plural = ("s are", "s") if models != 1 else (" is", "")
-    rest = (
-        f" Even a perfect order of {count} models has a permutation p-value of {2 / factorial(models):.2g}."
-        if models >= 3
-        else " No correlation can be computed from so few."
-    )
-    return (
-        f"{count.capitalize()} model{plural[0]} {count} point{plural[1]}. The interval says how the order of these "
-        f"models would vary with other products; it says nothing about other models.{rest}"
-    )
-
 # %% ../../nbs/report/65_size.ipynb #29686316
 _AMONG = {
     "better": "within a family the larger models scored better",
@@ -204,24 +141,24 @@ def equality_words(
     bound: float = BOUND,  # Largest correlation that would not matter
 ) -> str:  # One sentence
     "Whether so many models can show, or do show, that size does not matter."
-    points, models = int(row["models"] - row["families"] + 1), in_words(int(row["models"])).capitalize()
+    points, models = int(row["models"] - row["families"] + 1), plural(row["models"], "model").capitalize()
     if points < 3 or best_equivalence_p(points, bound) > ALPHA:
         least = models_needed(bound, ALPHA) + int(row["families"]) - 1
         return (
-            f"{models} models cannot show either that size makes no difference: even a correlation of exactly zero could not be "
-            f"placed within {bound:g} of zero, for which {least:,} models are needed."
+            f"{models} cannot show either that size makes no difference: even a correlation of exactly zero could not be "
+            f"placed within {significant(bound)} of zero, for which {count(least)} models are needed."
         )
     t = row["estimate"] / row["standard_error"]
     p_value = correlation_equivalence_p(float(t / np.hypot(t, row["dof"] ** 0.5)), points, bound)
     shown = "is shown" if p_value <= ALPHA else "is not shown"
-    return f"It {shown} that the correlation of {in_words(int(row['models']))} models with size lies within {bound:g} of zero ({chance(p_value)})."
+    return f"It {shown} that the correlation of {plural(row['models'], 'model')} with size lies within {significant(bound)} of zero ({chance(p_value)})."
 
 # %% ../../nbs/report/65_size.ipynb #229ff31d
 def _among_words(row: pd.Series, metric: str) -> str:
     "What the pooled slope says of these models."
-    models = in_words(int(row["models"]))
+    models = plural(row["models"], "model")
     return (
-        f"Among these {models} models, ten times the parameters change the {metric} by {span_text(row)}, {chance(row['p_adjusted'])} "
+        f"Among these {models}, ten times the parameters change the {metric} by {span(row)}, {chance(row['p_adjusted'])} "
         f"({correction_name(row)}): {_AMONG[side_of(row)]}."
     )
 
@@ -229,14 +166,11 @@ def _among_words(row: pd.Series, metric: str) -> str:
 def _general_words(row: pd.Series) -> str:
     "What the pooled slope says of scale in general."
     if not np.isfinite(row["low"]):
-        models = f"{plural(row['models'], 'model')} of {in_words(int(row['families']))} famil{'y' if row['families'] == 1 else 'ies'}"
+        models = f"{plural(row['models'], 'model')} of {plural(row['families'], 'family', 'families')}"
         return f"With the models as the sample nothing can be said: {models} leave no degree of freedom or no spread."
-    ends, dof = (
-        f"{figure_text(row['low'])} to {figure_text(row['high'])}",
-        f"{row['dof']:.3g} degrees of freedom",
-    )
+    dof = f"{significant(row['dof'])} degrees of freedom"
     p_value = f"{chance(row['p_adjusted'])} ({correction_name(row)}), {dof}"
-    return f"With the models as the sample the same slope has the interval {ends}, {p_value}: {_GENERAL[side_of(row)]}."
+    return f"With the models as the sample the same slope has the interval {interval_text(row)}, {p_value}: {_GENERAL[side_of(row)]}."
 
 # %% ../../nbs/report/65_size.ipynb #d9cee21e
 def scale_words(
@@ -248,11 +182,43 @@ def scale_words(
     if not np.isfinite(these["estimate"]):
         who = f"{metric_name(rows)} over size can be estimated from {plural(these['models'], 'model')}"
         return [f"No slope of {who} ({these['method']})."]
-    said = [_among_words(these, metric_name(rows)), _general_words(general)]
+    sentences = [_among_words(these, metric_name(rows)), _general_words(general)]
     if not np.isfinite(general["low"]):
-        return said
-    said.append(_together(side_of(these), side_of(general)))
-    return [*said, *([equality_words(general)] if side_of(general) == "open" else [])]
+        return sentences
+    sentences.append(_together(side_of(these), side_of(general)))
+    return [*sentences, *([equality_words(general)] if side_of(general) == "open" else [])]
+
+# %% ../../nbs/report/65_size.ipynb #5d51d053
+def _forest_marks(rows: pd.DataFrame, heights: list[float]) -> dict:
+    "The slopes of one question, filled or hollow."
+    name, colour, symbol = LOOKS[rows["question"].iloc[0]]
+    return {
+        "type": "scatter", "mode": "markers", "x": rows["estimate"], "y": heights, "name": name,
+        "marker": {"size": 9, "color": colour, "symbol": symbol}, "error_x": interval_bars(rows, color=colour),
+        "customdata": rows[DETAILS].to_numpy(), "hovertemplate": hover_template(name, "x", "units"),
+    }  # fmt: skip
+
+# %% ../../nbs/report/65_size.ipynb #7911b997
+def slope_forest(
+    slopes: pd.DataFrame,  # Slopes table
+    task: str,  # image_to_text or text_to_image
+    metric: str,  # Metric to show
+) -> go.Figure:  # Slope across, categories down, two marks each
+    "The slope over size in every category, under both questions."
+    import plotly.graph_objects as go
+
+    rows = rows_of(slopes, task=task, metric=metric)
+    names = sorted(set(rows["category"]), key=lambda c: (c != "all", c.casefold()))
+    title = question_title("In which categories does size help?", rows)
+    figure = go.Figure(layout=base_layout(title, 190 + 44 * len(names), margin={"t": 100}))
+    for offset, question in ((-0.14, "these_models"), (0.14, "scale_in_general")):
+        marks = rows[rows["question"] == question]
+        figure.add_trace(_forest_marks(marks, [names.index(c) + offset for c in marks["category"]]))
+    figure.add_vline(x=0, line={"color": "#767676", "dash": "dot"})
+    figure.update_xaxes(title_text=f"Rise of {label(metric)}<br>for ten times<br>the parameters")
+    ticks = {"tickvals": list(range(len(names))), "ticktext": [label(name) for name in names]}
+    figure.update_yaxes(**ticks, range=[len(names) - 0.5, -0.5], showgrid=False, zeroline=False)
+    return figure
 
 # %% ../../nbs/report/65_size.ipynb #db4fcabe
 def _counts(rows: pd.DataFrame) -> str:
@@ -260,6 +226,23 @@ def _counts(rows: pd.DataFrame) -> str:
     sides = [side_of(row) for _, row in rows.iterrows()]
     better, worse, rest = (sides.count(side) for side in ("better", "worse", "open"))
     return f"better in {many(better)}, worse in {many(worse)}, and the slope is open in {many(rest)}"
+
+# %% ../../nbs/report/65_size.ipynb #b725ee90
+def _ends(rows: pd.DataFrame) -> list[str]:
+    "The two ends of the forest, and whether they are apart."
+    if len(rows) < 2:
+        return []
+    first, last = (rows.loc[rows["estimate"].agg(end)] for end in ("idxmax", "idxmin"))
+    apart = first["low"] > last["high"]
+    verdict = (
+        "lie apart, though the two were picked by looking"
+        if apart
+        else "overlap, so the categories are not shown to differ"
+    )
+    names = [display_name(row["category"]) for row in (first, last)]
+    return [
+        f"The highest slope is that of {names[0]}, {span(first)}, the lowest that of {names[1]}, {span(last)}; among these models their intervals {verdict}."
+    ]
 
 # %% ../../nbs/report/65_size.ipynb #68934fd2
 def category_words(
@@ -271,173 +254,13 @@ def category_words(
     these, general = (rows[rows["question"] == q] for q in ("these_models", "scale_in_general"))
     if these.empty:
         return ["In no category can a slope over size be estimated."]
-    count = in_words(len(these)) + (" categories" if len(these) != 1 else " category")
-    said = [
-        f"Over {count}, larger ones of these models score {_counts(these)} "
+    sentences = [
+        f"Over {plural(len(these), 'category', 'categories')}, larger ones of these models score {_counts(these)} "
         f"(corrected: {correction_name(these.iloc[0])})."
     ]
     if len(general):
-        said.append(f"With the models as the sample it is {_counts(general)}.")
-    return [*said, *_ends(these)]
-
-# %% ../../nbs/report/65_size.ipynb #b725ee90
-def _ends(rows: pd.DataFrame) -> list[str]:
-    "The two ends of the forest, and whether they are apart."
-    if len(rows) < 2:
-        return []
-    first, last = (rows.loc[rows["estimate"].agg(end)] for end in ("idxmax", "idxmin"))
-    apart = first["low"] > last["high"]
-    said = (
-        "lie apart, though the two were picked by looking"
-        if apart
-        else "overlap, so the categories are not shown to differ"
-    )
-    names = [str(row["category"]).replace("_", " ") for row in (first, last)]
-    return [
-        f"The highest slope is that of {names[0]}, {span_text(first)}, the lowest that of {names[1]}, {span_text(last)}; among these models their intervals {said}."
-    ]
-
-# %% ../../nbs/report/65_size.ipynb #47a88b65
-_SAME = ["model", "precision", "prompt"]  # What a model and its blind run have in common
-_NOTHING = {
-    "text": "No model of known size has a score.", "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False,
-}  # fmt: skip
-
-# %% ../../nbs/report/65_size.ipynb #657604cc
-def score_against_scale(
-    averages: pd.DataFrame,  # Averages table
-    task: str,  # image_to_text or text_to_image
-    metric: str,  # Metric to show
-    category: str = "all",  # Category, or all
-) -> go.Figure:  # Parameters across on a log axis, score up
-    "Mean score against the number of parameters."
-    import plotly.graph_objects as go
-
-    rows = one_row_each(averages, task=task, metric=metric, category=category)
-    sized = rows[rows["parameters"].gt(0) & rows["role"].eq("model")]
-    sized = sized.sort_values(["family", "parameters", "system"])
-    title = question_title("Does a larger model score higher?", rows, category)
-    figure = go.Figure(layout=base_layout(title, 500, margin={"t": 130}))
-    for place, (family, members) in enumerate(sized.groupby("family", sort=True)):
-        line = {"color": colour_of(family), "width": 1.5}
-        x, y, hidden = members["parameters"], members["estimate"], {"showlegend": False, "hoverinfo": "skip"}
-        figure.add_scatter(x=x, y=y, mode="lines", name=label(family), line=line, **hidden)
-        for _, model in members.iterrows():
-            both = rows[(rows[_SAME] == model[_SAME]).all(axis=1)].sort_values(
-                "role", key=lambda r: r != "blind"
-            )
-            symbol = SYMBOLS[place % len(SYMBOLS)]
-            marks = [model_mark(both.iloc[[k]], model["parameters"], symbol) for k in range(len(both))]
-            figure.add_traces(marks)
-    ends = [sized["parameters"].min() / 1.25, sized["parameters"].max() * 1.25] if len(sized) else [1, 10]
-    figure.add_traces(floor_lines(rows.set_index("system"), ends))
-    for blind in list(figure.select_traces({"name": HOLLOW}))[:1]:
-        blind.showlegend = True
-    if sized["estimate"].isna().all():
-        figure.add_annotation(_NOTHING)
-    figure.update_xaxes(type="log", title_text="Parameters (count, log scale)", tickformat="~s", dtick="D2")
-    figure.update_yaxes(title_text=f"Mean {label(metric)}")
-    return figure
-
-# %% ../../nbs/report/65_size.ipynb #347b8cc0
-def _scale_rows(effects: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
-    "The pooled Spearman correlation of one metric, by the question it answers."
-    wanted = {"term": "spearman", "task": task, "metric": metric, "category": "all", "scope": "pooled"}
-    for column, value in wanted.items():
-        effects = effects[effects[column] == value] if column in effects else effects.iloc[:0]
-    return effects.drop_duplicates("question").set_index("question")
-
-# %% ../../nbs/report/65_size.ipynb #fb559a99
-def _direction(row: pd.Series, metric: str) -> str:
-    "What an interval of a rank correlation with size says, when better may mean lower."
-    sign = -1 if lower_is_better(metric) else 1
-    low, high = sorted([sign * row["low"], sign * row["high"]])
-    if low > 0:
-        return "larger models scored better"
-    return "larger models scored worse" if high < 0 else "the order of scores does not clearly follow size"
-
-# %% ../../nbs/report/65_size.ipynb #56fc3cc2
-def scale_sentence(
-    effects: pd.DataFrame,  # Effects table of scale_effect
-    task: str,  # image_to_text or text_to_image
-    metric: str,  # Metric
-) -> Safe:  # Direction among these models, and what can be said in general
-    "What scale did, in words that follow the numbers."
-    rows = _scale_rows(effects, task, metric)
-    if "these_models" not in rows.index or not np.isfinite(rows["estimate"]["these_models"]):
-        return markup(
-            "For {metric} no rank correlation with size could be computed.", metric=display_name(metric)
-        )
-    row, p_value = rows.loc["these_models"], rows["p_value"].get("scale_in_general", np.nan)
-    text = "On {metric}, among these {models} models, {said} (Spearman {score}, {n} items)."
-    if np.isfinite(p_value):
-        text += " A permutation of the models gives p = {p}: {verdict}"
-    verdict = (
-        "taken alone, few orders are as extreme." if p_value < 0.05 else "not evidence about size in general."
-    )
-    return markup(text, metric=display_name(metric), models=in_words(int(row["models"])), said=_direction(row, metric),
-                  score=span(row), n=int(row["n"]), p=f"{p_value:.2g}", verdict=Safe(verdict))  # fmt: skip
-
-# %% ../../nbs/report/65_size.ipynb #6c904dfd
-_EFFECT_CAPTION = (
-    "orrelation of score with log10 parameters; interval from resampled items, p from permuted models. "
-    "Where lower is better, a negative value favours larger models."
-)
-
-# %% ../../nbs/report/65_size.ipynb #7bf2df0e
-def _effect_line(part: pd.DataFrame) -> dict:
-    "One correlation, with what it says of these models and of scale in general."
-    part = part.drop_duplicates("question").set_index("question")
-    these, general = part.reindex(["these_models", "scale_in_general"]).itertuples()
-    return {
-        "Metric": display_name(part["metric"].iloc[0]),
-        "Models": f"{display_name(part['scope'].iloc[0])} ({part['models'].iloc[0]:.0f})",
-        "Coefficient": part["term"].iloc[0].capitalize(),
-        "Estimate": estimate_cell(pd.Series(these._asdict())),
-        "Items": f"{these.n:,.0f}" if np.isfinite(these.n) else "\u2013",
-        "p over models": number(general.p_value),
-        "p, adjusted": number(general.p_adjusted),
-    }
-
-# %% ../../nbs/report/65_size.ipynb #d545f8ba
-def effect_table(
-    effects: pd.DataFrame,  # Effects table of scale_effect
-    task: str,  # image_to_text or text_to_image
-    metrics: list[str],  # Metrics to show
-) -> Safe:  # One row per metric, scope and coefficient; empty where there are none
-    "Correlations of score and size as a table."
-    if "task" not in effects:
-        return Safe("")
-    rows = effects[effects["task"].eq(task) & effects["metric"].isin(metrics) & effects["category"].eq("all")]
-    parts = rows.groupby(["metric", "scope", "term"], sort=False)
-    frame = pd.DataFrame([_effect_line(part) for _, part in parts], dtype=object)
-    kind = "C" if "pearson" in set(rows["term"]) else "Rank c"  # Pearson's is no correlation of ranks
-    caption, numbers = kind + _EFFECT_CAPTION, tuple(frame.columns[3:])
-    return table_html(frame, caption, numbers=numbers) if len(frame) else Safe("")
-
-# %% ../../nbs/report/65_size.ipynb #a34873f1
-def scale_piece(
-    run: Run,  # The run
-    task: str,  # image_to_text or text_to_image
-    metric: str,  # Metric
-) -> Safe:  # A figure, a sentence and a table
-    "Score against the number of parameters on one metric."
-    effects = run.tables["effects"]
-    words = "Mean score of each model against its number of parameters, with intervals, floors and ceiling."
-    figure = score_against_scale(run.tables["averages"], task, metric)
-    said = markup("<p>{s}</p>", s=scale_sentence(effects, task, metric))
-    return joined(
-        [figure_html(figure, f"scale-{task}-{metric}", words), said, effect_table(effects, task, [metric])]
-    )
-
-# %% ../../nbs/report/65_size.ipynb #e23ff31b
-def scale(
-    run: Run,  # The run
-) -> Safe:  # A warning, then a figure per task and headline metric
-    "Whether a larger model scored higher."
-    warning = scale_warning(shown_completions(run)["model"].nunique())
-    notice = markup('<div class="notice" role="note"><p>{w}</p></div>', w=warning)
-    return joined([notice, by_metric(run, scale_piece)])
+        sentences.append(f"With the models as the sample it is {_counts(general)}.")
+    return [*sentences, *_ends(these)]
 
 # %% ../../nbs/report/65_size.ipynb #fcbf8e29
 SLOPE_QUESTIONS = {"these_models": "these models", "scale_in_general": "scale in general"}
@@ -477,10 +300,12 @@ def size_piece(
 ) -> Safe:  # Two figures, each with its sentences, and the numbers
     "Score against size and the forest of slopes, under both questions."
     slopes, pictures = task_rows(run, "slopes", task), _slope_figures(run, task, metric)
-    mine = slopes[slopes["metric"] == metric]
-    said = [paragraph(scale_words(mine)), paragraph(category_words(mine))]
+    rows = slopes[slopes["metric"] == metric]
+    words = [paragraph(scale_words(rows)), paragraph(category_words(rows))]
     shown = slopes[slopes["category"].eq("all") | slopes["metric"].eq(metric)]
-    pieces = [piece for pair in zip(pictures, said, strict=True) for piece in pair] if pictures else said[:1]
+    pieces = (
+        [piece for pair in zip(pictures, words, strict=True) for piece in pair] if pictures else words[:1]
+    )
     return with_numbers(joined(pieces), _slope_numbers(shown))
 
 # %% ../../nbs/report/65_size.ipynb #4cd29839

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from .components import by_task, estimate_cell, paragraph, share, task_rows, with_numbers
+from .components import by_task, estimate_cell, paragraph, task_rows, with_numbers
 from mmpc_analysis.report.figures import (
     DETAILS,
     base_layout,
@@ -23,54 +23,23 @@ from mmpc_analysis.report.figures import (
 from .html import Safe, figure_html, joined, table_html
 from .run import Run
 from mmpc_analysis.report.wording import (
+    count,
     display_name,
-    figure_text,
     in_words,
     label,
     metric_name,
+    percent,
     rows_where,
-    span_text,
+    share,
+    significant,
+    span,
 )
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['variance_words', 'variance_bars', 'variance_piece', 'varying']
-
-# %% ../../nbs/report/67_variation.ipynb #e40e1461
-_SOURCE_WORDS = {
-    "item": "between products",
-    "category": "between categories",
-    "model": "between models of one family and size",
-    "category:model": "in how a model fares in a category",
-    "residual": "in one model on one product",
-}
-
-# %% ../../nbs/report/67_variation.ipynb #d73c84d8
-def variance_words(
-    variances: pd.DataFrame,  # Variances of one task and metric
-) -> list[str]:  # Sentences
-    "Where the differences between scores lie."
-    rows = rows_where(variances).sort_values("share", ascending=False)
-    if rows.empty:
-        return ["Variance components cannot be estimated: too few models leave no degree of freedom."]
-    first, second = rows.head(2).to_dict("records")
-    said = (
-        f"Beyond size and family, {first['share']:.0%} of the variance of {metric_name(rows)} lies {_SOURCE_WORDS[first['term']]} "
-        f"and {second['share']:.0%} {_SOURCE_WORDS[second['term']]}."
-    )
-    return [said, _model_words(rows.set_index("term").loc["model"])]
-
-# %% ../../nbs/report/67_variation.ipynb #c7f8b95f
-def _model_words(row: pd.Series) -> str:
-    "How far models of one family and size lie apart."
-    if row["low"] > 0:
-        return f"Models of one family and size differ by a standard deviation of {span_text(row)}, which no number of products makes smaller."
-    return (
-        f"Models of one family and size may not differ at all, or by a standard deviation of up to {figure_text(row['high'])} (estimate "
-        f"{figure_text(row['estimate'])}): {in_words(int(row['n']))} models cannot tell, and that is the error term of every claim about scale."
-    )
+__all__ = ['variance_bars', 'variance_words', 'variance_piece', 'varying']
 
 # %% ../../nbs/report/67_variation.ipynb #e1bafbf3
 _SOURCES = {
@@ -84,8 +53,8 @@ _SOURCES = {
 # %% ../../nbs/report/67_variation.ipynb #199f7743
 def _source(term: str, row: pd.Series) -> str:
     "The label of a bar."
-    share = "under 1%" if 0 < row["share"] < 0.005 else f"{row['share']:.0%}"
-    return f"{_SOURCES[term]}<br>{row['n']:,} levels, {share}"
+    part = "under 1%" if 0 < row["share"] < 0.005 else percent(row["share"])
+    return f"{_SOURCES[term]}<br>{count(row['n'])} levels, {part}"
 
 # %% ../../nbs/report/67_variation.ipynb #519a86a6
 def variance_bars(
@@ -105,11 +74,45 @@ def variance_bars(
     figure = go.Figure(layout=layout)
     figure.add_trace({
         "type": "bar", "orientation": "h", "x": rows["estimate"], "y": names, "marker": {"color": "#56B4E9"}, "showlegend": False,
-        "error_x": interval_bars(rows, color="#767676"), "customdata": rows[DETAILS].to_numpy(), "hovertemplate": hover_template("%{y}", "x").replace("items", "levels"),
+        "error_x": interval_bars(rows, color="#767676"), "customdata": rows[DETAILS].to_numpy(), "hovertemplate": hover_template("%{y}", "x", "levels"),
     })  # fmt: skip
     figure.update_xaxes(title_text=f"Standard deviation<br>of {label(metric)}", rangemode="tozero")
     figure.update_yaxes(type="category", showgrid=False, autorange="reversed")
     return figure
+
+# %% ../../nbs/report/67_variation.ipynb #e40e1461
+_SOURCE_WORDS = {
+    "item": "between products",
+    "category": "between categories",
+    "model": "between models of one family and size",
+    "category:model": "in how a model fares in a category",
+    "residual": "in one model on one product",
+}
+
+# %% ../../nbs/report/67_variation.ipynb #c7f8b95f
+def _model_words(row: pd.Series) -> str:
+    "How far models of one family and size lie apart."
+    if row["low"] > 0:
+        return f"Models of one family and size differ by a standard deviation of {span(row)}, which no number of products makes smaller."
+    return (
+        f"Models of one family and size may not differ at all, or by a standard deviation of up to {significant(row['high'])} (estimate "
+        f"{significant(row['estimate'])}): {in_words(int(row['n']))} models cannot tell, and that is the error term of every claim about scale."
+    )
+
+# %% ../../nbs/report/67_variation.ipynb #d73c84d8
+def variance_words(
+    variances: pd.DataFrame,  # Variances of one task and metric
+) -> list[str]:  # Sentences
+    "Where the differences between scores lie."
+    rows = rows_where(variances).sort_values("share", ascending=False)
+    if rows.empty:
+        return ["Variance components cannot be estimated: too few models leave no degree of freedom."]
+    first, second = rows.head(2).to_dict("records")
+    sentence = (
+        f"Beyond size and family, {percent(first['share'])} of the variance of {metric_name(rows)} lies {_SOURCE_WORDS[first['term']]} "
+        f"and {percent(second['share'])} {_SOURCE_WORDS[second['term']]}."
+    )
+    return [sentence, _model_words(rows.set_index("term").loc["model"])]
 
 # %% ../../nbs/report/67_variation.ipynb #03585979
 def variance_piece(
@@ -126,12 +129,12 @@ def variance_piece(
         "Source": [display_name(t) for t in every["term"]],
     }
     cells |= {"Standard deviation": [estimate_cell(row) for _, row in every.iterrows()]}
-    cells |= {"Share": [share(s) for s in every["share"]], "Levels": [f"{n:,}" for n in every["n"]]}
+    cells |= {"Share": [share(s) for s in every["share"]], "Levels": [count(n) for n in every["n"]]}
     caption = (
         "Standard deviations beyond size and family, with profile intervals. Question: scale in general."
     )
-    said = paragraph(variance_words(rows))
-    return with_numbers(joined([figure, said]), table_html(cells, caption, tuple(cells)[2:]))
+    sentences = paragraph(variance_words(rows))
+    return with_numbers(joined([figure, sentences]), table_html(cells, caption, tuple(cells)[2:]))
 
 # %% ../../nbs/report/67_variation.ipynb #35c81c46
 def varying(

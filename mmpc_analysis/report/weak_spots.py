@@ -7,25 +7,25 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/report/weak_spots.html.md"""
 # %% ../../nbs/report/60_weak_spots.ipynb #a0bf14a4
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from . import figures
 from .components import by_metric, estimate_cell, with_numbers
 from mmpc_analysis.report.figures import (
     DETAILS,
     base_layout,
     hover_template,
+    named,
     one_row_each,
     ordered,
     question_title,
+    rows_of,
 )
 from .html import Safe, figure_html, table_html
 from .run import Run
-from .wording import display_name, label
+from .wording import display_name, label, short
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -63,18 +63,10 @@ def _cells(rows: pd.DataFrame) -> dict:
     colours = {"title": unit, "thickness": 12, "outlinewidth": 0}
     return {
         "type": "heatmap", "z": z, "x": [label(m) for m in tables[0]], "y": [label(c) for c in down],
-        "text": [[_short(v) for v in row] for row in z], "texttemplate": "%{text}", "colorscale": "Cividis",
+        "text": [[short(v) for v in row] for row in z], "texttemplate": "%{text}", "colorscale": "Cividis",
         "customdata": np.stack(details, axis=-1), "hovertemplate": hover_template("%{y}<br>%{x}", "z"),
         "xgap": 2, "ygap": 2, "colorbar": colours,
     }  # fmt: skip
-
-# %% ../../nbs/report/60_weak_spots.ipynb #c9486f7a
-def _short(value: float) -> str:
-    "A score short enough for a cell on a telephone."
-    if not np.isfinite(value):
-        return "\u2013"
-    text = f"{value:.2f}" if abs(value) < 10 else f"{value:,.0f}"
-    return re.sub("^(\u2212?)0[.]", r"\1.", text.replace("-", "\u2212"))
 
 # %% ../../nbs/report/60_weak_spots.ipynb #c8c9bdba
 def category_table(
@@ -83,8 +75,8 @@ def category_table(
     metric: str,  # Metric
 ) -> Safe:  # A table with intervals
     "Means of one metric, categories down and models across."
-    rows = figures.named(figures.rows_of(averages, task=task, metric=metric))
-    spread, order = float(rows["estimate"].abs().max()), figures.ordered(rows)
+    rows = named(rows_of(averages, task=task, metric=metric))
+    spread, order = float(rows["estimate"].abs().max()), ordered(rows)
     down = sorted(set(rows["category"]), key=lambda c: (c != "all", c.casefold()))
     cells = {(row["category"], row["system"]): estimate_cell(row, spread) for _, row in rows.iterrows()}
     columns = {"Category": [display_name(c) for c in down]}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,87 @@ import pandas as pd
 from ..analysis.comparison import direction
 
 # %% auto #0
-__all__ = ['ALPHA', 'in_words', 'figure_text', 'span_text', 'chance', 'plural', 'many', 'correction_name', 'rows_where',
-           'metric_name', 'side_of', 'display_name', 'label', 'number', 'span']
+__all__ = ['ALPHA', 'number', 'short', 'percent', 'share', 'count', 'parameter_count', 'significant', 'chance', 'in_words',
+           'plural', 'many', 'interval_text', 'span', 'display_name', 'label', 'correction_name', 'metric_name',
+           'rows_where', 'side_of']
+
+# %% ../../nbs/report/00_wording.ipynb #9214e9d4
+def number(
+    value: float,  # A score
+    spread: float = 1.0,  # Largest magnitude in its column, which sets the decimals
+    decimals: int | None = None,  # Decimals, where the column does not decide
+) -> str:  # Three decimals, fewer for large numbers; an en dash for unknown
+    "A score as text, with decimals that suit its metric."
+    if value is None or not np.isfinite(value):
+        return "\u2013"
+    if decimals is None:
+        decimals = 3 if spread <= 1.5 else 1 if spread < 1000 else 0
+    return f"{value:,.{decimals}f}".replace("-", "\u2212")
+
+# %% ../../nbs/report/00_wording.ipynb #a6b3a22f
+def short(
+    value: float,  # A score, or a difference of two
+    signed: bool = False,  # Whether it is a difference, which shows its sign
+) -> str:  # Such as .30 or +.041, an en dash for unknown
+    "A number short enough for a cell of a figure."
+    if not np.isfinite(value):
+        return "\u2013"
+    decimals = 0 if abs(value) >= 10 else 3 if signed and abs(value) < 0.095 else 2
+    text = f"{value:{'+' if signed else ''},.{decimals}f}".replace("-", "\u2212")
+    return re.sub("^([+\u2212]?)0[.]", r"\1.", text)
+
+# %% ../../nbs/report/00_wording.ipynb #166e5282
+def percent(
+    value: float,  # A fraction, which may be negative
+) -> str:  # Whole percent, with a true minus
+    "A fraction of anything as percent."
+    return f"{value:.0%}".replace("-", "\u2212")
+
+# %% ../../nbs/report/00_wording.ipynb #15063bb8
+def share(
+    value: float,  # In [0, 1], NaN where unknown
+) -> str:  # Percent
+    "A share as percent, which is 100% only when nothing is lacking and 0% only when nothing is there."
+    if value is None or not np.isfinite(value):
+        return "\u2013"
+    if value in (0, 1) or 0.005 <= value < 0.995:
+        return percent(value)
+    if value >= 0.9995:
+        return ">99.9%"
+    return "<0.1%" if value < 0.0005 else f"{value:.1%}"
+
+# %% ../../nbs/report/00_wording.ipynb #aa61b986
+def count(
+    n: float,  # How many, NaN where unknown
+) -> str:  # Digits in groups of three
+    "A count in a table."
+    return f"{n:,.0f}" if np.isfinite(n) else "\u2013"
+
+# %% ../../nbs/report/00_wording.ipynb #ac735181
+def parameter_count(
+    parameters: float,  # Number of parameters, NaN where there are none
+) -> str:  # In billions or millions
+    "A number of parameters for people."
+    if not parameters > 0:
+        return "\u2013"
+    return f"{parameters / 1e9:.3g} B" if parameters >= 1e9 else f"{parameters / 1e6:.2g} M"
+
+# %% ../../nbs/report/00_wording.ipynb #fce4afc6
+def significant(
+    value: float,  # Any number
+    digits: int = 3,  # Significant digits
+) -> str:  # The number with a true minus
+    "A number in a sentence."
+    if not np.isfinite(value):
+        return "unknown" if np.isnan(value) else "never"
+    return f"{value:.{digits}g}".replace("-", "\u2212")
+
+# %% ../../nbs/report/00_wording.ipynb #20fdb405
+def chance(
+    p_value: float,  # In [0, 1]
+) -> str:  # Such as p = 0.03
+    "A p-value in a sentence."
+    return "p < 0.001" if p_value < 0.001 else f"p = {significant(p_value, 2)}"
 
 # %% ../../nbs/report/00_wording.ipynb #dc7dadbc
 _WORDS = [
@@ -32,82 +112,39 @@ def in_words(
     "A small count as a word."
     return _WORDS[n] if 0 <= n < len(_WORDS) else f"{n:,}"
 
-# %% ../../nbs/report/00_wording.ipynb #bf340a14
-ALPHA = 0.05  # Level at which a corrected p-value makes a claim
-
-# %% ../../nbs/report/00_wording.ipynb #fce4afc6
-def figure_text(
-    value: float,  # Any number
-) -> str:  # Three significant digits, with a true minus
-    "A number in a sentence."
-    if not np.isfinite(value):
-        return "unknown" if np.isnan(value) else "never"
-    return f"{value:.3g}".replace("-", "\u2212")
-
-# %% ../../nbs/report/00_wording.ipynb #994ace80
-def span_text(
-    row: pd.Series,  # estimate, low and high
-) -> str:  # The estimate with its interval
-    "An estimate in a sentence."
-    bounds = f"{figure_text(row['low'])} to {figure_text(row['high'])}"
-    return f"{figure_text(row['estimate'])} ({bounds if np.isfinite(row['low']) else 'no interval'})"
-
-# %% ../../nbs/report/00_wording.ipynb #20fdb405
-def chance(
-    p_value: float,  # In [0, 1]
-) -> str:  # Such as p = 0.03
-    "A p-value in a sentence."
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
-
 # %% ../../nbs/report/00_wording.ipynb #e7b093af
 def plural(
-    count: int,  # How many
+    n: int,  # How many
     one: str,  # Name of one
+    several: str = "",  # Name of several; by default with an s
 ) -> str:  # Count and name
     "A count with its name."
-    return f"{in_words(int(count))} {one}{'s' if count != 1 else ''}"
+    return f"{in_words(int(n))} {one if n == 1 else several or one + 's'}"
 
 # %% ../../nbs/report/00_wording.ipynb #636e2017
 def many(
-    count: int,  # How many
+    n: int,  # How many
 ) -> str:  # In words, none for zero
     "A count that stands alone."
-    return in_words(int(count)) if count else "none"
+    return in_words(int(n)) if n else "none"
 
-# %% ../../nbs/report/00_wording.ipynb #9111fef2
-def correction_name(
-    row: pd.Series,  # A row with its correction, such as holm, 2 tests
-) -> str:  # Such as Holm, 2 tests
-    "The correction by its authors' names."
-    return str(row["correction"]).replace("benjamini_hochberg", "Benjamini-Hochberg").replace("holm", "Holm")
+# %% ../../nbs/report/00_wording.ipynb #8d77a68f
+def interval_text(
+    row: pd.Series,  # low and high
+    write: Callable[[float], str] = significant,  # From a number to its text
+) -> str:  # Such as 0.4 to 0.6, or no interval
+    "An interval in words."
+    if not np.isfinite(row["low"]) or np.isnan(row["high"]):
+        return "no interval"
+    return f"{write(row['low'])} to {write(row['high'])}"
 
-# %% ../../nbs/report/00_wording.ipynb #e32625e5
-def rows_where(
-    rows: pd.DataFrame,  # Rows of an analysis table
-    **wanted: str,  # Column and value
-) -> pd.DataFrame:  # The rows with these values
-    "Rows of one task and one metric, of which some are wanted."
-    if rows[["task", "metric"]].drop_duplicates().shape[0] > 1:
-        raise ValueError("these sentences speak of one task and one metric; choose the rows first")
-    for column, value in wanted.items():
-        rows = rows[rows[column] == value]
-    return rows
-
-# %% ../../nbs/report/00_wording.ipynb #8a409076
-def metric_name(
-    rows: pd.DataFrame,  # Rows of one metric
-) -> str:  # Its name for readers
-    "The metric's name in a sentence."
-    return str(rows["metric"].iloc[0]).replace("_", " ")
-
-# %% ../../nbs/report/00_wording.ipynb #8a8d1ebd
-def side_of(
-    row: pd.Series,  # A slope: estimate, p_adjusted, metric
-) -> str:  # better, worse, or open
-    "What a slope says of larger models, after correction."
-    if not row["p_adjusted"] <= ALPHA:
-        return "open"
-    return "better" if row["estimate"] * direction(row["metric"]) > 0 else "worse"
+# %% ../../nbs/report/00_wording.ipynb #da867a4b
+def span(
+    row: pd.Series,  # estimate, low and high
+    write: Callable[[float], str] = significant,  # From a number to its text
+) -> str:  # The estimate, and its interval in brackets
+    "An estimate with its interval in words."
+    return f"{write(row['estimate'])} ({interval_text(row, write)})"
 
 # %% ../../nbs/report/00_wording.ipynb #435e164f
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
@@ -128,25 +165,40 @@ def label(
     text = display_name(name)
     return html.escape(text if len(text) <= longest else text[: longest - 1] + "\u2026", quote=False)
 
-# %% ../../nbs/report/00_wording.ipynb #9214e9d4
-def number(
-    value: float,  # A score
-    spread: float = 1.0,  # Largest magnitude in its column, which sets the decimals
-) -> str:  # Two or three decimals, fewer for large numbers; an en dash for unknown
-    "A score as text, with decimals that suit its metric."
-    if value is None or not np.isfinite(value):
-        return "\u2013"
-    decimals = 3 if spread <= 1.5 else 1 if spread < 1000 else 0
-    return f"{value:,.{decimals}f}".replace("-", "\u2212")
+# %% ../../nbs/report/00_wording.ipynb #9111fef2
+def correction_name(
+    row: pd.Series,  # A row with its correction, such as holm, 2 tests
+) -> str:  # Such as Holm, 2 tests
+    "The correction by its authors' names."
+    return str(row["correction"]).replace("benjamini_hochberg", "Benjamini-Hochberg").replace("holm", "Holm")
 
-# %% ../../nbs/report/00_wording.ipynb #da867a4b
-def span(
-    row: pd.Series,  # A row of the averages or effects
-    spread: float = 1.0,  # Largest magnitude beside it, which sets the decimals
-) -> str:  # Estimate and interval
-    "An estimate with its interval in words."
-    if not np.isfinite(row["low"]):
-        return number(row["estimate"], spread)
-    return (
-        f"{number(row['estimate'], spread)} ({number(row['low'], spread)} to {number(row['high'], spread)})"
-    )
+# %% ../../nbs/report/00_wording.ipynb #8a409076
+def metric_name(
+    rows: pd.DataFrame,  # Rows of one metric
+) -> str:  # Its name for readers
+    "The metric's name in a sentence."
+    return str(rows["metric"].iloc[0]).replace("_", " ")
+
+# %% ../../nbs/report/00_wording.ipynb #e32625e5
+def rows_where(
+    rows: pd.DataFrame,  # Rows of an analysis table
+    **wanted: str,  # Column and value
+) -> pd.DataFrame:  # The rows with these values
+    "Rows of one task and one metric, of which some are wanted."
+    if rows[["task", "metric"]].drop_duplicates().shape[0] > 1:
+        raise ValueError("these sentences speak of one task and one metric; choose the rows first")
+    for column, value in wanted.items():
+        rows = rows[rows[column] == value]
+    return rows
+
+# %% ../../nbs/report/00_wording.ipynb #bf340a14
+ALPHA = 0.05  # Level at which a corrected p-value makes a claim
+
+# %% ../../nbs/report/00_wording.ipynb #8a8d1ebd
+def side_of(
+    row: pd.Series,  # A slope: estimate, p_adjusted, metric
+) -> str:  # better, worse, or open
+    "What a slope says of larger models, after correction."
+    if not row["p_adjusted"] <= ALPHA:
+        return "open"
+    return "better" if row["estimate"] * direction(row["metric"]) > 0 else "worse"

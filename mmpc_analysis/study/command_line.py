@@ -262,14 +262,14 @@ def _catalogue_summary(catalogue: Catalogue) -> str:
 def _model_lines() -> str:
     "The models, published and embedded, for people."
     from mmpc_analysis.completion.models import list_models
-    from mmpc_analysis.report.components import count
+    from mmpc_analysis.report.wording import parameter_count
 
     table = list_models()
     role = table["role"].map({"mllm": "answers", "generator": "draws"}).fillna(table["role"])
     here = table["weights"].where(table["weights"] == "embedded", "on the hub, not here")
     return table.assign(
         role=role,
-        parameters=[count(p) for p in table["parameters"]],
+        parameters=[parameter_count(p) for p in table["parameters"]],
         memory=[f"{gb:,.1f} GB" if gb >= 0.1 else f"{1000 * gb:,.0f} MB" for gb in table["memory_gb"]],
         weights=here.mask(table["found"] & (here != "embedded"), "on this machine"),
     )[["name", "family", "role", "parameters", "memory", "weights", "licence"]].to_string(index=False)

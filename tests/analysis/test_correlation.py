@@ -16,7 +16,7 @@ from mmpc_analysis.analysis.association import (
     spearman,
 )
 from mmpc_analysis.analysis.correlation import bootstrap_means, equal_means_p, expanded, scale_effect
-from mmpc_analysis.report.size import scale_warning
+from mmpc_analysis.report.scale import scale_warning
 from mmpc_analysis.report.wording import in_words
 from mmpc_analysis.tables import TableError
 

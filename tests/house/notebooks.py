@@ -26,15 +26,6 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("prose", "00_tables.ipynb"): _DECLARED,
     ("size", "00_tables.ipynb"): _DECLARED,
 }
-# Owed since the pages moved: gone with the commits that follow
-OWED = """cell report/65_size
-    size report/65_size
-    shows report/72_cost report/80_reading
-    refusals report/72_cost report/80_reading
-    prose report/56_outcomes report/60_weak_spots report/65_size report/67_variation report/72_cost"""
-EXCEPTIONS |= {
-    (rule, f"{page}.ipynb"): "owed" for rule, *pages in map(str.split, OWED.splitlines()) for page in pages
-}
 
 
 def place(module, number):

@@ -2,48 +2,25 @@
 
 import json
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from report_tables import HOSTILE, METRICS, MODELS, TASK, averages_table, unknown
+from simulated_scores import simulated_conclusions
 
-from mmpc_analysis.report.figures import PALETTE, colour_of, ordered
+from mmpc_analysis.report.figures import PALETTE, colour_of
+from mmpc_analysis.report.leaderboard import contrast_matrix
 from mmpc_analysis.report.level_contrasts import level_panels
 from mmpc_analysis.report.outcomes import outcome_bars
-from mmpc_analysis.report.size import score_against_scale
+from mmpc_analysis.report.scale import score_against_scale
+from mmpc_analysis.report.size import scale_lines, slope_forest
 from mmpc_analysis.report.weak_spots import heatmap
-from mmpc_analysis.report.wording import label, number
-from mmpc_analysis.tables import AVERAGES, OUTCOMES, empty, system_names, validate
-
-TASK = "text_to_image"
-METRICS = {"ssim": "pixel", "effnet_patch_cosine": "patch", "effnet_cosine": "semantic"}
-MODELS = {
-    "qwen2.5-vl-7b": ("qwen2.5-vl-7b", "model", "Qwen2.5-VL", 7e9),
-    "qwen2.5-vl-72b": ("qwen2.5-vl-72b", "model", "Qwen2.5-VL", 72e9),
-    "gemma-3-4b": ("gemma-3-4b", "model", "Gemma-3", 4e9),
-    "blind gemma-3-4b": ("gemma-3-4b", "blind", "Gemma-3", 4e9),
-    "template": ("template", "floor", "", np.nan),
-    "shuffled": ("shuffled", "floor", "", np.nan),
-    "oracle": ("oracle", "ceiling", "", np.nan),
-}
-HOSTILE = "<script>alert(1)</script><a href='//x.example'>\u202egnp</a>"
+from mmpc_analysis.tables import AVERAGES, empty
 
 
-def table(models=MODELS, categories=("all", "Toys_and_Games", "All_Beauty"), seed=0):
-    "An averages table with asymmetric intervals and counts that differ from row to row."
-    rng, rows = np.random.default_rng(seed), []
-    for model, role, family, parameters in models.values():
-        for category in categories:
-            counts = rng.integers(1, 20, len(OUTCOMES))
-            for metric, level in METRICS.items():
-                value = rng.uniform(0.2, 0.8)
-                low, high = value - rng.uniform(0.01, 0.1), value + rng.uniform(0.01, 0.1)
-                usable = counts[:2].sum() / counts.sum()
-                place = (TASK, model, role, "", "", "", family, parameters, category, metric, level)
-                rows.append((*place, value, low, high, counts.sum(), usable, *counts))
-    return validate(pd.DataFrame(rows, columns=AVERAGES.names), AVERAGES)
+@pytest.fixture(scope="module")
+def made():
+    return simulated_conclusions()
 
 
 def draw(name, averages, metric="ssim"):
@@ -57,17 +34,9 @@ def draw(name, averages, metric="ssim"):
 
 
 FIGURES = ("heatmap", "scale", "outcomes", "levels")
+
+
 every = pytest.mark.parametrize("name", FIGURES)
-
-
-def row(averages, model, metric="ssim", category="all"):
-    found = averages[
-        (system_names(averages) == model)
-        & (averages["metric"] == metric)
-        & (averages["category"] == category)
-    ]
-    assert len(found) == 1
-    return found.iloc[0]
 
 
 def texts(figure):
@@ -86,12 +55,9 @@ def texts(figure):
     return list(walk(json.loads(figure.to_json())))
 
 
-# ---------------------------------------------------------------- what all have in common
-
-
 @every
 def test_a_figure_is_made_and_its_table_left_alone(name):
-    averages = table()
+    averages = averages_table()
     before = averages.copy(deep=True)
     figure = draw(name, averages)
     assert isinstance(figure, go.Figure) and len(figure.data)
@@ -100,29 +66,29 @@ def test_a_figure_is_made_and_its_table_left_alone(name):
 
 @every
 def test_its_title_is_a_question(name):
-    assert draw(name, table()).layout.title.text.split(" (")[0].endswith("?")
+    assert draw(name, averages_table()).layout.title.text.split(" (")[0].endswith("?")
 
 
 @every
 def test_axes_of_numbers_say_what_they_measure(name):
-    layout = draw(name, table()).layout.to_plotly_json()
+    layout = draw(name, averages_table()).layout.to_plotly_json()
     axes = {
         k: v for k, v in layout.items() if k.startswith(("xaxis", "yaxis")) and v.get("type") != "category"
     }
     assert axes or name == "heatmap"
     assert all(axis["title"]["text"] for axis in axes.values())
     if name == "heatmap":
-        assert draw(name, table()).data[0].colorbar.title.text == "Mean ssim"
+        assert draw(name, averages_table()).data[0].colorbar.title.text == "Mean ssim"
 
 
 def test_units_are_named():
-    assert "count" in draw("scale", table()).layout.xaxis.title.text
-    assert "%" in draw("outcomes", table()).layout.xaxis.title.text
+    assert "count" in draw("scale", averages_table()).layout.xaxis.title.text
+    assert "%" in draw("outcomes", averages_table()).layout.xaxis.title.text
 
 
 @every
 def test_the_order_of_rows_and_strange_indices_change_nothing(name):
-    averages = table()
+    averages = averages_table()
     shuffled = averages.sample(frac=1, random_state=3)
     assert draw(name, shuffled).to_json() == draw(name, averages).to_json()
 
@@ -130,7 +96,7 @@ def test_the_order_of_rows_and_strange_indices_change_nothing(name):
 @every
 def test_names_from_outside_are_text_and_never_markup(name):
     models = dict(MODELS) | {role: (HOSTILE, role, "<b>family</b>", 1e9) for role in ("model", "blind")}
-    averages = table(models, categories=("all", "Toys <i>& Games</i>"))
+    averages = averages_table(models, categories=("all", "Toys <i>& Games</i>"))
     shown = texts(draw(name, averages))
     for text in shown:
         for mark in ("<script", "<a ", "<i>", "<b>family", "\u202e"):
@@ -140,7 +106,7 @@ def test_names_from_outside_are_text_and_never_markup(name):
 
 @every
 def test_a_model_has_one_colour_everywhere(name):
-    figure, wanted = draw(name, table()), {m: colour_of(m) for m in MODELS}
+    figure, wanted = draw(name, averages_table()), {m: colour_of(m) for m in MODELS}
     found = {}
     for trace in figure.data:
         if trace.type == "scatter" and trace.mode == "markers":
@@ -151,95 +117,9 @@ def test_a_model_has_one_colour_everywhere(name):
     assert len(found) == (3 if name in ("scale", "levels") else 0)
 
 
-# ---------------------------------------------------------------- the numbers drawn are the table's
-
-
-def test_cells_of_the_heatmap_are_the_estimates():
-    averages = table()
-    trace = heatmap(averages, TASK, "ssim").data[0]
-    assert list(trace.y) == ["All products", "All Beauty", "Toys and Games"]
-    assert list(trace.x) == [m for m in ordered(averages) if m != "oracle" and "blind" not in m]
-    for k, category in enumerate(("all", "All_Beauty", "Toys_and_Games")):
-        for j, model in enumerate(trace.x):
-            source = row(averages, model, category=category)
-            assert trace.z[k][j] == source["estimate"]
-            assert list(trace.customdata[k][j]) == [source["low"], source["high"], source["n"]]
-            assert float(trace.text[k][j]) == pytest.approx(source["estimate"], abs=0.005)
-
-
-def bounds(error, values):
-    return np.asarray(values) - error.arrayminus, np.asarray(values) + error.array
-
-
-def test_marks_against_scale_are_the_estimates_with_their_intervals():
-    averages = table()
-    figure = score_against_scale(averages, TASK, "ssim")
-    marks = [t for t in figure.data if t.mode == "markers"]
-    assert len(marks) == 4  # three models, and one blind run at the size of its model
-    for mark in marks:
-        hollow = mark.marker.symbol.endswith("-open")
-        source = row(averages, f"blind {mark.legendgroup}" if hollow else mark.legendgroup)
-        low, high = bounds(mark.error_y, mark.y)
-        assert list(mark.x) == [MODELS[mark.legendgroup][3]]
-        assert list(mark.y) == [source["estimate"]]
-        assert (low[0], high[0]) == pytest.approx((source["low"], source["high"]))
-        assert list(mark.customdata[0]) == [source["low"], source["high"], source["n"]]
-
-
-def test_floors_and_ceiling_are_lines_at_their_height():
-    averages = table()
-    lines = {t.name.split(" (")[0]: t for t in score_against_scale(averages, TASK, "ssim").data if t.name}
-    for model in ("template", "shuffled", "oracle"):
-        assert set(lines[model].y) == {row(averages, model)["estimate"]}
-        assert lines[model].line.color == colour_of(model)
-    assert len({lines[m].line.dash for m in ("template", "shuffled", "oracle")}) == 3
-
-
-def test_bars_of_each_level_are_the_estimates_with_their_intervals():
-    averages = table()
-    figure = level_panels(averages, TASK, list(METRICS))
-    bars = [t for t in figure.data if t.type == "bar"]
-    assert len(bars) == len(METRICS)
-    for metric, bar in zip(METRICS, bars, strict=True):
-        sources = [row(averages, model, metric) for model in bar.y]
-        assert list(bar.x) == [s["estimate"] for s in sources]
-        low, high = bounds(bar.error_x, bar.x)
-        assert low == pytest.approx([s["low"] for s in sources])
-        assert high == pytest.approx([s["high"] for s in sources])
-    assert [t.showlegend for t in figure.data if t.name == "oracle (ceiling)"] == [True, False, False]
-
-
-def test_outcomes_are_the_counts():
-    averages = table()
-    figure = outcome_bars(averages, TASK)
-    assert figure.layout.barnorm == "percent"
-    for trace, outcome in zip(figure.data, OUTCOMES, strict=True):
-        for name, count in zip(trace.y, trace.x, strict=True):
-            model = name.split("  ")[0]
-            assert count == row(averages, model)[outcome]
-            assert name.endswith(f"{row(averages, model)['coverage']:.0%}")
-    patterns = [trace.marker.pattern.shape for trace in figure.data]
-    assert len(set(patterns)) == len(OUTCOMES)  # told apart without colour
-
-
-@given(st.lists(st.floats(0, 1), min_size=3, max_size=3))
-@settings(max_examples=20, deadline=None)
-def test_whatever_the_scores_no_figure_changes_them(values):
-    averages = table(categories=("all",))
-    proper = (averages["role"] == "model") & (averages["metric"] == "ssim")
-    averages.loc[proper, "estimate"] = values
-    bar = level_panels(averages, TASK, ["ssim"]).data[0]
-    assert dict(zip(bar.y, bar.x, strict=True)) == dict(
-        zip(averages.loc[proper, "model"], values, strict=True)
-    )
-
-
-# ---------------------------------------------------------------- small and broken tables
-
-
 @every
 def test_one_model_is_a_figure(name):
-    figure = draw(name, table({"": MODELS["gemma-3-4b"]}, categories=("all",)))
+    figure = draw(name, averages_table({"": MODELS["gemma-3-4b"]}, categories=("all",)))
     assert len(figure.data) >= 1
 
 
@@ -251,14 +131,14 @@ def test_an_empty_table_is_refused_with_what_was_asked(name):
 
 @every
 def test_a_table_of_floors_is_refused(name):
-    averages = table()
+    averages = averages_table()
     with pytest.raises(ValueError, match="no model to show, only floors and the ceiling"):
         draw(name, averages[averages["role"] != "model"])
 
 
 @every
 def test_a_row_that_stands_twice_is_refused(name):
-    averages = table()
+    averages = averages_table()
     with pytest.raises(ValueError, match="twice; keep the rows of one run"):
         draw(name, pd.concat([averages, averages[averages["category"] == "all"]]))
 
@@ -266,47 +146,25 @@ def test_a_row_that_stands_twice_is_refused(name):
 @every
 def test_a_table_without_a_column_is_refused(name):
     with pytest.raises(ValueError, match="no column 'high'"):
-        draw(name, table().drop(columns="high"))
+        draw(name, averages_table().drop(columns="high"))
 
 
 def test_a_metric_or_category_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="no metric 'fid'; it has effnet_cosine"):
-        heatmap(table(), TASK, "fid")
+        heatmap(averages_table(), TASK, "fid")
     with pytest.raises(ValueError, match="no category 'Books'; it has All_Beauty"):
-        score_against_scale(table(), TASK, "ssim", "Books")
+        score_against_scale(averages_table(), TASK, "ssim", "Books")
     with pytest.raises(ValueError, match="at least one metric"):
-        level_panels(table(), TASK, [])
-
-
-def unknown(averages):
-    return averages.assign(estimate=np.nan, low=np.nan, high=np.nan, coverage=np.nan)
+        level_panels(averages_table(), TASK, [])
 
 
 def test_unknown_scores_are_said_to_be_unknown():
-    averages = unknown(table())
+    averages = unknown(averages_table())
     assert {text for line in heatmap(averages, TASK, "ssim").data[0].text for text in line} == {"\u2013"}
     assert all(name.endswith("(no score)") for name in level_panels(averages, TASK, ["ssim"]).data[0].y)
     said = score_against_scale(averages, TASK, "ssim").layout.annotations
     assert [note.text for note in said] == ["No model of known size has a score."]
     assert not any("%" in name for name in outcome_bars(averages, TASK).data[0].y)
-
-
-def test_a_model_of_unknown_size_is_no_mark_at_all():
-    averages = table().assign(parameters=np.nan)
-    figure = score_against_scale(averages, TASK, "ssim")
-    assert not [t for t in figure.data if t.mode == "markers"]
-    assert figure.layout.annotations[0].text == "No model of known size has a score."
-
-
-def test_an_unknown_interval_draws_no_bar():
-    averages = table()
-    averages.loc[averages["model"] == "gemma-3-4b", ["low", "high"]] = np.nan
-    bar = level_panels(averages, TASK, ["ssim"]).data[0]
-    place = list(bar.y).index("gemma-3-4b")
-    assert np.isnan(bar.error_x.array[place]) and np.isfinite(bar.x[place])
-
-
-# ---------------------------------------------------------------- colours, labels, numbers
 
 
 def luminance(colour):
@@ -326,30 +184,20 @@ def test_the_palette_is_that_of_okabe_and_ito():
 def test_colours_hold_for_stand_ins_blind_runs_and_strangers():
     assert colour_of("standin-gemma-l") == colour_of("gemma-3-27b") != colour_of("standin-qwen-l")
     assert colour_of("somebody's model") == colour_of("somebody's model") in PALETTE
-    marks = [t for t in score_against_scale(table(), TASK, "ssim").data if t.mode == "markers"]
+    marks = [t for t in score_against_scale(averages_table(), TASK, "ssim").data if t.mode == "markers"]
     assert {t.marker.color for t in marks if t.legendgroup == "gemma-3-4b"} == {colour_of("gemma-3-4b")}
     assert colour_of("oracle") == colour_of("template") == colour_of("shuffled") not in PALETTE
 
 
-@given(st.text())
-def test_a_label_is_short_and_has_no_markup(name):
-    import html
-
-    shown = label(name)
-    assert "<" not in shown and ">" not in shown
-    assert len(html.unescape(shown)) <= 34
-    assert not any(ord(c) < 32 for c in shown)
-
-
-@pytest.mark.parametrize(
-    ("value", "spread", "shown"),
-    [
-        (0.41, 1, "0.410"),
-        (-0.41, 1, "\u22120.410"),
-        (12.34, 50, "12.3"),
-        (12345.6, 1e5, "12,346"),
-        (np.inf, 1, "\u2013"),
-    ],
-)
-def test_numbers_have_the_decimals_of_their_column(value, spread, shown):
-    assert number(value, spread) == shown
+def test_foreign_names_are_text(made):
+    bad = "<a href='//x.example'>win</a>"
+    frames = {n: f.replace({"a-s": bad, "c0": bad, "a": bad}) for n, f in made.items()}
+    at = ("image_to_text", "chrf")
+    drawn = [
+        scale_lines(frames["averages"], frames["lines"], *at),
+        slope_forest(frames["slopes"], *at),
+        contrast_matrix(frames["comparisons"], *at),
+    ]
+    for figure in drawn:
+        assert "<a" not in json.dumps(figure.to_dict(), default=str)
+        assert figure.layout.title.text.split(" (")[0].endswith("?") and figure.layout.xaxis.title.text

@@ -8,51 +8,20 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 from conftest import ROOT
-from PIL import Image
+from hostile_shop import ATTACKS, CATEGORY, hostile_run
 
 from mmpc_analysis import store, tables
 from mmpc_analysis.catalogue.items import load_catalogue
-from mmpc_analysis.report.components import Absent, Section, needed
-from mmpc_analysis.report.html import Safe, markup
+from mmpc_analysis.report.components import Section
+from mmpc_analysis.report.html import Safe
 from mmpc_analysis.report.page import SECTIONS, report_html, write_report
-from mmpc_analysis.report.recommendations import worth
-from mmpc_analysis.report.run import Run, read_run
-from mmpc_analysis.report.size import effect_table
-from mmpc_analysis.study.declaration import CatalogueChoice, CompletionChoice, ScoreChoice, Study
+from mmpc_analysis.report.run import read_run
 from mmpc_analysis.study.stages import run_study
-
-ATTACKS = [
-    "<script>document.title='owned'</script>",
-    '"><img src=x onerror="document.title=\'owned\'">',
-    "</script><script>document.title='owned'</script>",
-    "\u202etxet desrever\u202c kite",
-    "kite " * 2000,
-    "{{7*7}} ${7*7} %s {title}",
-    "Ünïcödé 風箏 🪁",
-    "Plain red kite",
-]
-CATEGORY = "Toys <b>& Games</b>"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    "A folder of pictures with a titles file, every title hostile, one row without anything, run to its report."
-    shop, out = tmp_path_factory.mktemp("shop"), tmp_path_factory.mktemp("run")
-    for place in range(len(ATTACKS)):
-        Image.new("RGB", (90, 60), (200, 20 * place, 40)).save(shop / f"p{place}.png")
-    rows = [(f"p{place}", title, f"p{place}.png", CATEGORY) for place, title in enumerate(ATTACKS)]
-    rows.append(("p9", None, None, "<i>nothing</i>"))
-    pd.DataFrame(rows, columns=["item_id", "title", "image", "category"]).to_csv(
-        shop / "titles.csv", index=False
-    )
-    study = Study(
-        name="hostile",
-        catalogue=CatalogueChoice(source=str(shop), split=""),
-        completion=CompletionChoice(models=("standin-gemma-s", "standin-qwen-s"), batch_size=8),
-        scores=ScoreChoice(metrics=("token_f1", "chrf", "ssim", "mse"), draws=50),
-    )
-    run_study(study, str(out), progress=False, say=lambda line: None)
-    return shop, out, (out / "report.html").read_text(encoding="utf-8"), study
+    return hostile_run(tmp_path_factory.mktemp)
 
 
 def test_titles_are_text_and_never_markup(run):
@@ -62,24 +31,6 @@ def test_titles_are_text_and_never_markup(run):
     assert any(html.escape(attack) in page for attack in ATTACKS[:3])  # shown, as text
     assert html.escape(CATEGORY) in page
     assert CATEGORY not in page and "<i>nothing</i>" not in page
-
-
-def test_what_was_set_aside_is_counted_and_explained(run):
-    _, out, page, _ = run
-    aside = pd.read_csv(out / "set_aside.csv")
-    assert len(aside) >= 1
-    assert f"{len(aside)} row{'s' if len(aside) != 1 else ''} of the catalogue were set aside" in re.sub(
-        "<[^>]+>", "", page
-    )
-    reason = str(aside["reason"].iloc[0])
-    assert re.sub("[<>&'\"]", "", reason)[:20] in re.sub("[<>&'\"]", "", page)
-
-
-def test_the_true_pictures_are_the_shops_own(run):
-    shop, out, page, _ = run
-    assert read_run(str(out)).root == str(shop)
-    assert page.count("Real picture:") > 0
-    assert "data:image" in page
 
 
 def test_the_manifest_says_what_was_used(run):
@@ -131,26 +82,6 @@ def test_every_anchor_and_figure_has_a_name_of_its_own(run):
     assert "this run has no recovery" in body  # A list of twenty says nothing of so few items
 
 
-def test_a_table_with_pearson_is_not_called_one_of_rank_correlations(run):
-    effects = read_run(str(run[1])).tables["effects"]
-    captions = {
-        name: str(effect_table(rows, "image_to_text", ["token_f1"]))
-        for name, rows in (("both", effects), ("ranks", effects[effects["term"] != "pearson"]))
-    }
-    assert "Correlation of score" in captions["both"] and "Rank correlation" not in captions["both"]
-    assert "Rank correlation of score" in captions["ranks"]
-
-
-def test_two_models_get_reasons_and_no_figures_of_size(run):
-    body = re.sub(r"<script.*?</script>", "", run[2], flags=re.S)
-    words = re.sub("<[^>]+>", "", body)
-    assert "No slope of token f1 over size can be estimated from two models" in words
-    assert 'id="slopes-image-to-text"' not in body and 'id="lines-image-to-text"' not in body
-    assert 'id="comparisons-image-to-text"' in body and 'id="comparisons-text-to-image"' in body
-    assert 'id="powers-text-to-image"' in body
-    assert "two models apart" in words and "measured time of this machine" in words
-
-
 def test_the_published_results_tell_both_questions(tmp_path):
     results = ROOT / "nbs" / "results"
     for path in results.glob("*.parquet"):
@@ -174,30 +105,6 @@ def test_tags_of_ours_are_never_shown_as_text(run):
     body = re.sub(r"<script.*?</script>", "", run[2], flags=re.S)
     for tag in ("bdi", "small", "span", "div", "section"):
         assert f"&lt;{tag}" not in body
-
-
-def test_a_section_without_its_table_is_left_out_with_a_sentence(run):
-    ranks = Section(
-        "ranks", "Rankings", lambda tables: markup("<p>{n}</p>", n=len(needed(tables, "rankings")))
-    )
-    page = report_html(read_run(str(run[1])), (*SECTIONS, ranks))
-    assert "is left out, because" in page and "this run has no rankings" in page
-    assert 'href="#ranks"' not in page and 'id="ranks"' not in page
-    assert 'id="provenance"' in page  # the others stand
-
-
-def test_a_section_that_breaks_stops_the_report(run):
-    def broken(tables):
-        raise KeyError("no such column")
-
-    with pytest.raises(KeyError, match="no such column"):
-        report_html(read_run(str(run[1])), (Section("broken", "Broken", broken),))
-
-
-def test_what_a_section_forgets_to_escape_is_escaped(run):
-    plain = Section("plain", "<b>Plain</b>", lambda tables: "<img src=x onerror=alert(1)>")
-    page = report_html(read_run(str(run[1])), (plain,))
-    assert "<img src=x" not in page and "&lt;img src=x" in page and "<b>Plain" not in page
 
 
 def test_a_report_can_be_written_elsewhere_with_sections_of_ones_own(run, tmp_path):
@@ -235,41 +142,3 @@ def test_a_model_that_cannot_draw_is_refused_before_any_is_asked(run, tmp_path):
         run_study(study, str(tmp_path), progress=False, say=lambda line: None)
     with pytest.raises(ValueError, match="did you mean 'standin-sd3'"):
         run_study(replace(study, drawing=replace(study.drawing, generator="standin-sd")), str(tmp_path))
-
-
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="has no averages"):
-        read_run(str(tmp_path))
-
-
-@pytest.fixture(scope="module")
-def published():
-    "The published tables as a run, as far as the section on recommenders reads them."
-    names = ("recovery", "links")
-    folder = ROOT / "nbs" / "results"
-    found = {n: tables.validate(pd.read_parquet(folder / f"{n}.parquet"), tables.TABLES[n]) for n in names}
-    return Run(str(folder), "", found, {"study": {"catalogue": {"source": "embedded"}}})
-
-
-def worded(run):
-    return re.sub("<[^>]+>", " ", re.sub(r"<script.*?</script>", "", str(worth(run)), flags=re.S))
-
-
-def test_worth_says_whose_purchases_and_closes_what_was_not_shown(published):
-    words, rows = worded(published), published.tables["recovery"]
-    assert f"{rows['n'].max():,} users are judged" in words and "purchases are simulated" in words
-    own = replace(published, manifest={"study": {"catalogue": {"source": "mine.csv"}}})
-    assert "simulated" not in worded(own)
-    unused = rows.assign(low=rows["low"].where(rows["term"] != "use", -0.1))
-    closed = worded(replace(published, tables=published.tables | {"recovery": unused}))
-    assert closed.count("was not shown to use the") >= (rows["term"] == "use").sum()
-    assert "Gains over the floor" not in closed and "content metric" not in closed
-    used = rows.assign(low=rows["low"].where(rows["term"] != "use", 0.1))
-    opened = worded(replace(published, tables=published.tables | {"recovery": used}))
-    assert opened.count("Gains over the floor") == 2 and "was not shown to use the titles" not in opened
-
-
-def test_worth_is_left_out_where_no_recommender_reads_features(published):
-    rows = published.tables["recovery"]
-    with pytest.raises(Absent, match="reads titles or pictures"):
-        worth(replace(published, tables=published.tables | {"recovery": rows[rows["term"] == "mean"]}))

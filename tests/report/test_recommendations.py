@@ -1,12 +1,16 @@
 "Figures and sentences of the Recommendation Benchmark: each is another one when the numbers are others."
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 
 from mmpc_analysis import tables
+from mmpc_analysis.report.components import Absent
 from mmpc_analysis.report.recommendations import (
     fill_figure,
     fill_order,
@@ -16,7 +20,9 @@ from mmpc_analysis.report.recommendations import (
     recovered_sentence,
     use_figure,
     use_sentence,
+    worth,
 )
+from mmpc_analysis.report.run import Run
 
 HOSTILE = "<script>alert(1)</script> & <b>x</b>"
 WHERE = ("vbpr", "text", 1.0, "recall@20")
@@ -215,11 +221,11 @@ def test_one_user_makes_a_figure_without_bars():
 
 def test_what_is_not_there_is_refused():
     rows = table(*means("vbpr", ("zeros",)))
-    with pytest.raises(ValueError, match="its metrics are recall@20"):
+    with pytest.raises(ValueError, match="no term 'use'; it has mean"):
         use_figure(rows, "recall@20")
-    with pytest.raises(ValueError, match="recovery has no row"):
+    with pytest.raises(ValueError, match=r"no rate 0\.5; it has"):
         fill_figure(rows, "recall@20", "text", 0.5, grey)
-    with pytest.raises(ValueError, match="recovery has no row"):
+    with pytest.raises(ValueError, match="no metric 'recall@20'; it has no rows"):
         fill_figure(table(row("vbpr", "shuffled", "mean", 0.2)), "recall@20", "text", 1.0, grey)
     with pytest.raises(ValueError, match="no recovered fraction of vbpr"):
         recovered_sentence(rows, *WHERE)
@@ -235,3 +241,36 @@ def test_the_floor_is_found_and_comes_last():
     )
     assert floor_of(rows) == "random"
     assert fill_order(rows, "random")[-1] == "random" and fill_order(rows, "random")[0] == "a"
+
+
+@pytest.fixture(scope="module")
+def published():
+    "The published tables as a run, as far as the section on recommenders reads them."
+    names = ("recovery", "links")
+    folder = ROOT / "nbs" / "results"
+    found = {n: tables.validate(pd.read_parquet(folder / f"{n}.parquet"), tables.TABLES[n]) for n in names}
+    return Run(str(folder), "", found, {"study": {"catalogue": {"source": "embedded"}}})
+
+
+def worded(run):
+    return re.sub("<[^>]+>", " ", re.sub(r"<script.*?</script>", "", str(worth(run)), flags=re.S))
+
+
+def test_worth_says_whose_purchases_and_closes_what_was_not_shown(published):
+    words, rows = worded(published), published.tables["recovery"]
+    assert f"{rows['n'].max():,} users are judged" in words and "purchases are simulated" in words
+    own = replace(published, manifest={"study": {"catalogue": {"source": "mine.csv"}}})
+    assert "simulated" not in worded(own)
+    unused = rows.assign(low=rows["low"].where(rows["term"] != "use", -0.1))
+    closed = worded(replace(published, tables=published.tables | {"recovery": unused}))
+    assert closed.count("was not shown to use the") >= (rows["term"] == "use").sum()
+    assert "Gains over the floor" not in closed and "content metric" not in closed
+    used = rows.assign(low=rows["low"].where(rows["term"] != "use", 0.1))
+    opened = worded(replace(published, tables=published.tables | {"recovery": used}))
+    assert opened.count("Gains over the floor") == 2 and "was not shown to use the titles" not in opened
+
+
+def test_worth_is_left_out_where_no_recommender_reads_features(published):
+    rows = published.tables["recovery"]
+    with pytest.raises(Absent, match="reads titles or pictures"):
+        worth(replace(published, tables=published.tables | {"recovery": rows[rows["term"] == "mean"]}))
