@@ -26,7 +26,7 @@ from ..store import hash_unit
 from ..tables import INTERACTIONS, validate
 
 # %% auto #0
-__all__ = ['LAYOUTS', 'FIELDS', 'PARTS', 'UNITS', 'KINDS', 'LATEST', 'EARLIEST_MS', 'SHOP_PREFERENCES', 'Layout',
+__all__ = ['LAYOUTS', 'FIELDS', 'PARTS', 'UNITS', 'FILE_KINDS', 'LATEST', 'EARLIEST_MS', 'SHOP_PREFERENCES', 'Layout',
            'layout_columns', 'read_interactions', 'PreferenceModel', 'user_preference', 'simulate_interactions']
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #2b6c697b
@@ -106,7 +106,7 @@ def _text_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
         yield number, cells if isinstance(cells, str) else dict(zip(names, cells, strict=True))
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #83571f07
-KINDS = {
+FILE_KINDS = {
     ".jsonl": json_records,
     ".json": json_records,
     ".csv": _text_lines,
@@ -128,9 +128,9 @@ def _cells(
         mapping, unit = layout_columns([str(c) for c in source.columns], layout, columns)
         cells = {ours: source[theirs].reset_index(drop=True) for ours, theirs in mapping.items()}
         return pd.DataFrame({"row": np.arange(1, len(source) + 1)} | cells), unit, []
-    if file_ending(source) not in KINDS:
-        raise ValueError(f"{source} must end in {', '.join(KINDS)} or .parquet; save it as one of them")
-    records = KINDS[file_ending(source)](Path(source))
+    if file_ending(source) not in FILE_KINDS:
+        raise ValueError(f"{source} must end in {', '.join(FILE_KINDS)} or .parquet; save it as one of them")
+    records = FILE_KINDS[file_ending(source)](Path(source))
     head = list(islice(records, 1000))
     names = dict.fromkeys(name for _, record in head if isinstance(record, dict) for name in record)
     mapping, unit = layout_columns(list(names), layout, columns)

@@ -21,8 +21,8 @@ from ..catalogue.pictures import PIXEL_SIZE
 from ..tables import TASKS
 
 # %% auto #0
-__all__ = ['NEEDS', 'ENCODERS', 'METRICS', 'BUILT_IN', 'BUILT_IN_ENCODERS', 'Metric', 'find_function', 'Encoder', 'list_metrics',
-           'encoder_cards', 'metric_card', 'headline_metrics', 'lower_is_better']
+__all__ = ['NEEDS', 'ENCODERS', 'METRICS', 'BUILT_IN_METRICS', 'BUILT_IN_ENCODERS', 'Metric', 'find_function', 'Encoder',
+           'list_metrics', 'encoder_cards', 'metric_card', 'headline_metrics', 'lower_is_better']
 
 # %% ../../nbs/metrics/00_cards.ipynb #25b1316a
 @dataclass(frozen=True, slots=True)
@@ -299,7 +299,10 @@ _DISTANCES = (
 METRICS = _WORDS | _MEANING | _CLAIMS | _PIXELS | _SEEN | _CORPUS | _DISTANCES
 for _name in ("token_f1", "minilm_cosine", "ssim", "effnet_patch_cosine", "effnet_cosine"):
     METRICS[_name] = replace(METRICS[_name], leads=True)
-BUILT_IN, BUILT_IN_ENCODERS = frozenset(METRICS), frozenset(ENCODERS)  # The package's own, before others join
+BUILT_IN_METRICS, BUILT_IN_ENCODERS = (
+    frozenset(METRICS),
+    frozenset(ENCODERS),
+)  # The package's own, before others join
 
 # %% ../../nbs/metrics/00_cards.ipynb #a8627cd2
 def list_metrics() -> pd.DataFrame:  # One row per metric card

@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 
 from mmpc_analysis.metrics.cards import (
-    BUILT_IN,
     BUILT_IN_ENCODERS,
+    BUILT_IN_METRICS,
     ENCODERS,
     METRICS,
     NEEDS,
@@ -70,7 +70,7 @@ def register_metric(
         raise TypeError(
             f"register_metric takes a Metric, got {type(card).__name__}; build Metric(name=..., ...)"
         )
-    if card.name in BUILT_IN:
+    if card.name in BUILT_IN_METRICS:
         raise ValueError(f"metric {card.name!r} is one of the package's own; give yours another name")
     if broken := _broken_rule(card):
         raise ValueError(f"metric {card.name!r}: {broken[0]}, got {broken[1]!r}; change its card")
@@ -125,7 +125,7 @@ def metric_keys(
 ]:  # Name and fingerprint of each metric of one's own; empty for the package's, whose version counts
     "What the scores of one's own metrics depend on, for the key under which a run keeps them."
     keys = []
-    for card in [METRICS[name] for name in sorted(set(names) & set(METRICS) - BUILT_IN)]:
+    for card in [METRICS[name] for name in sorted(set(names) & set(METRICS) - BUILT_IN_METRICS)]:
         about = {key: value for key, value in asdict(card).items() if key != "compute"}
         code = [card.version] if card.version else _code(card.compute)
         if card.encoder in ENCODERS and not card.version:

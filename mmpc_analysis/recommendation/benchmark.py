@@ -30,7 +30,7 @@ from mmpc_analysis.recommendation.fills import (
 from .ranking import RANKING_METRICS, Ranked, hit_metrics, rank
 from .splits import Split, split_interactions
 from mmpc_analysis.recommendation.training import (
-    BUILT_IN,
+    BUILT_IN_RECOMMENDERS,
     RECOMMENDERS,
     SMALL,
     RecommenderCard,
@@ -371,7 +371,7 @@ def run_grid(
 
     keys, stored = condition_keys(benchmark, chosen), store.shard_names(out)
     left = {key: condition for key, condition in keys.items() if key not in stored}
-    own = {name: card for name, card in RECOMMENDERS.items() if name not in BUILT_IN}
+    own = {name: card for name, card in RECOMMENDERS.items() if name not in BUILT_IN_RECOMMENDERS}
     work = (
         delayed(_run_one)(benchmark, out, key, condition, own.get(condition.recommender))
         for key, condition in left.items()

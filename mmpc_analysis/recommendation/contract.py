@@ -20,11 +20,11 @@ from .splits import PARTS, Split, split_of_codes
 from .training import Fitted, RecommenderCard, Training, fit, recommender_card
 
 # %% auto #0
-__all__ = ['KINDS', 'FIRST_UNSOLD', 'BESTSELLERS', 'TOY_TRAINING', 'toy_shop', 'RecommenderError', 'all_scores', 'least_recall',
-           'check_recommender']
+__all__ = ['TOY_KINDS', 'FIRST_UNSOLD', 'BESTSELLERS', 'TOY_TRAINING', 'toy_shop', 'RecommenderError', 'all_scores',
+           'least_recall', 'check_recommender']
 
 # %% ../../nbs/recommendation/42_contract.ipynb #1e03874a
-KINDS, FIRST_UNSOLD, BESTSELLERS = (
+TOY_KINDS, FIRST_UNSOLD, BESTSELLERS = (
     4,
     44,
     8,
@@ -36,10 +36,10 @@ def toy_shop(
 ) -> tuple[Split, dict[str, np.ndarray]]:  # 120 users and 48 items; text and image features
     "Purchases and features in which tastes and bestsellers are planted."
     rng = np.random.default_rng(seed)
-    kind = np.arange(48) % KINDS
+    kind = np.arange(48) % TOY_KINDS
     baskets = []
     for user in range(120):
-        fitting = np.flatnonzero(kind[BESTSELLERS:FIRST_UNSOLD] == user % KINDS) + BESTSELLERS
+        fitting = np.flatnonzero(kind[BESTSELLERS:FIRST_UNSOLD] == user % TOY_KINDS) + BESTSELLERS
         basket = [*rng.choice(fitting, 4, replace=False), *rng.choice(BESTSELLERS, 2, replace=False)]
         baskets.append(rng.permutation(basket))
     users, items = np.repeat(np.arange(120), 6), np.concatenate(baskets)
@@ -47,7 +47,7 @@ def toy_shop(
     split = split_of_codes(*(np.stack([users, items], axis=1)[part == p] for p in range(3)), 120, 48)
     features = {}
     for name, width in (("text", 12), ("image", 16)):
-        centres = rng.normal(size=(KINDS, width))
+        centres = rng.normal(size=(TOY_KINDS, width))
         features[name] = (centres[kind] + 0.5 * rng.normal(size=(48, width))).astype(np.float32)
         features[name][40:FIRST_UNSOLD] = 0
     return split, features

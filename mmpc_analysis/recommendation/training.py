@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['RECOMMENDERS', 'BUILT_IN', 'SMALL', 'RecommenderCard', 'register_recommender', 'recommender_card', 'NegativeTable',
-           'negative_table', 'draw_negatives', 'epoch_batches', 'train_epoch', 'Training', 'score_vectors',
-           'validation', 'TrainingState', 'start', 'advance', 'training_key', 'save_training', 'load_training',
-           'Fitted', 'build_recommender', 'fit']
+__all__ = ['RECOMMENDERS', 'BUILT_IN_RECOMMENDERS', 'SMALL', 'RecommenderCard', 'register_recommender', 'recommender_card',
+           'NegativeTable', 'negative_table', 'draw_negatives', 'epoch_batches', 'train_epoch', 'Training',
+           'score_vectors', 'validation', 'TrainingState', 'start', 'advance', 'training_key', 'save_training',
+           'load_training', 'Fitted', 'build_recommender', 'fit']
 
 # %% ../../nbs/recommendation/40_training.ipynb #58556347
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ RECOMMENDERS = {
 }
 
 # %% ../../nbs/recommendation/40_training.ipynb #6b0e882e
-BUILT_IN = tuple(RECOMMENDERS)  # Names that are taken
+BUILT_IN_RECOMMENDERS = tuple(RECOMMENDERS)  # Names that are taken
 
 
 def register_recommender(
@@ -100,9 +100,9 @@ def register_recommender(
         raise TypeError(
             f"settings must be a class whose defaults make settings, or None, got {card.settings!r}"
         )
-    if card.name in BUILT_IN or not re.fullmatch("[a-z][a-z0-9_]*", card.name):
+    if card.name in BUILT_IN_RECOMMENDERS or not re.fullmatch("[a-z][a-z0-9_]*", card.name):
         raise ValueError(
-            f"name must be small letters, digits and _, and none of {', '.join(BUILT_IN)}, got {card.name!r}"
+            f"name must be small letters, digits and _, and none of {', '.join(BUILT_IN_RECOMMENDERS)}, got {card.name!r}"
         )
     RECOMMENDERS[card.name] = card
     return card

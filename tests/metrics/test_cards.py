@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from mmpc_analysis.metrics.cards import (
-    BUILT_IN,
+    BUILT_IN_METRICS,
     ENCODERS,
     METRICS,
     NEEDS,
@@ -31,7 +31,7 @@ def restored():
     METRICS.update(before)
 
 
-@pytest.mark.parametrize("name", sorted(BUILT_IN))
+@pytest.mark.parametrize("name", sorted(BUILT_IN_METRICS))
 def test_a_card_leads_to_its_function_and_asks_for_what_there_is(name):
     card = METRICS[name]
     assert card.name == name and callable(find_function(card.compute))

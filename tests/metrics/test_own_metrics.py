@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 import mmpc_analysis
-from mmpc_analysis.metrics.cards import BUILT_IN, ENCODERS, METRICS, Metric, metric_card
+from mmpc_analysis.metrics.cards import BUILT_IN_METRICS, ENCODERS, METRICS, Metric, metric_card
 from mmpc_analysis.metrics.own_metrics import check_metric, metric_keys, register_encoder, register_metric
 from mmpc_analysis.metrics.words import jaccard, score_pairs
 
@@ -16,7 +16,7 @@ ABOUT = {"task": "image_to_text", "level": "word", "low": 0, "high": 1, "failure
 CARD = Metric("own", compute=jaccard, **ABOUT)
 PIXELS = Metric("own", compute=len, **ABOUT | {"task": "text_to_image", "level": "pixel"})
 EXTRA = {"weights", "encoder"}
-PLAIN = [n for n in sorted(BUILT_IN) if not METRICS[n].of_sets and not EXTRA & set(METRICS[n].needs)]
+PLAIN = [n for n in sorted(BUILT_IN_METRICS) if not METRICS[n].of_sets and not EXTRA & set(METRICS[n].needs)]
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +152,7 @@ def test_samples_of_ones_own_replace_those_that_are_made_up():
 def test_a_card_that_cannot_be_true_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         register_metric(replace(CARD, **change))
-    assert METRICS.keys() == BUILT_IN
+    assert METRICS.keys() == BUILT_IN_METRICS
 
 
 def test_what_is_no_card_is_refused_and_names_of_encoders_are_kept():
@@ -178,7 +178,7 @@ def test_a_key_changes_with_code_values_taken_along_card_and_version():
     assert len({found[0] for found in keys}) == len(keys)
     assert key(compute=made(0.5), version="1") == key(compute=made(1.0), version="1")
     assert key(compute=made(0.5)) == key(compute=made(0.5))
-    assert metric_keys(BUILT_IN) == []
+    assert metric_keys(BUILT_IN_METRICS) == []
 
 
 def test_everything_stands_at_the_root():

@@ -23,7 +23,7 @@ from mmpc_analysis.recommendation.contract import (
 )
 from mmpc_analysis.recommendation.ranking import rank
 from mmpc_analysis.recommendation.training import (
-    BUILT_IN,
+    BUILT_IN_RECOMMENDERS,
     RECOMMENDERS,
     RecommenderCard,
     Training,
@@ -76,7 +76,7 @@ def kinds(split, features, settings, seed):
 # ---------------------------------------------------------------- who keeps it
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", BUILT_IN_RECOMMENDERS)
 def test_the_built_in_ones_keep_it(name):
     found = check_recommender(name)
     assert len(found) == 6 and found["seen"].str.len().min() > 0
