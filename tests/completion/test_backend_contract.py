@@ -26,6 +26,14 @@ PROMISES = [
 ]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _registry(monkeypatch):
+    "What a test registers is gone after it."
+    from mmpc_analysis.completion import models
+
+    monkeypatch.setattr(models, "_REGISTERED", dict(models._REGISTERED))
+
+
 class Honest:
     "Keeps every promise: says what it sees, word by word."
 

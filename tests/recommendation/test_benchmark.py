@@ -344,7 +344,7 @@ def test_rates_above_what_was_completed_are_cut():
         ({"fills": ("category_mean", "zeros")}, "recommendation.fills must begin with zeros or random"),
         ({"fills": ("oracle",)}, "recommendation.fills must be among"),
         ({"recommenders": ("svd",)}, "recommendation.recommenders must be among"),
-        ({"rates": (0.0,)}, "recommendation.rates must lie in"),
+        ({"rates": (0.0,)}, "recommendation.rates must be above 0"),
         ({"learning_rate": float("nan")}, "recommendation.learning_rate must be above 0"),
         ({"epochs": 0}, "recommendation.epochs must be at least 1"),
     ],

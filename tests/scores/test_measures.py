@@ -42,7 +42,7 @@ def answers(task="image_to_text", model="m", shift=0, **columns):
     other = SOME.iloc[np.roll(np.arange(len(SOME)), shift)]
     rows = {
         "item_id": SOME["item_id"], "category": SOME["category"], "task": task, "model": model, "family": "F",
-        "parameters": 1e9, "quantisation": "float32", "blind": False, "prompt_id": "p", "key": "k", "outcome": "ok",
+        "parameters": 1e9, "precision": "float32", "role": "model", "prompt": "p", "base": "", "parent_id": "g", "key": "k", "outcome": "ok",
         "text": other["title"].tolist(), "image": other["image"].tolist(), "raw_text": "", "finish_reason": "stop",
     }  # fmt: skip
     return pd.DataFrame(rows | columns)
@@ -242,8 +242,9 @@ def test_a_changed_metric_is_scored_again_and_an_unchanged_one_is_kept(tmp_path)
 
     completions = answers(seconds=0.1)
     study = SimpleNamespace(scores=SimpleNamespace(metrics=("opening",), weights={}), seed=0)
-    subject = SimpleNamespace(items=ITEMS, catalogue=SimpleNamespace(root=CATALOGUE))
-    stage = partial(run_scoring, study, subject, completions, str(tmp_path), progress=False)
+    catalogue = SimpleNamespace(root=CATALOGUE)
+    inputs = SimpleNamespace(study=study, items=ITEMS, catalogue=catalogue, out=str(tmp_path))
+    stage = partial(run_scoring, inputs, completions, progress=False)
     card = own(compute=made(1.0), version="1")
     assert (values(stage(), "opening") == 1).all()
     asked = len(calls)
