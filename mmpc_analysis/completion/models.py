@@ -171,7 +171,7 @@ def model_card(
 ) -> ModelCard:  # Everything known before loading
     "The card of a model."
     cards = all_models()
-    if name in cards:
+    if isinstance(name, str) and name in cards:
         return cards[name]
     near = difflib.get_close_matches(str(name), cards, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""

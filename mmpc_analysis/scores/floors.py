@@ -1,4 +1,4 @@
-"""What does one score who knows nothing but the category, and what else could a completion mean?
+"""What does one score who knows nothing but the category?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/scores/floors.html.md"""
 
