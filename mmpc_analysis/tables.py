@@ -513,6 +513,7 @@ def validate(
             f"{table.name} has no column {lacking[0]!r}; it has {', '.join(map(str, frame.columns)) or 'none'}; "
             f"add it or map it from another name"
         )
+    _check_role_is_said(frame, table)
     frame = frame.reset_index(drop=True)
     given = {c.name: frame[c.name] if c.name in frame else _unknown(frame, c) for c in table.columns}
     checked = {c.name: _cast(given[c.name], c, table.name) for c in table.columns}
@@ -540,6 +541,19 @@ def _check_roles(frame: pd.DataFrame, table: Table) -> None:
         column = next(c for c in table.columns if c.name == "role")
         _refuse(
             table.name, column, frame["role"], np.asarray(bad), f"one of {', '.join(ROLES)}", "mend the value"
+        )
+
+
+def _check_role_is_said(frame: pd.DataFrame, table: Table) -> None:
+    "Raise a `TableError` where floors or the ceiling would pass for models, since no role is given."
+    if "role" not in table.names or "role" in frame:
+        return
+    named = [name for name in ("oracle", "template", "shuffled") if name in set(frame["model"])]
+    named += [kind for kind in ("floor", "ceiling") if kind in set(frame["family"])]
+    if named:
+        raise TableError(
+            f"{table.name} has no column 'role', and rows of {named[0]!r} would pass for a model; "
+            f"add role, one of {', '.join(ROLES)}"
         )
 
 

@@ -279,7 +279,7 @@ def load_like_opencv(
 ) -> np.ndarray:  # (height, width, 3) uint8, RGB; MMPCBench holds the same values in the order BGR
     """A picture as `cv2.imread` decodes it.
 
-    Raises: `ImageError` for a header MMPCBench skips, and for what `open_picture` refuses.
+    Raises: `ImageError` for a header MMPCBench skips, and for what `open_image` refuses.
     """
     path = image_path(root, image)
     if not any_format:

@@ -393,7 +393,7 @@ def make_benchmark(
     mechanism: str = "completely_at_random",  # Why items are hidden, as the completions' study says
     seed: int = 0,  # Seed of the hiding
     how: str = "leave_last_two",  # Split of the purchases, as in `split_interactions`
-    **more: object,  # Further fields of Bench: training, settings, fallback
+    **more: object,  # Further fields of Benchmark: training, settings, fallback
 ) -> Benchmark:  # What the conditions share
     "Everything that a grid needs, from the tables of a run."
     rows = items.sort_values("item_id")

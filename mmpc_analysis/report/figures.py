@@ -44,7 +44,14 @@ def colour_of(
     if name in ("template", *FILLS):
         return "#767676"
     known = _COLOURS | _FAMILIES
-    return known.get(name) or PALETTE[int(sha256(name.encode()).hexdigest(), 16) % len(PALETTE)]
+    plain = name.split(" ")[
+        0
+    ]  # A system is called after its model, perhaps with its precision or prompt behind
+    return (
+        known.get(name)
+        or known.get(plain)
+        or PALETTE[int(sha256(name.encode()).hexdigest(), 16) % len(PALETTE)]
+    )
 
 # %% ../../nbs/report/20_figures.ipynb #69173c7e
 def named(

@@ -62,7 +62,10 @@ def _model_facts(study: Study, cards: dict[str, ModelCard], completions: pd.Data
     "Which weights answered and drew."
     from mmpc_analysis.completion.models import model_card, weights_id
 
-    cards, used = dict(cards), completions.groupby("model")["precision"].first()
+    cards, used = (
+        dict(cards),
+        completions.groupby("model")["precision"].agg(lambda p: ", ".join(sorted(set(p)))),
+    )
     if "text_to_image" in study.completion.tasks:
         cards[study.drawing.generator] = model_card(study.drawing.generator)
     facts = {}

@@ -1,4 +1,4 @@
-"""FREEDOM against numbers that MMRec's own code gave (tests/data/mmrec), and what must hold for any data."""
+"""FREEDOM against numbers that MMRec's own code gave (tests/data/recommendation/mmrec), and what must hold for any data."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""MMGCN against numbers that MMRec's own code gave (tests/data/mmrec), as it is and as it was meant, and for any data."""
+"""MMGCN against numbers that MMRec's own code gave (tests/data/recommendation/mmrec), as it is and as it was meant, and for any data."""
 
 import json
 

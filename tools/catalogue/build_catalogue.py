@@ -26,7 +26,7 @@ from pathlib import Path
 from PIL import Image
 
 HERE = Path(__file__).parent
-TARGET = HERE.parent / "mmpc_analysis" / "data" / "catalogue"
+TARGET = HERE.parents[1] / "mmpc_analysis" / "data" / "catalogue"
 SIDE = 224
 PINS = {"resvg-py": "0.5.0", "pillow": "13.0.0"}
 
