@@ -1,5 +1,6 @@
 """The package and its tree: modules and notebooks in step, light imports, one version, no machine, no pickle, data with its origin."""
 
+import ast
 import configparser
 import hashlib
 import json
@@ -165,6 +166,24 @@ def test_the_head_of_a_room_lists_its_pages_with_their_questions(room):
         question = re.search(r"^> (.+)", text(n.cells[0]), re.M)[1]
         row = f"| [{n.path.stem.split('_', 1)[1]}]({n.path.name}) | {question} |"
         assert row in head, f"nbs/{room}/index.ipynb lacks the row\n{row}"
+
+
+@pytest.mark.parametrize("tool", sorted((ROOT / "tools").rglob("*.py")), ids=lambda p: p.stem)
+def test_tools_and_benches_find_their_folders(tool):
+    names = {"Path": Path, "__file__": str(tool)}
+    for node in ast.walk(ast.parse(tool.read_text("utf-8"))):
+        if isinstance(node, ast.Assign) and re.search(
+            r"Path\(__file__\)|^\(?(ROOT|HERE|DATA)\b", ast.unparse(node.value)
+        ):
+            if "/" not in ast.unparse(node.value) and "__file__" not in ast.unparse(node.value):
+                continue
+            if {n.id for n in ast.walk(node.value) if isinstance(n, ast.Name)} - set(names):
+                continue  # It needs what only a run knows
+            path = eval(compile(ast.Expression(node.value), str(tool), "eval"), names)
+            names[node.targets[0].id] = path
+            assert path.exists(), (
+                f"{tool.relative_to(ROOT)}: {node.targets[0].id} leads to {path}, which is not there"
+            )
 
 
 def test_tests_stand_where_their_page_stands():
