@@ -132,6 +132,8 @@ _SYSTEM = (
     Column("family", "str", "Model family, empty for floors and ceiling"),
     Column("parameters", "float", "Number of parameters", "count", required=False),
 )
+
+# %% ../nbs/00_tables.ipynb #k7a10c0f
 COMPLETIONS = Table(
     "completions",
     "one model's answer for one hidden modality of one item",
