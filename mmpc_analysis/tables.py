@@ -15,9 +15,9 @@ import pandas as pd
 # %% auto #0
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'ROLES', 'SYSTEM', 'SCHEMA', 'LEVELS', 'HIDDEN',
            'COMPLETIONS', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS',
-           'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'TABLES', 'TASK_TITLES',
-           'Column', 'Table', 'TableError', 'empty', 'validate', 'system_names', 'models_only', 'parent_ids',
-           'tasks_of']
+           'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'CLAIMS', 'FLOOR_GAINS',
+           'TABLES', 'TASK_TITLES', 'Column', 'Table', 'TableError', 'empty', 'validate', 'system_names', 'models_only',
+           'parent_ids', 'tasks_of']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -451,6 +451,35 @@ POWERS = Table(
     unique=("task", "category", "metric", "question", "models", "items", "effect"),
 )
 
+# %% ../nbs/00_tables.ipynb #262a6d8f
+CLAIMS = Table(
+    "claims",
+    "one answer to one question at one place",
+    (
+        Column("question", "str", "What was asked, one of `claims.CLAIM_QUESTIONS`"),
+        *_PLACE,
+        Column("subject", "str", "Whom or what the answer is about"),
+        Column("other", "str", "What it is held against, empty where nothing is"),
+        Column("verdict", "str", "The answer, one of those that `claims.STATEMENTS` spells out"),
+        Column("estimate", "float", "The quantity that was judged", required=False),
+        Column("low", "float", "Lower bound of its interval", required=False),
+        Column("high", "float", "Upper bound of its interval", required=False),
+        Column("p_value", "float", "Corrected p-value, where a test decides", "[0, 1]", required=False),
+        Column("n", "int", "Units the answer rests on", "count"),
+        Column("unit", "str", "What the units are"),
+        Column("method", "str", "How it was judged"),
+        Column("rests_on", "str", "Table and rows it was read from"),
+        Column("detail", "str", "Further numbers of the sentence, as JSON", absent="{}"),
+    ),
+    unique=("question", "task", "category", "metric", "subject", "other"),
+)
+FLOOR_GAINS = Table(
+    "floor_gains",
+    "one model against one floor on the same items",
+    (*COMPARISONS.columns, Column("floors", "int", "Floors that the interval is joint over", "count")),
+    unique=COMPARISONS.unique,
+)
+
 # %% ../nbs/00_tables.ipynb #aa777956
 class TableError(ValueError):
     "A table that does not keep its declaration."
@@ -638,6 +667,8 @@ TABLES = {
         DECISIONS,
         FRONTIER,
         POWERS,
+        FLOOR_GAINS,
+        CLAIMS,
     )
 }
 

@@ -7,17 +7,19 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/report/answer.html.md"""
 # %% ../../nbs/report/85_answer.ipynb #1d90ad46
 from __future__ import annotations
 
+import pandas as pd
+
 from ..metrics.cards import headline_metrics
+from .claim_words import claim_sentences, claims_where
 from .components import needed
 from .html import Safe, escaped, joined, markup
-from .leaderboard import best_sentence
+from .leaderboard import leading_words
 from .run import Run, shown_completions
-from .scale import scale_sentence
 from .wording import count, plural
 from ..tables import TASK_TITLES, tasks_of
 
 # %% auto #0
-__all__ = ['what_was_run', 'notices', 'in_short']
+__all__ = ['what_was_run', 'notices', 'short_points', 'in_short']
 
 # %% ../../nbs/report/85_answer.ipynb #d8f9064e
 _ASKED = {
@@ -61,15 +63,29 @@ def notices(
     ]
 
 # %% ../../nbs/report/85_answer.ipynb #032677a9
+def short_points(
+    claims: pd.DataFrame,  # Claims table
+    task: str,  # image_to_text or text_to_image
+    metrics: list[str],  # Headline metrics, the coarsest last
+) -> list[str]:  # Points, none of them empty
+    "The claims of one task that stand at the head of the report."
+    points = [" ".join(leading_words(claims, task, [metric])) for metric in metrics]
+    for questions in _POINTS:
+        rows = [claims_where(claims, question, task, metrics[-1]) for question in questions]
+        points.append(" ".join(s for part in rows for s in claim_sentences(part)))
+    return [point for point in points if point]
+
+
+_POINTS = (("size", "size_in_general", "size_by_category"), ("category",), ("cost",))  # One point each
+
+# %% ../../nbs/report/85_answer.ipynb #fbf7c57b
 def in_short(
     run: Run,  # The run
 ) -> Safe:  # A heading and a list per task
     "The findings in sentences."
     averages, pieces = needed(run, "averages"), []
     for task in tasks_of(averages):
-        metrics = headline_metrics(averages, task)
-        sentences = [best_sentence(averages, task, metric) for metric in metrics]
-        sentences.append(scale_sentence(run.tables["effects"], task, metrics[-1]))
-        points = joined([markup("<li>{s}</li>", s=s) for s in sentences], "")
+        said = short_points(run.tables["claims"], task, headline_metrics(averages, task))
+        points = joined([markup("<li>{s}</li>", s=escaped(s, 2000)) for s in said], "")
         pieces.append(markup('<h3>{t}</h3><ul class="findings">{p}</ul>', t=TASK_TITLES[task], p=points))
     return joined(pieces)

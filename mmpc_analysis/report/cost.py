@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..analysis.comparison import direction
-from ..analysis.decision import decision_sentence
+from .claim_words import claim_sentences, claims_where
 from .components import by_task, paragraph, task_rows, with_numbers
 from mmpc_analysis.report.figures import (
     DETAILS,
@@ -109,19 +109,19 @@ def _unit_words(rows: pd.DataFrame) -> str:
 # %% ../../nbs/report/72_cost.ipynb #ae1b8fe4
 def cost_words(
     frontier: pd.DataFrame,  # Frontier rows of one task and metric
-    decisions: pd.DataFrame,  # Decisions of the same
+    claims: pd.DataFrame,  # Claims of question cost of the same
 ) -> list[str]:  # Sentences
     "Who is beaten in quality and cost, what is good enough, and what cost means."
-    rows, decided = rows_where(frontier, category="all").sort_values("cost"), rows_where(decisions)
+    rows = rows_where(frontier, category="all").sort_values("cost")
     if rows.empty:
         return ["No cost is known for these models."]
-    sentences = [_frontier_words(rows)]
-    sentences += [decision_sentence(row) for _, row in decided[decided["category"] == "all"].iterrows()]
-    each = decided[decided["category"] != "all"]
-    established = f"established in {many(each['established'].sum())} of {in_words(len(each))}"
+    each = claims[claims["category"] != "all"]
+    known = int(each["verdict"].isin(["good enough", "floor suffices"]).sum())
+    words = f"By category something is shown to be good enough in {many(known)} of {in_words(len(each))}."
     return [
-        *sentences,
-        *[f"By category a cheapest model is {established}."] * (len(each) > 0),
+        _frontier_words(rows),
+        *claim_sentences(claims_where(claims, "cost")),
+        *[words] * (len(each) > 0),
         _unit_words(rows),
     ]
 
@@ -156,7 +156,7 @@ def cost_piece(
     rows, decisions = task_rows(run, "frontier", task, metric), task_rows(run, "decisions", task, metric)
     words = "Mean score against the cost of 1,000 completions, models that are beaten in both hollow."
     figure = figure_html(frontier_figure(rows, task, metric), f"frontier-{task}", words)
-    sentences = paragraph(cost_words(rows, decisions))
+    sentences = paragraph(cost_words(rows, claims_where(run.tables["claims"], "cost", task, metric, "")))
     return with_numbers(joined([figure, sentences]), _decision_numbers(decisions))
 
 # %% ../../nbs/report/72_cost.ipynb #e5eb1331

@@ -7,14 +7,15 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/report/leaderboard.html.md""
 # %% ../../nbs/report/50_leaderboard.ipynb #294f49d5
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from ..analysis.claims import both_ways
 from ..metrics.cards import headline_metrics, lower_is_better
 from . import figures
+from .claim_words import claim_sentences, claims_where, pair_words
 from mmpc_analysis.report.components import (
     by_task,
     estimate_cell,
@@ -31,15 +32,11 @@ from mmpc_analysis.report.wording import (
     count,
     display_name,
     label,
-    many,
     number,
     parameter_count,
-    plural,
-    rows_where,
     share,
     short,
     significant,
-    span,
 )
 from ..tables import TASK_TITLES, tasks_of
 
@@ -47,34 +44,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['versus', 'ranked', 'best_sentence', 'score_table', 'scores_of_task', 'scores', 'comparison_words', 'contrast_matrix',
-           'comparison_piece', 'against']
-
-# %% ../../nbs/report/50_leaderboard.ipynb #4defd79e
-def versus(
-    first: pd.Series,  # A row of the averages
-    second: pd.Series,  # Another of the same metric
-) -> str:  # above, open, below, or unknown where a bound is missing
-    "Where the first interval lies, seen from the second, when above means better."
-    sign = -1 if lower_is_better(first["metric"]) else 1
-    bounds = [sign * float(row[end]) for row in (first, second) for end in ("low", "high")]
-    if not np.isfinite(bounds).all():
-        return "unknown"
-    low, high, other_low, other_high = *sorted(bounds[:2]), *sorted(bounds[2:])
-    return "above" if low > other_high else "below" if high < other_low else "open"
-
-# %% ../../nbs/report/50_leaderboard.ipynb #af038893
-_FLOOR_WORDS = {
-    "above": "It is better than every floor: the best of them, {model}, reaches {score}, and the intervals are apart.",
-    "open": "Whether that is more than knowing nothing is open: the floor {model} reaches {score}, and the intervals overlap.",
-    "below": "That is worse than knowing nothing: the floor {model} reaches {score}, and the intervals are apart.",
-    "unknown": "The best floor, {model}, reaches {score}; an interval is missing, so nothing is claimed.",
-}
-_SECOND_WORDS = {
-    "above": "The second, {model}, reaches {score}.",
-    "open": "Its interval overlaps that of {model}, {score}, so which of the two is better is open.",
-    "unknown": "The second is {model}, {score}.",
-}
+__all__ = ['ranked', 'score_table', 'leading_words', 'scores_of_task', 'scores', 'contrast_matrix', 'comparison_piece', 'against']
 
 # %% ../../nbs/report/50_leaderboard.ipynb #2a5cd174
 def ranked(
@@ -90,32 +60,6 @@ def ranked(
     merit = rows["estimate"] * (-1 if lower_is_better(metric) else 1)
     rows = rows.assign(merit=merit).sort_values(["merit", "system"], ascending=[False, True])
     return rows.drop(columns="merit")
-
-# %% ../../nbs/report/50_leaderboard.ipynb #669dc8f1
-def best_sentence(
-    averages: pd.DataFrame,  # Averages table
-    task: str,  # image_to_text or text_to_image
-    metric: str,  # Metric
-    category: str = "all",  # Category, or all
-) -> Safe:  # Who scores best, against the second and against the best floor
-    "The best model of a metric in words that follow the numbers."
-    rows = ranked(averages, task, metric, category)
-    models, floors = rows[rows["role"] == "model"], rows[rows["role"].isin(["floor", "blind"])]
-    if models.empty:
-        return markup("No model has a score for {metric}.", metric=display_name(metric))
-    best, write = models.iloc[0], partial(number, spread=float(rows["estimate"].abs().max()))
-    name = display_name(metric) + (", lower is better" if lower_is_better(metric) else "")
-    sentences = [
-        markup(
-            "On the {level} level ({metric}) <strong>{model}</strong> comes first with {score}.",
-            level=display_name(best["level"]), metric=name, model=best["system"], score=span(best, write),
-        )
-    ]  # fmt: skip
-    for words, others in ((_SECOND_WORDS, models.iloc[1:2]), (_FLOOR_WORDS, floors.iloc[:1])):
-        for _, other in others.iterrows():
-            sentence = words.get(versus(best, other), words["open"])
-            sentences.append(markup(sentence, model=other["system"], score=span(other, write)))
-    return joined(sentences, " ")
 
 # %% ../../nbs/report/50_leaderboard.ipynb #9e3555b3
 def _means(rows: pd.DataFrame, order: list[str]) -> tuple[str, list]:
@@ -152,10 +96,26 @@ def score_table(
     return table_html(cells, caption, numbers=tuple(cells)[1:], classes=_row_kinds(first["role"]))
 
 # %% ../../nbs/report/50_leaderboard.ipynb #de6db391
+def leading_words(
+    claims: pd.DataFrame,  # Claims table
+    task: str,  # image_to_text or text_to_image
+    metrics: list[str],  # Metrics to speak of
+) -> list[str]:  # Sentences
+    "Who is best on each metric, whether that is more than nothing, and how many models are."
+    sentences = []
+    for metric in metrics:
+        best = claims_where(claims, "best", task, metric)
+        leader = set(best["subject"]) if len(best) else set()
+        floors = claims_where(claims, "floor", task, metric)
+        sentences += claim_sentences(best) + claim_sentences(floors[floors["subject"].isin(leader)])
+    return sentences
+
+
 def scores_of_task(
     averages: pd.DataFrame,  # Averages table
     task: str,  # image_to_text or text_to_image
-) -> Safe:  # Heading, headline table, figure, every metric
+    claims: pd.DataFrame | None = None,  # Claims table, None for means alone
+) -> Safe:  # Heading, headline table, claims, figure, every metric
     "How good the completions of one task are."
     metrics, title = headline_metrics(averages, task), TASK_TITLES[task]
     every = sorted(set(averages.loc[averages["task"] == task, "metric"]))
@@ -163,7 +123,9 @@ def scores_of_task(
     figure = figure_html(level_panels(averages, task, metrics), f"levels-{task}", words)
     table = score_table(averages, task, metrics, f"{title}: mean over all products with its interval.")
     full = score_table(averages, task, every, f"{title}: every metric.")
-    return joined([markup("<h3>{t}</h3>", t=title), table, with_numbers(figure, full)])
+    sentences = [] if claims is None else leading_words(claims, task, metrics)
+    parts = [markup("<h3>{t}</h3>", t=title), *([paragraph(sentences)] if sentences else []), table]
+    return joined([*parts, with_numbers(figure, full)])
 
 # %% ../../nbs/report/50_leaderboard.ipynb #15114de6
 def scores(
@@ -171,59 +133,14 @@ def scores(
 ) -> Safe:  # Headline tables, level contrast, every metric
     "How good the completions are."
     averages = needed(run, "averages")
-    return joined([scores_of_task(averages, task) for task in tasks_of(averages)])
-
-# %% ../../nbs/report/50_leaderboard.ipynb #74e97319
-def _be(n: int) -> str:
-    "The verb that fits a count."
-    return "is" if n == 1 else "are"
-
-# %% ../../nbs/report/50_leaderboard.ipynb #3dc982a3
-def _equal_words(rows: pd.DataFrame, apart: pd.Series) -> list[str]:
-    "How many pairs are equal, and how many are neither."
-    alike = rows["verdict"].eq("equivalent")
-    equal, left = int(alike.sum()), int((~apart & ~alike).sum())
-    margin = f"within {significant(rows['margin'].max())} (two one-sided tests, Holm)"
-    sentences = [f"{plural(equal, 'pair').capitalize()} {_be(equal)} shown to be equal {margin}."]
-    open_ones = f"{plural(left, 'pair').capitalize()} {_be(left)} neither told apart nor shown to be equal"
-    return sentences + [f"{open_ones}: a difference that was not found is no equality."] * (left > 0)
-
-# %% ../../nbs/report/50_leaderboard.ipynb #2178c5b0
-def _widest(rows: pd.DataFrame) -> str:
-    "The largest difference, the better model first."
-    row = rows.loc[rows["estimate"].abs().idxmax()]
-    who, at = [row["model"], row["other"]], [row["estimate"], row["low_joint"], row["high_joint"]]
-    if at[0] < 0:
-        who, at = who[::-1], [-at[0], -at[2], -at[1]]
-    return f"{who[0]} over {who[1]} by {significant(at[0])} ({significant(at[1])} to {significant(at[2])})"
-
-# %% ../../nbs/report/50_leaderboard.ipynb #e476c7f8
-def comparison_words(
-    comparisons: pd.DataFrame,  # Comparisons of one task and metric
-) -> list[str]:  # Sentences
-    "How many pairs are told apart, how many are equal, and how many are neither."
-    rows = rows_where(comparisons, category="all")
-    tested = rows[rows["low_joint"].notna()]
-    apart, lacking = (tested["low_joint"] > 0) | (tested["high_joint"] < 0), len(rows) - len(tested)
-    most = f": most clearly {_widest(tested[apart])}" if apart.any() else ""
-    joint = "by intervals that hold for all pairs together (max-T)"
-    sentences = [
-        f"Of {plural(len(rows), 'pair')} of models, {many(apart.sum())} {_be(apart.sum())} told apart {joint}{most}."
-    ]
-    sentences += _equal_words(tested, apart) if tested["margin"].notna().any() else []
-    none = f"{plural(lacking, 'pair').capitalize()} allow{'s' if lacking == 1 else ''} no test"
-    return sentences + [f"{none}, because the two differ on too few products."] * (lacking > 0)
+    return joined([scores_of_task(averages, task, run.tables["claims"]) for task in tasks_of(averages)])
 
 # %% ../../nbs/report/50_leaderboard.ipynb #30d543e8
-def _both_ways(rows: pd.DataFrame) -> pd.DataFrame:
-    "Every pair from both of its ends."
-    back = rows.rename(columns={"model": "other", "other": "model"})
-    back = back.assign(
-        estimate=-rows["estimate"], low_joint=-rows["high_joint"], high_joint=-rows["low_joint"]
-    )
-    both = pd.concat([rows, back], ignore_index=True)
+def _marked(rows: pd.DataFrame) -> pd.DataFrame:
+    "Every pair from both of its ends, with its marks."
+    both = both_ways(rows)
     apart = (both["low_joint"] > 0) | (both["high_joint"] < 0)
-    sign = np.where(both["verdict"].eq("equivalent"), " =", "")
+    sign = np.where(both["verdict"].isin(["equivalent", "equal"]), " =", "")
     return both.assign(mark=np.where(apart, "*", "") + pd.Series(sign, dtype=object))
 
 # %% ../../nbs/report/50_leaderboard.ipynb #1943719a
@@ -266,7 +183,7 @@ def contrast_matrix(
     import plotly.graph_objects as go
 
     rows = figures.rows_of(comparisons, task=task, metric=metric, category=category)
-    both, names = _both_ways(rows), sorted({*rows["model"], *rows["other"]}, key=_by_family)
+    both, names = _marked(rows), sorted({*rows["model"], *rows["other"]}, key=_by_family)
     layout = figures.base_layout(
         figures.question_title("Which models can be told apart?", rows, category), 200 + 52 * len(names)
     )
@@ -302,7 +219,10 @@ def comparison_piece(
     rows = rows[rows["category"] == "all"]
     words = "Matrix of differences between models, the row's over the column's, with a star where a joint interval leaves out zero."
     figure = figure_html(contrast_matrix(rows, task, metric), f"comparisons-{task}", words)
-    return with_numbers(joined([figure, paragraph(comparison_words(rows))]), _pair_numbers(rows))
+    return with_numbers(
+        joined([figure, paragraph(pair_words(claims_where(run.tables["claims"], "pair", task, metric)))]),
+        _pair_numbers(rows),
+    )
 
 # %% ../../nbs/report/50_leaderboard.ipynb #914826a9
 def against(

@@ -10,11 +10,10 @@ from __future__ import annotations
 from math import factorial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from ..metrics.cards import lower_is_better
-from .components import by_metric, estimate_cell
+from .claim_words import claim_sentences, claims_where
+from .components import by_metric, estimate_cell, paragraph
 from mmpc_analysis.report.figures import (
     HOLLOW,
     SYMBOLS,
@@ -28,7 +27,6 @@ from mmpc_analysis.report.figures import (
 from .html import Safe, figure_html, joined, markup, table_html
 from .run import Run, shown_completions
 from mmpc_analysis.report.wording import (
-    ALPHA,
     count,
     display_name,
     in_words,
@@ -36,14 +34,13 @@ from mmpc_analysis.report.wording import (
     number,
     plural,
     significant,
-    span,
 )
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['scale_warning', 'score_against_scale', 'scale_sentence', 'effect_table', 'scale_piece', 'scale']
+__all__ = ['scale_warning', 'score_against_scale', 'effect_table', 'scale_piece', 'scale']
 
 # %% ../../nbs/report/63_scale.ipynb #2783ce2e
 def scale_warning(
@@ -101,42 +98,6 @@ def score_against_scale(
     figure.update_yaxes(title_text=f"Mean {label(metric)}")
     return figure
 
-# %% ../../nbs/report/63_scale.ipynb #347b8cc0
-def _scale_rows(effects: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
-    "The pooled Spearman correlation of one metric, by the question it answers."
-    wanted = {"term": "spearman", "task": task, "metric": metric, "category": "all", "scope": "pooled"}
-    for column, value in wanted.items():
-        effects = effects[effects[column] == value] if column in effects else effects.iloc[:0]
-    return effects.drop_duplicates("question").set_index("question")
-
-# %% ../../nbs/report/63_scale.ipynb #fb559a99
-def _direction(row: pd.Series, metric: str) -> str:
-    "What an interval of a rank correlation with size says, when better may mean lower."
-    sign = -1 if lower_is_better(metric) else 1
-    low, high = sorted([sign * row["low"], sign * row["high"]])
-    if low > 0:
-        return "larger models scored better"
-    return "larger models scored worse" if high < 0 else "the order of scores does not clearly follow size"
-
-# %% ../../nbs/report/63_scale.ipynb #56fc3cc2
-def scale_sentence(
-    effects: pd.DataFrame,  # Effects table of scale_effect
-    task: str,  # image_to_text or text_to_image
-    metric: str,  # Metric
-) -> Safe:  # Direction among these models, and what can be said in general
-    "What scale did, in words that follow the numbers."
-    rows, name = _scale_rows(effects, task, metric), display_name(metric)
-    if "these_models" not in rows.index or not np.isfinite(rows["estimate"]["these_models"]):
-        return markup("For {metric} no rank correlation with size could be computed.", metric=name)
-    row, p_value = rows.loc["these_models"], rows["p_value"].get("scale_in_general", np.nan)
-    text = "On {metric}, among these {models} models, {direction} (Spearman {score}, {n} items)."
-    if np.isfinite(p_value):
-        text += " A permutation of the models gives p = {p}: {verdict}"
-    rare, common = "taken alone, few orders are as extreme.", "not evidence about size in general."
-    return markup(text, metric=name, models=in_words(int(row["models"])), direction=_direction(row, metric),
-                  score=span(row, number), n=int(row["n"]), p=significant(p_value, 2),
-                  verdict=Safe(rare if p_value < ALPHA else common))  # fmt: skip
-
 # %% ../../nbs/report/63_scale.ipynb #6c904dfd
 _EFFECT_CAPTION = (
     "orrelation of score with log10 parameters; interval from resampled items, p from permuted models. "
@@ -184,7 +145,8 @@ def scale_piece(
     effects = run.tables["effects"]
     words = "Mean score of each model against its number of parameters, with intervals, floors and ceiling."
     figure = score_against_scale(run.tables["averages"], task, metric)
-    sentence = markup("<p>{s}</p>", s=scale_sentence(effects, task, metric))
+    sizes = claims_where(run.tables["claims"], "size", task, metric)
+    sentence = paragraph(claim_sentences(sizes)) if len(sizes) else Safe("")
     drawn = figure_html(figure, f"scale-{task}-{metric}", words)
     return joined([drawn, sentence, effect_table(effects, task, [metric])])
 

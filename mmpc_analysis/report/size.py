@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from ..analysis.equivalence import best_equivalence_p, correlation_equivalence_p, models_needed
+from .claim_words import claim_sentences, claims_where, size_words
 from .components import by_task, estimate_cell, paragraph, task_rows, with_numbers
 from mmpc_analysis.report.figures import (
     DETAILS,
@@ -30,29 +29,16 @@ from mmpc_analysis.report.figures import (
 from .html import Safe, figure_html, joined, table_html
 from .run import Run
 from mmpc_analysis.report.wording import (
-    ALPHA,
-    chance,
-    correction_name,
-    count,
     display_name,
-    interval_text,
     label,
-    many,
-    metric_name,
     number,
-    plural,
-    rows_where,
-    side_of,
-    significant,
-    span,
 )
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['BOUND', 'SLOPE_QUESTIONS', 'scale_lines', 'equality_words', 'scale_words', 'slope_forest', 'category_words',
-           'size_piece', 'size']
+__all__ = ['SIZES', 'SLOPE_QUESTIONS', 'scale_lines', 'slope_forest', 'size_piece', 'size']
 
 # %% ../../nbs/report/65_size.ipynb #88cbae48
 def _outline(fan: pd.DataFrame, colour: str) -> dict:
@@ -109,84 +95,10 @@ def scale_lines(
     figure.update_yaxes(title_text=f"Mean {label(metric)}")
     return figure
 
-# %% ../../nbs/report/65_size.ipynb #29686316
-_AMONG = {
-    "better": "within a family the larger models scored better",
-    "worse": "within a family the larger models scored worse",
-    "open": "other products could turn the order",
-}
-_GENERAL = {
-    "better": "evidence that larger models of these families score better in general",
-    "worse": "evidence that larger models of these families score worse in general",
-    "open": "no evidence about size in general",
-}
-
-# %% ../../nbs/report/65_size.ipynb #564df840
-def _together(among: str, general: str) -> str:
-    "How the two answers go together."
-    if among == general == "open":
-        return "Neither answer is evidence that size makes no difference."
-    if general == "open":
-        return "So these checkpoints differ in step with size, and whether other models would is open."
-    if among == "open":
-        return "The models follow size more closely than chance would have it, while other products could still turn their order."
-    return "Both questions get the same answer here."
-
-# %% ../../nbs/report/65_size.ipynb #7ffba52c
-BOUND = 0.3  # A correlation with size that would not matter
-
-# %% ../../nbs/report/65_size.ipynb #b8c5681c
-def equality_words(
-    row: pd.Series,  # A slope under scale_in_general: estimate, standard_error, dof, models, families
-    bound: float = BOUND,  # Largest correlation that would not matter
-) -> str:  # One sentence
-    "Whether so many models can show, or do show, that size does not matter."
-    points, models = int(row["models"] - row["families"] + 1), plural(row["models"], "model").capitalize()
-    if points < 3 or best_equivalence_p(points, bound) > ALPHA:
-        least = models_needed(bound, ALPHA) + int(row["families"]) - 1
-        return (
-            f"{models} cannot show either that size makes no difference: even a correlation of exactly zero could not be "
-            f"placed within {significant(bound)} of zero, for which {count(least)} models are needed."
-        )
-    t = row["estimate"] / row["standard_error"]
-    p_value = correlation_equivalence_p(float(t / np.hypot(t, row["dof"] ** 0.5)), points, bound)
-    shown = "is shown" if p_value <= ALPHA else "is not shown"
-    return f"It {shown} that the correlation of {plural(row['models'], 'model')} with size lies within {significant(bound)} of zero ({chance(p_value)})."
-
-# %% ../../nbs/report/65_size.ipynb #229ff31d
-def _among_words(row: pd.Series, metric: str) -> str:
-    "What the pooled slope says of these models."
-    models = plural(row["models"], "model")
-    return (
-        f"Among these {models}, ten times the parameters change the {metric} by {span(row)}, {chance(row['p_adjusted'])} "
-        f"({correction_name(row)}): {_AMONG[side_of(row)]}."
-    )
-
-# %% ../../nbs/report/65_size.ipynb #3eb2e428
-def _general_words(row: pd.Series) -> str:
-    "What the pooled slope says of scale in general."
-    if not np.isfinite(row["low"]):
-        models = f"{plural(row['models'], 'model')} of {plural(row['families'], 'family', 'families')}"
-        return f"With the models as the sample nothing can be said: {models} leave no degree of freedom or no spread."
-    dof = f"{significant(row['dof'])} degrees of freedom"
-    p_value = f"{chance(row['p_adjusted'])} ({correction_name(row)}), {dof}"
-    return f"With the models as the sample the same slope has the interval {interval_text(row)}, {p_value}: {_GENERAL[side_of(row)]}."
-
-# %% ../../nbs/report/65_size.ipynb #d9cee21e
-def scale_words(
-    slopes: pd.DataFrame,  # Slopes of one task and metric
-) -> list[str]:  # Sentences
-    "What the pooled slope says under both questions."
-    rows = rows_where(slopes, category="all").set_index("question", drop=False)
-    these, general = rows.loc["these_models"], rows.loc["scale_in_general"]
-    if not np.isfinite(these["estimate"]):
-        who = f"{metric_name(rows)} over size can be estimated from {plural(these['models'], 'model')}"
-        return [f"No slope of {who} ({these['method']})."]
-    sentences = [_among_words(these, metric_name(rows)), _general_words(general)]
-    if not np.isfinite(general["low"]):
-        return sentences
-    sentences.append(_together(side_of(these), side_of(general)))
-    return [*sentences, *([equality_words(general)] if side_of(general) == "open" else [])]
+# %% ../../nbs/report/65_size.ipynb #fcbf8e29
+SIZES = ("size", "size_in_general")  # Questions whose claims stand below the lines
+SLOPE_QUESTIONS = {"these_models": "these models", "scale_in_general": "scale in general"}
+_NAMED = {"Metric": "metric", "Products": "category", "Correction": "correction"}
 
 # %% ../../nbs/report/65_size.ipynb #5d51d053
 def _forest_marks(rows: pd.DataFrame, heights: list[float]) -> dict:
@@ -219,52 +131,6 @@ def slope_forest(
     ticks = {"tickvals": list(range(len(names))), "ticktext": [label(name) for name in names]}
     figure.update_yaxes(**ticks, range=[len(names) - 0.5, -0.5], showgrid=False, zeroline=False)
     return figure
-
-# %% ../../nbs/report/65_size.ipynb #db4fcabe
-def _counts(rows: pd.DataFrame) -> str:
-    "How many categories go which way."
-    sides = [side_of(row) for _, row in rows.iterrows()]
-    better, worse, rest = (sides.count(side) for side in ("better", "worse", "open"))
-    return f"better in {many(better)}, worse in {many(worse)}, and the slope is open in {many(rest)}"
-
-# %% ../../nbs/report/65_size.ipynb #b725ee90
-def _ends(rows: pd.DataFrame) -> list[str]:
-    "The two ends of the forest, and whether they are apart."
-    if len(rows) < 2:
-        return []
-    first, last = (rows.loc[rows["estimate"].agg(end)] for end in ("idxmax", "idxmin"))
-    apart = first["low"] > last["high"]
-    verdict = (
-        "lie apart, though the two were picked by looking"
-        if apart
-        else "overlap, so the categories are not shown to differ"
-    )
-    names = [display_name(row["category"]) for row in (first, last)]
-    return [
-        f"The highest slope is that of {names[0]}, {span(first)}, the lowest that of {names[1]}, {span(last)}; among these models their intervals {verdict}."
-    ]
-
-# %% ../../nbs/report/65_size.ipynb #68934fd2
-def category_words(
-    slopes: pd.DataFrame,  # Slopes of one task and metric
-) -> list[str]:  # Sentences
-    "What the slopes in the categories say."
-    rows = rows_where(slopes)
-    rows = rows[rows["category"].ne("all") & rows["estimate"].notna()]
-    these, general = (rows[rows["question"] == q] for q in ("these_models", "scale_in_general"))
-    if these.empty:
-        return ["In no category can a slope over size be estimated."]
-    sentences = [
-        f"Over {plural(len(these), 'category', 'categories')}, larger ones of these models score {_counts(these)} "
-        f"(corrected: {correction_name(these.iloc[0])})."
-    ]
-    if len(general):
-        sentences.append(f"With the models as the sample it is {_counts(general)}.")
-    return [*sentences, *_ends(these)]
-
-# %% ../../nbs/report/65_size.ipynb #fcbf8e29
-SLOPE_QUESTIONS = {"these_models": "these models", "scale_in_general": "scale in general"}
-_NAMED = {"Metric": "metric", "Products": "category", "Correction": "correction"}
 
 # %% ../../nbs/report/65_size.ipynb #fa6040ef
 def _slope_numbers(rows: pd.DataFrame) -> Safe:
@@ -300,8 +166,9 @@ def size_piece(
 ) -> Safe:  # Two figures, each with its sentences, and the numbers
     "Score against size and the forest of slopes, under both questions."
     slopes, pictures = task_rows(run, "slopes", task), _slope_figures(run, task, metric)
-    rows = slopes[slopes["metric"] == metric]
-    words = [paragraph(scale_words(rows)), paragraph(category_words(rows))]
+    claims = claims_where(run.tables["claims"], "", task, metric, "")
+    pooled = claim_sentences(claims[claims["question"].isin(SIZES) & claims["category"].eq("all")])
+    words = [paragraph(pooled), paragraph(size_words(claims))]
     shown = slopes[slopes["category"].eq("all") | slopes["metric"].eq(metric)]
     pieces = (
         [piece for pair in zip(pictures, words, strict=True) for piece in pair] if pictures else words[:1]

@@ -360,9 +360,9 @@ def run_conclusions(
 ) -> dict[str, pd.DataFrame]:  # Analysis tables by name
     """What a study says about size, category, models and cost.
 
-    Writes a table for each of `conclusion_tables`.
+    Writes a table for each of `analysis_tables`, the claims last.
     """
-    from mmpc_analysis.analysis.conclusions import conclusion_tables
+    from mmpc_analysis.analysis.claims import analysis_tables
     from mmpc_analysis.metrics.cards import headline_metrics
     from mmpc_analysis.metrics.own_metrics import metric_keys
     from mmpc_analysis.tables import tasks_of
@@ -377,7 +377,7 @@ def run_conclusions(
         inputs.draws,
         *metric_keys(scores["metric"]),
     ]
-    makers = conclusion_tables(scores, completions, averages, **inputs.draws)
+    makers = analysis_tables(scores, completions, averages, **inputs.draws)
     return {name: cached_table(inputs.out, tables.TABLES[name], key, make) for name, make in makers.items()}
 
 # %% ../../nbs/study/20_stages.ipynb #857b3df9
