@@ -100,11 +100,9 @@ def claim(
 # %% ../../nbs/analysis/95_claims.ipynb #4558b08b
 def places(
     rows: pd.DataFrame,  # Rows of an analysis table
-    category: str | None = "all",  # Category, None for each
-) -> Iterator[pd.DataFrame]:  # The rows of each task, metric and category
+) -> Iterator[pd.DataFrame]:  # The pooled rows of each task and metric
     "An analysis table place by place."
-    rows = rows if category is None else rows[rows["category"] == category]
-    for _, part in rows.groupby(list(_PLACE), sort=True):
+    for _, part in rows[rows["category"] == "all"].groupby(list(_PLACE), sort=True):
         yield part
 
 # %% ../../nbs/analysis/95_claims.ipynb #b2fe469f
@@ -378,11 +376,10 @@ def claim_table(
     averages = directional_metrics(averages)
     rows = _best_claims(averages, conclusions["comparisons"])
     rows += [
-        floor_claim(of)
-        for part in places(conclusions["floor_gains"], None)
-        for _, of in part.groupby("model")
+        floor_claim(of) for part in places(conclusions["floor_gains"]) for _, of in part.groupby("model")
     ]
-    rows += [pair_claim(row) for _, row in conclusions["comparisons"].iterrows()]
+    pairs = conclusions["comparisons"]
+    rows += [pair_claim(row) for _, row in pairs[pairs["category"] == "all"].iterrows()]
     rows += _size_claims(conclusions["slopes"], level)
     judged = models_only(directional_metrics(tables.validate(scores, tables.SCORES)))
     rows += [
