@@ -31,7 +31,7 @@ CODE = ("analysis", "mixed", "scores.averages")
 SIZES = {"a-s": 1e9, "a-m": 4e9, "a-l": 2e10, "b-s": 2e9, "b-m": 9e9, "b-l": 5e10}
 MODELS, LOG_SIZE = list(SIZES), np.log10(list(SIZES.values()))
 FAMILY = np.array([name[0] for name in MODELS])
-CENTRED = LOG_SIZE - np.array([LOG_SIZE[FAMILY == f].mean() for f in FAMILY])
+CENTRED = LOG_SIZE - np.array([LOG_SIZE[f == FAMILY].mean() for f in FAMILY])
 MARGIN = 0.02
 DRAWS = 199
 STUDIES = 500
@@ -189,7 +189,7 @@ HOLDS = {  # Question and verdict to whether the claim is true, from the claim, 
 def fitted(mu):
     "What family and size alone say of each model."
     values = np.array([mu[m] for m in MODELS])
-    return np.array([values[FAMILY == f].mean() for f in FAMILY]) + slope_of(mu) * CENTRED
+    return np.array([values[f == FAMILY].mean() for f in FAMILY]) + slope_of(mu) * CENTRED
 
 
 def claims_of(name, number):
@@ -218,7 +218,7 @@ def counted(asserted):
     "For each question, pooled and by category: claims, and false ones among them."
     place = np.where(asserted["category"] == "all", "", " by category")
     kind = asserted["question"] + place
-    return {k: [int(len(part)), int((~part["holds"]).sum())] for k, part in asserted.groupby(kind)}
+    return {k: [len(part), int((~part["holds"]).sum())] for k, part in asserted.groupby(kind)}
 
 
 def one(job):
