@@ -302,9 +302,15 @@ RECOVERY = Table(
         Column("fill", "str", "A policy, or the model whose completions were used"),
         Column("category", "str", "Category of the purchases looked for, or all"),
         Column("metric", "str", "Ranking metric with its cut, such as recall@20"),
+        Column("against", "str", "Fill that a lead is over, else empty", absent=""),
         *EFFECTS.columns,
+        Column("seeds", "int", "Trainings of each condition", "count", absent="1"),
+        Column("unit", "str", "What the estimate lets vary", absent="user"),
+        Column("user_variance", "float", "Variance of the estimate from the users", required=False),
+        Column("training_variance", "float", "The same from the trainings", required=False),
+        Column("verdict", "str", "What the row may be taken for; empty in older runs", absent=""),
     ),
-    unique=("recommender", "modality", "rate", "fill", "category", "metric", "term"),
+    unique=("recommender", "modality", "rate", "fill", "category", "metric", "term", "against"),
 )
 LINKS = Table(
     "links",

@@ -112,6 +112,18 @@ def _why_nothing_is_hidden(study: Study, items: pd.DataFrame) -> str:
     counts = f"of {len(items)} items {titles.sum()} have a title, {pictures.sum()} a picture and none both"
     return f"{counts}; see mmpc catalogue {study.catalogue.source}"
 
+# %% ../../nbs/study/20_stages.ipynb #5e444d12
+def _what_was_known(purchases: pd.DataFrame | None) -> pd.DataFrame | None:
+    "The purchases that train; None where there are none."
+    from mmpc_analysis.recommendation.splits import training_purchases
+
+    return None if purchases is None else training_purchases(purchases, _split_of(purchases))
+
+
+def _split_of(purchases: pd.DataFrame) -> str:
+    "How a study's purchases are split: as their file says, where it says it."
+    return "given" if "part" in purchases else "leave_last_two"
+
 # %% ../../nbs/study/20_stages.ipynb #9763add5
 def prepare_inputs(
     study: Study,  # What to run
@@ -130,7 +142,7 @@ def prepare_inputs(
     purchases = purchases_of(study, selected)
     store.write_text(f"{out}/study.toml", study_toml(study))
     prints = [store.fingerprint(selected), None if purchases is None else store.fingerprint(purchases)]
-    make = partial(hide_items, study, selected, purchases)
+    make = partial(hide_items, study, selected, _what_was_known(purchases))
     hidden = cached_table(out, tables.HIDDEN, [asdict(study), *prints], make)
     if hidden.empty:
         raise ValueError(f"nothing can be hidden and compared: {_why_nothing_is_hidden(study, selected)}")
@@ -260,13 +272,14 @@ def run_recommendation(
             store.remove_shards(f"{inputs.out}/{name}")
         few = f"fewer than {LEAST_ITEMS} items" if len(selected) < LEAST_ITEMS else "no purchases"
         return f"{few}, so nothing was recommended"
-    grid, how = grid_of(study), "given" if "part" in purchases else "leave_last_two"
+    grid, how = grid_of(study), _split_of(purchases)
     where = (inputs.catalogue.root, inputs.out, study.missing.mechanism, study.seed, how)
     bench = make_benchmark(selected, purchases, completions, grid, *where, **training_choices(study))
     chosen = conditions(grid, models_of(bench))
     rankings = run_grid(bench, chosen, f"{inputs.out}/rankings", study.recommendation.workers, progress)
     _write_recovery(inputs, bench, chosen, rankings, scores)
-    return f"{len(chosen)} trainings for {rankings['user_id'].nunique()} users"
+    users, times = rankings["user_id"].nunique(), len(grid.seeds)
+    return f"{len(chosen)} trainings for {users} users, {times} of each condition with features"
 
 # %% ../../nbs/study/20_stages.ipynb #86aa3cc3
 def _write_recovery(
@@ -282,10 +295,10 @@ def _write_recovery(
     from mmpc_analysis.recommendation.recovery import links, not_filled, recover
 
     how = {"floor": inputs.study.recommendation.fills[0], **inputs.draws}
-    key = [sorted(condition_keys(bench, chosen)), how]
+    key = ["users and trainings", sorted(condition_keys(bench, chosen)), how]
 
     def recovery() -> pd.DataFrame:
-        rows = recover(rankings, **how)
+        rows = recover(rankings, how["floor"], how["level"])
         rows.attrs["fallback"] = not_filled(bench, chosen)
         return rows
 
