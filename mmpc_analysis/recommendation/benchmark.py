@@ -28,7 +28,7 @@ from mmpc_analysis.recommendation.fills import (
     shuffled,
 )
 from .ranking import RANKING_METRICS, Ranked, hit_metrics, rank
-from .splits import Split, split_interactions
+from .splits import Split, split_interactions, training_purchases
 from mmpc_analysis.recommendation.training import (
     BUILT_IN_RECOMMENDERS,
     RECOMMENDERS,
@@ -58,7 +58,7 @@ class Grid:
     modalities: tuple[str, ...] = tables.MODALITIES  # Which are hidden, one at a time
     rates: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)  # Shares of the items, in (0, 1]
     fills: tuple[str, ...] = BASELINES  # Policies that need no model
-    seeds: tuple[int, ...] = (0, 1, 2)  # Seeds of the training
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # Seeds of the trainings, the same for every condition
     metrics: tuple[str, ...] = ("recall@20", "ndcg@20")  # What is kept of every user
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #f8378c7f
@@ -81,7 +81,7 @@ def conditions(
     _check_grid(grid, models or {})
     found = []
     for name in grid.recommenders:
-        for seed in grid.seeds:
+        for seed in grid.seeds if RECOMMENDERS[name].chance else grid.seeds[:1]:
             if not RECOMMENDERS[name].uses_features:
                 found.append(Condition(name, "none", 0.0, "none", seed))
                 continue
@@ -407,8 +407,9 @@ def make_benchmark(
         )
     features = item_features(rows, root, folder=kept)
     ids = pd.Index(features.items)
+    known = training_purchases(purchases, how)  # What is popular is told by no purchase that judges
     hidden = {
-        (m, float(rate)): ids.isin(hide(rows, m, rate, mechanism, seed, purchases)["item_id"])
+        (m, float(rate)): ids.isin(hide(rows, m, rate, mechanism, seed, known)["item_id"])
         for m in grid.modalities
         for rate in grid.rates
     }

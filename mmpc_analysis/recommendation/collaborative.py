@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .graphs import layer_mean, user_item_graph
+from .ranking import tie_order
 from .splits import Split
 
 if TYPE_CHECKING:
@@ -241,14 +242,14 @@ def co_purchases(
     shape = len(split.users), len(split.items)
     bought = csr_array((np.ones(len(split.train)), split.train.T), shape=shape).tocsc()
     scale = np.maximum(bought.sum(axis=0), 1) ** -0.5
-    rows = []
+    rows, place = [], np.argsort(tie_order(split.items))
     for start in range(0, shape[1], block):
         both = (bought[:, start : start + block].T @ bought).tocoo()
         row, column = both.coords
         value = both.data * scale[row + start] * scale[column]
         apart = row + start != column
         row, column, value = row[apart], column[apart], value[apart]
-        order = np.lexsort((column, -value, row))
+        order = np.lexsort((place[column], -value, row))
         row, column, value = row[order], column[order], value[order]
         kept = np.arange(len(row)) - np.searchsorted(row, row) < k
         rows.append(csr_array((value[kept], (row[kept], column[kept])), shape=both.shape))

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .splits import Split
+from ..store import hash_unit
 
 # %% auto #0
 __all__ = ['CUTS', 'RANKING_METRICS', 'TILE', 'hit_metrics', 'best_of', 'block_shape', 'Lists', 'lists_of', 'top_items', 'Ranked',
-           'scored_users', 'rank', 'coverage', 'novelty']
+           'scored_users', 'rank', 'tie_order', 'coverage', 'novelty']
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #af6406a4
 CUTS = (5, 10, 20, 50)
@@ -300,6 +301,13 @@ def rank(
     hits = _hits(top, np.repeat(np.arange(len(users)), counts), held.codes)
     return Ranked(users, top, hits, counts, hit_metrics(hits, counts, cuts), left_out)
 
+# %% ../../nbs/recommendation/05_ranking.ipynb #a0f28e70
+def tie_order(
+    items: np.ndarray,  # (I,) Ids of the items
+) -> np.ndarray:  # (I,) Codes in the order in which equal items are taken
+    "The order of items that nothing but their ids tells apart: that of a hash of the id."
+    return np.argsort([hash_unit("tie", item) for item in items], kind="stable")
+
 # %% ../../nbs/recommendation/05_ranking.ipynb #40b2462a
 def _top(scorer, split: Split, users: np.ndarray, k: int, masked: Lists, megabytes: float) -> np.ndarray:
     "The lists, by vectors or by a scorer's own blocks."
@@ -310,6 +318,7 @@ def _top(scorer, split: Split, users: np.ndarray, k: int, masked: Lists, megabyt
             raise ValueError(f"the split has {shape} users and items, the vectors are {sizes}")
         return top_items(scorer[0][users], scorer[1], k, masked, megabytes)
     top, down = np.full((len(users), k), -1), block_shape(*shape[1:], megabytes)[0]
+    order = tie_order(split.items)
     for at in range(0, len(users), down):
         block = users[at : at + down]
         scores = np.array(scorer.score_block(block))
@@ -317,8 +326,8 @@ def _top(scorer, split: Split, users: np.ndarray, k: int, masked: Lists, megabyt
             raise ValueError(f"score_block must give {(len(block), shape[1])} scores, got {scores.shape}")
         scores = scores.astype(np.result_type(np.float32, scores), copy=False)
         _mask(scores, masked, at)
-        codes, values = best_of(scores, min(k, shape[1]))
-        top[at : at + down, : codes.shape[1]] = np.where(values == -np.inf, -1, codes)
+        places, values = best_of(scores[:, order], min(k, shape[1]))
+        top[at : at + down, : places.shape[1]] = np.where(values == -np.inf, -1, order[places])
     return top
 
 # %% ../../nbs/recommendation/05_ranking.ipynb #6d86b2a2

@@ -7,17 +7,22 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/recommendation/recovery.html
 # %% ../../nbs/recommendation/60_recovery.ipynb #cd62c3b2
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 
 from .. import tables
 from ..analysis.multiplicity import benjamini_hochberg, holm
 from ..metrics.cards import metric_card
+from .crossed import crossed_means, crossed_p_value, squared_half_widths
 from .fills import FILLS
+from .training import RECOMMENDERS
 from ..scores.averages import check_draws, item_rng
 
 # %% auto #0
-__all__ = ['ORACLE', 'users_by_condition', 'fieller', 'recover', 'not_filled', 'item_gains', 'link', 'links']
+__all__ = ['LEAST_USERS', 'ORACLE', 'VERDICTS', 'users_by_condition', 'fieller', 'recover', 'not_filled', 'item_gains', 'link',
+           'links']
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #befe183c
 _CONDITION = ["modality", "rate", "fill"]
@@ -25,152 +30,154 @@ _CONDITION = ["modality", "rate", "fill"]
 # %% ../../nbs/recommendation/60_recovery.ipynb #8947f480
 def users_by_condition(
     rankings: pd.DataFrame,  # (n, 9) Rankings of one recommender, category and metric
-) -> pd.DataFrame:  # (users, conditions) Means over seeds; columns are modality, rate and fill
-    """Every user under every condition.
+) -> pd.DataFrame:  # (users x seeds, conditions) Rows are user_id and seed; columns modality, rate and fill
+    """Every user after every training, under every condition.
 
-    Raises: `ValueError` where a condition lacks users that another has.
+    Raises: `ValueError` where a condition lacks users or trainings that another has.
     """
-    rankings = rankings.assign(rate=rankings["rate"].astype(float))
-    wide = rankings.pivot_table(index="user_id", columns=_CONDITION, values="value", aggfunc="mean")
+    rankings = rankings.assign(rate=rankings["rate"].astype(float)).dropna(subset="value")
+    wide = rankings.pivot_table(index=["user_id", "seed"], columns=_CONDITION, values="value")
+    wide = wide.reindex(pd.MultiIndex.from_product(wide.index.levels, names=wide.index.names))
     lacking = wide.columns[wide.isna().any()]
     if len(lacking):
         raise ValueError(
-            f"every condition must have the same users; {lacking[0]} lacks {int(wide[lacking[0]].isna().sum())} "
-            f"of {len(wide)}; run its cells again"
+            f"every condition must have the same users in every training; {lacking[0]} lacks "
+            f"{int(wide[lacking[0]].isna().sum())} of {len(wide)}; run its cells again"
         )
     return wide
 
-# %% ../../nbs/recommendation/60_recovery.ipynb #43f4d3bf
-def _drawn(wide: pd.DataFrame, draws: int, rng: np.random.Generator) -> pd.DataFrame:
-    "Means over users drawn with replacement, the same users for every condition."
-    n = len(wide)
-    block, values = max(1, 10_000_000 // max(n, 1)), wide.to_numpy()
-    sizes = [min(block, draws - start) for start in range(0, draws, block)]
-    means = [rng.multinomial(n, np.full(n, 1 / n), size=size) @ values / n for size in sizes]
-    return pd.DataFrame(np.concatenate(means), columns=wide.columns)
-
 # %% ../../nbs/recommendation/60_recovery.ipynb #578926ac
-def _row(
-    term: str, estimate: float, drawn: np.ndarray, n: int, level: float, method: str, p_value: float = np.nan
-) -> dict:
-    "An estimate with its percentile interval; bounds need two users."
-    bounded = n > 1 and not np.isnan(drawn).any()
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if bounded else (np.nan, np.nan)
+LEAST_USERS = 10  # Fewer get no interval
+_UNIT = {True: "user and training", False: "user"}  # What varies, by whether another seed changes anything
+_METHOD = "users and trainings crossed, Banerjee's interval from both parts of the variance"
+
+
+def _row(term: str, estimate: float, low: float, high: float, n: int, method: str) -> dict:
+    "An estimate with its interval, and without a test."
     found = {"question": "other_users", "term": term, "estimate": float(estimate), "low": low, "high": high}
-    return found | {"p_value": p_value, "p_adjusted": np.nan, "n": n, "method": method}
+    return found | {"p_value": np.nan, "p_adjusted": np.nan, "n": n, "method": method}
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #bb8399d1
-def _paired_p(difference: np.ndarray) -> float:
-    "The p-value of a paired t-test."
-    from scipy import stats
-
-    if len(difference) < 2 or np.ptp(difference) == 0:
-        return np.nan
-    return float(stats.ttest_1samp(difference, 0.0).pvalue)
-
-# %% ../../nbs/recommendation/60_recovery.ipynb #bd81cda4
-def _difference(
-    term: str, wide: pd.DataFrame, drawn: pd.DataFrame, pair: tuple[tuple, tuple], level: float
-) -> dict:
-    "How much better one condition is than another, over the same users."
-    one, other = pair
-    by_user = (wide[one] - wide[other]).to_numpy()
-    return _row(
-        term,
-        by_user.mean(),
-        (drawn[one] - drawn[other]).to_numpy(),
-        len(by_user),
-        level,
-        "paired bootstrap over users, paired t-test",
-        _paired_p(by_user),
-    )
+def _estimated(term: str, values: np.ndarray, level: float, chance: bool, tested: bool = True) -> dict:
+    "A mean over users and trainings with its interval, its test and its parts of variance."
+    found = crossed_means(values[None], chance)
+    estimate, half = float(found.means[0]), float(np.sqrt(squared_half_widths(found, level)).item())
+    why = "one training" if found.trainings == 1 and chance else ""
+    why = why or ("too few users" if found.users < LEAST_USERS else "")
+    why = why or ("same" if tested and not values.any() else "")
+    half = half if why in ("", "same") else np.nan
+    row = _row(term, estimate, estimate - half, estimate + half, found.users, _METHOD)
+    parts = {"user_variance": found.by_user[0, 0], "training_variance": found.by_training[0, 0]}
+    units = {"seeds": found.trainings, "unit": _UNIT[bool(chance and found.by_training.any())]}
+    p_value = crossed_p_value(found) if tested and not why else np.nan
+    return row | parts | units | {"p_value": p_value, "verdict": why}
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #e9481289
 ORACLE = ("none", 0.0, "oracle")  # The condition in which nothing is missing
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #d24ddbdb
-_TOLD = "ratio of paired differences, Fieller's interval from bootstrap covariances over users"
+_TOLD = "ratio of paired differences, Fieller's interval with users and trainings crossed"
+_NO_RATIO = {
+    "one training": "not given: after one training its noise is unknown",
+    "too few users": f"not given: fewer than {LEAST_USERS} users",
+}
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #4b22a297
 def fieller(
     top: float,  # Estimate above the line
     bottom: float,  # Estimate below it
-    covariance: np.ndarray,  # (2, 2) Variances and covariance of the two
-    level: float,  # Coverage of the interval
+    squares: np.ndarray,  # (2, 2) Squared half-widths of both and their product, as `squared_half_widths`
 ) -> tuple[float, float]:  # Bounds of the ratio; NaN where the lower estimate is not told from zero
     """The interval of a ratio of two correlated estimates.
 
     Source: Fieller (1954), Some problems in interval estimation, doi:10.1111/j.2517-6161.1954.tb00159.x.
     """
-    from statistics import NormalDist
-
-    z = NormalDist().inv_cdf((1 + level) / 2) ** 2
-    a = bottom**2 - z * covariance[1, 1]
-    b = top * bottom - z * covariance[0, 1]
-    c = top**2 - z * covariance[0, 0]
+    a = bottom**2 - squares[1, 1]
+    b = top * bottom - squares[0, 1]
+    c = top**2 - squares[0, 0]
     if not (a > 0 and bottom > 0):
         return np.nan, np.nan
     half = np.sqrt(max(b * b - a * c, 0.0))
     return (b - half) / a, (b + half) / a
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #ced97b16
-def _recovered(
-    means: pd.Series, drawn: pd.DataFrame, condition: tuple, floor: str, uses: bool, n: int, level: float
-) -> dict:
+def _recovered(values: dict, condition: tuple, floor: str, use: dict, level: float, chance: bool) -> dict:
     "The recovered fraction, or why there is none."
-    low = (*condition[:2], floor)
-    both = np.stack([drawn[condition] - drawn[low], drawn[ORACLE] - drawn[low]])
-    gain, room = means[condition] - means[low], means[ORACLE] - means[low]
-    bounds = fieller(gain, room, np.cov(both), level) if n > 1 and len(drawn) > 1 else (np.nan, np.nan)
+    low = values[*condition[:2], floor]
+    both = np.stack([values[condition] - low, values[ORACLE] - low])
+    found = crossed_means(both, chance)
+    gain, room = found.means
+    bounds = fieller(gain, room, squared_half_widths(found, level))
     why = "" if np.isfinite(bounds).all() else "not given: hiding the modality was not shown to cost anything"
-    why = why if uses else "not given: the recommender was not shown to use this modality"
-    if why:
-        return _row("recovered", np.nan, np.full(1, np.nan), n, level, why)
-    found = _row("recovered", gain / room, np.full(1, np.nan), n, level, _TOLD)
-    return found | {"low": bounds[0], "high": bounds[1]}
+    why = (
+        why if use.get("low", np.nan) > 0 else "not given: the recommender was not shown to use this modality"
+    )
+    why = _NO_RATIO.get(use.get("verdict"), why)
+    ratio, bounds = (np.nan, (np.nan, np.nan)) if why else (gain / room, bounds)
+    row = _row("recovered", ratio, *bounds, found.users, why or _TOLD)
+    units = {"seeds": found.trainings, "unit": _UNIT[bool(chance and found.by_training.any())]}
+    return row | units | {"verdict": "not given" if why else "given"}
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #b7d4ab06
-def _of_one(wide: pd.DataFrame, drawn: pd.DataFrame, floor: str, level: float) -> list[dict]:
+def _of_one(values: dict, floor: str, level: float, chance: bool) -> list[dict]:
     "All that is estimated of one recommender."
-    means, n, uses, rows = wide.mean(), len(wide), {}, []
-    for c in wide.columns:
+    uses, rows = {}, []
+    for c, own in values.items():
         key = dict(zip(_CONDITION, c, strict=True))
-        mean = _row("mean", means[c], drawn[c].to_numpy(), n, level, "mean over users, bootstrap over users")
-        rows.append(key | mean)
+        rows.append(key | _estimated("mean", own, level, chance, tested=False))
         if c[2] == "shuffled":
-            rows.append(key | _difference("use", wide, drawn, (ORACLE, c), level))
-            uses[c[0]] = rows[-1]["low"] > 0
-    for c in wide.columns:
+            uses[c[0]] = _estimated("use", values[ORACLE] - own, level, chance)
+            rows.append(key | uses[c[0]])
+    for c, own in values.items():
         if c[0] != "none" and c[2] not in (floor, "shuffled"):
-            key = dict(zip(_CONDITION, c, strict=True))
-            rows.append(key | _difference("gain", wide, drawn, (c, (*c[:2], floor)), level))
-            rows.append(key | _recovered(means, drawn, c, floor, uses.get(c[0], False), n, level))
+            key, of_use = dict(zip(_CONDITION, c, strict=True)), uses.get(c[0], {})
+            rows.append(key | _estimated("gain", own - values[*c[:2], floor], level, chance))
+            rows.append(key | _recovered(values, c, floor, of_use, level, chance))
+    return rows
+
+# %% ../../nbs/recommendation/60_recovery.ipynb #8f7ac232
+def _leads(values: dict, level: float, chance: bool) -> list[dict]:
+    "What the first fill of each modality and rate is ahead of every other."
+    rows = []
+    for place in sorted({c[:2] for c in values if c[0] != "none" and c[2] != "shuffled"}):
+        fills = [c for c in values if c[:2] == place and c[2] != "shuffled"]
+        order = sorted(fills, key=lambda c: (-values[c].mean(), c))
+        pairs = list(combinations(order, 2))
+        found = [_estimated("lead", values[a] - values[b], level, chance) for a, b in pairs]
+        adjusted = np.full(len(pairs), np.nan)
+        tested = [k for k, row in enumerate(found) if np.isfinite(row["p_value"])]
+        adjusted[tested] = holm(np.array([found[k]["p_value"] for k in tested]))
+        for (a, b), row, p in zip(pairs, found, adjusted, strict=True):
+            if a == order[0]:
+                key = dict(zip(_CONDITION, a, strict=True))
+                rows.append(key | row | {"against": b[2], "p_adjusted": p})
     return rows
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #7a82fbb3
 def recover(
     rankings: pd.DataFrame,  # (n, 9) Rankings, oracle, shuffled control and floor among the fills
     floor: str = "zeros",  # Fill that counts as nothing
-    draws: int = 1000,  # Bootstrap draws of users
-    seed: int = 0,  # Seed of the draws
     level: float = 0.95,  # Coverage of the intervals, in (0, 1)
-) -> pd.DataFrame:  # (rows, 15) As declared in `tables.RECOVERY`
-    """Means, gains over the floor, recovered fractions, and whether the modality is used at all.
+) -> pd.DataFrame:  # (rows, 21) As declared in `tables.RECOVERY`
+    """Means, gains over the floor, recovered fractions, leads, and whether the modality is used at all.
 
-    Source: Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13, doi:10.1201/9780429246593.
-    Raises: `ValueError` where a condition lacks users, or its floor.
+    Source: Cornfield & Tukey (1956), doi:10.1214/aoms/1177728067, for users and trainings as crossed sources of chance.
+    Raises: `ValueError` where a condition lacks users or trainings, or its floor.
     """
-    check_draws(draws, level)
     rankings, rows = tables.validate(rankings, tables.RANKINGS), []
     _check_floor(rankings, floor)
     for (recommender, category, metric), part in rankings.groupby(["recommender", "category", "metric"]):
         wide = users_by_condition(part)
-        drawn = _drawn(wide, draws, item_rng(seed, "recover", category))
-        of = {"recommender": recommender, "category": category, "metric": metric}
-        rows += [of | row for row in _of_one(wide, drawn, floor, level)]
+        shape = tuple(map(len, wide.index.levels))
+        values = {c: wide[c].to_numpy().reshape(shape) for c in wide}
+        chance = recommender not in RECOMMENDERS or RECOMMENDERS[recommender].chance
+        of = {"recommender": recommender, "category": category, "metric": metric, "against": ""}
+        found = _of_one(values, floor, level, chance)
+        found += _leads(values, level, chance) if category == "all" else []
+        rows += [of | row for row in found]
     if not rows:
         return tables.empty(tables.RECOVERY)
-    return tables.validate(_adjusted(pd.DataFrame(rows)), tables.RECOVERY)
+    return tables.validate(_judged(_adjusted(pd.DataFrame(rows)), level), tables.RECOVERY)
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #b6f64a27
 def _check_floor(rankings: pd.DataFrame, floor: str) -> None:
@@ -188,13 +195,26 @@ def _check_floor(rankings: pd.DataFrame, floor: str) -> None:
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #52a06b60
 def _adjusted(rows: pd.DataFrame) -> pd.DataFrame:
-    "Correct the p-values of each family of tests."
-    rows = rows.assign(p_adjusted=np.nan)
-    pooled = rows["category"] == "all"
+    "Correct the p-values of each family of tests; leads were corrected with the pairs that are not shown."
+    pooled, own = rows["category"] == "all", rows["term"] != "lead"
     for claim, correct in ((True, holm), (False, benjamini_hochberg)):
-        part = rows[(pooled == claim) & rows["p_value"].notna()]
+        part = rows[(pooled == claim) & own & rows["p_value"].notna()]
         for at in part.groupby(["recommender", "modality", "metric", "term"]).groups.values():
             rows.loc[at, "p_adjusted"] = correct(rows.loc[at, "p_value"].to_numpy(float))
+    return rows
+
+# %% ../../nbs/recommendation/60_recovery.ipynb #ba545c04
+VERDICTS = {"use": ("used", "harmful"), "gain": ("better", "worse"), "lead": ("ahead", "behind")}
+
+
+def _judged(rows: pd.DataFrame, level: float) -> pd.DataFrame:
+    "The table with what each row may be taken for."
+    shown = rows["p_adjusted"] < 1 - level
+    for term, names in VERDICTS.items():
+        open_ones = (rows["term"] == term) & (rows["verdict"] == "")
+        side = np.where(rows["estimate"] > 0, *names)
+        rows["verdict"] = rows["verdict"].where(~open_ones, np.where(shown, side, "not shown"))
+    rows.loc[(rows["term"] == "mean") & (rows["verdict"] == ""), "verdict"] = "estimated"
     return rows
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #b7e2a913
@@ -267,12 +287,15 @@ def link(
     rng, n = item_rng(seed, "link"), len(both)
     method = "Spearman over item x model, bootstrap and permutation of items"
     if n < 4 or not models or np.isnan(x).any() or np.isnan(y).any():
-        return _row("link", np.nan, np.full(draws, np.nan), n, level, f"{method}: too few or constant values")
+        return _row("link", *[np.nan] * 3, n, f"{method}: too few or constant values")
     estimate = float((x * y).sum())
     boot = _resampled(x, y, rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(float))
     shuffled = np.array([(x * y[rng.permutation(n)]).sum() for _ in range(draws)])
     p_value = (1 + (np.abs(shuffled) >= abs(estimate) - 1e-12).sum()) / (1 + draws)
-    return _row("link", estimate, boot, n, level, method, float(p_value))
+    low, high = (
+        np.quantile(boot, [(1 - level) / 2, (1 + level) / 2]) if not np.isnan(boot).any() else [np.nan] * 2
+    )
+    return _row("link", estimate, low, high, n, method) | {"p_value": float(p_value)}
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #2c568561
 _SIGNS = {"higher": 1.0, "lower": -1.0}  # A metric that is neither is left out

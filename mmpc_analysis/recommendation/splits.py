@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from ..catalogue.purchases import PARTS
+from ..store import hash_unit
 from ..tables import INTERACTIONS, validate
 
 # %% auto #0
-__all__ = ['HOLD', 'k_core', 'Split', 'split_of_codes', 'split_interactions']
+__all__ = ['HOLD', 'k_core', 'Split', 'split_of_codes', 'split_interactions', 'training_purchases']
 
 # %% ../../nbs/recommendation/00_splits.ipynb #2b0af0b9
 def k_core(
@@ -129,12 +130,20 @@ def _by_user(pairs: np.ndarray) -> np.ndarray:
     return pairs.astype(np.int64)[np.argsort(pairs[:, 0], kind="stable")]
 
 # %% ../../nbs/recommendation/00_splits.ipynb #9577f4b5
-def _first_purchases(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
-    "The earliest purchase of each pair, in order."
-    order = np.lexsort((item, time, user))
+def _first_purchases(user: np.ndarray, item: np.ndarray, *order_by: np.ndarray) -> np.ndarray:
+    "The earliest purchase of each pair, by user and then by the given keys, the first of them first."
+    order = np.lexsort((*order_by[::-1], user))
     keys = user[order] * (item.max(initial=0) + 1) + item[order]
     first = np.unique(keys, return_index=True)[1]
     return order[np.sort(first)]
+
+
+def _tie_draws(rows: pd.DataFrame) -> np.ndarray:
+    "A draw for each purchase that shares its user and time with another, which decides between them."
+    draws, tied = np.zeros(len(rows)), rows.duplicated(["user_id", "timestamp"], keep=False).to_numpy()
+    pairs = rows.loc[tied, ["user_id", "item_id"]].itertuples(index=False)
+    draws[tied] = [hash_unit("same time", user, item) for user, item in pairs]
+    return draws
 
 # %% ../../nbs/recommendation/00_splits.ipynb #9d783f7c
 HOLD: dict = {
@@ -170,10 +179,8 @@ def split_interactions(
     user, users = pd.factorize(rows["user_id"], sort=True)
     ids = np.unique(np.asarray(rows["item_id"] if items is None else items, dtype=object))
     item = _codes_of(rows["item_id"], ids)
-    time = rows["timestamp"].to_numpy()
-    if given is not None:
-        time = np.lexsort((time, given)).argsort()  # Training before validation before test
-    kept = _first_purchases(user, item, time)
+    before = np.zeros(len(rows)) if given is None else given  # Training before validation before test
+    kept = _first_purchases(user, item, before, rows["timestamp"].to_numpy(), _tie_draws(rows))
     part = _part_by_time(user[kept], how) if given is None else given[kept]
     pairs = np.column_stack([user, item])[kept].astype(np.int64)
     parts = [pairs[part == p] for p in range(3)]
@@ -202,3 +209,13 @@ def _given_parts(rows: pd.DataFrame) -> np.ndarray:
     if (part < 0).any():
         raise ValueError(f"part must be one of {', '.join(PARTS)}, got {rows['part'][part < 0].iloc[0]!r}")
     return part
+
+# %% ../../nbs/recommendation/00_splits.ipynb #5ae0e9a1
+def training_purchases(
+    interactions: pd.DataFrame,  # (n, columns) Purchases, as `split_interactions` takes them
+    how: str = "leave_last_two",  # leave_last_two, 80/10/10, or given for the column part
+) -> pd.DataFrame:  # (m, 2) user_id and item_id of the purchases that train
+    "The purchases that a recommender may learn from."
+    split = split_interactions(interactions, how=how)
+    users, items = split.train.T
+    return pd.DataFrame({"user_id": split.users[users], "item_id": split.items[items]})

@@ -60,12 +60,17 @@ class RecommenderCard:
     settings: Callable[[], Any] | None  # Its settings class, None where it has none
     make: Callable[[Split, dict | None, Any, int], Any]  # From split, features, settings and seed
     version: str = ""  # Of a recommender of one's own: another one makes what was trained before anew
+    chance: bool = (
+        True  # Whether another seed gives another recommender; without, one training is all there is
+    )
 
 # %% ../../nbs/recommendation/40_training.ipynb #159af718
 RECOMMENDERS = {
     card.name: card
     for card in (
-        RecommenderCard("popularity", "Popularity", "", False, None, lambda s, f, o, seed: popularity(s)),
+        RecommenderCard(
+            "popularity", "Popularity", "", False, None, lambda s, f, o, seed: popularity(s), chance=False
+        ),
         RecommenderCard(
             "itemknn",
             "ItemKNN",
@@ -73,6 +78,7 @@ RECOMMENDERS = {
             False,
             ItemKNNSettings,
             lambda s, f, o, seed: item_knn(s, o),
+            chance=False,
         ),
         RecommenderCard("bpr", "BPR", "arXiv:1205.2618", False, BPRSettings, BPR),
         RecommenderCard("lightgcn", "LightGCN", "arXiv:2002.02126", False, LightGCNSettings, LightGCN),
@@ -414,7 +420,8 @@ def fit(
 ) -> Fitted:  # With the arrays of the best epoch
     """Train a recommender and keep its best epoch on the validation purchases.
 
-    Raises: ValueError for an unknown name, features that do not fit, a split that cannot be learned or chosen from, and
+    Raises: ValueError for an unknown name, features that do not fit, a split that cannot be learned or chosen from or has
+    nothing left to draw, and
     a checkpoint of another training; FloatingPointError where the loss is not finite.
     """
     from tqdm import tqdm
@@ -426,6 +433,7 @@ def fit(
     _check_split(split)
     _check_training(training)
     run, table = start(model, training), negative_table(split) if model.negatives else None
+    _check_negatives(card.name, split, table)
     path = checkpoint and str(Path(checkpoint) / "training.safetensors")
     key = path and training_key(
         card.name + card.version, split, features, getattr(model, "settings", settings), training, seed
@@ -450,6 +458,15 @@ def _check_split(split: Split) -> None:
     if not np.isin(split.valid[:, 0], split.train[:, 0]).any():
         raise ValueError(
             "no user has both a train and a validation purchase, so no epoch can be chosen; hold some back for validation"
+        )
+
+# %% ../../nbs/recommendation/40_training.ipynb #3adcbecb
+def _check_negatives(name: str, split: Split, table: NegativeTable | None) -> None:
+    "Raise a `ValueError` where no purchase has an item to be held against."
+    if table is not None and not table.count[split.train[:, 0]].any():
+        raise ValueError(
+            f"{name} learns from items that a user did not buy, and every user with a purchase has all "
+            f"{len(table.seen)} items of the training; give more items, or a recommender without negatives such as bm3"
         )
 
 # %% ../../nbs/recommendation/40_training.ipynb #c61f09be

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['STANDINS', 'CATALOGUE_LAYOUTS', 'CatalogueChoice', 'MissingChoice', 'CompletionChoice', 'DrawingChoice',
            'ScoreChoice', 'RecommendationChoice', 'Study', 'study_from', 'read_study', 'study_toml', 'run_folder',
-           'read_catalogue', 'purchases_of', 'cards_of', 'check_study']
+           'read_catalogue', 'purchases_source', 'purchases_of', 'cards_of', 'check_study']
 
 # %% ../../nbs/study/00_declaration.ipynb #492fb7e1
 STANDINS = tuple(f"standin-{family}-{size}" for family in ("qwen", "gemma") for size in "sml")
@@ -107,7 +107,7 @@ class RecommendationChoice:
         "nearest_other_modality",
         "co_purchase_mean",
     )  # Baselines, the floor first
-    seeds: _Count = 1  # Trainings of each condition
+    seeds: _Count = 5  # Trainings of each condition; after one nothing is claimed
     fallback: str = "zeros"  # What a failed completion is filled with
     epochs: _Count = 60  # At most this many of each training
     learning_rate: Annotated[float, Field(gt=0)] = 0.005  # Of Adam
@@ -245,6 +245,14 @@ def read_catalogue(
     return load_catalogue(choice.source, columns=_source_columns(choice), category=choice.category or None)
 
 # %% ../../nbs/study/00_declaration.ipynb #9e18a1e8
+def purchases_source(
+    study: Study,  # Any study
+) -> str:  # Path of a file, `simulated` or `none`
+    "Where a study's purchases come from."
+    embedded = study.catalogue.source == "embedded"
+    return study.recommendation.interactions or ("simulated" if embedded else "none")
+
+
 def purchases_of(
     study: Study,  # Which purchases, and how many users
     items: pd.DataFrame,  # (n, columns) Items that the study completes
@@ -255,12 +263,11 @@ def purchases_of(
     """
     from mmpc_analysis.catalogue.purchases import SHOP_PREFERENCES, read_interactions, simulate_interactions
 
-    embedded, choice = study.catalogue.source == "embedded", study.recommendation
-    source = choice.interactions or ("simulated" if embedded else "none")
+    source = purchases_source(study)
     if source == "none":
         return None
     if source == "simulated":
-        return simulate_interactions(items, choice.users, study.seed, SHOP_PREFERENCES)
+        return simulate_interactions(items, study.recommendation.users, study.seed, SHOP_PREFERENCES)
     if not Path(source).is_file():
         raise ValueError(f"recommendation.interactions must be a file, simulated or none, got {source!r}")
     rows = read_interactions(source)

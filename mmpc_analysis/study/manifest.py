@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from .. import store, tables
-from .declaration import Study
+from .declaration import Study, purchases_source
 
 if TYPE_CHECKING:
     from mmpc_analysis.catalogue.items import Catalogue
@@ -106,13 +107,15 @@ def manifest_of(
     made = {name: store.read_manifest(f"{out}/{name}") for name in tables.TABLES}
     own, popular = study.catalogue.source != "embedded", study.missing.mechanism == "by_popularity"
     counts = {"items": len(catalogue.items), "set_aside": len(catalogue.set_aside)}
+    bought = purchases_source(study)
     return {
         "schema": tables.SCHEMA,
         "study": asdict(study),
         **_environment(),
         "catalogue": {"name": catalogue.name, "note": catalogue.note, **counts},
         "root": catalogue.root if own else None,
-        "simulated": ["purchases, which decide what is popular"] if popular else [],
+        "purchases": Path(bought).name,
+        "simulated": ["purchases, which decide what is popular"] if popular and bought == "simulated" else [],
         "generator": study.drawing.generator if "text_to_image" in study.completion.tasks else "",
         "models": _model_facts(study, cards, completions),
         "prompts": sorted(completions["prompt"].unique()),

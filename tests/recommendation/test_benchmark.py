@@ -314,14 +314,15 @@ def test_a_smaller_grid_forgets_and_a_run_leaves_the_threads_alone(tmp_path, who
 
 
 def test_the_table_can_be_answered_from(whole):
-    found = recover(whole[0], draws=20)
-    assert {"mean", "use", "gain", "recovered"} == set(found["term"])
+    found = recover(whole[0])
+    assert {"mean", "use", "gain", "recovered", "lead"} == set(found["term"])
+    assert set(found["verdict"]) == {"one training", "estimated", "not given"}, "trained once"
     assert len(hidden_rows(BENCH)) == sum(h.sum() for h in BENCH.hidden.values())
 
 
 def test_without_features_there_is_one_cell_and_no_gain(tmp_path):
     only = conditions(replace(GRID, recommenders=("popularity",)), models_of(BENCH))
-    found = recover(run_grid(BENCH, only, str(tmp_path / "rankings"), progress=False), draws=10)
+    found = recover(run_grid(BENCH, only, str(tmp_path / "rankings"), progress=False))
     assert len(only) == 1 and set(found["term"]) == {"mean"}
 
 
