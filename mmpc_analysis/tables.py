@@ -16,8 +16,8 @@ import pandas as pd
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'ROLES', 'SYSTEM', 'SCHEMA', 'LEVELS', 'HIDDEN',
            'COMPLETIONS', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS',
            'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'TABLES', 'TASK_TITLES',
-           'Column', 'Table', 'TableError', 'empty', 'validate', 'system_names', 'models_only', 'parent_ids',
-           'tasks_of']
+           'Column', 'Table', 'TableError', 'empty', 'validate', 'system_names', 'checkpoint_of', 'models_only',
+           'parent_ids', 'tasks_of']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -586,7 +586,11 @@ def system_names(
     name = each["model"]
     for column in (c for c in ("precision", "prompt") if c in varied):
         several = each.groupby([*place, "model"])[column].transform("nunique") > 1
-        name = name.where(~several | (each[column] == ""), name + " " + each[column])
+        if column == "prompt" and place:
+            asked = each[column].where(each[column] != "")
+            several |= asked.groupby(each["task"]).transform("nunique") > 1
+        said = np.array([a.endswith(f" {b}") for a, b in zip(name, each[column], strict=True)], dtype=bool)
+        name = name.where(~several | said | (each[column] == ""), name + " " + each[column])
     if "role" in each:
         name = name.where(each["role"] != "blind", "blind " + name)
     again = each[place].assign(name=name).duplicated(keep=False)
@@ -594,14 +598,24 @@ def system_names(
     return pd.Series(name.to_numpy()[code], index=frame.index, name="system").astype("str")
 
 # %% ../nbs/00_tables.ipynb #k7a10003
+def checkpoint_of(
+    frame: pd.DataFrame,  # Any table with a column model
+) -> pd.Series:  # (n,) The model behind each row's system; the column checkpoint, where a table has one
+    "Which rows are of one model, whatever its precision and prompt: the unit of what is said of models in general."
+    return (frame["checkpoint"] if "checkpoint" in frame else frame["model"]).rename("checkpoint")
+
+
 def models_only(
     frame: pd.DataFrame,  # Any table; without the column role, every row is a model's
-) -> pd.DataFrame:  # Its rows of role model, `model` holding the system's name
+) -> (
+    pd.DataFrame
+):  # Its rows of role model, `model` the system's name and, where that differs, `checkpoint` the model's
     "The models proper, each system under its own name: what an analysis may group by `model`."
     if "model" not in frame:
         return frame
     names = system_names(frame)
-    frame = frame if names.equals(frame["model"]) else frame.assign(model=names)
+    if not names.equals(frame["model"]):
+        frame = frame.assign(model=names, checkpoint=checkpoint_of(frame))
     shown = frame["role"].eq("model") if "role" in frame else pd.Series(True, index=frame.index)
     return frame if shown.all() else frame[shown]
 
