@@ -336,7 +336,7 @@ SLOPES = Table(
         Column("standard_error", "float", "Standard error of the estimate", required=False),
         Column("dof", "float", "Degrees of freedom of its interval", required=False),
         Column("correction", "str", "How p_adjusted was corrected, and for how many tests"),
-        Column("models", "int", "Models of known size", "count"),
+        Column("models", "int", "Checkpoints of known size, in whatever precision and prompt", "count"),
         Column("families", "int", "Families among them", "count"),
     ),
     unique=("task", "category", "metric", "question"),
@@ -366,7 +366,7 @@ VARIANCES = Table(
     (
         *_PLACE,
         Column("question", "str", "What the estimate speaks about"),
-        Column("term", "str", "item, category, model, category:model or residual"),
+        Column("term", "str", "item, category, model, category:model, prompt, model:prompt or residual"),
         Column("estimate", "float", "Standard deviation, in units of the metric", required=False),
         Column("low", "float", "Lower bound of its interval", required=False),
         Column("high", "float", "Upper bound of its interval", required=False),

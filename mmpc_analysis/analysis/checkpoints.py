@@ -82,7 +82,12 @@ def checkpoint_scores(
     note = f"mean of {len(prompts)} prompts" if len(prompts) > 1 else ""
     if lost := len(systems) - len(kept):
         note = "; ".join(
-            part for part in (note, f"left out {lost} of {len(systems)} systems, of which not every model has the like") if part
+            part
+            for part in (
+                note,
+                f"left out {lost} of {len(systems)} systems, of which not every model has the like",
+            )
+            if part
         )
     elif kept["model"].duplicated().any() and len(prompts) <= 1:
         note = "mean over the systems of each model"
@@ -90,7 +95,10 @@ def checkpoint_scores(
     if not kept["model"].duplicated().any():
         return CheckpointScores(rows, rows, prompts, note, refusal)
     asked = _mean_over(rows, ["item_id", "model", "prompt"])
-    return CheckpointScores(_mean_over(asked, ["item_id", "model"]), asked, prompts, note, refusal)
+    means = _mean_over(asked, ["item_id", "model"]).assign(
+        prompt=prompts[0] if len(prompts) == 1 else "", precision=""
+    )
+    return CheckpointScores(means, asked, prompts, note, refusal)
 
 # %% ../../nbs/analysis/15_checkpoints.ipynb #697168f6
 def _prompt_contrasts(asked: pd.DataFrame, prompts: tuple[str, ...]) -> pd.DataFrame:

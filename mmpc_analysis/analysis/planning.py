@@ -33,7 +33,9 @@ class Components:
 # %% ../../nbs/analysis/80_planning.ipynb #042b8b09
 def components(
     scores: pd.DataFrame,  # Scores of one task and metric; floors and ceiling are ignored
-) -> Components:  # Standard deviations; the model's is NaN without a degree of freedom, and where models share no prompt
+) -> (
+    Components
+):  # Standard deviations; the model's is NaN without a degree of freedom, and where models share no prompt
     """Variance components of a complete table of scores.
 
     Source: Searle, Casella & McCulloch (1992), Variance Components, chapter 4, doi:10.1002/9780470316856.
