@@ -324,7 +324,11 @@ def complete(
 ) -> pd.DataFrame:  # (m, columns) Completions, one row for each item asked about
     "Ask a model about every item whose modality is hidden; what was answered before is not asked again."
     card = model if isinstance(model, ModelCard) else model_card(model)
-    label = f"{card.name} {task}" + (" blind" if blind else "") + (f" {getattr(prompt, 'id', prompt)}" if prompt else "")
+    label = (
+        f"{card.name} {task}"
+        + (" blind" if blind else "")
+        + (f" {getattr(prompt, 'id', prompt)}" if prompt else "")
+    )
     prompt = find_prompt(prompt or prompt_for(task, short=card.embedded), task)
     backend = backend or load_backend(card, batch_size=batch_size, **engine)
     chosen = task_items(items, task, hidden)

@@ -102,14 +102,22 @@ def own_prompt(
     """
     key = answer_key or prompt_for(task).answer_key
     if bool(text) == bool(file):
-        raise ValueError(f"prompt {name!r} takes a text or a file that holds it, got {'both' if text else 'neither'}")
+        raise ValueError(
+            f"prompt {name!r} takes a text or a file that holds it, got {'both' if text else 'neither'}"
+        )
     text = (text or Path(file).read_text(encoding="utf-8-sig")).strip()
     field = re.search(r"\{\s*[^\W\d]\w*\s*\}|\{\{|\}\}", text)
     problems = {
-        "is named by letters, digits, dots, hyphens and underscores": not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name),
+        "is named by letters, digits, dots, hyphens and underscores": not re.fullmatch(
+            r"[A-Za-z0-9][\w.-]*", name
+        ),
         "is the name of another prompt; give yours a name of its own": name in PROMPTS,
-        f"must ask for an object with the key {key!r}, such as {{{key!r}: ...}}": not re.search(rf"[\"'“]{re.escape(key)}[\"'”]", text),
-        f"holds {field and field[0]!r}, and nothing is filled in: the title follows the text, braces are single": bool(field),
+        f"must ask for an object with the key {key!r}, such as {{{key!r}: ...}}": not re.search(
+            rf"[\"'“]{re.escape(key)}[\"'”]", text
+        ),
+        f"holds {field and field[0]!r}, and nothing is filled in: the title follows the text, braces are single": bool(
+            field
+        ),
         "must allow an answer of at least one token": max_new_tokens < 1,
         "has a worked example that its text does not show": example not in text,
     }

@@ -27,6 +27,7 @@ from mmpc_analysis.study.declaration import (
     Study,
     cards_of,
     check_study,
+    prompts_of,
     purchases_of,
     read_catalogue,
     read_study,
@@ -140,7 +141,7 @@ def prepare_inputs(
 def run_completions(
     inputs: StudyInputs,  # Items, what is hidden of them, and whom to ask
     progress: bool = True,  # Whether to show bars
-) -> pd.DataFrame:  # (k, columns) Completions of every model and task
+) -> pd.DataFrame:  # (k, columns) Completions of every model, task and prompt
     """Ask every model of a study; what was answered before is not asked again.
 
     Reads pictures; writes the answers below completions, as they come.
@@ -148,17 +149,19 @@ def run_completions(
     from mmpc_analysis.completion.backends import load_backend
     from mmpc_analysis.completion.completions import complete
 
-    choice, parts = inputs.study.completion, []
-    how = {
+    choice, prompts, parts = inputs.study.completion, prompts_of(inputs.study), []
+    engine = {
         "batch_size": choice.batch_size,
         "device": choice.device,
         "quantisation": choice.quantisation or None,
     }
     asked = {"root": inputs.catalogue.root, "out": inputs.out, "hidden": inputs.hidden, "progress": progress}
     for card in inputs.cards.values():
-        backend = load_backend(card, **how)
+        backend = load_backend(card, **engine)
         for task, blind in product(choice.tasks, (False, True) if choice.blind else (False,)):
-            parts.append(complete(inputs.selected, card, task, backend=backend, blind=blind, **asked))
+            for prompt in prompts[task] or (None,):  # None for the card's own form
+                how = {"backend": backend, "blind": blind, "prompt": prompt}
+                parts.append(complete(inputs.selected, card, task, **how, **asked))
     return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
 
 # %% ../../nbs/study/20_stages.ipynb #068f8a60
