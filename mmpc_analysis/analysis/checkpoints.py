@@ -7,15 +7,20 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/analysis/checkpoints.html.md
 # %% ../../nbs/analysis/15_checkpoints.ipynb #28d72887
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ..tables import checkpoint_of
 
+if TYPE_CHECKING:
+    from mmpc_analysis.mixed.fit import Mixed
+
 # %% auto #0
-__all__ = ['CheckpointScores', 'checkpoint_scores', 'prompt_variances', 'add_prompt_variances', 'prompt_share']
+__all__ = ['CheckpointScores', 'checkpoint_scores', 'prompt_variances', 'add_prompt_noise', 'add_prompt_variances',
+           'prompt_share']
 
 # %% ../../nbs/analysis/15_checkpoints.ipynb #d78a77bc
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +34,14 @@ class CheckpointScores:
     prompts: tuple[str, ...]  # Prompts that every checkpoint was asked with; none where they share none
     note: str  # What was averaged or left out, empty where nothing was
     refusal: str  # Why the models cannot be compared as models, empty where they can
+
+    def on(
+        self,
+        items: pd.Series,  # Item ids
+    ) -> CheckpointScores:  # The same of these items
+        "A part of the items."
+        scores, asked = (rows[rows["item_id"].isin(set(items))] for rows in (self.scores, self.asked))
+        return replace(self, scores=scores, asked=asked)
 
 # %% ../../nbs/analysis/15_checkpoints.ipynb #6a62e1de
 def _shared(systems: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...], str]:
@@ -79,7 +92,7 @@ def checkpoint_scores(
     rows = scores.assign(system=scores["model"], model=checkpoint_of(scores))
     systems = rows.drop_duplicates("system")
     kept, prompts, refusal = _shared(systems)
-    note = f"mean of {len(prompts)} prompts" if len(prompts) > 1 else ""
+    note = f"mean of {len(prompts)} prompts, which are a sample" if len(prompts) > 1 else ""
     if lost := len(systems) - len(kept):
         note = "; ".join(
             part
@@ -109,10 +122,12 @@ def _prompt_contrasts(asked: pd.DataFrame, prompts: tuple[str, ...]) -> pd.DataF
     whole = wide.notna().all(axis=1)
     wide = wide[whole.groupby(level="item_id").transform("sum") == asked["model"].nunique()]
     item, model = (wide.index.get_level_values(name) for name in ("item_id", "model"))
+    values = wide.to_numpy()
+    least = 1e-12 * np.abs(values).max(initial=0.0)  # Less is rounding
     parts = [
         pd.DataFrame(
             {
-                "value": wide.to_numpy() @ row,
+                "value": np.where(np.abs(d := values @ row) > least, d, 0.0),
                 "contrast": f"{k}",
                 "unit": item + f" {k}",
                 "draw": model + f" {k}",
@@ -123,6 +138,20 @@ def _prompt_contrasts(asked: pd.DataFrame, prompts: tuple[str, ...]) -> pd.DataF
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/analysis/15_checkpoints.ipynb #589317bd
+def _prompt_fit(of: CheckpointScores, level: float) -> tuple[np.ndarray, float, Mixed] | None:
+    "Means of the contrasts, the noise in their squares, and the fit behind them; none with one prompt or model."
+    from mmpc_analysis.mixed.fit import fit_mixed
+
+    if len(of.prompts) < 2 or of.asked["model"].nunique() < 2:
+        return None
+    table, fixed = _prompt_contrasts(of.asked, of.prompts), "0 + contrast" if len(of.prompts) > 2 else "1"
+    try:
+        fit = fit_mixed(table, f"value ~ {fixed} + (1|unit) + (1|draw)", engine="exact", level=level)
+    except ValueError:
+        return None  # One item, or answers that differ in nothing
+    return fit.estimates.values, float(np.diag(fit.estimates.covariance).mean()), fit
+
+
 def prompt_variances(
     of: CheckpointScores,  # Scores by checkpoint
     level: float = 0.95,  # Coverage of the intervals, in (0, 1)
@@ -133,31 +162,21 @@ def prompt_variances(
 
     Source: Brennan (2001), Generalizability Theory, chapter 3, doi:10.1007/978-1-4757-3456-0.
     """
-    from mmpc_analysis.mixed.fit import fit_mixed
     from mmpc_analysis.mixed.inference import variance_intervals
 
-    columns, dof = ["term", "estimate", "low", "high", "n", "method"], len(of.prompts) - 1
-    try:
-        fixed = "0 + contrast" if dof > 1 else "1"
-        table = _prompt_contrasts(of.asked, of.prompts) if dof > 0 else pd.DataFrame()
-        fit = (
-            fit_mixed(table, f"value ~ {fixed} + (1|unit) + (1|draw)", engine="exact", level=level)
-            if len(table)
-            else None
-        )
-    except ValueError:
-        return pd.DataFrame(columns=columns)  # One model, one item, or scores that do not vary
-    if fit is None:
-        return pd.DataFrame(columns=columns)
-    moves = (fit.estimates.values**2).mean(), np.diag(fit.estimates.covariance).mean()
-    rows = variance_intervals(fit).set_index("group").loc[["draw", "residual"]]
-    rows = rows.assign(term=["model:prompt", "residual"], n=[fit.levels["draw"], fit.rows])
+    many, found = len(of.prompts), _prompt_fit(of, level)
+    if found is None:
+        return _even_answers(of, level)
+    rows = variance_intervals(found[2]).set_index("group").loc[["draw", "residual"]]
+    counts = [of.asked["model"].nunique() * many, found[2].rows]
+    rows = rows.assign(term=["model:prompt", "residual"], n=counts)
     first = {
         "term": "prompt",
-        "n": dof + 1,
-        "method": f"chi-square, {dof} degree{'s' * (dof > 1)} of freedom",
+        "n": many,
+        "method": f"chi-square, {many - 1} degree{'s' * (many > 2)} of freedom",
     }
-    return pd.concat([pd.DataFrame([first | _moved(*moves, dof, level)]), rows], ignore_index=True)[columns]
+    first |= _moved((found[0] ** 2).mean(), found[1], many - 1, level)
+    return pd.concat([pd.DataFrame([first]), rows[list(first)]], ignore_index=True)
 
 # %% ../../nbs/analysis/15_checkpoints.ipynb #3a7ecf48
 def _moved(square: float, noise: float, dof: int, level: float) -> dict[str, float]:
@@ -170,6 +189,53 @@ def _moved(square: float, noise: float, dof: int, level: float) -> dict[str, flo
         max(noise, bounds[1]),
     )  # A mean square below its noise shows no more than that
     return {"estimate": max(0.0, square - noise) ** 0.5, "low": low**0.5, "high": high**0.5}
+
+# %% ../../nbs/analysis/15_checkpoints.ipynb #fbc2c5f8
+def _even_answers(of: CheckpointScores, level: float) -> pd.DataFrame:
+    "Variances where a prompt moves all scores alike or none; no rows where prompts were not compared."
+    none = pd.DataFrame(columns=["term", "estimate", "low", "high", "n", "method"])
+    if len(of.prompts) < 2 or of.asked["model"].nunique() < 2:
+        return none
+    rows, many = _prompt_contrasts(of.asked, of.prompts), len(of.prompts)
+    means = rows.groupby("contrast")["value"].mean()
+    if rows.empty or (rows["value"] - rows["contrast"].map(means)).abs().max() > 1e-12 * of.asked["value"].abs().max():
+        return none
+    still = {"estimate": 0.0, "low": 0.0, "high": np.nan, "method": "no interval: all scores move alike"}
+    square, count = (means**2).mean(), of.asked["model"].nunique() * many
+    first = still | {"term": "prompt", "n": many} | (_moved(square, 0.0, many - 1, level) if square > 0 else {})
+    rest = [still | {"term": "model:prompt", "n": count}, still | {"term": "residual", "n": len(rows)}]
+    return pd.DataFrame([first, *rest])[none.columns]
+
+# %% ../../nbs/analysis/15_checkpoints.ipynb #0047098a
+def add_prompt_noise(
+    slope: pd.Series,  # estimate, low, high, p_value, standard_error and dof of log10p among these models
+    of: CheckpointScores,  # The scores behind it
+    level: float = 0.95,  # Coverage of the interval, in (0, 1)
+) -> pd.Series:  # The same, wordings being a sample too
+    """The interval of a slope among these models where the prompts are a sample.
+
+    Source: Satterthwaite (1946), doi:10.2307/3002019.
+    """
+    from scipy.stats import t as student
+
+    if (found := _prompt_fit(of, level)) is None:
+        return slope
+    models, many = of.asked.drop_duplicates("model"), len(of.prompts)
+    dummies = pd.get_dummies(models["family"]).to_numpy(dtype=float)
+    design = np.column_stack([dummies, np.log10(models["parameters"])])
+    sd = found[2].components.set_index("group")["value"]["draw"]
+    parts = np.array([slope["standard_error"] ** 2, np.linalg.inv(design.T @ design)[-1, -1] * sd**2 / many])
+    error = parts.sum() ** 0.5
+    dof = error**4 / (parts**2 / [slope["dof"], (len(models) - 1) * (many - 1)]).sum()
+    reach = student.ppf((1 + level) / 2, dof) * error
+    new = {
+        "standard_error": error,
+        "dof": dof,
+        "low": slope["estimate"] - reach,
+        "high": slope["estimate"] + reach,
+    }
+    new["p_value"] = 2 * student.sf(abs(slope["estimate"]) / error, dof)
+    return pd.Series(slope.to_dict() | new)
 
 # %% ../../nbs/analysis/15_checkpoints.ipynb #ae9dd6d7
 def add_prompt_variances(
@@ -202,7 +268,7 @@ def prompt_share(
         part = part.set_index("term")
         if "prompt" in part.index:
             wording, rest = part.loc["prompt"], (part.drop("prompt")["estimate"] ** 2).sum()
-            low, high = (v**2 / (v**2 + rest) if v > 0 else 0.0 for v in (wording["low"], wording["high"]))
+            low, high = (v**2 / (v**2 + rest) if v != 0 else 0.0 for v in (wording["low"], wording["high"]))
             row = {"task": task, "metric": metric, "prompts": int(wording["n"]), "share": wording["share"]}
             rows.append(row | {"low": low, "high": high, "share_of_models": part["share"]["model:prompt"]})
     return pd.DataFrame(

@@ -14,7 +14,12 @@ import numpy as np
 import pandas as pd
 
 from .. import tables
-from .checkpoints import CheckpointScores, add_prompt_variances, checkpoint_scores
+from mmpc_analysis.analysis.checkpoints import (
+    CheckpointScores,
+    add_prompt_noise,
+    add_prompt_variances,
+    checkpoint_scores,
+)
 from .comparison import compare
 from .correlation import checked_models
 from .decision import cheapest, cost_per_1000, frontier
@@ -94,6 +99,8 @@ def _slope(part: pd.DataFrame, question: str, level: float, of: CheckpointScores
     if fit[0] is None:
         return row | dict.fromkeys(names, np.nan)
     slope = fit[0].table.set_index("term").loc["log10p"]
+    if question == "these_models":
+        slope = add_prompt_noise(slope, of.on(part["item_id"]), level)
     method = "; ".join(part for part in (slope["method"], of.note) if part)
     return row | slope[[*names, "n"]].to_dict() | {"method": method}
 

@@ -156,9 +156,8 @@ def variance_piece(
     }
     cells |= {"Standard deviation": [estimate_cell(row) for _, row in every.iterrows()]}
     cells |= {"Share": [share(s) for s in every["share"]], "Levels": [count(n) for n in every["n"]]}
-    caption = (
-        "Standard deviations beyond size and family, with profile intervals. Question: scale in general."
-    )
+    kinds = ", of prompts by chi-square" if every["term"].eq("prompt").any() else ""
+    caption = f"Standard deviations beyond size and family, with profile intervals{kinds}. Question: scale in general."
     sentences = paragraph(variance_words(rows))
     return with_numbers(joined([figure, sentences]), table_html(cells, caption, tuple(cells)[2:]))
 
