@@ -16,8 +16,8 @@ import pandas as pd
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'ROLES', 'SYSTEM', 'SCHEMA', 'LEVELS', 'HIDDEN',
            'COMPLETIONS', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS',
            'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'CLAIMS', 'FLOOR_GAINS',
-           'TABLES', 'TASK_TITLES', 'Column', 'Table', 'TableError', 'empty', 'validate', 'system_names', 'models_only',
-           'parent_ids', 'tasks_of']
+           'TABLES', 'TASK_TITLES', 'Column', 'Table', 'TableError', 'empty', 'validate', 'system_names',
+           'checkpoint_of', 'models_only', 'parent_ids', 'tasks_of']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -302,9 +302,15 @@ RECOVERY = Table(
         Column("fill", "str", "A policy, or the model whose completions were used"),
         Column("category", "str", "Category of the purchases looked for, or all"),
         Column("metric", "str", "Ranking metric with its cut, such as recall@20"),
+        Column("against", "str", "Fill that a lead is over, else empty", absent=""),
         *EFFECTS.columns,
+        Column("seeds", "int", "Trainings of each condition", "count", absent="1"),
+        Column("unit", "str", "What the estimate lets vary", absent="user"),
+        Column("user_variance", "float", "Variance of the estimate from the users", required=False),
+        Column("training_variance", "float", "The same from the trainings", required=False),
+        Column("verdict", "str", "What the row may be taken for; empty in older runs", absent=""),
     ),
-    unique=("recommender", "modality", "rate", "fill", "category", "metric", "term"),
+    unique=("recommender", "modality", "rate", "fill", "category", "metric", "term", "against"),
 )
 LINKS = Table(
     "links",
@@ -336,7 +342,7 @@ SLOPES = Table(
         Column("standard_error", "float", "Standard error of the estimate", required=False),
         Column("dof", "float", "Degrees of freedom of its interval", required=False),
         Column("correction", "str", "How p_adjusted was corrected, and for how many tests"),
-        Column("models", "int", "Models of known size", "count"),
+        Column("models", "int", "Checkpoints of known size, in whatever precision and prompt", "count"),
         Column("families", "int", "Families among them", "count"),
     ),
     unique=("task", "category", "metric", "question"),
@@ -366,7 +372,7 @@ VARIANCES = Table(
     (
         *_PLACE,
         Column("question", "str", "What the estimate speaks about"),
-        Column("term", "str", "item, category, model, category:model or residual"),
+        Column("term", "str", "item, category, model, category:model, prompt, model:prompt or residual"),
         Column("estimate", "float", "Standard deviation, in units of the metric", required=False),
         Column("low", "float", "Lower bound of its interval", required=False),
         Column("high", "float", "Upper bound of its interval", required=False),
@@ -615,7 +621,11 @@ def system_names(
     name = each["model"]
     for column in (c for c in ("precision", "prompt") if c in varied):
         several = each.groupby([*place, "model"])[column].transform("nunique") > 1
-        name = name.where(~several | (each[column] == ""), name + " " + each[column])
+        if column == "prompt" and place:
+            asked = each[column].where(each[column] != "")
+            several |= asked.groupby(each["task"]).transform("nunique") > 1
+        said = np.array([a.endswith(f" {b}") for a, b in zip(name, each[column], strict=True)], dtype=bool)
+        name = name.where(~several | said | (each[column] == ""), name + " " + each[column])
     if "role" in each:
         name = name.where(each["role"] != "blind", "blind " + name)
     again = each[place].assign(name=name).duplicated(keep=False)
@@ -623,14 +633,24 @@ def system_names(
     return pd.Series(name.to_numpy()[code], index=frame.index, name="system").astype("str")
 
 # %% ../nbs/00_tables.ipynb #k7a10003
+def checkpoint_of(
+    frame: pd.DataFrame,  # Any table with a column model
+) -> pd.Series:  # (n,) The model behind each row's system; the column checkpoint, where a table has one
+    "Which rows are of one model, whatever its precision and prompt: the unit of what is said of models in general."
+    return (frame["checkpoint"] if "checkpoint" in frame else frame["model"]).rename("checkpoint")
+
+
 def models_only(
     frame: pd.DataFrame,  # Any table; without the column role, every row is a model's
-) -> pd.DataFrame:  # Its rows of role model, `model` holding the system's name
+) -> (
+    pd.DataFrame
+):  # Its rows of role model, `model` the system's name and, where that differs, `checkpoint` the model's
     "The models proper, each system under its own name: what an analysis may group by `model`."
     if "model" not in frame:
         return frame
     names = system_names(frame)
-    frame = frame if names.equals(frame["model"]) else frame.assign(model=names)
+    if not names.equals(frame["model"]):
+        frame = frame.assign(model=names, checkpoint=checkpoint_of(frame))
     shown = frame["role"].eq("model") if "role" in frame else pd.Series(True, index=frame.index)
     return frame if shown.all() else frame[shown]
 

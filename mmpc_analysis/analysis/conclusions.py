@@ -14,6 +14,12 @@ import numpy as np
 import pandas as pd
 
 from .. import tables
+from mmpc_analysis.analysis.checkpoints import (
+    CheckpointScores,
+    add_prompt_noise,
+    add_prompt_variances,
+    checkpoint_scores,
+)
 from .comparison import compare
 from .correlation import checked_models
 from .decision import cheapest, cost_per_1000, frontier
@@ -43,16 +49,20 @@ def directional_metrics(
     return scores[scores["metric"].isin(known)]
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #d75acf00
-def _parts(scores: pd.DataFrame, level: float, sized: bool = True) -> Iterator[tuple[dict, pd.DataFrame]]:
-    "The scores of every task and metric on the items that all models have."
+def _parts(
+    scores: pd.DataFrame, level: float, sized: bool = True
+) -> Iterator[tuple[dict, pd.DataFrame, CheckpointScores]]:
+    "The scores of every task and metric, one for each checkpoint, on the items that all of them have."
     kept = checked_models(directional_metrics(scores), "item_id", 1, level)
     kept = kept[kept["parameters"] > 0] if sized else kept
-    for names, part in kept.groupby(["task", "metric", "level"], sort=True):
+    for names, group in kept.groupby(["task", "metric", "level"], sort=True):
+        of = checkpoint_scores(group)
+        part = of.scores
         seen = part[part["value"].notna()].groupby("item_id")["model"].nunique()
         complete = part[part["item_id"].isin(seen.index[seen == part["model"].nunique()])]
         place = dict(zip(("task", "metric", "level"), names, strict=True)) | {"category": "all"}
         if len(complete):
-            yield place, complete.sort_values(["item_id", "model"])
+            yield place, complete.sort_values(["item_id", "model"]), of
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #f362c148
 _SCALE_TERMS = {"these_models": "", "scale_in_general": " + (1|model)"}
@@ -66,8 +76,12 @@ def _formula(part: pd.DataFrame, question: str) -> str:
     return " + ".join(["value ~ log10p", *fixed, "(1|item)"]) + _SCALE_TERMS[question]
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #a83488f0
-def _fitted(part: pd.DataFrame, question: str, level: float) -> tuple[Mixed | None, str]:
+def _fitted(
+    part: pd.DataFrame, question: str, level: float, of: CheckpointScores
+) -> tuple[Mixed | None, str]:
     "A fit, or the reason that there is none."
+    if of.refusal:
+        return None, f"no fit: {of.refusal}"
     try:
         fit = fit_mixed(part, _formula(part, question), level=level)
     except ValueError as error:
@@ -76,16 +90,19 @@ def _fitted(part: pd.DataFrame, question: str, level: float) -> tuple[Mixed | No
     return (fit, fit.engine) if about == question else (None, "no interval: the models seem not to vary")
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #9edb5933
-def _slope(part: pd.DataFrame, question: str, level: float) -> dict:
+def _slope(part: pd.DataFrame, question: str, level: float, of: CheckpointScores) -> dict:
     "The rise for ten times the parameters, under one question."
-    families, fit = part.drop_duplicates("model")["family"], _fitted(part, question, level)
+    families, fit = part.drop_duplicates("model")["family"], _fitted(part, question, level, of)
     row = {"question": question, "term": "log10p", "n": 0, "method": fit[1]}
     row |= {"models": len(families), "families": families.nunique()}
     names = ["estimate", "low", "high", "p_value", "standard_error", "dof"]
     if fit[0] is None:
         return row | dict.fromkeys(names, np.nan)
     slope = fit[0].table.set_index("term").loc["log10p"]
-    return row | slope[[*names, "n", "method"]].to_dict()
+    if question == "these_models":
+        slope = add_prompt_noise(slope, of.on(part["item_id"]), level)
+    method = "; ".join(part for part in (slope["method"], of.note) if part)
+    return row | slope[[*names, "n"]].to_dict() | {"method": method}
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #62b9351b
 def slope_table(
@@ -94,10 +111,10 @@ def slope_table(
 ) -> pd.DataFrame:  # Slopes, with correction
     "The slope of every metric over size, for all products and in every category, under both questions."
     rows = []
-    for place, part in _parts(scores, level):
+    for place, part, of in _parts(scores, level):
         for category, of_category in [("all", part), *part.groupby("category", sort=True)]:
             place["category"] = category
-            rows += [place | _slope(of_category, question, level) for question in _SCALE_TERMS]
+            rows += [place | _slope(of_category, question, level, of) for question in _SCALE_TERMS]
     if not rows:
         return tables.empty(tables.SLOPES)
     slopes = pd.DataFrame(rows)
@@ -124,7 +141,7 @@ def line_table(
     slopes = slope_table(scores, level) if slopes is None else slopes
     pooled = slopes[slopes["category"] == "all"].set_index(["task", "metric", "question"])
     lines = []
-    for place, part in _parts(scores, level):
+    for place, part, _ in _parts(scores, level):
         means = part.groupby(["family", "model", "parameters"])["value"].mean().reset_index()
         for question in _SCALE_TERMS:
             slope = pooled.loc[(place["task"], place["metric"], question)]
@@ -134,17 +151,20 @@ def line_table(
     return tables.validate(pd.concat(lines), tables.LINES) if lines else tables.empty(tables.LINES)
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #f821a99e
-def _variances(part: pd.DataFrame, level: float) -> pd.DataFrame:
+def _variances(part: pd.DataFrame, level: float, of: CheckpointScores) -> pd.DataFrame:
     "Variance components of one metric."
     family = " + family" if part["family"].nunique() > 1 else ""
     many = " + (1|category) + (1|category:model)" if part["category"].nunique() > 1 else ""
+    if of.refusal:
+        return pd.DataFrame()
     try:
         fit = fit_mixed(part, f"value ~ log10p{family} + (1|item) + (1|model){many}", level=level)
     except ValueError:
         return pd.DataFrame()  # The slope's row says why
     rows = variance_intervals(fit).drop(columns=["term", "other", "kind"]).rename(columns={"group": "term"})
     share, counts = intraclass(fit).set_index("group")["share"], fit.levels | {"residual": fit.rows}
-    return rows.assign(share=rows["term"].map(share), n=rows["term"].map(counts))
+    rows = rows.assign(share=rows["term"].map(share), n=rows["term"].map(counts))
+    return add_prompt_variances(rows, of, level)
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #88937ecb
 def variance_table(
@@ -152,7 +172,7 @@ def variance_table(
     level: float = 0.95,  # Coverage of the intervals, in (0, 1)
 ) -> pd.DataFrame:  # Variances; none where too few models leave no degree of freedom
     "Standard deviations of products, categories, models and the rest, with profile intervals."
-    parts = [_variances(part, level).assign(**place) for place, part in _parts(scores, level)]
+    parts = [_variances(part, level, of).assign(**place) for place, part, of in _parts(scores, level)]
     parts = [rows for rows in parts if len(rows)]
     return tables.validate(pd.concat(parts), tables.VARIANCES) if parts else tables.empty(tables.VARIANCES)
 
@@ -265,14 +285,16 @@ def power_table(
 ) -> pd.DataFrame:  # Powers; none for a metric that does not vary
     "The chance of finding effects of several sizes, under both questions."
     rows = []
-    for place, part in _parts(scores, level):
+    for place, part, of_checkpoints in _parts(scores, level):
         try:
             of = components(part)
         except ValueError:
             continue  # One model, or one item in every category: there is no study to simulate
         if of.residual > 1e-9 * part["value"].abs().max():  # Less is rounding, and every effect is seen
             items = part["item_id"].nunique()
-            curves = _difference_power(of, items, level) + _slope_power(of, part, items, level)
+            curves = _difference_power(of, items, level) + (
+                [] if of_checkpoints.refusal else _slope_power(of, part, items, level)
+            )
             rows += [place | row for row in curves]
     return tables.validate(pd.DataFrame(rows), tables.POWERS) if rows else tables.empty(tables.POWERS)
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .association import COEFFICIENTS, correlation_interval, permutation_test
+from .checkpoints import checkpoint_scores
 from .multiplicity import adjust_p_values, max_t
 from ..tables import EFFECTS, SCORES, empty, models_only, validate
 
@@ -144,6 +145,8 @@ def complete_items(
 # %% ../../nbs/analysis/20_correlation.ipynb #d4bc6901
 def _effects_of(group: pd.DataFrame, cluster: str, draws: int, seed: int, level: float) -> list[dict]:
     "Every coefficient and scope, once for each question."
+    of = checkpoint_scores(group)
+    group = of.scores.assign(value=np.nan) if of.refusal else of.scores
     models = group.drop_duplicates("model").sort_values(["parameters", "model"]).set_index("model")
     complete, clusters, strata, left_out = complete_items(group, list(models.index), cluster)
     size, families = np.log10(models["parameters"].to_numpy()), models["family"].to_numpy()
@@ -166,7 +169,7 @@ def _effects_of(group: pd.DataFrame, cluster: str, draws: int, seed: int, level:
             }
             unit = {"n": units, "unit": "item" if cluster == "item_id" else cluster}
             rows += [these | unit | counts, _in_general(*given, level) | counts]
-    return rows
+    return [row | ({"method": f"no coefficient: {of.refusal}"} if of.refusal else {}) for row in rows]
 
 # %% ../../nbs/analysis/20_correlation.ipynb #9dd4dd67
 def _scopes(families: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:

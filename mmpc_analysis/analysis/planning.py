@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .association import orders
+from .checkpoints import checkpoint_scores
 from .comparison import direction
 from .correlation import checked_models
 from ..tables import models_only
@@ -32,7 +33,9 @@ class Components:
 # %% ../../nbs/analysis/80_planning.ipynb #042b8b09
 def components(
     scores: pd.DataFrame,  # Scores of one task and metric; floors and ceiling are ignored
-) -> Components:  # Standard deviations; the model's is NaN without a degree of freedom
+) -> (
+    Components
+):  # Standard deviations; the model's is NaN without a degree of freedom, and where models share no prompt
     """Variance components of a complete table of scores.
 
     Source: Searle, Casella & McCulloch (1992), Variance Components, chapter 4, doi:10.1002/9780470316856.
@@ -40,6 +43,8 @@ def components(
     kept = checked_models(scores, "item_id", 1, 0.5)
     if kept.groupby(["task", "metric"]).ngroups != 1:
         raise ValueError("expected scores of one task and one metric; choose them first")
+    of = checkpoint_scores(kept)
+    kept = of.scores
     wide = kept.pivot(index=["category", "item_id"], columns="model", values="value").dropna()
     cells = wide.groupby(level="category").transform("mean")
     n, m, c = *wide.shape, wide.index.get_level_values("category").nunique()
@@ -49,7 +54,7 @@ def components(
         )
     item, residual = _mean_squares((wide - cells).to_numpy(), n - c)
     models = kept.drop_duplicates("model").set_index("model").loc[wide.columns]
-    scatter = _scatter(models, wide.mean().to_numpy()) - residual**2 / n
+    scatter = np.nan if of.refusal else _scatter(models, wide.mean().to_numpy()) - residual**2 / n
     return Components(item, max(0.0, scatter) ** 0.5 if np.isfinite(scatter) else np.nan, residual)
 
 # %% ../../nbs/analysis/80_planning.ipynb #0d19818a
@@ -198,7 +203,7 @@ def plan(
         asked = models_only(completions[completions["task"] == task])
         used = asked[asked["outcome"] != "engine_error"].groupby("model")
         known, metric = (of or {}).get(task) or components(part), part["metric"].iloc[0]
-        models = checked_models(part, "item_id", 1, 0.5).drop_duplicates("model")
+        models = checkpoint_scores(checked_models(part, "item_id", 1, 0.5)).scores.drop_duplicates("model")
         for each in items:
             row = {"task": task, "metric": metric, "items": each}
             row |= {"better": "higher" if direction(metric) > 0 else "lower"} | _cost_of(

@@ -24,7 +24,7 @@ from ..catalogue.pictures import ImageError, decode_pixels, open_image, read_ima
 from .backends import Answer, Backend, Request, load_backend
 from .checkpoints import BackendError
 from .models import ModelCard, model_card
-from .prompts import PROMPTS, Prompt, conversation, prompt_for, read_answer
+from .prompts import Prompt, conversation, find_prompt, prompt_for, read_answer
 from mmpc_analysis.store import (
     compact_lines,
     fixed_batches,
@@ -318,13 +318,18 @@ def complete(
     batch_size: int | None = None,  # Requests answered together; None for the backend's own
     progress: bool = True,  # Whether to show a bar with rate and time left
     backend: Backend | None = None,  # The engine; None for the model's own
-    prompt: Prompt | None = None,  # What to ask; None for the task's prompt
+    prompt: str | Prompt | None = None,  # What to ask, by its id or one's own; None for the task's prompt
     shard: str = "",  # Name of this part of the items, where a catalogue is completed in parts
     **engine,  # Passed on to `load_backend`, such as weights, device or server
 ) -> pd.DataFrame:  # (m, columns) Completions, one row for each item asked about
     "Ask a model about every item whose modality is hidden; what was answered before is not asked again."
     card = model if isinstance(model, ModelCard) else model_card(model)
-    prompt = prompt or prompt_for(task, short=card.embedded)
+    label = (
+        f"{card.name} {task}"
+        + (" blind" if blind else "")
+        + (f" {getattr(prompt, 'id', prompt)}" if prompt else "")
+    )
+    prompt = find_prompt(prompt or prompt_for(task, short=card.embedded), task)
     backend = backend or load_backend(card, batch_size=batch_size, **engine)
     chosen = task_items(items, task, hidden)
     questions = plan_questions(chosen, prompt, backend.identity, root, blind)
@@ -334,7 +339,6 @@ def complete(
     answers = {key: Answer(**line) for key, line in stored_lines(folder)[0].items()}
     askable = questions[questions["problem"].isna()].drop_duplicates("key").sort_values(["size", "key"])
     batches = fixed_batches(list(askable["key"]), set(answers), batch_size or backend.batch_size)
-    label = f"{card.name} {task}" + (" blind" if blind else "")
     failed = ask_open(
         backend, askable, batches[::-1], prompt, root, folder, answers, label if progress else None
     )
@@ -373,7 +377,7 @@ def upper_limit(
     return float(binomtest(changed, n, alternative="less").proportion_ci(level, method="exact").high)
 
 # %% ../../nbs/completion/50_completions.ipynb #ecfac557
-def _one_task(completions: pd.DataFrame) -> tuple[str, str, Prompt]:
+def _one_task(completions: pd.DataFrame, given: Prompt | None) -> tuple[str, str, Prompt]:
     "What completions have in common."
     names = completions[["task", *SYSTEM]].drop_duplicates()
     if len(names) != 1 or names["role"].iloc[0] != "model":
@@ -381,9 +385,7 @@ def _one_task(completions: pd.DataFrame) -> tuple[str, str, Prompt]:
             f"completions must be of one model and task and not blind, got {len(names)} combinations"
         )
     task, model, _, prompt, _ = names.iloc[0]
-    if prompt not in PROMPTS:
-        raise ValueError(f"prompt must be one of {', '.join(PROMPTS)}, got {prompt!r}")
-    return model, task, PROMPTS[prompt]
+    return model, task, find_prompt(prompt, task, {given.id: given} if given else None)
 
 # %% ../../nbs/completion/50_completions.ipynb #0e402d24
 def certify(
@@ -393,11 +395,12 @@ def certify(
     root: str,  # Folder of the pictures
     sample: int | None = 32,  # Different questions to ask again; None for all
     seed: int = 0,  # Which ones, by their hash
+    prompt: Prompt | None = None,  # What was asked, where that was one's own
     backend: Backend | None = None,  # The engine; None for the model's own
     **engine,  # Passed on to `load_backend`
 ) -> Certificate:  # Share of changed answers and its upper limit
     "Ask stored questions again at batch size 1, and count the answers that changed."
-    model, task, prompt = _one_task(completions)
+    model, task, prompt = _one_task(completions, prompt)
     backend = backend or load_backend(model, **engine)
     known = completions[completions["outcome"] != "engine_error"].drop_duplicates("key")
     known = known.assign(draw=[hash_unit(seed, key) for key in known["key"]]).sort_values("draw")[:sample]

@@ -15,8 +15,8 @@ from .components import needed
 from .html import Safe, escaped, joined, markup
 from .leaderboard import leading_words
 from .run import Run, shown_completions
-from .wording import count, plural
-from ..tables import TASK_TITLES, tasks_of
+from .wording import count, in_words, plural
+from ..tables import TASK_TITLES, checkpoint_of, tasks_of
 
 # %% auto #0
 __all__ = ['what_was_run', 'notices', 'short_points', 'in_short']
@@ -30,18 +30,28 @@ _ASKED = {
 # %% ../../nbs/report/85_answer.ipynb #e8f02fa9
 def what_was_run(
     run: Run,  # The run
-) -> Safe:  # Two sentences
+) -> Safe:  # Two or three sentences
     "What was asked, of whom and about what."
     done = shown_completions(run)
     counts = done.groupby("task")["item_id"].nunique()
     asked = [words.format(n=f"{count(counts[task])}") for task, words in _ASKED.items() if task in counts]
-    models, categories = done["model"].nunique(), done["category"].nunique()
+    models, categories = checkpoint_of(done).nunique(), done["category"].nunique()
     who = f"{plural(models, 'model was', 'models were').capitalize()} asked to "
     where = f"in {plural(categories, 'category', 'categories')}"
     return escaped(
-        f"{who}{', and to '.join(asked)}. The true title or picture was hidden from the model and is what the "
+        f"{who}{', and to '.join(asked)}.{_wordings(done)} The true title or picture was hidden from the model and is what the "
         f"answer is compared with, {where}.", 1000
     )  # fmt: skip
+
+
+def _wordings(done: pd.DataFrame) -> str:
+    "In which words models were asked, where that is a question."
+    who = done.assign(checkpoint=checkpoint_of(done)).drop_duplicates(["task", "checkpoint", "prompt"])
+    each = who.groupby(["task", "checkpoint"])["prompt"].agg(frozenset).groupby("task")
+    most = int(each.agg(lambda sets: max(map(len, sets))).max())
+    if each.nunique().max() > 1:
+        return " Not all models were asked in the same words, so a difference between them may be one of wording; each is named with its prompt."
+    return f" Each was asked in {in_words(most)} wordings, which every model shares." if most > 1 else ""
 
 # %% ../../nbs/report/85_answer.ipynb #fcc6bd36
 _STANDINS = (

@@ -35,6 +35,7 @@ from mmpc_analysis.report.wording import (
     plural,
     significant,
 )
+from ..tables import checkpoint_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -155,6 +156,6 @@ def scale(
     run: Run,  # The run
 ) -> Safe:  # A warning, then a figure per task and headline metric
     "Whether a larger model scored higher."
-    warning = scale_warning(shown_completions(run)["model"].nunique())
+    warning = scale_warning(checkpoint_of(shown_completions(run)).nunique())
     notice = markup('<div class="notice" role="note"><p>{w}</p></div>', w=warning)
     return joined([notice, by_metric(run, scale_piece)])

@@ -29,6 +29,7 @@ from mmpc_analysis.report.wording import (
     label,
     metric_name,
     percent,
+    plural,
     rows_where,
     share,
     significant,
@@ -47,14 +48,20 @@ _SOURCES = {
     "category": "categories",
     "model": "models beyond<br>size and family",
     "category:model": "models within<br>categories",
+    "prompt": "wordings of<br>the question",
+    "model:prompt": "models within<br>wordings",
     "residual": "one model on<br>one product",
 }
 
 # %% ../../nbs/report/67_variation.ipynb #199f7743
 def _source(term: str, row: pd.Series) -> str:
     "The label of a bar."
-    part = "under 1%" if 0 < row["share"] < 0.005 else percent(row["share"])
-    return f"{_SOURCES[term]}<br>{count(row['n'])} levels, {part}"
+    return f"{_SOURCES[term]}<br>{count(row['n'])} levels, {_part(row['share'])}"
+
+
+def _part(share: float) -> str:
+    "A share of the variance; a small one is not none."
+    return "under 1%" if 0 < share < 0.005 else percent(share)
 
 # %% ../../nbs/report/67_variation.ipynb #519a86a6
 def variance_bars(
@@ -68,6 +75,10 @@ def variance_bars(
     rows = rows_of(variances, task=task, metric=metric).set_index("term")
     rows = rows.loc[[term for term in _SOURCES if term in rows.index]]
     names = [_source(term, row) for term, row in rows.iterrows()]
+    known = rows.drop(
+        index="prompt", errors="ignore"
+    )  # Two wordings may have an interval that dwarfs all else
+    end = 1.1 * max(known["high"].max(), 1.5 * rows["estimate"].max())
     layout = base_layout(
         question_title("Where do the differences lie?", rows), 150 + 66 * len(rows), margin={"t": 60}
     )
@@ -76,7 +87,7 @@ def variance_bars(
         "type": "bar", "orientation": "h", "x": rows["estimate"], "y": names, "marker": {"color": "#56B4E9"}, "showlegend": False,
         "error_x": interval_bars(rows, color="#767676"), "customdata": rows[DETAILS].to_numpy(), "hovertemplate": hover_template("%{y}", "x", "levels"),
     })  # fmt: skip
-    figure.update_xaxes(title_text=f"Standard deviation<br>of {label(metric)}", rangemode="tozero")
+    figure.update_xaxes(title_text=f"Standard deviation<br>of {label(metric)}", range=[0, end])
     figure.update_yaxes(type="category", showgrid=False, autorange="reversed")
     return figure
 
@@ -86,6 +97,8 @@ _SOURCE_WORDS = {
     "category": "between categories",
     "model": "between models of one family and size",
     "category:model": "in how a model fares in a category",
+    "prompt": "between wordings of the question",
+    "model:prompt": "in how a model fares with a wording",
     "residual": "in one model on one product",
 }
 
@@ -98,6 +111,18 @@ def _model_words(row: pd.Series) -> str:
         f"Models of one family and size may not differ at all, or by a standard deviation of up to {significant(row['high'])} (estimate "
         f"{significant(row['estimate'])}): {in_words(int(row['n']))} models cannot tell, and that is the error term of every claim about scale."
     )
+
+# %% ../../nbs/report/67_variation.ipynb #85a9f7c9
+def _prompt_words(rows: pd.DataFrame) -> list[str]:
+    "How much of a score hangs on the wording of the question; nothing where there was one."
+    if "prompt" not in rows.index:
+        return []
+    row, many = rows.loc["prompt"], int(rows["n"]["prompt"])
+    left = f"{in_words(many).capitalize()} wordings leave {plural(many - 1, 'degree', 'degrees')} of freedom for what other wordings would do."
+    return [
+        f"The wording of the question makes up {_part(row['share'])} of the variance, a standard deviation of {span(row)}, and how a model fares "
+        f"with a wording {_part(rows['share']['model:prompt'])}. {left}"
+    ]
 
 # %% ../../nbs/report/67_variation.ipynb #d73c84d8
 def variance_words(
@@ -112,7 +137,8 @@ def variance_words(
         f"Beyond size and family, {percent(first['share'])} of the variance of {metric_name(rows)} lies {_SOURCE_WORDS[first['term']]} "
         f"and {percent(second['share'])} {_SOURCE_WORDS[second['term']]}."
     )
-    return [sentence, _model_words(rows.set_index("term").loc["model"])]
+    rows = rows.set_index("term")
+    return [sentence, _model_words(rows.loc["model"]), *_prompt_words(rows)]
 
 # %% ../../nbs/report/67_variation.ipynb #03585979
 def variance_piece(
@@ -130,9 +156,8 @@ def variance_piece(
     }
     cells |= {"Standard deviation": [estimate_cell(row) for _, row in every.iterrows()]}
     cells |= {"Share": [share(s) for s in every["share"]], "Levels": [count(n) for n in every["n"]]}
-    caption = (
-        "Standard deviations beyond size and family, with profile intervals. Question: scale in general."
-    )
+    kinds = ", of prompts by chi-square" if every["term"].eq("prompt").any() else ""
+    caption = f"Standard deviations beyond size and family, with profile intervals{kinds}. Question: scale in general."
     sentences = paragraph(variance_words(rows))
     return with_numbers(joined([figure, sentences]), table_html(cells, caption, tuple(cells)[2:]))
 

@@ -52,6 +52,10 @@ _Out = Annotated[
     typer.Option("--out", "-o", help="Folder of the run.", show_default="runs/<name of the study>"),
 ]
 _Models = Annotated[list[str] | None, typer.Option("--model", "-m", help="Model to run; repeat for several.")]
+_Prompts = Annotated[
+    list[str] | None,
+    typer.Option("--prompt", "-p", help="Prompt to ask every model with; repeat for several wordings."),
+]
 _Limit = Annotated[int, typer.Option("--limit", "-n", help="At most this many items; 0 for all.")]
 
 # %% ../../nbs/study/30_command_line.ipynb #46df64fe
@@ -118,11 +122,16 @@ def choose_study(
     begins: bool = True,  # Whether the command may begin a run
     kept: bool = True,  # Whether a run folder's own study counts
     interactions: str = "",  # Purchases instead of the study's
+    prompts: list[str] | None = None,  # Prompts instead of the study's, for their tasks
     **catalogue,  # Options of choose_catalogue
 ) -> Study:  # What to run
     "The study a command line asks for, called after its catalogue where that is named."
+    from mmpc_analysis.study.declaration import prompts_by_task
+
     base, source = _base_study(study, out, begins, kept), catalogue.get("source")
     completion = replace(base.completion, models=tuple(models)) if models else base.completion
+    if prompts:
+        completion = replace(completion, prompts=completion.prompts | prompts_by_task(base, prompts))
     name = Path(source).resolve().stem if source and source != "embedded" else base.name
     choice = choose_catalogue(base.catalogue, **catalogue)
     recommendation = replace(
@@ -152,12 +161,15 @@ def run_command(
     layout: _Layout = "",  # Published format
     category: _Category = "",  # Category of the items that have none
     model: _Models = None,  # Models instead of the study's
+    prompt: _Prompts = None,  # Prompts instead of the study's
     limit: _Limit = 0,  # Most items, 0 for all
     interactions: _Interactions = "",  # Purchases instead of the study's
 ) -> None:
     "Run a whole study, from the catalogue to report.html."
     source = {"source": catalogue, "columns": column, "layout": layout, "category": category, "limit": limit}
-    _run_stage("report", study, out, models=model, kept=False, interactions=interactions, **source)
+    _run_stage(
+        "report", study, out, models=model, prompts=prompt, kept=False, interactions=interactions, **source
+    )
 
 # %% ../../nbs/study/30_command_line.ipynb #685387c5
 @app.command("complete")
@@ -165,10 +177,11 @@ def complete_command(
     study: _StudyFile = None,  # Study file; the run's own, or the demo, without one
     out: _Out = None,  # Folder of the run
     model: _Models = None,  # Models instead of the study's
+    prompt: _Prompts = None,  # Prompts instead of the study's
     limit: _Limit = 0,  # Most items, 0 for all
 ) -> None:
     "Ask the models about what is hidden."
-    _run_stage("completions", study, out, models=model, limit=limit)
+    _run_stage("completions", study, out, models=model, prompts=prompt, limit=limit)
 
 # %% ../../nbs/study/30_command_line.ipynb #7027b1b6
 @app.command("draw")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,11 +24,13 @@ from ..catalogue.listings import AMAZON
 
 if TYPE_CHECKING:
     from mmpc_analysis.catalogue.items import Catalogue
+    from mmpc_analysis.completion.prompts import Prompt
 
 # %% auto #0
 __all__ = ['STANDINS', 'CATALOGUE_LAYOUTS', 'CatalogueChoice', 'MissingChoice', 'CompletionChoice', 'DrawingChoice',
            'ScoreChoice', 'RecommendationChoice', 'Study', 'study_from', 'read_study', 'study_toml', 'run_folder',
-           'read_catalogue', 'purchases_source', 'purchases_of', 'cards_of', 'check_study']
+           'read_catalogue', 'purchases_source', 'purchases_of', 'cards_of', 'prompts_of', 'prompts_by_task',
+           'check_study']
 
 # %% ../../nbs/study/00_declaration.ipynb #492fb7e1
 STANDINS = tuple(f"standin-{family}-{size}" for family in ("qwen", "gemma") for size in "sml")
@@ -70,6 +72,10 @@ class CompletionChoice:
     batch_size: _Count = 64  # Questions answered together
     device: str = "cpu"  # Where the models run, such as `cuda`
     quantisation: str = ""  # `nf4` for 4 bits on a GPU, empty for the card's precision
+    prompts: dict[str, _Names] = field(
+        default_factory=dict
+    )  # Task to the prompts that every model is asked with
+    own_prompts: dict[str, dict] = field(default_factory=dict)  # Name to task and text or file of own prompts
     own: dict[str, dict] = field(default_factory=dict)  # Name to source, family, parameters of its own models
 
 # %% ../../nbs/study/00_declaration.ipynb #5fb81696
@@ -192,9 +198,22 @@ def read_study(
     if not path.is_file():
         raise FileNotFoundError(f"there is no study file {str(path)!r}; give the path of a TOML file")
     try:
-        return study_from({"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8-sig")))
+        return _with_texts(
+            study_from({"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8-sig")))
+        )
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise ValueError(f"{path} is not valid TOML: {problem}") from problem
+
+# %% ../../nbs/study/00_declaration.ipynb #1ff67c6b
+def _with_texts(study: Study) -> Study:
+    "A study that holds the words of its own prompts, so that it can be run again without their files."
+    own = {
+        name: ({k: v for k, v in given.items() if k != "file"} | {"text": _own_prompt(name, given).text})
+        if given.get("file")
+        else given
+        for name, given in study.completion.own_prompts.items()
+    }
+    return replace(study, completion=replace(study.completion, own_prompts=own))
 
 # %% ../../nbs/study/00_declaration.ipynb #432aed83
 def study_toml(
@@ -297,6 +316,63 @@ def cards_of(
             raise ValueError(f"completion.own.{name} {takes}: {problem}") from problem
     return cards
 
+# %% ../../nbs/study/00_declaration.ipynb #cde68763
+def _own_prompt(name: str, given: dict) -> Prompt:
+    "One prompt of a study's own."
+    from mmpc_analysis.completion.prompts import own_prompt
+
+    try:
+        return own_prompt(name, **given)
+    except TypeError as problem:
+        takes = "takes task, text or file, answer_key, max_new_tokens and example"
+        raise ValueError(f"completion.own_prompts.{name} {takes}: {problem}") from problem
+    except (ValueError, OSError) as problem:
+        raise ValueError(f"completion.own_prompts.{name}: {problem}") from problem
+
+
+def prompts_of(
+    study: Study,  # Any study
+) -> dict[
+    str, tuple[Prompt, ...]
+]:  # Task to the prompts that every model is asked with; none for the model's own form
+    """The prompts that a study chooses, its own ones included.
+
+    Raises: `ValueError` for a name that there is not, a prompt of another task, and an own prompt that cannot be asked.
+    """
+    from mmpc_analysis.completion.prompts import find_prompt
+
+    own = {name: _own_prompt(name, given) for name, given in study.completion.own_prompts.items()}
+    found = dict.fromkeys(study.completion.tasks, ())
+    for task, names in study.completion.prompts.items():
+        key = f"completion.prompts.{task}"
+        if task not in found:
+            raise ValueError(f"{key} must be of a task of the study ({', '.join(found)})")
+        if len(set(names)) < len(names):
+            raise ValueError(f"{key} must name each prompt once, got {', '.join(names)}")
+        try:
+            found[task] = tuple(find_prompt(name, task, own) for name in names)
+        except ValueError as problem:
+            raise ValueError(f"{key}: {problem}") from problem
+    return found
+
+# %% ../../nbs/study/00_declaration.ipynb #2f85d0ba
+def prompts_by_task(
+    study: Study,  # Whose own prompts count too
+    names: list[str],  # Prompts, of any tasks
+) -> dict[str, tuple[str, ...]]:  # Task to the names of its prompts, as `completion.prompts`
+    """Names of prompts under their tasks.
+
+    Raises: `ValueError` for a name that there is not.
+    """
+    from mmpc_analysis.completion.prompts import PROMPTS, find_prompt
+
+    known = PROMPTS | {name: _own_prompt(name, given) for name, given in study.completion.own_prompts.items()}
+    tasks = [(known.get(name) or find_prompt(name, "", known)).task for name in names]
+    return {
+        task: tuple(n for n, t in zip(names, tasks, strict=True) if t == task)
+        for task in dict.fromkeys(tasks)
+    }
+
 # %% ../../nbs/study/00_declaration.ipynb #93c361e6
 _FLOORS = ("zeros", "random")  # Fills that need nothing, hence there at every rate
 
@@ -344,6 +420,7 @@ def check_study(
 
     study_from(asdict(study))
     _check_names(study)
+    prompts_of(study)
     for name, card in cards_of(study).items():
         if card.role == "generator":
             raise ValueError(

@@ -27,6 +27,7 @@ from mmpc_analysis.study.declaration import (
     Study,
     cards_of,
     check_study,
+    prompts_of,
     purchases_of,
     read_catalogue,
     read_study,
@@ -112,6 +113,18 @@ def _why_nothing_is_hidden(study: Study, items: pd.DataFrame) -> str:
     counts = f"of {len(items)} items {titles.sum()} have a title, {pictures.sum()} a picture and none both"
     return f"{counts}; see mmpc catalogue {study.catalogue.source}"
 
+# %% ../../nbs/study/20_stages.ipynb #5e444d12
+def _what_was_known(purchases: pd.DataFrame | None) -> pd.DataFrame | None:
+    "The purchases that train; None where there are none."
+    from mmpc_analysis.recommendation.splits import training_purchases
+
+    return None if purchases is None else training_purchases(purchases, _split_of(purchases))
+
+
+def _split_of(purchases: pd.DataFrame) -> str:
+    "How a study's purchases are split: as their file says, where it says it."
+    return "given" if "part" in purchases else "leave_last_two"
+
 # %% ../../nbs/study/20_stages.ipynb #9763add5
 def prepare_inputs(
     study: Study,  # What to run
@@ -130,7 +143,7 @@ def prepare_inputs(
     purchases = purchases_of(study, selected)
     store.write_text(f"{out}/study.toml", study_toml(study))
     prints = [store.fingerprint(selected), None if purchases is None else store.fingerprint(purchases)]
-    make = partial(hide_items, study, selected, purchases)
+    make = partial(hide_items, study, selected, _what_was_known(purchases))
     hidden = cached_table(out, tables.HIDDEN, [asdict(study), *prints], make)
     if hidden.empty:
         raise ValueError(f"nothing can be hidden and compared: {_why_nothing_is_hidden(study, selected)}")
@@ -140,7 +153,7 @@ def prepare_inputs(
 def run_completions(
     inputs: StudyInputs,  # Items, what is hidden of them, and whom to ask
     progress: bool = True,  # Whether to show bars
-) -> pd.DataFrame:  # (k, columns) Completions of every model and task
+) -> pd.DataFrame:  # (k, columns) Completions of every model, task and prompt
     """Ask every model of a study; what was answered before is not asked again.
 
     Reads pictures; writes the answers below completions, as they come.
@@ -148,17 +161,19 @@ def run_completions(
     from mmpc_analysis.completion.backends import load_backend
     from mmpc_analysis.completion.completions import complete
 
-    choice, parts = inputs.study.completion, []
-    how = {
+    choice, prompts, parts = inputs.study.completion, prompts_of(inputs.study), []
+    engine = {
         "batch_size": choice.batch_size,
         "device": choice.device,
         "quantisation": choice.quantisation or None,
     }
     asked = {"root": inputs.catalogue.root, "out": inputs.out, "hidden": inputs.hidden, "progress": progress}
     for card in inputs.cards.values():
-        backend = load_backend(card, **how)
+        backend = load_backend(card, **engine)
         for task, blind in product(choice.tasks, (False, True) if choice.blind else (False,)):
-            parts.append(complete(inputs.selected, card, task, backend=backend, blind=blind, **asked))
+            for prompt in prompts[task] or (None,):  # None for the card's own form
+                how = {"backend": backend, "blind": blind, "prompt": prompt}
+                parts.append(complete(inputs.selected, card, task, **how, **asked))
     return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
 
 # %% ../../nbs/study/20_stages.ipynb #068f8a60
@@ -260,13 +275,14 @@ def run_recommendation(
             store.remove_shards(f"{inputs.out}/{name}")
         few = f"fewer than {LEAST_ITEMS} items" if len(selected) < LEAST_ITEMS else "no purchases"
         return f"{few}, so nothing was recommended"
-    grid, how = grid_of(study), "given" if "part" in purchases else "leave_last_two"
+    grid, how = grid_of(study), _split_of(purchases)
     where = (inputs.catalogue.root, inputs.out, study.missing.mechanism, study.seed, how)
     bench = make_benchmark(selected, purchases, completions, grid, *where, **training_choices(study))
     chosen = conditions(grid, models_of(bench))
     rankings = run_grid(bench, chosen, f"{inputs.out}/rankings", study.recommendation.workers, progress)
     _write_recovery(inputs, bench, chosen, rankings, scores)
-    return f"{len(chosen)} trainings for {rankings['user_id'].nunique()} users"
+    users, times = rankings["user_id"].nunique(), len(grid.seeds)
+    return f"{len(chosen)} trainings for {users} users, {times} of each condition with features"
 
 # %% ../../nbs/study/20_stages.ipynb #86aa3cc3
 def _write_recovery(
@@ -282,10 +298,10 @@ def _write_recovery(
     from mmpc_analysis.recommendation.recovery import links, not_filled, recover
 
     how = {"floor": inputs.study.recommendation.fills[0], **inputs.draws}
-    key = [sorted(condition_keys(bench, chosen)), how]
+    key = ["users and trainings", sorted(condition_keys(bench, chosen)), how]
 
     def recovery() -> pd.DataFrame:
-        rows = recover(rankings, **how)
+        rows = recover(rankings, how["floor"], how["level"])
         rows.attrs["fallback"] = not_filled(bench, chosen)
         return rows
 
