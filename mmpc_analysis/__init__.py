@@ -24,6 +24,7 @@ _HOMES = {
     "metrics.own_metrics": ("check_metric", "register_encoder", "register_metric",),
     "scores.averages": ("average", "paired_difference",),
     "scores.retrieval": ("retrieve",),
+    "scores.contests": ("contest",),
     "scores.scoring": ("merge_scores", "score",),
     "scores.whole_sets": ("score_sets",),
     "parity.mmpcbench_files": ("read_mmpcbench_answers", "read_mmpcbench_items", "read_mmpcbench_results",),

@@ -14,10 +14,10 @@ import pandas as pd
 
 # %% auto #0
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'ROLES', 'SYSTEM', 'SCHEMA', 'LEVELS', 'HIDDEN',
-           'COMPLETIONS', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS',
-           'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'TABLES', 'TASK_TITLES',
-           'Column', 'Table', 'TableError', 'empty', 'validate', 'system_names', 'models_only', 'parent_ids',
-           'tasks_of']
+           'COMPLETIONS', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTESTS', 'CONTRASTS', 'WALK',
+           'RECOVERY', 'LINKS', 'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS',
+           'TABLES', 'TASK_TITLES', 'Column', 'Table', 'TableError', 'empty', 'validate', 'system_names', 'models_only',
+           'parent_ids', 'tasks_of']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -260,16 +260,32 @@ EFFECTS = Table(
 )
 
 # %% ../nbs/00_tables.ipynb #64ec8e02
+CONTESTS = Table(
+    "contests",
+    "what one completion wins against its distractors by one metric",
+    (
+        *(c for c in SCORES.columns if c.name != "value"),
+        Column("value", "float", "Share of distractors beaten, ties half", "[0, 1]", required=False),
+        Column("distractors", "str", "Their item ids as JSON, the same at every metric and model"),
+        Column("distractor_parents", "str", "Their listing groups, in the same order"),
+        Column("won", "str", "A digit for each: 2 beaten, 1 tied, 0 not; empty where unknown"),
+    ),
+    unique=SCORES.unique,
+)
 CONTRASTS = Table(
     "contrasts",
-    "how far one model gets at one level, or how much farther than at another",
+    "the share of distractors that one model beats at one level, or how much more than at another",
     (
         Column("task", "str", "image_to_text or text_to_image"),
         Column("category", "str", "Category, or all"),
         *_SYSTEM,
-        Column("metric", "str", "Metric, empty for the mean of the level's headline metrics"),
+        Column("metric", "str", "Metric, or one over another; empty for all metrics of the level together"),
         Column("level", "str", "Level; for a lead, the level it is over"),
         *EFFECTS.columns,
+        Column("verdict", "str", "more, less, depends on the metric, open, one metric or too few", absent=""),
+        Column("metrics", "str", "Metrics that the row rests on", absent=""),
+        Column("items", "float", "Items that all of them know", "count", required=False),
+        Column("critical", "float", "Half-width in standard errors", required=False),
     ),
     unique=("task", "category", *SYSTEM, "term", "metric", "level"),
 )
@@ -629,6 +645,7 @@ TABLES = {
         RECOVERY,
         LINKS,
         EFFECTS,
+        CONTESTS,
         CONTRASTS,
         WALK,
         SLOPES,
