@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['level_panels', 'share_of_way', 'level_words', 'level_piece', 'levels']
+__all__ = ['level_panels', 'beaten_marks', 'level_words', 'level_piece', 'levels']
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #c55efb0d
 def _panel(rows: pd.DataFrame, legend: bool) -> list[dict]:
@@ -80,101 +80,106 @@ def level_panels(
     figure.update_yaxes(type="category", showgrid=False, automargin=True, autorange="reversed")
     return figure
 
-# %% ../../nbs/report/45_level_contrasts.ipynb #9cd5a9a9
-def _shares(contrasts: pd.DataFrame, task: str, category: str) -> pd.DataFrame:
-    "The rows that are drawn."
-    rows = named(rows_of(contrasts, task=task, category=category, term="share"))
-    rows = rows[(rows["metric"] == "") & (rows["role"] != "blind")]
-    return rows.sort_values("model", key=lambda m: m == "template", kind="stable")
+# %% ../../nbs/report/45_level_contrasts.ipynb #6fc6bec6
+def _beaten(contrasts: pd.DataFrame, task: str, category: str) -> pd.DataFrame:
+    "The shares that are drawn, of levels and of single metrics."
+    return named(rows_of(contrasts, task=task, category=category, term="beaten"))
 
-# %% ../../nbs/report/45_level_contrasts.ipynb #f4a206e2
-def share_of_way(
-    contrasts: pd.DataFrame,  # Contrasts table, from `levels.level_contrast`
+# %% ../../nbs/report/45_level_contrasts.ipynb #486ecd85
+def beaten_marks(
+    contrasts: pd.DataFrame,  # Contrasts table, from `level_contrast`
     task: str,  # image_to_text or text_to_image
     category: str = "all",  # Category, or all
-) -> go.Figure:  # Share of the way across, levels down, one mark per model
-    "How far each model gets from another product to the truth, level by level."
+) -> go.Figure:  # Share of distractors across, levels down, a mark per model and a stroke per metric
+    "How many other products each model's completions hold off, level by level."
     import plotly.graph_objects as go
 
-    rows = _shares(contrasts, task, category)
+    rows = _beaten(contrasts, task, category)
     levels, systems = list(dict.fromkeys(rows["level"])), list(dict.fromkeys(rows["system"]))
-    title = "Does the meaning stay where words and patches are lost?"
+    title = "By which level do completions tell their item from others?"
     figure = go.Figure(layout=base_layout(title, 170 + 26 * len(levels) * len(systems), margin={"t": 110}))
     for place, name in enumerate(systems):
-        marks, offset = rows[rows["system"] == name], 0.7 * ((place + 0.5) / len(systems) - 0.5)
-        model = marks["model"].iloc[0]
-        symbol = "diamond" if model == "template" else "circle"
-        figure.add_trace({
-            "type": "scatter", "mode": "markers", "x": marks["estimate"],
-            "y": [levels.index(level) + offset for level in marks["level"]],
-            "marker": {"size": 10, "color": colour_of(model), "symbol": symbol}, "name": label(name),
-            "error_x": interval_bars(marks), "customdata": marks[DETAILS].to_numpy(),
-            "hovertemplate": hover_template(label(name), "x"),
-        })  # fmt: skip
-    for end, text in ((0, "another product"), (1, "the truth")):
+        offset = 0.7 * ((place + 0.5) / len(systems) - 0.5)
+        for whole, symbol, size in ((True, "circle", 10), (False, "line-ns-open", 9)):
+            marks = rows[(rows["system"] == name) & ((rows["metric"] == "") == whole)]
+            figure.add_trace({
+                "type": "scatter", "mode": "markers", "x": marks["estimate"], "name": label(name), "legendgroup": label(name),
+                "y": [levels.index(level) + offset for level in marks["level"]], "showlegend": whole,
+                "marker": {"size": size, "color": colour_of(marks["model"].iloc[0]), "symbol": symbol},
+                "customdata": marks[["low", "high", "items", "metrics"]].to_numpy(),
+                "hovertemplate": hover_template(label(name) + "<br>%{customdata[3]}", "x"),
+            } | ({"error_x": interval_bars(marks)} if whole else {}))  # fmt: skip
+    for end, text in ((0.5, "chance"), (1, "all others")):
         figure.add_vline(x=end, line={"color": "#767676", "dash": "dot"}, annotation_text=text)
-    figure.update_xaxes(title_text="Share of the way from another product of the category to the truth")
+    figure.update_xaxes(title_text="Share of other products that resemble the completion less than its own item does")
     ticks = {"tickvals": list(range(len(levels))), "ticktext": [f"{level} level" for level in levels]}
     figure.update_yaxes(**ticks, autorange="reversed", showgrid=False, zeroline=False)
     return figure
 
-# %% ../../nbs/report/45_level_contrasts.ipynb #bee1ff90
+# %% ../../nbs/report/45_level_contrasts.ipynb #b76d6364
+_SAID = {
+    "more": "{n} hold{s} off more of them by meaning than at the {level} level",
+    "less": "{n} hold{s} off fewer of them by meaning than at the {level} level",
+    "depends on the metric": "for {n} the answer depends on the metric",
+    "one metric": "for {n} the metrics agree, but only one speaks for the {level} or the semantic level, so nothing is said of levels",
+    "open": "for {n} meaning and the {level} level cannot be told apart",
+    "too few": "for {n} there are too few listings to say",
+}  # Verdict to what is said of so many models
+
+
 def level_words(
-    effects: pd.DataFrame,  # Effects as `level_contrast` gives them
+    contrasts: pd.DataFrame,  # Contrasts table, from `level_contrast`
     task: str,  # `image_to_text` or `text_to_image`
 ) -> str:  # Plain sentences, empty where the task has no semantic level beside another one
     "What the levels say about the models of a task."
-    rows = effects[(effects["task"] == task) & (effects["category"] == "all") & (effects["metric"] == "")]
-    rows = named(rows)
-    rows = rows[rows["role"] == "model"]
-    shares, leads = rows[rows["term"] == "share"], rows[rows["term"] != "share"].dropna(subset=["estimate"])
-    leads = leads.dropna(subset=["low", "high"])
+    rows = contrasts[(contrasts["task"] == task) & (contrasts["category"] == "all") & (contrasts["metric"] == "")]
+    shares, leads = rows[rows["term"] == "beaten"], rows[rows["term"] != "beaten"]
+    meaning = shares.loc[shares["level"] == "semantic", "estimate"]
     if leads.empty:
         return ""
-    meaning = shares[shares["level"] == "semantic"].dropna(subset=["estimate"])
-    best = meaning.sort_values(["estimate", "system"]).iloc[-1]
-    estimate, low, high = (percent(best[name]) for name in ("estimate", "low", "high"))
+    low, high = percent(meaning.min()), percent(meaning.max())
     sentences = [
-        f"{best['system']} recovers {estimate} [{low}, {high}] of the way from another product of the category to the truth in meaning."
+        f"By meaning, completions are closer to their own item than to {low if low == high else f'{low} to {high}'} of other products of the "
+        "category, failed answers counting as chance, which is 50%."
     ]
     for other, group in leads.groupby("level", sort=False):
-        ahead, behind = (group["low"] > 0).sum(), (group["high"] < 0).sum()
-        sentences.append(
-            f"Of {len(group)} model{'s' * (len(group) != 1)}, {ahead} recover{'s' if ahead == 1 else ''} more in meaning than at the {other} level, "
-            f"{behind} less, and {len(group) - ahead - behind} cannot be told apart."
-        )
+        count = group["verdict"].value_counts()
+        said = [
+            text.format(n=count[verdict], s="s" * (count[verdict] == 1), level=other)
+            for verdict, text in _SAID.items()
+            if verdict in count
+        ]
+        sentences.append(f"Of {len(group)} model{'s' * (len(group) != 1)}, {'; '.join(said)}.")
     return " ".join(sentences)
 
-# %% ../../nbs/report/45_level_contrasts.ipynb #0d9d93a1
+# %% ../../nbs/report/45_level_contrasts.ipynb #bb78238d
 def level_piece(
     contrasts: pd.DataFrame,  # Contrasts table
     task: str,  # image_to_text or text_to_image
 ) -> Safe:  # Heading, sentence, figure and numbers
-    "How far models get at each level of one task."
-    words = "Share of the way from another product of the category to the truth, per level and model, with intervals."
-    figure = figure_html(share_of_way(contrasts, task), f"way-{task}", words)
-    rows = contrasts[
-        (contrasts["task"] == task) & (contrasts["category"] == "all") & (contrasts["metric"] == "")
+    "What the levels say of one task."
+    words = "Share of other products that resemble the completion less than its own item does, per level and model, with intervals."
+    figure = figure_html(beaten_marks(contrasts, task), f"beaten-{task}", words)
+    rows = named(rows_of(contrasts, task=task, category="all", metric=""))
+    quantity = [
+        f"beaten at the {level} level" if term == "beaten" else term
+        for term, level in zip(rows["term"], rows["level"], strict=True)
     ]
-    rows = named(rows)
     cells = {
         "Model": [model_cell(*who) for who in zip(rows["system"], rows["model"], strict=True)],
-        "Quantity": [
-            f"{t} at the {v} level" if t == "share" else t
-            for t, v in zip(rows["term"], rows["level"], strict=True)
-        ],
+        "Quantity": quantity,
         "Share": [estimate_cell(row) for _, row in rows.iterrows()],
+        "Verdict": rows["verdict"].tolist(),
     }
-    table = table_html(
-        cells, f"{TASK_TITLES[task]}: share of the way, and lead of the semantic level.", ("Share",)
-    )
+    title = f"{TASK_TITLES[task]}: share of distractors beaten, one half being chance, and lead of the semantic level."
+    table = table_html(cells, title, ("Share",))
     sentences = markup("<p>{s}</p>", s=level_words(contrasts, task))
     return joined([markup("<h3>{t}</h3>", t=TASK_TITLES[task]), sentences, with_numbers(figure, table)])
 
-# %% ../../nbs/report/45_level_contrasts.ipynb #9f4dd48a
+# %% ../../nbs/report/45_level_contrasts.ipynb #c537900c
 def levels(
     run: Run,  # The run
 ) -> Safe:  # A piece per task
-    "Whether the meaning stays where words and patches are lost."
+    "By which level completions tell their item from others."
     contrasts = needed(run, "contrasts")
     return joined([level_piece(contrasts, task) for task in tasks_of(contrasts)])

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from ..store import hash_unit
+from ..tables import parent_ids
 
 # %% auto #0
-__all__ = ['DISTRACTORS', 'retrieve', 'distractor_pool', 'auc_against', 'distractor_auc']
+__all__ = ['DISTRACTORS', 'CONTESTED', 'retrieve', 'distractor_pool', 'auc_against', 'distractor_auc', 'item_distractors']
 
 # %% ../../nbs/scores/20_retrieval.ipynb #0ed40d58
 def _ranks(queries: np.ndarray, gallery: np.ndarray, block: int = 512) -> tuple[np.ndarray, int]:
@@ -143,3 +144,25 @@ def distractor_auc(
         ],
         dtype=np.float64,
     )
+
+# %% ../../nbs/scores/20_retrieval.ipynb #75b206d2
+CONTESTED = 10  # Distractors of an item
+
+
+def item_distractors(
+    items: pd.DataFrame,  # (m, columns) The catalogue
+    truth: dict,  # item_id to the truth; items without one are no distractors
+    item_ids: Iterable[str],  # Items that distractors are wanted for
+    seed: int = 0,  # Seed of the choice
+    count: int = CONTESTED,  # Distractors of an item, where the category has as many
+) -> dict[str, list[str]]:  # item_id to the item_ids of its distractors
+    "Other products of the category and split, of other listing groups and with another truth."
+    if count < 2:
+        raise ValueError(f"count must be at least 2 distractors, got {count}")
+    pool, parent = distractor_pool(items, truth, seed), parent_ids(items).to_dict()
+
+    def chosen(i: str) -> list[str]:
+        others = [j for j in pool[i] if parent[j] != parent[i] and truth[j] != truth.get(i)]
+        return sorted(others, key=lambda j: (hash_unit(seed, "distractor", i, j), j))[:count]
+
+    return {i: chosen(i) for i in item_ids}
