@@ -26,6 +26,8 @@ _HOMES = {
     "scores.retrieval": ("retrieve",),
     "scores.scoring": ("merge_scores", "score",),
     "scores.whole_sets": ("score_sets",),
+    "scores.own_scores": ("balance", "from_scores", "read_parameters"),
+    "scores.foreign_logs": ("read_inspect", "read_lmms_eval"),
     "parity.mmpcbench_files": ("read_mmpcbench_answers", "read_mmpcbench_items", "read_mmpcbench_results",),
     "parity.walk": ("defect_table", "defect_steps",),
     "mixed.fit": ("fit_mixed",),

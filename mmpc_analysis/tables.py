@@ -15,9 +15,9 @@ import pandas as pd
 # %% auto #0
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'ROLES', 'SYSTEM', 'SCHEMA', 'LEVELS', 'HIDDEN',
            'COMPLETIONS', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS',
-           'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'TABLES', 'TASK_TITLES',
-           'Column', 'Table', 'TableError', 'empty', 'validate', 'system_names', 'models_only', 'parent_ids',
-           'tasks_of']
+           'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'AGREEMENT', 'TABLES',
+           'TASK_TITLES', 'Column', 'Table', 'TableError', 'empty', 'validate', 'system_names', 'models_only',
+           'parent_ids', 'TaskTitles', 'tasks_of']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ USABLE = ("ok", "repaired")
 ROLES = ("model", "blind", "floor", "ceiling")
 SYSTEM = ("model", "precision", "prompt", "role")  # What together names whoever answered
 SCHEMA = 2  # Version of these declarations, written into every file
-LEVELS = ("word", "semantic", "pixel", "patch", "distribution", "faithfulness")
+LEVELS = ("word", "semantic", "pixel", "patch", "distribution", "faithfulness", "own")
 
 # %% ../nbs/00_tables.ipynb #79f15e41
 HIDDEN = Table(
@@ -451,6 +451,24 @@ POWERS = Table(
     unique=("task", "category", "metric", "question", "models", "items", "effect"),
 )
 
+# %% ../nbs/00_tables.ipynb #60493923
+AGREEMENT = Table(
+    "agreement",
+    "how well one metric agrees with people, by one coefficient",
+    (
+        *_PLACE,
+        *EFFECTS.columns,
+        Column("unit", "str", "What n counts: answers, items or pairs of answers"),
+        Column("threshold", "float", "Difference of the metric that counts as a tie", required=False),
+        Column("items", "int", "Items with an answer that is both scored and rated", "count"),
+        Column("models", "int", "Models among those answers", "count"),
+        Column("clusters", "int", "Listing groups that are drawn as one", "count"),
+        Column("raters", "int", "People who rated", "count"),
+        Column("undefined", "int", "Units without a coefficient, left out of n", "count"),
+    ),
+    unique=("task", "category", "metric", "term"),
+)
+
 # %% ../nbs/00_tables.ipynb #aa777956
 class TableError(ValueError):
     "A table that does not keep its declaration."
@@ -638,15 +656,25 @@ TABLES = {
         DECISIONS,
         FRONTIER,
         POWERS,
+        AGREEMENT,
     )
 }
 
 # %% ../nbs/00_tables.ipynb #98380c24
-TASK_TITLES = {"image_to_text": "Titles from pictures", "text_to_image": "Pictures from titles"}
+class TaskTitles(dict):
+    "Titles of tasks; a task of one's own is called by its name."
+
+    def __missing__(self, task: str) -> str:
+        "The name of a task, for readers."
+        return str(task).replace("_", " ").strip().capitalize()
+
+
+TASK_TITLES = TaskTitles(image_to_text="Titles from pictures", text_to_image="Pictures from titles")
 
 # %% ../nbs/00_tables.ipynb #fe83814f
 def tasks_of(
     averages: pd.DataFrame,  # Averages table
 ) -> list[str]:  # Tasks that have rows, in the order in which a report tells them
     "The tasks of a run."
-    return [task for task in TASK_TITLES if task in set(averages["task"])]
+    present = set(averages["task"])
+    return [task for task in TASK_TITLES if task in present] + sorted(present - set(TASK_TITLES))
