@@ -30,7 +30,7 @@ from .run import Run
 from mmpc_analysis.report.wording import (
     count,
     display_name,
-    label,
+    distinct_labels,
     many,
     number,
     parameter_count,
@@ -242,7 +242,7 @@ def _matrix(both: pd.DataFrame, names: list[str]) -> dict:
     pairs = zip(z.ravel(), mark.ravel(), strict=True)
     written = [short(v, signed=True) + m if isinstance(m, str) and np.isfinite(v) else "" for v, m in pairs]
     bar = {"title": {"text": "Row better by", "side": "right"}, "thickness": 12, "outlinewidth": 0}
-    shown = [label(name) for name in names]
+    shown = distinct_labels(names)
     return {
         "type": "heatmap", "z": z.astype(float), "x": shown, "y": shown, "text": np.reshape(written, z.shape), "texttemplate": "%{text}", "zmid": 0,
         "colorscale": "RdBu", "customdata": np.stack(bounds, axis=-1).astype(float), "hoverongaps": False, "xgap": 2, "ygap": 2,

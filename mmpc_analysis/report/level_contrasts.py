@@ -28,7 +28,7 @@ from mmpc_analysis.report.figures import (
 )
 from .html import Safe, figure_html, joined, markup, table_html
 from .run import Run
-from .wording import label, percent
+from .wording import distinct_labels, label, percent
 from ..tables import TASK_TITLES, tasks_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _panel(rows: pd.DataFrame, legend: bool) -> list[dict]:
     table = rows.set_index("system", drop=False)
     bars = table.loc[models_by_size(rows)]
     unknown = ["" if known else " (no score)" for known in np.isfinite(bars["estimate"])]
-    names = [label(m) + u for m, u in zip(bars.index, unknown, strict=True)]
+    names = [m + u for m, u in zip(distinct_labels(bars.index), unknown, strict=True)]
     trace = {
         "type": "bar", "orientation": "h", "x": bars["estimate"], "y": names,
         "marker": {"color": [*map(colour_of, bars["model"])]}, "error_x": interval_bars(bars, color="#767676"),
@@ -100,16 +100,16 @@ def share_of_way(
     levels, systems = list(dict.fromkeys(rows["level"])), list(dict.fromkeys(rows["system"]))
     title = "Does the meaning stay where words and patches are lost?"
     figure = go.Figure(layout=base_layout(title, 170 + 26 * len(levels) * len(systems), margin={"t": 110}))
-    for place, name in enumerate(systems):
+    for place, (name, shown) in enumerate(zip(systems, distinct_labels(systems), strict=True)):
         marks, offset = rows[rows["system"] == name], 0.7 * ((place + 0.5) / len(systems) - 0.5)
         model = marks["model"].iloc[0]
         symbol = "diamond" if model == "template" else "circle"
         figure.add_trace({
             "type": "scatter", "mode": "markers", "x": marks["estimate"],
             "y": [levels.index(level) + offset for level in marks["level"]],
-            "marker": {"size": 10, "color": colour_of(model), "symbol": symbol}, "name": label(name),
+            "marker": {"size": 10, "color": colour_of(model), "symbol": symbol}, "name": shown,
             "error_x": interval_bars(marks), "customdata": marks[DETAILS].to_numpy(),
-            "hovertemplate": hover_template(label(name), "x"),
+            "hovertemplate": hover_template(shown, "x"),
         })  # fmt: skip
     for end, text in ((0, "another product"), (1, "the truth")):
         figure.add_vline(x=end, line={"color": "#767676", "dash": "dot"}, annotation_text=text)

@@ -16,7 +16,7 @@ from .components import model_cell, needed, with_numbers
 from .figures import base_layout, models_by_size, named, one_row_each, ordered, rows_of
 from .html import Safe, escaped, figure_html, joined, markup, table_html
 from .run import Run, shown_completions
-from .wording import count, display_name, label, percent, share
+from .wording import count, display_name, distinct_labels, label, percent, share
 from ..tables import OUTCOMES, TASK_TITLES, USABLE, tasks_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def outcome_bars(
     rows = one_row_each(averages, task=task, category="all").drop_duplicates("system")
     rows = rows.set_index("system", drop=False).loc[models_by_size(rows)]
     usable = [f"  {percent(c)}" if np.isfinite(c) else "" for c in rows["coverage"]]
-    names = [label(m) + s for m, s in zip(rows["system"], usable, strict=True)]
+    names = [m + s for m, s in zip(distinct_labels(rows["system"]), usable, strict=True)]
     layout = base_layout(
         "How many answers could be used?",
         190 + 34 * len(rows),
