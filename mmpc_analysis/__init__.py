@@ -56,6 +56,7 @@ _HOMES = {
     "report.power": ("power_words", "power_curves",),
     "report.cost": ("frontier_figure", "cost_words",),
     "report.page": ("write_report",),
+    "report.own_runs": ("report_scores",),
     "study.declaration": ("Study", "read_study",),
     "study.stages": ("run_study",),
 }

@@ -66,14 +66,17 @@ def level_panels(
         raise ValueError("metrics must name at least one metric, got none")
     parts = [one_row_each(averages, task=task, category=category, metric=m) for m in metrics]
     heads = [(label(rows["level"].iloc[0]), label(rows["metric"].iloc[0])) for rows in parts]
-    titles = [f"{level.capitalize()} level: {metric}" for level, metric in heads]
+    titles = [
+        metric if level == "own" else f"{level.capitalize()} level: {metric}" for level, metric in heads
+    ]
     height = 130 + sum(95 + 28 * len(models_by_size(rows)) for rows in parts)
     figure = make_subplots(len(parts), 1, subplot_titles=titles, vertical_spacing=85 / height)
     for place, rows in enumerate(parts, start=1):
         for trace in _panel(rows, legend=place == 1):
             figure.add_trace(trace, row=place, col=1)
         figure.update_xaxes(title_text=f"Mean {heads[place - 1][1]}", row=place, col=1)
-    question = "At which level do the completions resemble the truth?"
+    own = all(level == "own" for level, _ in heads)
+    question = "How did the models score?" if own else "At which level do the completions resemble the truth?"
     figure.update_layout(base_layout(question, height, legend={"y": 1 + 30 / height}, margin={"t": 110}))
     figure.update_annotations(x=0, xanchor="left", font_size=13)
     figure.update_xaxes(**AXIS, title_standoff=6)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..metrics.cards import lower_is_better
-from .components import by_metric, estimate_cell
+from .components import Absent, by_metric, estimate_cell, needed
 from mmpc_analysis.report.figures import (
     HOLLOW,
     SYMBOLS,
@@ -26,7 +26,7 @@ from mmpc_analysis.report.figures import (
     question_title,
 )
 from .html import Safe, figure_html, joined, markup, table_html
-from .run import Run, shown_completions
+from .run import Run
 from mmpc_analysis.report.wording import (
     ALPHA,
     count,
@@ -38,6 +38,7 @@ from mmpc_analysis.report.wording import (
     significant,
     span,
 )
+from ..tables import models_only
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -193,6 +194,9 @@ def scale(
     run: Run,  # The run
 ) -> Safe:  # A warning, then a figure per task and headline metric
     "Whether a larger model scored higher."
-    warning = scale_warning(shown_completions(run)["model"].nunique())
+    models = models_only(needed(run, "averages"))
+    if not models["parameters"].gt(0).any():
+        raise Absent("no model's number of parameters is known")
+    warning = scale_warning(models.loc[models["parameters"].gt(0), "model"].nunique())
     notice = markup('<div class="notice" role="note"><p>{w}</p></div>', w=warning)
     return joined([notice, by_metric(run, scale_piece)])

@@ -128,16 +128,24 @@ def _score(value: object, where: str) -> tuple[float, str]:
         ) from None
 
 
+def _by_metric(scores: dict[str, object]) -> dict[str, object]:
+    "Values by metric: a mapping is one metric for each of its keys."
+    values = {}
+    for scorer, value in scores.items():
+        values |= (
+            {f"{scorer}_{k}": v for k, v in value.items()} if isinstance(value, dict) else {scorer: value}
+        )
+    return values
+
+
 def _sample_rows(sample: dict, place: dict, scores: dict[str, object], where: str) -> list[dict]:
     "The rows of one sample, by scorer."
     about = place | {"epoch": sample.get("epoch", 1)}
     rows = []
-    for scorer, value in scores.items():
-        parts = {f"{scorer}_{k}": v for k, v in value.items()} if isinstance(value, dict) else {scorer: value}
-        for name, one in parts.items():
-            score = (np.nan, "ok") if one is None or one != one else _score(one, f"{where}, {name}")
-            score = (np.nan, "engine_error") if sample.get("error") else score
-            rows.append(about | {"metric": _name(name), "value": score[0], "outcome": score[1]})
+    for name, one in _by_metric(scores).items():
+        score = (np.nan, "ok") if one is None or one != one else _score(one, f"{where}, {name}")
+        score = (np.nan, "engine_error") if sample.get("error") else score
+        rows.append(about | {"metric": _name(name), "value": score[0], "outcome": score[1]})
     return rows
 
 # %% ../../nbs/scores/70_foreign_logs.ipynb #009c4e6c
@@ -195,12 +203,15 @@ def read_inspect(
     for path in _files(logs, ".json"):
         log = _eval_log(path)
         task, who = str(log["eval"].get("task", "inspect")), model or str(log["eval"]["model"])
-        scorers = dict.fromkeys(name for s in log["samples"] for name in s.get("scores") or {})
-        for sample in log["samples"]:
+        values = [
+            _by_metric({name: given.get("value") for name, given in (sample.get("scores") or {}).items()})
+            for sample in log["samples"]
+        ]
+        metrics = dict.fromkeys(name for scores in values for name in scores)
+        for sample, scores in zip(log["samples"], values, strict=True):
             place = {"item": f"{task}/{sample['id']}", "model": who, "category": task}
-            scores = {name: given.get("value") for name, given in (sample.get("scores") or {}).items()}
-            lost = dict.fromkeys(scorers) if sample.get("error") else {}
-            if not scores and not lost:
+            scores = dict.fromkeys(metrics) if sample.get("error") else scores
+            if not scores:
                 left_out["samples without a score"] = left_out.get("samples without a score", 0) + 1
-            rows += _sample_rows(sample, place, lost | scores, f"{path}, sample {sample['id']!r}")
+            rows += _sample_rows(sample, place, scores, f"{path}, sample {sample['id']!r}")
     return _rows(rows, str(logs), left_out)
