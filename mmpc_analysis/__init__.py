@@ -38,6 +38,7 @@ _HOMES = {
     "analysis.stability": ("rank_agreement", "rank_stability",),
     "analysis.decision": ("cheapest", "cost_per_1000", "decision_sentence", "price_list",),
     "analysis.planning": ("plan", "power_of_difference", "power_of_scale",),
+    "analysis.human_ratings": ("metric_agreement", "read_ratings"),
     "analysis.conclusions": ("conclusion_tables",),
     "recommendation.splits": ("k_core", "split_interactions",),
     "recommendation.training": ("RECOMMENDERS", "RecommenderCard", "register_recommender",),

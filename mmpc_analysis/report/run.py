@@ -49,9 +49,9 @@ def read_run(
     manifest = store.read_json(f"{folder}/manifest.json") | {"set_aside": _set_aside(folder)}
     for name, card in manifest.get("metrics", {}).items():  # Metrics of one's own that nobody has named yet
         if name not in METRICS:
-            bounds = card.pop("low"), card.pop("high")
             failure = np.nan if card["failure"] is None else card["failure"]
-            given_metric(name, bounds=bounds, **card | {"failure": failure})
+            about = {what: card[what] for what in ("direction", "task", "level")}
+            given_metric(name, bounds=(card["low"], card["high"]), failure=failure, **about)
     root = root or manifest.get("root") or str(files("mmpc_analysis") / "data" / "catalogue")
     return Run(str(folder), root, frames, manifest)
 
