@@ -14,10 +14,10 @@ import pandas as pd
 
 # %% auto #0
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'ROLES', 'SYSTEM', 'SCHEMA', 'LEVELS', 'HIDDEN',
-           'COMPLETIONS', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS',
-           'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'CLAIMS', 'FLOOR_GAINS',
-           'TABLES', 'TASK_TITLES', 'Column', 'Table', 'TableError', 'empty', 'validate', 'system_names',
-           'checkpoint_of', 'models_only', 'parent_ids', 'tasks_of']
+           'COMPLETIONS', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTESTS', 'CONTRASTS', 'WALK',
+           'RECOVERY', 'LINKS', 'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS',
+           'CLAIMS', 'FLOOR_GAINS', 'AGREEMENT', 'TABLES', 'TASK_TITLES', 'Column', 'Table', 'TableError', 'empty',
+           'validate', 'system_names', 'checkpoint_of', 'models_only', 'parent_ids', 'TaskTitles', 'tasks_of']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ USABLE = ("ok", "repaired")
 ROLES = ("model", "blind", "floor", "ceiling")
 SYSTEM = ("model", "precision", "prompt", "role")  # What together names whoever answered
 SCHEMA = 2  # Version of these declarations, written into every file
-LEVELS = ("word", "semantic", "pixel", "patch", "distribution", "faithfulness")
+LEVELS = ("word", "semantic", "pixel", "patch", "distribution", "faithfulness", "own")
 
 # %% ../nbs/00_tables.ipynb #79f15e41
 HIDDEN = Table(
@@ -260,16 +260,32 @@ EFFECTS = Table(
 )
 
 # %% ../nbs/00_tables.ipynb #64ec8e02
+CONTESTS = Table(
+    "contests",
+    "what one completion wins against its distractors by one metric",
+    (
+        *(c for c in SCORES.columns if c.name != "value"),
+        Column("value", "float", "Share of distractors beaten, ties half", "[0, 1]", required=False),
+        Column("distractors", "str", "Their item ids as JSON, the same at every metric and model"),
+        Column("distractor_parents", "str", "Their listing groups, in the same order"),
+        Column("won", "str", "A digit for each: 2 beaten, 1 tied, 0 not; empty where unknown"),
+    ),
+    unique=SCORES.unique,
+)
 CONTRASTS = Table(
     "contrasts",
-    "how far one model gets at one level, or how much farther than at another",
+    "the share of distractors that one model beats at one level, or how much more than at another",
     (
         Column("task", "str", "image_to_text or text_to_image"),
         Column("category", "str", "Category, or all"),
         *_SYSTEM,
-        Column("metric", "str", "Metric, empty for the mean of the level's headline metrics"),
+        Column("metric", "str", "Metric, or one over another; empty for all metrics of the level together"),
         Column("level", "str", "Level; for a lead, the level it is over"),
         *EFFECTS.columns,
+        Column("verdict", "str", "more, less, depends on the metric, open, one metric or too few", absent=""),
+        Column("metrics", "str", "Metrics that the row rests on", absent=""),
+        Column("items", "float", "Items that all of them know", "count", required=False),
+        Column("critical", "float", "Half-width in standard errors", required=False),
     ),
     unique=("task", "category", *SYSTEM, "term", "metric", "level"),
 )
@@ -486,6 +502,24 @@ FLOOR_GAINS = Table(
     unique=COMPARISONS.unique,
 )
 
+# %% ../nbs/00_tables.ipynb #60493923
+AGREEMENT = Table(
+    "agreement",
+    "how well one metric agrees with people, by one coefficient",
+    (
+        *_PLACE,
+        *EFFECTS.columns,
+        Column("unit", "str", "What n counts: answers, items or pairs of answers"),
+        Column("threshold", "float", "Difference of the metric that counts as a tie", required=False),
+        Column("items", "int", "Items with an answer that is both scored and rated", "count"),
+        Column("models", "int", "Models among those answers", "count"),
+        Column("clusters", "int", "Listing groups that are drawn as one", "count"),
+        Column("raters", "int", "People who rated", "count"),
+        Column("undefined", "int", "Units without a coefficient, left out of n", "count"),
+    ),
+    unique=("task", "category", "metric", "term"),
+)
+
 # %% ../nbs/00_tables.ipynb #aa777956
 class TableError(ValueError):
     "A table that does not keep its declaration."
@@ -678,6 +712,7 @@ TABLES = {
         RECOVERY,
         LINKS,
         EFFECTS,
+        CONTESTS,
         CONTRASTS,
         WALK,
         SLOPES,
@@ -689,15 +724,25 @@ TABLES = {
         POWERS,
         FLOOR_GAINS,
         CLAIMS,
+        AGREEMENT,
     )
 }
 
 # %% ../nbs/00_tables.ipynb #98380c24
-TASK_TITLES = {"image_to_text": "Titles from pictures", "text_to_image": "Pictures from titles"}
+class TaskTitles(dict):
+    "Titles of tasks; a task of one's own is called by its name."
+
+    def __missing__(self, task: str) -> str:
+        "The name of a task, for readers."
+        return str(task).replace("_", " ").strip().capitalize()
+
+
+TASK_TITLES = TaskTitles(image_to_text="Titles from pictures", text_to_image="Pictures from titles")
 
 # %% ../nbs/00_tables.ipynb #fe83814f
 def tasks_of(
     averages: pd.DataFrame,  # Averages table
 ) -> list[str]:  # Tasks that have rows, in the order in which a report tells them
     "The tasks of a run."
-    return [task for task in TASK_TITLES if task in set(averages["task"])]
+    present = set(averages["task"])
+    return [task for task in TASK_TITLES if task in present] + sorted(present - set(TASK_TITLES))

@@ -27,7 +27,9 @@ def direction(
 ) -> float:  # 1 where higher is better, -1 where lower is
     "Which way a metric counts, or a `ValueError` where it has no card or no better end."
     if metric not in METRICS:
-        raise ValueError(f"metric {metric!r} has no card, so which way is better is unknown; leave it out")
+        raise ValueError(
+            f"metric {metric!r} has no card, so which way is better is unknown; leave it out, or give it one by from_scores(..., direction=...)"
+        )
     if METRICS[metric].better == "neither":
         raise ValueError(f"metric {metric!r} has no better end, so no model is better on it; leave it out")
     return 1.0 if METRICS[metric].better == "higher" else -1.0
@@ -37,6 +39,11 @@ def directed(
     scores: pd.DataFrame,  # Scores or averages
 ) -> pd.DataFrame:  # The rows of metrics that have a better end, or no card
     "Leave out metrics of which more is neither better nor worse."
+    if "metric" not in scores:
+        raise ValueError(
+            f"scores has no column 'metric', so which way is better is unknown; it has {', '.join(map(str, scores))}; "
+            "from_scores(table, metric=..., direction=...) makes scores of any table"
+        )
     neither = {name for name, card in METRICS.items() if card.better == "neither"}
     return scores[~scores["metric"].isin(neither)]
 

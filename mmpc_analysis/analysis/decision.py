@@ -158,6 +158,12 @@ def cheapest(
 # %% ../../nbs/analysis/70_decision.ipynb #44bc20a4
 def _task_costs(costs: pd.DataFrame, task: str, models: list[str]) -> tuple[pd.Series, str]:
     "The costs of one task."
+    lacking = [name for name in ("task", "model", "cost", "unit") if name not in costs]
+    if lacking:
+        raise ValueError(
+            f"costs has no column {lacking[0]!r}; it has {', '.join(map(str, costs))}; give task, model, cost and unit, "
+            f"such as costs.assign(task={task!r}, unit='USD')"
+        )
     here = costs[costs["task"] == task].set_index("model")
     cost = here["cost"].reindex(models)
     if not cost.notna().any():

@@ -350,7 +350,7 @@ def metric_card(
 def headline_metrics(
     averages: pd.DataFrame,  # Averages table
     task: str,  # image_to_text or text_to_image
-) -> list[str]:  # One metric per level, from fine to coarse
+) -> list[str]:  # One metric per level, from fine to coarse; of the level `own`, which is none, every metric
     "The metric that stands for each level."
     rows = averages[averages["task"] == task].drop_duplicates(["level", "metric"])
     headline = [name not in METRICS or METRICS[name].headline for name in rows["metric"]]
@@ -362,7 +362,8 @@ def headline_metrics(
     )  # In the order of cards
     place = rows["level"].map({level: k for k, level in enumerate(levels)}).fillna(len(levels))
     keys = rows.assign(place=place, order=order)
-    return keys.sort_values(["place", "order", "metric"]).drop_duplicates("level")["metric"].tolist()
+    keys = keys.sort_values(["place", "order", "metric"])
+    return keys[~keys["level"].duplicated() | keys["level"].eq("own")]["metric"].tolist()
 
 # %% ../../nbs/metrics/00_cards.ipynb #63d83cd7
 def lower_is_better(

@@ -44,9 +44,13 @@ _KEPT = ("estimate", "low", "high", "n", "method")
 
 def _worth(question: str, row: pd.Series, verdict: str, table: str, **columns) -> dict:
     "A claim about one row of the recovery or of the links."
-    place = pd.Series({"task": _TASKS[row["modality"]], "category": "all", "metric": row["metric"], "level": "ranking"})
+    place = pd.Series(
+        {"task": _TASKS[row["modality"]], "category": "all", "metric": row["metric"], "level": "ranking"}
+    )
     facts = {"p_value": row["p_adjusted"], "unit": "users", "modality": row["modality"], "rate": row["rate"]}
-    return claim(question, pd.concat([place, row[list(_KEPT)]]), row["recommender"], verdict, table, **facts | columns)
+    return claim(
+        question, pd.concat([place, row[list(_KEPT)]]), row["recommender"], verdict, table, **facts | columns
+    )
 
 
 def _largest_rate(recovery: pd.DataFrame) -> pd.DataFrame:
@@ -64,22 +68,67 @@ def worth_claims(
     pooled, rows = recovery[recovery["category"] == "all"], []
     use = pooled[pooled["term"] == "use"]
     rows += [_worth("use", row, row["verdict"], "recovery", seeds=row["seeds"]) for _, row in use.iterrows()]
-    readers = set(zip(*(use.loc[use["verdict"] == "used", c] for c in ("recommender", "modality", "metric")), strict=True))
-    judged = [zip(*(frame[c] for c in ("recommender", "modality", "metric")), strict=True) for frame in (pooled, links)]
-    told, known = (frame[[key in readers for key in keys]] for frame, keys in zip((pooled, links), judged, strict=True))
-    told, known = _largest_rate(told), known[known["rate"] == known.groupby("modality")["rate"].transform("max")]
+    readers = set(
+        zip(
+            *(use.loc[use["verdict"] == "used", c] for c in ("recommender", "modality", "metric")),
+            strict=True,
+        )
+    )
+    judged = [
+        zip(*(frame[c] for c in ("recommender", "modality", "metric")), strict=True)
+        for frame in (pooled, links)
+    ]
+    told, known = (
+        frame[[key in readers for key in keys]] for frame, keys in zip((pooled, links), judged, strict=True)
+    )
+    told, known = (
+        _largest_rate(told),
+        known[known["rate"] == known.groupby("modality")["rate"].transform("max")],
+    )
     ratios = told[told["term"] == "recovered"].set_index(["recommender", "modality", "metric", "fill"])
     for _, row in told[told["term"] == "gain"].iterrows():
         ratio = ratios.loc[(row["recommender"], row["modality"], row["metric"], row["fill"])]
-        share = {"recovered": ratio["estimate"], "recovered_low": ratio["low"], "recovered_high": ratio["high"]}
-        rows.append(_worth("gain", row, row["verdict"], "recovery", other=row["fill"], seeds=row["seeds"], **share))
+        share = {
+            "recovered": ratio["estimate"],
+            "recovered_low": ratio["low"],
+            "recovered_high": ratio["high"],
+        }
+        rows.append(
+            _worth("gain", row, row["verdict"], "recovery", other=row["fill"], seeds=row["seeds"], **share)
+        )
     for _, leads in told[told["term"] == "lead"].groupby(["recommender", "modality", "metric"]):
         nearest = leads.sort_values(["estimate", "against"]).iloc[0]
         verdicts = set(leads["verdict"])
-        verdict = "ahead" if verdicts == {"ahead"} else nearest["verdict"] if nearest["verdict"] != "ahead" else "not shown"
+        verdict = (
+            "ahead"
+            if verdicts == {"ahead"}
+            else nearest["verdict"]
+            if nearest["verdict"] != "ahead"
+            else "not shown"
+        )
         beside = ", ".join(sorted(leads.loc[leads["verdict"] != "ahead", "against"]))
-        rows.append(_worth("lead", nearest, verdict, "recovery", other=nearest["fill"], against=nearest["against"], beside=beside, fills=len(leads) + 1))
+        rows.append(
+            _worth(
+                "lead",
+                nearest,
+                verdict,
+                "recovery",
+                other=nearest["fill"],
+                against=nearest["against"],
+                beside=beside,
+                fills=len(leads) + 1,
+            )
+        )
     for _, row in known[known["estimate"].notna()].iterrows():
         tells = row["p_adjusted"] <= 1 - level and row["estimate"] > 0
-        rows.append(_worth("link", row, "tells" if tells else "not shown", "links", other=row["content_metric"], unit="items"))
+        rows.append(
+            _worth(
+                "link",
+                row,
+                "tells" if tells else "not shown",
+                "links",
+                other=row["content_metric"],
+                unit="items",
+            )
+        )
     return tables.validate(pd.DataFrame(rows), tables.CLAIMS) if rows else tables.empty(tables.CLAIMS)

@@ -16,7 +16,7 @@ from .html import Safe, escaped, joined, markup
 from .leaderboard import leading_words
 from .run import Run, shown_completions
 from .wording import count, in_words, plural
-from ..tables import TASK_TITLES, checkpoint_of, tasks_of
+from ..tables import TASK_TITLES, checkpoint_of, models_only, tasks_of
 
 # %% auto #0
 __all__ = ['what_was_run', 'notices', 'short_points', 'in_short']
@@ -27,11 +27,25 @@ _ASKED = {
     "text_to_image": "describe the missing picture of {n} products from the title, for one generator to draw",
 }
 
+# %% ../../nbs/report/85_answer.ipynb #fa2e374f
+def _what_was_scored(run: Run) -> Safe:
+    "Whose scores were brought in."
+    rows = models_only(needed(run, "scores"))
+    models, items, categories = (rows[c].nunique() for c in ("model", "item_id", "category"))
+    unknown = int(rows["value"].isna().sum())
+    empty = f" {plural(unknown, 'score is', 'scores are').capitalize()} unknown." if unknown else ""
+    return escaped(
+        f"{plural(models, 'model').capitalize()} with scores on {count(items)} items in {plural(categories, 'category', 'categories')}. "
+        f"The scores were computed elsewhere and brought in.{empty} Whatever was scored is called a product or an item on this page.", 1000
+    )  # fmt: skip
+
 # %% ../../nbs/report/85_answer.ipynb #e8f02fa9
 def what_was_run(
     run: Run,  # The run
 ) -> Safe:  # Two or three sentences
     "What was asked, of whom and about what."
+    if run.manifest.get("made_from") == "scores":
+        return _what_was_scored(run)
     done = shown_completions(run)
     counts = done.groupby("task")["item_id"].nunique()
     asked = [words.format(n=f"{count(counts[task])}") for task, words in _ASKED.items() if task in counts]

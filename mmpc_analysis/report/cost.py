@@ -26,7 +26,7 @@ from mmpc_analysis.report.figures import (
 from .html import Safe, figure_html, joined, table_html
 from .run import Run
 from mmpc_analysis.report.wording import (
-    display_name,
+    distinct_names,
     in_words,
     label,
     many,
@@ -131,7 +131,7 @@ def _decision_numbers(rows: pd.DataFrame) -> Safe:
     if rows.empty:
         return paragraph(["Nothing could be decided between these models."])
     rows = rows.sort_values("category", key=lambda names: names.ne("all"), kind="stable")
-    cells = {"Products": [display_name(c) for c in rows["category"]], "Scored best": rows["best"].tolist()}
+    cells = {"Products": distinct_names(rows["category"]), "Scored best": rows["best"].tolist()}
     cells["Cheapest good enough"] = rows["chosen"].where(rows["established"], "undecided").tolist()
     cells |= {
         "Lead, lower bound": [number(v) for v in rows["low"]],

@@ -126,6 +126,7 @@ def examples(
     run: Run,  # The run
 ) -> Safe:  # Cards
     "Best and worst answers beside the truth."
-    needed(run, "scores")
+    for name in ("scores", "completions", "items"):
+        needed(run, name)
     tasks = tasks_of(needed(run, "averages"))
     return joined([_HOW_MARKED, *(examples_of_task(run, task) for task in tasks)])

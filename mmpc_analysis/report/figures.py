@@ -150,7 +150,8 @@ def question_title(
 ) -> str:  # Title of a figure
     "The question, and in brackets what it was asked of."
     metric, level = label(rows["metric"].iloc[0]), label(rows["level"].iloc[0])
-    return f"{text} ({metric}, {level} level{'' if category is None else ', ' + label(category)})"
+    place = [metric, *[f"{level} level"] * (level != "own"), *([] if category is None else [label(category)])]
+    return f"{text} ({', '.join(place)})"
 
 # %% ../../nbs/report/20_figures.ipynb #7207044a
 def interval_bars(

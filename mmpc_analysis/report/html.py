@@ -166,7 +166,7 @@ def figure_html(
     data = json.dumps({"data": content["data"], "layout": layout})
     for sign in "<>&":
         data = data.replace(sign, f"\\u{ord(sign):04x}")
-    key, about = re.sub(r"[^a-z0-9]+", "-", name.lower()), html.escape(words)
+    key, about = re.sub(r"[^a-z0-9]", "-", name.lower()), html.escape(words)
     return markup(
         '<figure><figcaption><strong>{title}</strong> {note}</figcaption><div class="plot" id="{key}" role="img" '
         'aria-label="{about}"></div><script type="application/json" id="{key}-data">{data}</script></figure>',

@@ -31,7 +31,7 @@ from .run import Run
 from mmpc_analysis.report.wording import (
     count,
     display_name,
-    label,
+    distinct_labels,
     number,
     parameter_count,
     share,
@@ -65,7 +65,8 @@ def ranked(
 def _means(rows: pd.DataFrame, order: list[str]) -> tuple[str, list]:
     "The column of one metric; its head says the level and which end is good."
     spread, by_model = float(rows["estimate"].abs().max()), rows.set_index("system")
-    head = f"{display_name(rows['metric'].iloc[0]).capitalize()} ({display_name(rows['level'].iloc[0])})"
+    level = rows["level"].iloc[0]
+    head = display_name(rows["metric"].iloc[0]).capitalize() + f" ({display_name(level)})" * (level != "own")
     head += ", lower is better" if lower_is_better(rows["metric"].iloc[0]) else ""
     return head, [estimate_cell(by_model.loc[m], spread) if m in by_model.index else "\u2013" for m in order]
 
@@ -92,6 +93,8 @@ def score_table(
         "Usable": [share(c) for c in first["coverage"]],
         "Items": [count(n) for n in first["n"]],
     }
+    known = {"Parameters": first["parameters"], "Usable": first["coverage"]}
+    cells = {name: cell for name, cell in cells.items() if name not in known or known[name].notna().any()}
     cells |= dict(_means(figures.rows_of(rows, metric=metric), list(first.index)) for metric in metrics)
     return table_html(cells, caption, numbers=tuple(cells)[1:], classes=_row_kinds(first["role"]))
 
@@ -159,7 +162,7 @@ def _matrix(both: pd.DataFrame, names: list[str]) -> dict:
     pairs = zip(z.ravel(), mark.ravel(), strict=True)
     written = [short(v, signed=True) + m if isinstance(m, str) and np.isfinite(v) else "" for v, m in pairs]
     bar = {"title": {"text": "Row better by", "side": "right"}, "thickness": 12, "outlinewidth": 0}
-    shown = [label(name) for name in names]
+    shown = distinct_labels(names)
     return {
         "type": "heatmap", "z": z.astype(float), "x": shown, "y": shown, "text": np.reshape(written, z.shape), "texttemplate": "%{text}", "zmid": 0,
         "colorscale": "RdBu", "customdata": np.stack(bounds, axis=-1).astype(float), "hoverongaps": False, "xgap": 2, "ygap": 2,
@@ -205,7 +208,8 @@ def _pair_numbers(rows: pd.DataFrame) -> Safe:
     cells["Bayes factor, no difference"] = [
         significant(b, 2) if np.isfinite(b) else "\u2013" for b in rows["bf01"]
     ]
-    caption = f"Differences with intervals for all pairs together; equality within {number(rows['margin'].max())}. Question: these models."
+    equal = f"; equality within {number(rows['margin'].max())}" if rows["margin"].notna().any() else ""
+    caption = f"Differences with intervals for all pairs together{equal}. Question: these models."
     return table_html(cells, caption, tuple(cells)[2:])
 
 # %% ../../nbs/report/50_leaderboard.ipynb #ca7a1986

@@ -28,7 +28,7 @@ from mmpc_analysis.report.figures import (
 )
 from .html import Safe, figure_html, joined, markup, table_html
 from .run import Run
-from .wording import label, percent
+from .wording import distinct_labels, label, percent
 from ..tables import TASK_TITLES, tasks_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _panel(rows: pd.DataFrame, legend: bool) -> list[dict]:
     table = rows.set_index("system", drop=False)
     bars = table.loc[models_by_size(rows)]
     unknown = ["" if known else " (no score)" for known in np.isfinite(bars["estimate"])]
-    names = [label(m) + u for m, u in zip(bars.index, unknown, strict=True)]
+    names = [m + u for m, u in zip(distinct_labels(bars.index), unknown, strict=True)]
     trace = {
         "type": "bar", "orientation": "h", "x": bars["estimate"], "y": names,
         "marker": {"color": [*map(colour_of, bars["model"])]}, "error_x": interval_bars(bars, color="#767676"),
@@ -66,14 +66,17 @@ def level_panels(
         raise ValueError("metrics must name at least one metric, got none")
     parts = [one_row_each(averages, task=task, category=category, metric=m) for m in metrics]
     heads = [(label(rows["level"].iloc[0]), label(rows["metric"].iloc[0])) for rows in parts]
-    titles = [f"{level.capitalize()} level: {metric}" for level, metric in heads]
+    titles = [
+        metric if level == "own" else f"{level.capitalize()} level: {metric}" for level, metric in heads
+    ]
     height = 130 + sum(95 + 28 * len(models_by_size(rows)) for rows in parts)
     figure = make_subplots(len(parts), 1, subplot_titles=titles, vertical_spacing=85 / height)
     for place, rows in enumerate(parts, start=1):
         for trace in _panel(rows, legend=place == 1):
             figure.add_trace(trace, row=place, col=1)
         figure.update_xaxes(title_text=f"Mean {heads[place - 1][1]}", row=place, col=1)
-    question = "At which level do the completions resemble the truth?"
+    own = all(level == "own" for level, _ in heads)
+    question = "How did the models score?" if own else "At which level do the completions resemble the truth?"
     figure.update_layout(base_layout(question, height, legend={"y": 1 + 30 / height}, margin={"t": 110}))
     figure.update_annotations(x=0, xanchor="left", font_size=13)
     figure.update_xaxes(**AXIS, title_standoff=6)
@@ -98,20 +101,22 @@ def beaten_marks(
     levels, systems = list(dict.fromkeys(rows["level"])), list(dict.fromkeys(rows["system"]))
     title = "By which level do completions tell their item from others?"
     figure = go.Figure(layout=base_layout(title, 170 + 26 * len(levels) * len(systems), margin={"t": 110}))
-    for place, name in enumerate(systems):
+    for place, (name, shown) in enumerate(zip(systems, distinct_labels(systems), strict=True)):
         offset = 0.7 * ((place + 0.5) / len(systems) - 0.5)
         for whole, symbol, size in ((True, "circle", 10), (False, "line-ns-open", 9)):
             marks = rows[(rows["system"] == name) & ((rows["metric"] == "") == whole)]
             figure.add_trace({
-                "type": "scatter", "mode": "markers", "x": marks["estimate"], "name": label(name), "legendgroup": label(name),
+                "type": "scatter", "mode": "markers", "x": marks["estimate"], "name": shown, "legendgroup": shown,
                 "y": [levels.index(level) + offset for level in marks["level"]], "showlegend": whole,
                 "marker": {"size": size, "color": colour_of(marks["model"].iloc[0]), "symbol": symbol},
                 "customdata": marks[["low", "high", "items", "metrics"]].to_numpy(),
-                "hovertemplate": hover_template(label(name) + "<br>%{customdata[3]}", "x"),
+                "hovertemplate": hover_template(shown + "<br>%{customdata[3]}", "x"),
             } | ({"error_x": interval_bars(marks)} if whole else {}))  # fmt: skip
     for end, text in ((0.5, "chance"), (1, "all others")):
         figure.add_vline(x=end, line={"color": "#767676", "dash": "dot"}, annotation_text=text)
-    figure.update_xaxes(title_text="Share of other products that resemble the completion less than its own item does")
+    figure.update_xaxes(
+        title_text="Share of other products that resemble the completion less than its own item does"
+    )
     ticks = {"tickvals": list(range(len(levels))), "ticktext": [f"{level} level" for level in levels]}
     figure.update_yaxes(**ticks, autorange="reversed", showgrid=False, zeroline=False)
     return figure
@@ -132,7 +137,9 @@ def level_words(
     task: str,  # `image_to_text` or `text_to_image`
 ) -> str:  # Plain sentences, empty where the task has no semantic level beside another one
     "What the levels say about the models of a task."
-    rows = contrasts[(contrasts["task"] == task) & (contrasts["category"] == "all") & (contrasts["metric"] == "")]
+    rows = contrasts[
+        (contrasts["task"] == task) & (contrasts["category"] == "all") & (contrasts["metric"] == "")
+    ]
     shares, leads = rows[rows["term"] == "beaten"], rows[rows["term"] != "beaten"]
     meaning = shares.loc[shares["level"] == "semantic", "estimate"]
     if leads.empty:

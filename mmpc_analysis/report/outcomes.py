@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .components import model_cell, needed, with_numbers
+from .components import Absent, model_cell, needed, with_numbers
 from .figures import base_layout, models_by_size, named, one_row_each, ordered, rows_of
 from .html import Safe, escaped, figure_html, joined, markup, table_html
 from .run import Run, shown_completions
-from .wording import count, display_name, label, percent, share
+from .wording import count, display_name, distinct_labels, label, percent, share
 from ..tables import OUTCOMES, TASK_TITLES, USABLE, tasks_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def outcome_bars(
     rows = one_row_each(averages, task=task, category="all").drop_duplicates("system")
     rows = rows.set_index("system", drop=False).loc[models_by_size(rows)]
     usable = [f"  {percent(c)}" if np.isfinite(c) else "" for c in rows["coverage"]]
-    names = [label(m) + s for m, s in zip(rows["system"], usable, strict=True)]
+    names = [m + s for m, s in zip(distinct_labels(rows["system"]), usable, strict=True)]
     layout = base_layout(
         "How many answers could be used?",
         190 + 34 * len(rows),
@@ -92,6 +92,8 @@ def outcomes(
 ) -> Safe:  # Bars and their numbers per task
     "How many answers could be used."
     averages, pieces = needed(run, "averages"), []
+    if averages["coverage"].isna().all():
+        raise Absent("nobody said what became of the answers")
     words = "Stacked bars: the share of each outcome among the answers of each model."
     for task in tasks_of(averages):
         figure = figure_html(outcome_bars(averages, task), f"outcomes-{task}", words)
@@ -146,4 +148,6 @@ def set_aside(
     run: Run,  # The run
 ) -> Safe:  # Failed answers, and rows of the catalogue
     "What could not be used, and why."
+    if run.tables["completions"].empty and not run.manifest.get("set_aside"):
+        raise Absent("nothing was completed here")
     return joined([failed_answers(run), set_aside_rows(run)])

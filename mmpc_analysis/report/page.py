@@ -17,7 +17,7 @@ from .leaderboard import against, scores
 from .level_contrasts import levels
 from .outcomes import outcomes, set_aside
 from .power import power
-from .reading import FLOORS_TEXT, READING_TEXT, defect_section, provenance, whole_sets
+from .reading import defect_section, floors, how_to_read, provenance, whole_sets
 from .recommendations import worth
 from .run import Run, read_run
 from .scale import scale
@@ -43,13 +43,13 @@ SECTIONS = (
     Section("worth", "What completions are worth to a recommender", worth, link="Worth"),
     Section("examples", "Best and worst completions", examples, link="Examples"),
     Section("outcomes", "Outcomes and coverage", outcomes, link="Outcomes"),
-    Section("floors", "Floors and ceiling", lambda run: FLOORS_TEXT, link="Floors"),
+    Section("floors", "Floors and ceiling", floors, link="Floors"),
     Section("sets", "Whole sets", whole_sets, link="Sets"),
     Section(
         "reference", "From the reference implementation's numbers to ours", defect_section, link="Reference"
     ),
     Section("aside", "What was set aside", set_aside, link="Set aside"),
-    Section("reading", "How to read it", lambda run: READING_TEXT),
+    Section("reading", "How to read it", how_to_read),
     Section("provenance", "Provenance", provenance),
 )
 
@@ -68,7 +68,7 @@ def report_html(
     sections: tuple[Section, ...] = SECTIONS,  # What it says, in order
 ) -> str:  # A whole HTML document
     "The report of a run as one page."
-    title = "How well were the missing titles and pictures completed?"
+    title = run.manifest.get("title") or "How well were the missing titles and pictures completed?"
     sentences = [markup("<p>{s}</p>", s=escaped(s, 2000)) for s in notices(run)]
     notice = (
         markup('<div class="notice" role="note">{s}</div>', s=joined(sentences)) if sentences else Safe("")
@@ -76,7 +76,13 @@ def report_html(
     made = str(run.manifest.get("created", "date unknown")).replace("T", " ").replace("+00:00", " UTC")
     links, parts = laid_out(run, sections)
     body = markup(
-        _BODY, made=made, title=Safe(title), what=what_was_run(run), notice=notice, links=links, parts=parts
+        _BODY,
+        made=made,
+        title=escaped(title),
+        what=what_was_run(run),
+        notice=notice,
+        links=links,
+        parts=parts,
     )
     return page(title, body)
 

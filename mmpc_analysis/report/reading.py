@@ -12,7 +12,7 @@ import pandas as pd
 from .. import store
 from ..metrics.cards import METRICS, metric_card
 from ..parity.walk import defect_steps
-from .components import estimate_cell, model_cell, needed
+from .components import Absent, estimate_cell, model_cell, needed
 from .figures import named, ordered
 from .html import Safe, joined, markup, table_html
 from .run import Run
@@ -20,7 +20,8 @@ from .wording import count, display_name, number, share
 from ..tables import TASK_TITLES, tasks_of
 
 # %% auto #0
-__all__ = ['FLOORS_TEXT', 'READING_TEXT', 'set_rows', 'whole_sets', 'defect_piece', 'defect_section', 'flat', 'provenance']
+__all__ = ['FLOORS_TEXT', 'READING_TEXT', 'SCORES_TEXT', 'floors', 'how_to_read', 'set_rows', 'whole_sets', 'defect_piece',
+           'defect_section', 'flat', 'provenance']
 
 # %% ../../nbs/report/80_reading.ipynb #cda3ac3f
 FLOORS_TEXT = Safe("""<p>A score means little until one knows what is to be had for nothing. These rows are scored like any model.</p><dl class="facts">
@@ -35,6 +36,28 @@ READING_TEXT = Safe("""<ul><li>An interval says how far a mean would move with o
 <li>A failed answer counts, with the worst score that says nothing; <em>usable</em> is the share of answers that did not fail.</li>
 <li>Levels are not comparable with each other: 0.6 of a cosine is not more than 0.4 of a word overlap. Hold each against its own floors.</li>
 <li>Many numbers stand on this page; the most striking of many is partly luck. Adjusted p-values account for it, the eye does not.</li></ul>""")
+
+# %% ../../nbs/report/80_reading.ipynb #a519220e
+SCORES_TEXT = Safe("""<ul><li>An interval says how far a mean would move with other items of the same kind. It does not speak of other models.</li>
+<li>Intervals that do not overlap tell two models apart; overlapping ones leave it open. A comparison on the same items can be sharper than that.</li>
+<li>A score that was not given is unknown: it is left out, and the number of items beside each mean says how many there were.</li>
+<li>Many numbers stand on this page; the most striking of many is partly luck. Adjusted p-values account for it, the eye does not.</li></ul>""")
+
+
+def floors(
+    run: Run,  # The run
+) -> Safe:  # What floors and ceiling are
+    "What the floors and the ceiling of a run are."
+    if needed(run, "averages")["role"].eq("model").all():
+        raise Absent("no floor and no ceiling was scored")
+    return FLOORS_TEXT
+
+
+def how_to_read(
+    run: Run,  # The run
+) -> Safe:  # A list of warnings
+    "What holds for the numbers of a run."
+    return SCORES_TEXT if run.manifest.get("made_from") == "scores" else READING_TEXT
 
 # %% ../../nbs/report/80_reading.ipynb #ea158b4c
 def set_rows(

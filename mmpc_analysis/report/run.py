@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from .. import store, tables
+from ..metrics.cards import METRICS
+from ..metrics.own_metrics import given_metric
 
 # %% auto #0
 __all__ = ['Run', 'read_run', 'shown_completions']
@@ -44,6 +47,11 @@ def read_run(
             f"{str(folder)!r} has no averages; run mmpc analyse first, or name the folder of a run"
         )
     manifest = store.read_json(f"{folder}/manifest.json") | {"set_aside": _set_aside(folder)}
+    for name, card in manifest.get("metrics", {}).items():  # Metrics of one's own that nobody has named yet
+        if name not in METRICS:
+            failure = np.nan if card["failure"] is None else card["failure"]
+            about = {what: card[what] for what in ("direction", "task", "level")}
+            given_metric(name, bounds=(card["low"], card["high"]), failure=failure, **about)
     root = root or manifest.get("root") or str(files("mmpc_analysis") / "data" / "catalogue")
     return Run(str(folder), root, frames, manifest)
 

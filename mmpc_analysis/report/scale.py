@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from .claim_words import claim_sentences, claims_where
-from .components import by_metric, estimate_cell, paragraph
+from .components import Absent, by_metric, estimate_cell, needed, paragraph
 from mmpc_analysis.report.figures import (
     HOLLOW,
     SYMBOLS,
@@ -25,7 +25,7 @@ from mmpc_analysis.report.figures import (
     question_title,
 )
 from .html import Safe, figure_html, joined, markup, table_html
-from .run import Run, shown_completions
+from .run import Run
 from mmpc_analysis.report.wording import (
     count,
     display_name,
@@ -35,7 +35,7 @@ from mmpc_analysis.report.wording import (
     plural,
     significant,
 )
-from ..tables import checkpoint_of
+from ..tables import checkpoint_of, models_only
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -156,6 +156,9 @@ def scale(
     run: Run,  # The run
 ) -> Safe:  # A warning, then a figure per task and headline metric
     "Whether a larger model scored higher."
-    warning = scale_warning(checkpoint_of(shown_completions(run)).nunique())
+    models = models_only(needed(run, "averages"))
+    if not models["parameters"].gt(0).any():
+        raise Absent("no model's number of parameters is known")
+    warning = scale_warning(checkpoint_of(models[models["parameters"].gt(0)]).nunique())
     notice = markup('<div class="notice" role="note"><p>{w}</p></div>', w=warning)
     return joined([notice, by_metric(run, scale_piece)])

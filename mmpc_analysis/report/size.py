@@ -30,6 +30,8 @@ from .html import Safe, figure_html, joined, table_html
 from .run import Run
 from mmpc_analysis.report.wording import (
     display_name,
+    distinct_labels,
+    distinct_names,
     label,
     number,
 )
@@ -128,14 +130,17 @@ def slope_forest(
         figure.add_trace(_forest_marks(marks, [names.index(c) + offset for c in marks["category"]]))
     figure.add_vline(x=0, line={"color": "#767676", "dash": "dot"})
     figure.update_xaxes(title_text=f"Rise of {label(metric)}<br>for ten times<br>the parameters")
-    ticks = {"tickvals": list(range(len(names))), "ticktext": [label(name) for name in names]}
+    ticks = {"tickvals": list(range(len(names))), "ticktext": distinct_labels(names)}
     figure.update_yaxes(**ticks, range=[len(names) - 0.5, -0.5], showgrid=False, zeroline=False)
     return figure
 
 # %% ../../nbs/report/65_size.ipynb #fa6040ef
 def _slope_numbers(rows: pd.DataFrame) -> Safe:
     "Slopes with both intervals."
+    names = rows["category"].unique()
+    products = dict(zip(names, distinct_names(names), strict=True))
     cells = {name: [display_name(v) for v in rows[column]] for name, column in _NAMED.items()}
+    cells["Products"] = [products[name] for name in rows["category"]]
     cells |= {"Question": [SLOPE_QUESTIONS[q] for q in rows["question"]]}
     cells |= {"Slope": [estimate_cell(row) for _, row in rows.iterrows()]}
     cells |= {

@@ -25,7 +25,7 @@ from mmpc_analysis.report.figures import (
 )
 from .html import Safe, figure_html, table_html
 from .run import Run
-from .wording import display_name, label, short
+from .wording import display_name, distinct_labels, distinct_names, label, short
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -62,7 +62,7 @@ def _cells(rows: pd.DataFrame) -> dict:
     unit = {"text": f"Mean {label(rows['metric'].iloc[0])}", "side": "right"}
     colours = {"title": unit, "thickness": 12, "outlinewidth": 0}
     return {
-        "type": "heatmap", "z": z, "x": [label(m) for m in tables[0]], "y": [label(c) for c in down],
+        "type": "heatmap", "z": z, "x": distinct_labels(tables[0]), "y": distinct_labels(down),
         "text": [[short(v) for v in row] for row in z], "texttemplate": "%{text}", "colorscale": "Cividis",
         "customdata": np.stack(details, axis=-1), "hovertemplate": hover_template("%{y}<br>%{x}", "z"),
         "xgap": 2, "ygap": 2, "colorbar": colours,
@@ -79,7 +79,7 @@ def category_table(
     spread, order = float(rows["estimate"].abs().max()), ordered(rows)
     down = sorted(set(rows["category"]), key=lambda c: (c != "all", c.casefold()))
     cells = {(row["category"], row["system"]): estimate_cell(row, spread) for _, row in rows.iterrows()}
-    columns = {"Category": [display_name(c) for c in down]}
+    columns = {"Category": distinct_names(down)}
     columns |= {model: [cells.get((c, model), "\u2013") for c in down] for model in order}
     return table_html(columns, f"{display_name(metric).capitalize()} by category", numbers=tuple(order))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,8 @@ from ..analysis.comparison import direction
 
 # %% auto #0
 __all__ = ['ALPHA', 'number', 'short', 'percent', 'share', 'count', 'parameter_count', 'significant', 'chance', 'in_words',
-           'plural', 'many', 'interval_text', 'span', 'display_name', 'label', 'correction_name', 'metric_name',
-           'rows_where', 'side_of']
+           'plural', 'many', 'interval_text', 'span', 'display_name', 'label', 'distinct_names', 'distinct_labels',
+           'correction_name', 'metric_name', 'rows_where', 'side_of']
 
 # %% ../../nbs/report/00_wording.ipynb #9214e9d4
 def number(
@@ -164,6 +164,35 @@ def label(
     "A name as a label of a figure: readable, cut and escaped."
     text = display_name(name)
     return html.escape(text if len(text) <= longest else text[: longest - 1] + "\u2026", quote=False)
+
+# %% ../../nbs/report/00_wording.ipynb #3b92110e
+def _told_apart(names: list[str], shown: list[str]) -> list[str]:
+    "What is shown, the stored name where two would be alike, and a count where those are alike too."
+    for better in ([_CONTROLS.sub(" ", name).strip() for name in names], None):
+        alike = {text for text in shown if shown.count(text) > 1}
+        times = [shown[:k].count(text) for k, text in enumerate(shown)]
+        ends = [f" ({1 + n})" if n else "" for n in times]
+        more = better or [text + end for text, end in zip(shown, ends, strict=True)]
+        shown = [new if text in alike else text for text, new in zip(shown, more, strict=True)]
+    return shown
+
+
+def distinct_names(
+    names: Iterable[str],  # Categories, models or other stored names, each once
+) -> list[str]:  # The same for readers, no two alike, not escaped
+    "Stored names as `display_name` writes them, told apart."
+    names = [str(name) for name in names]
+    return _told_apart(names, [display_name(name) for name in names])
+
+
+def distinct_labels(
+    names: Iterable[str],  # Categories, models or other stored names, each once
+    longest: int = 34,  # Characters shown of a name that is no other's beginning
+) -> list[str]:  # Texts that plotly shows as they are, no two alike
+    "Stored names as `label` writes them, told apart, for the places of an axis."
+    names = [str(name) for name in names]
+    cut = [html.unescape(label(name, longest)) for name in names]
+    return [html.escape(text, quote=False) for text in _told_apart(names, cut)]
 
 # %% ../../nbs/report/00_wording.ipynb #9111fef2
 def correction_name(

@@ -145,7 +145,8 @@ def available_metrics(
     """
     weights = weights or {}
     cards = [metric_card(name) for name in dict.fromkeys(METRICS if metrics is None else metrics)]
-    cards = [card for card in cards if not card.of_sets]
+    cards = [card for card in cards if not card.of_sets and (card.compute or metrics is not None)]
+    given = "its values were brought in as scores, and nothing computes them"
     pictures = any(card.task == "text_to_image" for card in cards)
     encoders, why = load_encoders(weights) if pictures else ({}, {})
     if metrics is None:  # Those of encoders that were brought along
@@ -154,7 +155,7 @@ def available_metrics(
             cards += [metric_card(name)] if lpips else encoder_cards(name).values()
     wanted = [card.name for card in cards]
     for card in cards:
-        reason = why.get(card.name) or _lacking(card, weights, encoders)
+        reason = why.get(card.name) or (_lacking(card, weights, encoders) if card.compute else given)
         why |= {card.name: reason} if reason else {}
     asked = [name for name in why if name in wanted or metrics is None]
     return (

@@ -336,13 +336,15 @@ def run_comparison(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # Sets, contrasts of levels, walk from the reference
     """What a study says about whole sets, levels and the reference implementation.
 
-    Reads pictures; writes tfidf.tsv, a line per category, and the tables sets, contrasts and walk.
+    Reads pictures; writes tfidf.tsv, a line per category, and the tables sets, contests, contrasts and walk.
     """
     from mmpc_analysis.analysis.levels import level_contrast
     from mmpc_analysis.metrics.own_metrics import metric_keys
     from mmpc_analysis.metrics.words import counts_to_json
     from mmpc_analysis.parity.walk import defect_table
+    from mmpc_analysis.scores.contests import contest
     from mmpc_analysis.scores.measures import reference_counts
+    from mmpc_analysis.scores.retrieval import CONTESTED
     from mmpc_analysis.scores.whole_sets import score_sets
 
     out, items, draws = inputs.out, inputs.items, inputs.study.scores.draws
@@ -358,12 +360,12 @@ def run_comparison(
     ]
     make = partial(score_sets, completions, items, **places, **how)
     sets = cached_table(out, tables.SETS, [*prints, how], make)
-    make = partial(level_contrast, scores, draws=draws, **how)
-    if not {"shuffled", "oracle"} <= set(scores["model"]):
-        make = partial(tables.empty, tables.CONTRASTS)
-    contrasts = cached_table(
-        out, tables.CONTRASTS, [store.fingerprint(scores), how, draws, *metric_keys(scores["metric"])], make
-    )
+    weights, metrics = inputs.study.scores.weights, list(dict.fromkeys(scores["metric"]))
+    make = partial(contest, completions, items, **places, metrics=metrics, seed=how["seed"], weights=weights)
+    key = [*prints, how["seed"], weights, CONTESTED, *metric_keys(metrics)]
+    contests = cached_table(out, tables.CONTESTS, key, make)
+    make = partial(level_contrast, contests, draws=draws, **how)
+    contrasts = cached_table(out, tables.CONTRASTS, [store.fingerprint(contests), how, draws], make)
     make = partial(defect_table, completions, items, **places, seed=inputs.study.seed)
     return sets, contrasts, cached_table(out, tables.WALK, [*prints, inputs.study.seed], make)
 
