@@ -22,7 +22,7 @@ _HOMES = {
     "metrics.cards": ("METRICS", "Metric", "list_metrics", "metric_card",),
     "metrics.distributions": ("compare_sets",),
     "metrics.own_metrics": ("check_metric", "register_encoder", "register_metric",),
-    "scores.averages": ("average", "paired_difference",),
+    "scores.averages": ("average", "average_sums", "merge_sums", "paired_difference", "sum_groups"),
     "scores.retrieval": ("retrieve",),
     "scores.scoring": ("merge_scores", "score",),
     "scores.whole_sets": ("score_sets",),

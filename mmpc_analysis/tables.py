@@ -186,6 +186,14 @@ AVERAGES = Table(
         Column("n", "int", "Items averaged", "count"),
         Column("coverage", "float", "Share of completions that could be used", "[0, 1]", required=False),
         *(Column(o, "int", f"Completions with outcome {o}", "count") for o in OUTCOMES),
+        Column(
+            "groups",
+            "int",
+            "Listing groups that the items lie in, which the interval rests on",
+            "count",
+            required=False,
+        ),
+        Column("method", "str", "How the interval was made, or why there is none", required=False),
     ),
     unique=("task", *SYSTEM, "category", "metric"),
 )
