@@ -170,7 +170,7 @@ def _interval_rows(
             present = np.isin(np.arange(len(names)), series[at])
             rows.append(names.assign(category=name).join(found)[present])
     table = pd.concat(rows, ignore_index=True)
-    table["method"] = table["method"] + f", groups by {cluster}"
+    table["method"] = table["method"] + f", by {cluster}"
     return table
 
 # %% ../../nbs/scores/04_averages.ipynb #0c1180d7

@@ -108,6 +108,9 @@ def binomial_bounds(
     return _mid_p(heads, tails, (1 - level) / 2), 1 - _mid_p(tails, heads, (1 - level) / 2)
 
 # %% ../../nbs/scores/03_intervals.ipynb #84c51369
+_STEPS = 12  # Of Newton
+
+
 def _mid_p(heads: np.ndarray, tails: np.ndarray, tail: float) -> np.ndarray:
     "Lower bound of a share; 0 where there are no heads."
     from scipy.special import betainc, betaincinv, betaln
@@ -116,7 +119,7 @@ def _mid_p(heads: np.ndarray, tails: np.ndarray, tail: float) -> np.ndarray:
     low, high = betaincinv(a, b + 1, tail), betaincinv(a + 1, b, tail)
     at = np.clip(betaincinv(a + 0.5, b + 0.5, tail), low, high)
     with np.errstate(all="ignore"):
-        for _ in range(8):
+        for _ in range(_STEPS):
             now = (betainc(a, b + 1, at) + betainc(a + 1, b, at)) / 2
             log, rest = np.log(at), np.log1p(-at)
             slope = np.exp(a * log + b * rest - betaln(a, b + 1)) / 2

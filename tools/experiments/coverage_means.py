@@ -6,7 +6,6 @@ design and must find the same. Writes tests/data/scores/coverage_means.json. Tak
     python tools/experiments/coverage_means.py
 """
 
-from __future__ import annotations
 
 import json
 from collections.abc import Callable
