@@ -30,7 +30,9 @@ def _kinds(group: pd.DataFrame) -> pd.DataFrame:
 def lost_items(
     scores: pd.DataFrame,  # Scores table
     most_lost: float = MOST_LOST,  # Share of its items that a model may lose, in [0, 1)
-) -> pd.DataFrame:  # Per task, metric and model: role, items, asked, answered, lost, unknown, unasked, share, in_common_set
+) -> (
+    pd.DataFrame
+):  # Per task, metric and model: role, items, asked, answered, lost, unknown, unasked, share, in_common_set
     "What each model's engine lost, and what else has no score."
     scores, rows = _named(scores, most_lost), []
     for names, group in scores.groupby(["task", "metric", "level"], sort=True):
@@ -41,7 +43,9 @@ def lost_items(
             asked = len(kinds) - counts["unasked"]
             row = place | {"model": model, "role": role[model], "items": len(kinds), "asked": asked} | counts
             share = counts["lost"] / asked
-            rows.append(row | {"share": share, "in_common_set": bool(share <= most_lost and role[model] == "model")})
+            rows.append(
+                row | {"share": share, "in_common_set": bool(share <= most_lost and role[model] == "model")}
+            )
     return pd.DataFrame(rows, columns=[*_COLUMNS])
 
 # %% ../../nbs/scores/05_item_sets.ipynb #346639fa
@@ -87,14 +91,18 @@ def common_items(
     possible = kinds[list(models or left_out)].isin(["answered", "lost"]).any(axis=1)
     common = kinds[list(models)].eq("answered").all(axis=1) & bool(models)
     share = float(common.sum() / possible.sum()) if possible.any() else np.nan
-    return ItemSet(tuple(kinds.index[common]), int(possible.sum()), share, models, left_out, bool(share < least))
+    return ItemSet(
+        tuple(kinds.index[common]), int(possible.sum()), share, models, left_out, bool(share < least)
+    )
 
 # %% ../../nbs/scores/05_item_sets.ipynb #c31d1e4f
 def headline_set(
     scores: pd.DataFrame,  # Scores table, any tasks and metrics
     most_lost: float = MOST_LOST,  # Share of its items that a model may lose, in [0, 1)
     least: float = LEAST_COMMON,  # Share of the items that has to be common for a headline, in [0, 1]
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # Scores on common items; task, metric, level, items, of, share, models, left_out, use_mixed
+) -> tuple[
+    pd.DataFrame, pd.DataFrame
+]:  # Scores on common items; task, metric, level, items, of, share, models, left_out, use_mixed
     "The scores that a headline may rest on, and how much of the table they are."
     scores = validate(scores, SCORES)
     names, kept, rows = system_names(scores), np.full(len(scores), False), []
