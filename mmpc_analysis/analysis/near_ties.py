@@ -20,7 +20,9 @@ _ROCKING = 0.2  # Largest relative variance of a drawn variance
 def differing(
     sums: np.ndarray,  # (groups,) Sum of the differences in each listing group
     sizes: np.ndarray,  # (groups,) Its items
-) -> tuple[float, np.ndarray]:  # The difference that most groups have, 0 where there is none, and (groups,) who differs from it
+) -> tuple[
+    float, np.ndarray
+]:  # The difference that most groups have, 0 where there is none, and (groups,) who differs from it
     "Which groups differ from the usual difference, and what that is."
     each = sums / sizes
     values, counts = np.unique(np.round(each, 9), return_counts=True)
@@ -121,7 +123,9 @@ def tie_bounds(
 def tie_margin_p(
     tie: NearTie,  # A pair that is nearly tied
     margin: float,  # The difference that would just matter, positive
-) -> tuple[float, float]:  # p-values: not worse by the margin or more; not better by the margin or more; NaN where there is none
+) -> tuple[
+    float, float
+]:  # p-values: not worse by the margin or more; not better by the margin or more; NaN where there is none
     "One-sided tests against a margin that agree with the bounds."
     return tuple(_margin_p(tie, side, margin) for side in (-1, 1))
 

@@ -36,7 +36,6 @@ from mmpc_analysis.mixed.inference import (
     residuals,
     variance_intervals,
 )
-from mmpc_analysis.mixed.minimum import solve
 from mmpc_analysis.mixed.variances import (
     _mean_square,
     bootstrap,
