@@ -122,12 +122,21 @@ def _equivalence_rows(contrasts: Contrasts, margin: float, level: float) -> list
     not_worse, not_better = one_sided(contrasts, margin)
     inferior = one_sided(contrasts, -margin)[1]
     low, high = bounds(contrasts, level)
-    rows, regular = [], f"bootstrap t, two one-sided tests, interval {2 * level - 1:g}; JZS prior of scale 0.707"
+    rows, regular = (
+        [],
+        f"bootstrap t, two one-sided tests, interval {2 * level - 1:g}; JZS prior of scale 0.707",
+    )
     for j, (first, second) in enumerate(contrasts.pairs):
         estimate, error, n = contrasts.estimate[j], contrasts.error[j], len(contrasts.units[j])
         tie, term = contrasts.ties[j], f"{first} within the margin of {second}"
         row = {"question": "these_models", "term": term, "model": first, "other": second}
-        row |= {"estimate": float(estimate), "low": low[j], "high": high[j], "n": n, "items": int(contrasts.items[j])}
+        row |= {
+            "estimate": float(estimate),
+            "low": low[j],
+            "high": high[j],
+            "n": n,
+            "items": int(contrasts.items[j]),
+        }
         row |= {"p_value": max(not_worse[j], not_better[j]), "p_not_inferior": not_worse[j]}
         row |= {"p_inferior": inferior[j], "identical": tie is not None and tie.identical}
         row |= {"bf01": bayes_factor_t(estimate / error, n) if np.isfinite(error) else np.nan}
