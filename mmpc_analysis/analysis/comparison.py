@@ -103,7 +103,8 @@ def _contrasts(pairs: list[tuple[str, str]], parts: list[dict], reach: float) ->
     ties, units = [], []
     for s, m in zip(sums.T, sizes.T, strict=True):
         s, m = s[m > 0], m[m > 0]
-        ties.append(NearTie(s, m, reach) if len(s) and nearly_tied(s, m) else None)
+        wide = (np.abs(s) > (reach + 1e-9) * m).any()  # Scores beyond the card's range have no known range
+        ties.append(NearTie(s, m, np.inf if wide else reach) if len(s) and nearly_tied(s, m) else None)
         units.append(s / m)
     spread = (error[0] > 0) & [tie is None for tie in ties]
     with np.errstate(invalid="ignore", divide="ignore"):
