@@ -186,6 +186,14 @@ AVERAGES = Table(
         Column("n", "int", "Items averaged", "count"),
         Column("coverage", "float", "Share of completions that could be used", "[0, 1]", required=False),
         *(Column(o, "int", f"Completions with outcome {o}", "count") for o in OUTCOMES),
+        Column(
+            "groups",
+            "int",
+            "Listing groups that the items lie in, which the interval rests on",
+            "count",
+            required=False,
+        ),
+        Column("method", "str", "How the interval was made, or why there is none", required=False),
     ),
     unique=("task", *SYSTEM, "category", "metric"),
 )
@@ -411,8 +419,20 @@ COMPARISONS = Table(
         Column("p_max_t", "float", "p-value corrected over all pairs at once", "[0, 1]", required=False),
         Column("margin", "float", "The difference that would just matter", required=False),
         Column("p_equivalent", "float", "TOST within the margin, corrected", "[0, 1]", required=False),
-        Column("verdict", "str", "equivalent, not inferior, inferior or undecided", required=False),
+        Column(
+            "verdict",
+            "str",
+            "equal, equivalent, not inferior, inferior, undecided, or all failed",
+            required=False,
+        ),
         Column("bf01", "float", "Bayes factor for no difference", "odds", required=False),
+        Column("critical", "float", "Critical value of the joint intervals", "errors", required=False),
+        Column("degenerate", "bool", "Whether the pair is nearly tied and judged exactly", required=False),
+        Column("items", "int", "Items that both models have", "count", required=False),
+        Column("common", "bool", "Whether all pairs have the same items", required=False),
+        Column("apart", "bool", "Whether an engine lost over 5% of one model's items", required=False),
+        Column("same_prompt", "bool", "Whether both were asked with one prompt", required=False),
+        Column("same_precision", "bool", "Whether both have weights of one precision", required=False),
     ),
     unique=("task", "category", "metric", "model", "other"),
 )
@@ -425,8 +445,10 @@ DECISIONS = Table(
         *_PLACE,
         Column("question", "str", "What the decision speaks about"),
         Column("margin", "float", "How much worse than the best is good enough"),
-        Column("best", "str", "Model that scored best"),
-        Column("chosen", "str", "Cheapest model shown to be good enough, the best where there is none"),
+        Column("best", "str", "Model or floor that scored best"),
+        Column(
+            "chosen", "str", "Cheapest model or floor shown to be good enough, the best where there is none"
+        ),
         Column("established", "bool", "Whether the chosen model is shown to be good enough"),
         Column("good_enough", "int", "Models shown to be good enough", "count"),
         Column("cost", "float", "Cost of 1,000 completions of the chosen model", required=False),
@@ -438,6 +460,15 @@ DECISIONS = Table(
         Column("unpriced", "int", "Models of unknown cost", "count"),
         Column("n", "int", "Units compared", "count"),
         Column("method", "str", "How it was decided"),
+        Column(
+            "verdict",
+            "str",
+            "established, all_equal, floor_suffices, undecided, one_model or all_failed",
+            required=False,
+        ),
+        Column(
+            "apart", "str", "Models not compared, since an engine lost over 5% of their items", required=False
+        ),
     ),
     unique=("task", "category", "metric"),
 )

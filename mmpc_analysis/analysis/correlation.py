@@ -16,6 +16,7 @@ import pandas as pd
 from .association import COEFFICIENTS, correlation_interval, permutation_test
 from .checkpoints import checkpoint_scores
 from .multiplicity import adjust_p_values, max_t
+from ..scores.averages import joined_categories
 from ..tables import EFFECTS, SCORES, empty, models_only, validate
 
 # %% ../../nbs/analysis/20_correlation.ipynb #7ad306c7
@@ -88,12 +89,13 @@ def scale_effect(
     draws: int = 1000,  # Resamples of the products
     seed: int = 0,  # Seed of the resamples, the same for every metric
     level: float = 0.95,  # Coverage of the interval, in (0, 1)
-    cluster: str = "item_id",  # Column whose values are resampled as one
+    cluster: str = "parent_id",  # Column whose values are resampled as one; item_id where items stand alone
 ) -> pd.DataFrame:  # Effects, with task, category, metric, level, scope, unit, models, items, left_out, undefined, smallest_p, p_alike
     "Correlation of score with log10 parameters, for these models and for scale in general."
     kept = checked_models(scores, cluster, draws, level)
     kept = kept[kept["parameters"] > 0]
-    pooled = kept.assign(stratum=kept["category"], category="all")
+    joined = joined_categories(kept["category"].to_numpy(), kept[cluster].to_numpy())
+    pooled = kept.assign(stratum=joined, category="all")
     rows = []
     for part in (pooled, kept[kept["category"] != "all"].assign(stratum="one")):
         for names, group in part.groupby(["task", "category", "metric", "level"], sort=True):
@@ -119,7 +121,7 @@ def checked_models(
     if cluster not in scores:
         raise ValueError(f"scores has no column {cluster!r} to resample by; it has {', '.join(scores)}")
     kept = models_only(scores)
-    across = kept.groupby(cluster, dropna=False)["category"].nunique()
+    across = kept.groupby(cluster, dropna=False)["category"].nunique() * (cluster != "parent_id")
     if kept[cluster].isna().any() or (across > 1).any():
         bad = across.index[across > 1].tolist()[:1] or ["a missing value"]
         raise ValueError(
@@ -167,7 +169,7 @@ def _effects_of(group: pd.DataFrame, cluster: str, draws: int, seed: int, level:
                 "items": len(complete),
                 "left_out": left_out,
             }
-            unit = {"n": units, "unit": "item" if cluster == "item_id" else cluster}
+            unit = {"n": units, "unit": "item" if units == len(complete) else cluster}
             rows += [these | unit | counts, _in_general(*given, level) | counts]
     return [row | ({"method": f"no coefficient: {of.refusal}"} if of.refusal else {}) for row in rows]
 

@@ -13,8 +13,16 @@ import numpy as np
 import pandas as pd
 
 from .association import correlation_tail
-from .comparison import Contrasts, compared_models, model_pairs, paired_contrasts
+from mmpc_analysis.analysis.comparison import (
+    Contrasts,
+    compared_models,
+    model_pairs,
+    paired_contrasts,
+    tie_method,
+    unit_of,
+)
 from .multiplicity import adjust_p_values
+from .near_ties import tie_bounds, tie_margin_p
 from ..tables import EFFECTS, empty, validate
 
 # %% ../../nbs/analysis/60_equivalence.ipynb #6d956e88
@@ -29,21 +37,27 @@ def one_sided(
     Source: Schuirmann (1987), doi:10.1007/BF01068419; Lakens (2017), doi:10.1177/1948550617697177.
     """
     above, below = ((contrasts.estimate + m) / contrasts.error for m in (margin, -margin))
-    not_worse, not_better = (1 + (contrasts.t >= above).sum(0)), (1 + (contrasts.t <= below).sum(0))
-    not_worse, not_better = (reached / (1 + len(contrasts.t)) for reached in (not_worse, not_better))
-    known = np.isfinite(contrasts.error)
-    return np.where(known, not_worse, np.nan), np.where(known, not_better, np.nan)
+    tests = np.stack([(contrasts.t >= above).sum(0), (contrasts.t <= below).sum(0)])
+    tests = np.where(np.isfinite(contrasts.error), (1 + tests) / (1 + len(contrasts.t)), np.nan)
+    for j, tie in enumerate(contrasts.ties):
+        if tie is not None:
+            tests[:, j] = tie_margin_p(tie, margin)
+    return tests[0], tests[1]
 
 # %% ../../nbs/analysis/60_equivalence.ipynb #9445037a
 def bounds(
     contrasts: Contrasts,  # Contrasts of one category
     level: float = 0.95,  # Confidence of each bound by itself, in (0, 1)
-) -> tuple[np.ndarray, np.ndarray]:  # Lower and upper bounds (pairs,), NaN where the error is
+) -> tuple[np.ndarray, np.ndarray]:  # Lower and upper bounds (pairs,), NaN where there are none
     "One-sided bounds that go with the one-sided tests; together an interval of 2 x level - 1."
     place = int(np.ceil(level * (len(contrasts.t) + 1))) - 1
     ranked = np.sort(contrasts.t, axis=0)
     high_t, low_t = ranked[min(place, len(ranked) - 1)], ranked[max(len(ranked) - 1 - place, 0)]
-    return contrasts.estimate - high_t * contrasts.error, contrasts.estimate - low_t * contrasts.error
+    low, high = contrasts.estimate - high_t * contrasts.error, contrasts.estimate - low_t * contrasts.error
+    for j, tie in enumerate(contrasts.ties):
+        if tie is not None:
+            low[j], high[j] = tie_bounds(tie, 2 * level - 1)
+    return low, high
 
 # %% ../../nbs/analysis/60_equivalence.ipynb #f1c802d0
 def _log_integral(log_likelihood, scale: float) -> float:
@@ -78,7 +92,7 @@ def equivalence(
     scores: pd.DataFrame,  # Scores; floors and ceiling are ignored unless one is named in `against`
     margin: float,  # The difference that would just matter, in units of the metric; positive
     against: str = "all",  # all for every pair, or the name of a model
-    cluster: str = "item_id",  # Column whose values are drawn as one
+    cluster: str = "parent_id",  # Column whose values are drawn as one
     draws: int = 2000,  # Bootstrap draws
     seed: int = 0,  # Their seed
     level: float = 0.95,  # One less the level of each test, in (0, 1)
@@ -89,9 +103,8 @@ def equivalence(
             f"expected a positive margin and against all or a model, got {margin} and {against!r}"
         )
     rows = []
-    for names, group in compared_models(scores, against, cluster, draws, level).groupby(
-        ["task", "metric", "level"], sort=True
-    ):
+    kept = compared_models(scores, against, cluster, draws, level)
+    for names, group in kept.groupby(["task", "metric", "level"], sort=True):
         place = dict(zip(("task", "metric", "level"), names, strict=True))
         pairs = model_pairs(sorted(group["model"].unique()), against)
         contrasts = paired_contrasts(group, pairs, cluster, draws, seed) if pairs else {}
@@ -100,28 +113,36 @@ def equivalence(
             rows += [place | {"category": category} | row for row in tests]
     if not rows:
         return empty(EFFECTS)
-    effects = pd.DataFrame(rows).assign(
-        unit="item" if cluster == "item_id" else cluster, margin=float(margin)
-    )
+    effects = pd.DataFrame(rows).assign(unit=unit_of(kept, cluster), margin=float(margin))
     return validate(_verdicts(effects, 1 - level), EFFECTS)
 
 # %% ../../nbs/analysis/60_equivalence.ipynb #2d7c36d4
 def _equivalence_rows(contrasts: Contrasts, margin: float, level: float) -> list[dict]:
-    "The tests of every pair."
+    "The tests of every pair that has an item."
     not_worse, not_better = one_sided(contrasts, margin)
     inferior = one_sided(contrasts, -margin)[1]
     low, high = bounds(contrasts, level)
-    rows, n = [], len(contrasts.units)
+    rows, regular = (
+        [],
+        f"bootstrap t, two one-sided tests, interval {2 * level - 1:g}; JZS prior of scale 0.707",
+    )
     for j, (first, second) in enumerate(contrasts.pairs):
-        estimate, error = contrasts.estimate[j], contrasts.error[j]
-        spread, term = np.isfinite(error), f"{first} within the margin of {second}"
+        estimate, error, n = contrasts.estimate[j], contrasts.error[j], len(contrasts.units[j])
+        tie, term = contrasts.ties[j], f"{first} within the margin of {second}"
         row = {"question": "these_models", "term": term, "model": first, "other": second}
-        row |= {"estimate": float(estimate), "low": low[j], "high": high[j], "n": n, "items": contrasts.items}
+        row |= {
+            "estimate": float(estimate),
+            "low": low[j],
+            "high": high[j],
+            "n": n,
+            "items": int(contrasts.items[j]),
+        }
         row |= {"p_value": max(not_worse[j], not_better[j]), "p_not_inferior": not_worse[j]}
-        row |= {"p_inferior": inferior[j], "bf01": bayes_factor_t(estimate / error, n) if spread else np.nan}
-        method = f"bootstrap t, two one-sided tests, interval {2 * level - 1:g}; JZS prior of scale 0.707"
-        rows.append(row | {"method": method if spread else "no test: too few clusters differ"})
-    return rows
+        row |= {"p_inferior": inferior[j], "identical": tie is not None and tie.identical}
+        row |= {"bf01": bayes_factor_t(estimate / error, n) if np.isfinite(error) else np.nan}
+        row |= {"failed": bool(contrasts.failed[j]), "degenerate": tie is not None}
+        rows.append(row | {"method": regular if tie is None else tie_method(tie)})
+    return [row for row in rows if row["items"]]
 
 # %% ../../nbs/analysis/60_equivalence.ipynb #819c9e47
 def _verdicts(effects: pd.DataFrame, alpha: float) -> pd.DataFrame:
@@ -136,8 +157,9 @@ def _verdicts(effects: pd.DataFrame, alpha: float) -> pd.DataFrame:
         "not inferior": "p_not_inferior_adjusted",
         "inferior": "p_inferior_adjusted",
     }
-    shown = [effects[p] <= alpha for p in tests.values()]
-    return effects.assign(verdict=np.select(shown, list(tests), "undecided"))
+    shown = [effects["failed"], effects["identical"], *(effects[p] <= alpha for p in tests.values())]
+    verdicts = np.select(shown, ["all failed", "equal", *tests], "undecided")
+    return effects.drop(columns=["failed", "identical"]).assign(verdict=verdicts)
 
 # %% ../../nbs/analysis/60_equivalence.ipynb #8ec8249e
 def correlation_equivalence_p(

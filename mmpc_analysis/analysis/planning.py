@@ -19,6 +19,7 @@ from .association import orders
 from .checkpoints import checkpoint_scores
 from .comparison import direction
 from .correlation import checked_models
+from ..scores.item_sets import MOST_LOST, lost_items
 from ..tables import models_only
 
 # %% ../../nbs/analysis/80_planning.ipynb #4298c111
@@ -40,7 +41,8 @@ def components(
 
     Source: Searle, Casella & McCulloch (1992), Variance Components, chapter 4, doi:10.1002/9780470316856.
     """
-    kept = checked_models(scores, "item_id", 1, 0.5)
+    kept, lost = checked_models(scores, "item_id", 1, 0.5), lost_items(scores)
+    kept = kept[~kept["model"].isin(lost["model"][lost["share"] > MOST_LOST])]
     if kept.groupby(["task", "metric"]).ngroups != 1:
         raise ValueError("expected scores of one task and one metric; choose them first")
     of = checkpoint_scores(kept)
@@ -209,6 +211,7 @@ def plan(
             row |= {"better": "higher" if direction(metric) > 0 else "lower"} | _cost_of(
                 used, each * categories
             )
+            row["lost"] = float((asked["outcome"] == "engine_error").mean())
             rows.append(row | _sight_of(models, each, categories, known, settings))
     return pd.DataFrame(rows)
 

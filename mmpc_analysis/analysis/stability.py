@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from .association import ranks
-from .comparison import directed, direction
-from .correlation import bootstrap_means, checked_models, complete_items
+from .comparison import compared_models, direction, unit_of
+from .correlation import bootstrap_means
+from ..scores.item_sets import MOST_LOST, lost_items
 from ..store import hash_key
 from ..tables import EFFECTS, empty, validate
 
@@ -40,15 +41,16 @@ def rank_agreement(
     draws: int = 1000,  # Resamples of the products, and random permutations less one
     seed: int = 0,  # Seed of both
     level: float = 0.95,  # Coverage of the interval, in (0, 1)
-    cluster: str = "item_id",  # Column whose values are resampled as one
+    cluster: str = "parent_id",  # Column whose values are resampled as one
 ) -> (
     pd.DataFrame
 ):  # Effects with task, metric, level, unit, models, categories; NaN below two categories or models
     "Whether the categories put the models in the same order."
     rows = []
     for place, parts in _by_category(scores, draws, seed, level, cluster):
+        unit = place.pop("unit")
         rows += [place | row for row in _agreement(parts, draws, seed, level)]
-        rows[-2]["unit"] = "item" if cluster == "item_id" else cluster
+        rows[-2]["unit"] = unit
     return validate(pd.DataFrame(rows), EFFECTS) if rows else empty(EFFECTS)
 
 # %% ../../nbs/analysis/50_stability.ipynb #a638bb4b
@@ -85,14 +87,15 @@ def _agreement_p(mean: np.ndarray, draws: int, rng: np.random.Generator) -> floa
 def _by_category(
     scores: pd.DataFrame, draws: int, seed: int, level: float, cluster: str
 ) -> list[tuple[dict, list[tuple]]]:
-    "The categories of every task and metric that have a complete item."
-    kept = checked_models(directed(scores), cluster, draws, level).assign(stratum="one")
-    tables = []
+    "The categories of every task and metric in which the models can be placed."
+    kept, tables = compared_models(scores, "all", cluster, draws, level), []
     for names, group in kept.groupby(["task", "metric", "level"], sort=True):
+        lost = lost_items(group)
+        group = group[~group["model"].isin(lost["model"][lost["share"] > MOST_LOST])]
         models, sign = sorted(group["model"].unique()), direction(names[1])
         given = models, sign, cluster, draws, seed
         parts = [_category(name, part, *given) for name, part in group.groupby("category", sort=True)]
-        place = dict(zip(("task", "metric", "level"), names, strict=True))
+        place = dict(zip(("task", "metric", "level"), names, strict=True)) | {"unit": unit_of(kept, cluster)}
         tables.append((place, [part for part in parts if part]))
     return tables
 
@@ -100,14 +103,42 @@ def _by_category(
 def _category(
     name: str, part: pd.DataFrame, models: list[str], sign: float, cluster: str, draws: int, seed: int
 ) -> tuple | None:
-    "Observed and drawn means of one category, better is higher; a single cluster stands still."
-    complete, clusters, _, _ = complete_items(part, models, cluster)
-    if not len(complete):
+    "Observed and drawn effects of one category, better is higher; a single cluster stands still."
+    wide = part.pivot(index="item_id", columns="model", values="value").reindex(columns=models)
+    wide = wide[wide.notna().sum(axis=1) >= min(2, len(models))].sort_index()
+    clusters = part.drop_duplicates("item_id").set_index("item_id", drop=False)[cluster].reindex(wide.index)
+    if wide.empty or not wide.notna().any().all():
         return None
-    values = complete.to_numpy() * sign
-    rng = np.random.default_rng(int(hash_key(seed, name), 16))  # No other category changes its draws
-    drawn = bootstrap_means(values, clusters, draws, rng)
-    return name, models, values.mean(0), drawn, len(pd.unique(clusters))
+    values, rng = (
+        wide.to_numpy() * sign,
+        np.random.default_rng(int(hash_key(seed, name), 16)),
+    )  # No other category changes its draws
+    every = values if wide.notna().all(axis=None) else _within_items(values)
+    drawn = np.concatenate([every.mean(0)[None], bootstrap_means(every, clusters.to_numpy(), draws, rng)])
+    effects = drawn if every is values else _effects(drawn, len(models))
+    return (
+        (name, models, effects[0], effects[1:], clusters.nunique()) if np.isfinite(effects[0]).all() else None
+    )
+
+# %% ../../nbs/analysis/50_stability.ipynb #0d728552
+def _within_items(values: np.ndarray) -> np.ndarray:
+    "What every item adds to the normal equations of the models' effects, one row an item: matrix, then right-hand side."
+    seen = ~np.isnan(values)
+    count = seen.sum(1)[:, None]
+    centred = np.where(seen, values - np.where(seen, values, 0).sum(1, keepdims=True) / count, 0)
+    both = seen[:, :, None] & seen[:, None, :]
+    design = seen[:, :, None] * np.eye(values.shape[1]) - both / count[:, :, None]
+    return np.concatenate([design.reshape(len(values), -1), centred], axis=1)
+
+
+def _effects(sums: np.ndarray, models: int) -> np.ndarray:
+    "Effects of the models that solve each row of sums, rounded to what is certain; NaN where models share no item."
+    design = sums[:, : models**2].reshape(-1, models, models)
+    linked = np.linalg.matrix_rank(design, hermitian=True, tol=1e-9) == models - 1
+    effects = (np.linalg.pinv(design, hermitian=True) @ sums[:, models**2 :, None])[..., 0]
+    scale = np.abs(effects).max(axis=1, keepdims=True)
+    effects = np.round(effects / np.where(scale > 0, scale, 1), 10) * scale
+    return np.where(linked[:, None], effects, np.nan)
 
 # %% ../../nbs/analysis/50_stability.ipynb #31e421c6
 def rank_stability(
@@ -115,11 +146,12 @@ def rank_stability(
     draws: int = 1000,  # Resamples of the products
     seed: int = 0,  # Seed of the resamples
     level: float = 0.95,  # Share of the draws between low and high, in (0, 1)
-    cluster: str = "item_id",  # Column whose values are resampled as one
+    cluster: str = "parent_id",  # Column whose values are resampled as one
 ) -> pd.DataFrame:  # One row per task, metric, category and model: question, rank, low, high, kept
     "How often each model keeps its rank when other products are drawn."
     rows = []
     for place, parts in _by_category(scores, draws, seed, level, cluster):
+        del place["unit"]
         for name, *part, _ in parts:
             rows.append(_places(*part, level).assign(question="these_models", category=name, **place))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
@@ -128,6 +160,6 @@ def rank_stability(
 def _places(models: list[str], mean: np.ndarray, drawn: np.ndarray, level: float) -> pd.DataFrame:
     "Places and how firm they are."
     observed, moved = ranks(-mean), ranks(-drawn)
-    low, high = np.quantile(moved, [(1 - level) / 2, (1 + level) / 2], axis=0, method="inverted_cdf")
+    low, high = np.nanquantile(moved, [(1 - level) / 2, (1 + level) / 2], axis=0, method="inverted_cdf")
     places = {"model": models, "rank": observed, "low": low, "high": high}
     return pd.DataFrame(places | {"kept": (moved == observed).mean(0)}).sort_values(["rank", "model"])

@@ -157,57 +157,174 @@ def test_clusters_widen_the_interval_where_listings_go_together():
     rng = np.random.default_rng(0)
     copies = np.repeat(rng.normal(size=(40, 2)), 4, axis=0)
     scores = make_scores(copies).assign(parent_id=np.repeat(np.arange(160) // 4, 2).astype(str))
-    naive, whole = compare(scores).iloc[-1], compare(scores, cluster="parent_id").iloc[-1]
+    naive, whole = compare(scores, cluster="item_id").iloc[-1], compare(scores).iloc[-1]
     assert whole["error"] == pytest.approx(2 * naive["error"], rel=0.03)
     assert (naive["n"], whole["n"], whole["items"], whole["unit"]) == (160, 40, 160, "parent_id")
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "p_value", "bounded"),
     [
-        np.ones((20, 2)),
-        np.arange(20)[:, None] + np.array([0, 1.0]),
-        np.full((20, 2), np.nan),
-        np.vstack([np.ones((14, 2)), np.random.default_rng(0).normal(size=(6, 2))]),
-        np.random.default_rng(0).normal(size=(1, 2)),
-        np.random.default_rng(0).normal(size=(6, 2)),
+        (np.full((20, 2), 0.5), 1.0, True),
+        (np.full((20, 2), 0.5) + np.array([0.25, 0]), 2 / 2**20, True),
+        (np.vstack([np.full((14, 2), 0.5), [[0.6, 0.5]] * 5 + [[0.5, 0.6]]]), 14 / 64, True),
+        (np.random.default_rng(0).random((1, 2)), 1.0, False),
+        (np.random.default_rng(0).random((6, 2)) + np.array([1, 0]), 2 / 64, True),
+        (np.full((6, 2), 0.5), 1.0, False),
     ],
-    ids=["constant", "constant difference", "unknown", "six items differ", "one item", "six items"],
+    ids=[
+        "identical",
+        "constant difference",
+        "six items differ",
+        "one item",
+        "six items",
+        "six identical items",
+    ],
 )
-def test_no_interval_where_too_few_items_differ(values):
+def test_near_ties_are_judged_exactly(values, p_value, bounded):
     with np.errstate(all="raise"):
         table = compare(make_scores(values), draws=50)
-    if np.isnan(values).all():
-        assert table.empty and list(table) == EFFECTS.names
-        return
-    assert table[["low", "high", "p_value", "p_max_t", "p_adjusted"]].isna().all(axis=None)
-    assert (
-        len(table) and table["method"].str.startswith("no interval").all() and table["estimate"].notna().all()
+    row = table.query("category == 'all'").iloc[0]
+    # Beyond twelve differing items 4,095 subsets and the empty one stand for all
+    assert row["p_value"] == pytest.approx(p_value, abs=1e-3) and row["p_max_t"] == row["p_value"]
+    assert row["degenerate"] and np.isnan(row["critical"]) and row["method"].startswith("exact sign flips")
+    assert np.isfinite(row["low"]) == bounded and (
+        not bounded or row["low"] <= row["estimate"] <= row["high"]
     )
 
 
-def test_one_bad_pair_does_not_spoil_the_joint_interval():
-    values = np.random.default_rng(0).normal(size=(40, 2))
-    three = np.column_stack([values, values[:, 1] + (np.arange(40) == 3)])
-    table = compare(make_scores(three)).query("category == 'all'").set_index("term")
-    assert (
-        np.isnan(table.loc["b over c", "low"])
-        and np.isfinite(table.loc["a over b", ["low", "low_joint"]].astype(float)).all()
-    )
+def test_scores_that_are_unknown_everywhere_give_no_row():
+    table = compare(make_scores(np.full((20, 2), np.nan)), draws=50)
+    assert table.empty and list(table) == EFFECTS.names
 
 
-def test_incomplete_items_are_left_out_for_every_model_and_counted():
+def void(kind, rng, items=201):
+    "Three models of which the last two are nearly tied, in three ways that once made the joint intervals useless."
+    values = rng.normal(0.5, 0.05, (items, 2))
+    last = values[:, 1].copy()
+    if kind == "few":
+        last[:8] += rng.normal(0, 0.01, 8) * np.geomspace(1, 1e-3, 8)
+    if kind == "one wild":
+        last[:31] += 1e-4 * rng.normal(size=31)
+        last[0] += 0.4
+    if kind == "three":
+        last[:3] += 0.1
+    return np.column_stack([values, last])
+
+
+@pytest.mark.parametrize("kind", ["few", "one wild", "three"])
+def test_a_near_tie_does_not_make_the_joint_intervals_void(kind):
+    values = void(kind, np.random.default_rng(0))
+    table = compare(make_scores(values)).query("category == 'all'").set_index("term")
+    alone = compare(make_scores(values[:, :2])).query("category == 'all'").iloc[0]
+    assert table["degenerate"].tolist() == [False, False, True]
+    assert 1.9 < table["critical"].iloc[0] < 2.9 and table["critical"].nunique() == 1
+    width = table.loc["a over b", "high_joint"] - table.loc["a over b", "low_joint"]
+    assert width == pytest.approx(alone["high_joint"] - alone["low_joint"], rel=0.3)
+    assert "of 201 groups differ" in table.loc["b over c", "method"]
+
+
+def test_level_is_shared_between_regular_pairs_and_those_near_ties_that_could_be_claimed():
+    rng = np.random.default_rng(1)
+    values = rng.normal(0.5, 0.05, (60, 3))
+    values[:, 2] = values[:, 1] + 0.1 * (np.arange(60) < 6)  # All six in favour of c: p = 2 / 64
+    row = compare(make_scores(values)).query("category == 'all'").set_index("term").loc["b over c"]
+    assert row["p_value"] == pytest.approx(2 / 64) and row["p_max_t"] == pytest.approx(3 * 2 / 64)
+    values[4:, 2] = values[4:, 1]  # Four could never reach 5%
+    row = compare(make_scores(values)).query("category == 'all'").set_index("term").loc["b over c"]
+    assert row["p_value"] == row["p_max_t"] / 2 == 2 / 16  # Two regular pairs are left to correct for
+
+
+def test_every_pair_stands_on_its_own_items():
     values = np.random.default_rng(0).normal(size=(40, 3))
     holes = values.copy()
     holes[5, 1] = np.nan
-    table = compare(make_scores(holes), draws=50)
-    assert set(table["items"]) == {39} and set(table["left_out"]) == {1}
-    np.testing.assert_allclose(
-        table["estimate"], compare(make_scores(np.delete(values, 5, 0)), draws=50)["estimate"]
+    table = compare(make_scores(holes), draws=50).query("category == 'all'").set_index("term")
+    assert table["items"].to_dict() == {"a over b": 39, "a over c": 40, "b over c": 39}
+    assert table["left_out"].tolist() == [1, 0, 1] and not table["common"].any()
+    whole = compare(make_scores(values), draws=50).query("category == 'all'").set_index("term")
+    less = (
+        compare(make_scores(np.delete(values, 5, 0)), draws=50).query("category == 'all'").set_index("term")
     )
+    assert whole["common"].all()
+    for term, same in (("a over c", whole), ("a over b", less), ("b over c", less)):
+        for name in ("estimate", "error"):
+            assert table.loc[term, name] == pytest.approx(same.loc[term, name], abs=1e-12)
+    assert table.loc["a over c", "low"] == whole.loc["a over c", "low"]
     scores = make_scores(values)
     with pytest.raises(TableError, match="repeats item_id"):
         compare(pd.concat([scores, scores.iloc[[0]]]))
+
+
+def test_a_fifth_missing_at_random_costs_each_pair_a_third_and_not_two_thirds():
+    rng = np.random.default_rng(0)
+    values = rng.normal(0.5, 0.2, (60, 1)) + rng.normal(0, 0.05, (60, 5))
+    missing = np.where(rng.random((60, 5)) < 0.2, np.nan, values)
+    table = compare(make_scores(missing), draws=400).query("category == 'all'")
+    both = [int((~np.isnan(missing[:, [i, j]])).all(1).sum()) for i, j in combinations(range(5), 2)]
+    assert table["items"].tolist() == both  # Every item that a pair has, none less
+    assert (~np.isnan(missing)).all(1).sum() < 30 < table["items"].min()
+    assert 2.4 < table["critical"].iloc[0] < 3.6
+
+
+def test_bootstrap_of_pairs_with_other_items_by_a_plain_loop():
+    rng = np.random.default_rng(3)
+    gaps = rng.normal(size=(12, 2))
+    gaps[[1, 4, 5], 0], gaps[[0, 8], 1] = np.nan, np.nan
+    clusters = np.repeat(np.arange(6), 2)
+    mean, error = _mean_and_error([_moments(gaps, clusters, 5, np.random.default_rng(5))])
+    weights = [
+        np.ones(6, int),
+        *(np.bincount(row, minlength=6) for row in np.random.default_rng(5).integers(6, size=(5, 6))),
+    ]
+    for b, weight in enumerate(weights):
+        for j in range(2):
+            drawn = [gaps[2 * k : 2 * k + 2, j] for k in range(6) for _ in range(weight[k])]
+            drawn = [part[~np.isnan(part)] for part in drawn]
+            drawn = [part for part in drawn if len(part)]
+            at = np.concatenate(drawn).mean()
+            e = np.array([(part - at).sum() for part in drawn])
+            assert mean[b, j] == pytest.approx(at, abs=1e-12)
+            wanted = np.sqrt(len(e) * e.var(ddof=1)) / sum(map(len, drawn)) if len(e) > 1 else 0
+            assert error[b, j] == pytest.approx(wanted, abs=1e-9)
+
+
+def half_lost(seed=1, items=60):
+    "Two equally good models; the engine of b lost the hard half."
+    rng = np.random.default_rng(seed)
+    hard = np.where(np.arange(items) < items // 2, 0.9, 0.1)[:, None] + rng.normal(0, 0.02, (items, 2))
+    scores = make_scores(hard)
+    lost = (scores["model"] == "b") & (scores["item_id"] >= f"i{items // 2:04d}")
+    scores.loc[lost, ["value", "outcome"]] = [np.nan, "engine_error"]
+    return scores
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, 1.0])
+def test_what_an_engine_lost_helps_nobody(value):
+    scores = half_lost()
+    lost = scores["outcome"] == "engine_error"
+    own = scores.groupby("model")["value"].mean()
+    assert own["b"] > own["a"] + 0.3  # What a mean over what there is would say
+    row = compare(scores.assign(value=scores["value"].mask(lost, value))).query("category == 'all'").iloc[0]
+    assert row["low"] < 0 < row["high"] and abs(row["estimate"]) < 0.02
+    assert (row["items"], row["left_out"], row["apart"]) == (30, 30, True)
+    assert not compare(make_scores(np.random.default_rng(0).random((30, 2))))["apart"].any()
+
+
+def test_pairs_that_differ_in_prompt_or_precision_are_marked():
+    values = np.random.default_rng(0).random((40, 3))
+    scores = make_scores(values).assign(role="model", prompt="full", precision="float32")
+    scores.loc[scores["model"] == "b", "prompt"] = "short"
+    scores.loc[scores["model"] == "c", "precision"] = "nf4"
+    table = compare(scores, draws=50).query("category == 'all'").set_index("term")
+    assert table["same_prompt"].to_dict() == {"a over b": False, "a over c": True, "b over c": False}
+    assert table["same_precision"].to_dict() == {"a over b": True, "a over c": False, "b over c": False}
+    one = pd.concat([scores[scores["model"] == "a"], scores[scores["model"] == "b"].assign(model="a")])
+    row = compare(one, draws=50).iloc[-1]
+    assert (row["model"], row["other"], row["same_prompt"]) == ("a full", "a short", False)
+    floor = make_scores(values[:, :1], "t").assign(role="floor", family="", prompt="", precision="")
+    against = compare(pd.concat([scores, floor]), "t", draws=50)
+    assert against["same_prompt"].all() and against["same_precision"].all()
 
 
 def test_against_one_and_against_the_best():
@@ -310,9 +427,19 @@ def test_intervals_cover_what_they_promise():
         if name.startswith("exact interval"):
             assert 0.93 <= share <= 0.97, name
     for design, shares in COVERAGE["differences"].items():
-        assert 0.93 <= shares["interval of one pair"] <= 0.97, design
-        # Fifteen pairs on a few items are covered a little too well, which costs power and no truth.
-        assert 0.93 <= shares["joint intervals of fifteen pairs"] <= 0.985, design
+        # Fifteen pairs on a few items are covered a little too well, which costs power and no truth;
+        # so are models that hardly ever differ, whose bounds hold for every distribution.
+        tied = shares["near ties"] > 0.1
+        assert 0.93 <= shares["interval of one pair"] <= (1 if tied else 0.97), design
+        assert 0.93 <= shares["joint intervals of fifteen pairs"] <= (1 if tied else 0.985), design
+
+
+def test_critical_values_of_fifteen_pairs_are_never_void():
+    for design, shares in COVERAGE["differences"].items():
+        least, median, most = (shares["critical value"][place] for place in ("least", "median", "most"))
+        assert least > 1.9 and most < (6 if design == "14 items" else 5), design
+        assert 2.4 < median < 4, design
+    assert COVERAGE["differences"]["60 items, a fifth missing"]["items of a pair"] > 0.6
 
 
 def test_correlation_intervals_over_items_cover_at_least_what_they_promise():
@@ -341,7 +468,7 @@ def test_tests_keep_their_level():
         for name in ("a false claim by max-T", "a false claim by Holm", "signed-rank test at 5%"):
             if not (name.startswith("signed") and "lopsided" in design):
                 assert shares[name] <= 0.07, (design, name)
-        assert shares["a false claim uncorrected"] > 0.2, design
+        assert shares["a false claim uncorrected"] > (0.02 if shares["near ties"] > 0.2 else 0.2), design
 
 
 def test_items_as_the_only_unit_fail_the_question_about_scale():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mmpc_analysis.analysis.comparison import compare
 from mmpc_analysis.analysis.decision import (
+    VERDICTS,
     beaten,
     cheapest,
     check_prices,
@@ -190,15 +191,170 @@ def test_unpriced_models_can_be_best_but_not_chosen():
 
 
 @pytest.mark.parametrize(
-    "values",
-    [np.ones((20, 3)), np.random.default_rng(0).normal(size=(3, 3))],
-    ids=["constant", "three items"],
+    "values", [np.ones((3, 3)), np.random.default_rng(0).normal(size=(3, 3))], ids=["constant", "noise"]
 )
-def test_nothing_is_chosen_from_too_little(values):
+def test_nothing_is_chosen_from_three_items(values):
     scores, completions = make(values, (4, 1, 2))
-    rows = cheapest(scores, cost_per_1000(completions), 100.0, draws=50)
+    rows = cheapest(scores, cost_per_1000(completions), 0.5, draws=50)
     assert not rows["established"].any() and (rows["chosen"] == rows["best"]).all()
+    assert set(rows["verdict"]) == {"undecided"}
     assert all("undecided" in decision_sentence(row) for _, row in rows.iterrows())
+
+
+def with_floor(scores, values, name="template", role="floor"):
+    "The same scores with a floor beside them."
+    one = scores[scores["model"] == "a"]
+    about = {
+        "model": name,
+        "role": role,
+        "family": "",
+        "parameters": np.nan,
+        "value": values,
+        "outcome": "ok",
+    }
+    return pd.concat([scores.assign(role=scores.get("role", "model")), one.assign(**about)])
+
+
+@pytest.mark.parametrize("models", [2, 6])
+def test_identical_models_are_established_and_the_cheapest_chosen(models):
+    values = np.random.default_rng(0).random((40, 1)).repeat(models, axis=1)
+    scores, completions = make(values, [4.0, 0.5, 3, 2, 5, 6][:models])
+    rows = cheapest(scores, cost_per_1000(completions), 0.01, draws=50)
+    assert set(rows["verdict"]) == {"all_equal"} and rows["established"].all()
+    assert set(rows["chosen"]) == {"b"} and set(rows["best"]) == {"b"} and (rows["risk"] == 0).all()
+    text = decision_sentence(rows.iloc[-1])
+    assert "same score on each of 40 units" in text and "b is the cheapest" in text and "nan" not in text
+
+
+def test_two_identical_best_are_decided():
+    rng = np.random.default_rng(0)
+    good = rng.normal(0.5, 0.1, (80, 1))
+    values = np.hstack([good, good - 0.2 + rng.normal(0, 0.02, (80, 1)), good])
+    scores, completions = make(values, (4.0, 0.2, 1.0))
+    row = cheapest(scores, cost_per_1000(completions), 0.05).query("category == 'all'").iloc[0]
+    assert (row["verdict"], row["chosen"], row["established"], row["good_enough"]) == (
+        "established",
+        "c",
+        True,
+        2,
+    )
+    assert row["estimate"] == 0 and row["low"] == 0
+
+
+@pytest.mark.parametrize("metric", ["chrf", "mse"])
+@pytest.mark.parametrize("gap", [-0.2, -0.015, -0.001])
+def test_a_model_below_the_free_template_is_never_chosen(metric, gap):
+    rng = np.random.default_rng(0)
+    sign = 1 if metric == "chrf" else -1
+    floor = rng.normal(0.5, 0.1, 300)
+    values = floor[:, None] + sign * (gap + rng.normal(0, 0.01, (300, 2)))
+    scores, completions = make(values, (4.0, 0.5), metric=metric)
+    costs = cost_per_1000(completions)
+    assert cheapest(scores, costs, 0.05).iloc[-1]["established"]  # Without the floor a model was good enough
+    row = cheapest(with_floor(scores, floor), costs, 0.05).query("category == 'all'").iloc[0]
+    assert (row["verdict"], row["chosen"], row["cost"], row["established"]) == (
+        "floor_suffices",
+        "template",
+        0.0,
+        True,
+    )
+    assert "no model is needed. template, a floor that costs nothing" in decision_sentence(row)
+    noisy = with_floor(scores, floor + rng.normal(0, 1.5, 300))
+    undecided = cheapest(noisy, costs, 0.05).query("category == 'all'").iloc[0]
+    assert undecided["verdict"] == "undecided" or undecided["chosen"] == "template"
+
+
+def test_a_floor_within_the_margin_of_a_better_model_suffices_and_one_beyond_does_not():
+    rng = np.random.default_rng(0)
+    scores, completions = example(300, (0.1, 0.095, 0.0), noise=0.02)
+    costs, best = cost_per_1000(completions), scores.loc[scores["model"] == "a", "value"].to_numpy()
+    near = cheapest(with_floor(scores, best - 0.01 + rng.normal(0, 0.02, 300)), costs, 0.03).iloc[-1]
+    far = cheapest(with_floor(scores, best - 0.2 + rng.normal(0, 0.02, 300)), costs, 0.03).iloc[-1]
+    assert (near["verdict"], near["chosen"], near["best"], near["cost"]) == (
+        "floor_suffices",
+        "template",
+        "a",
+        0.0,
+    )
+    assert (far["verdict"], far["chosen"], far["unpriced"]) == ("established", "b", 0)
+
+
+@pytest.mark.parametrize(("name", "role"), [("oracle", "ceiling"), ("a", "blind")])
+def test_the_ceiling_and_blind_runs_are_no_candidates(name, role):
+    scores, completions = example(100, (0.1, 0.095, 0.0), noise=0.02)
+    costs = cost_per_1000(completions)
+    plain, more = (cheapest(s, costs, 0.03, draws=200) for s in (scores, with_floor(scores, 1.0, name, role)))
+    pd.testing.assert_frame_equal(plain, more)
+
+
+@pytest.mark.parametrize("floor", [True, False])
+def test_all_failed_is_no_choice(floor):
+    scores, completions = make(np.zeros((40, 3)), (4, 1, 2))
+    scores = scores.assign(outcome="invalid")
+    scores = with_floor(scores, np.random.default_rng(0).random(40)) if floor else scores
+    rows = cheapest(scores, cost_per_1000(completions), 0.02, draws=50)
+    assert set(rows["verdict"]) == {"all_failed"} and not rows["established"].any()
+    assert decision_sentence(rows.iloc[0]).endswith(
+        "nothing to choose. No model gave a single usable completion."
+    )
+    one = scores["outcome"].mask((scores["model"] == "a") & (scores["item_id"] == "i0003"), "ok")
+    assert "all_failed" not in set(
+        cheapest(scores.assign(outcome=one), cost_per_1000(completions), 0.02, draws=50)["verdict"]
+    )
+
+
+def test_a_single_model_is_said_to_be_the_only_one():
+    scores, completions = example(100, (0.1, 0.0), (4.0, 0.5), noise=0.02)
+    one = scores.query("model == 'a'")
+    costs, value = cost_per_1000(completions), one["value"].to_numpy()
+    rng = np.random.default_rng(0)
+    for lead, verdict, shown in (
+        (0.2, "one_model", True),
+        (-0.2, "floor_suffices", True),
+        (0.0, "one_model", False),
+    ):
+        noise = rng.normal(0, 0.4 if lead == 0 else 0.02, 100)
+        row = cheapest(with_floor(one, value - lead + noise), costs, 0.001 if lead == 0 else 0.03).iloc[-1]
+        assert (row["verdict"], row["established"]) == (verdict, shown)
+        text = decision_sentence(row)
+        if verdict == "one_model":
+            assert row["chosen"] == "a" and "a is the only model" in text
+            assert ("is not shown to be better" in text) == (not shown) and "cheapest" not in text
+
+
+def test_a_model_that_its_engine_failed_stands_apart_and_is_named():
+    scores, completions = example(100, (0.0, 0.0, 0.0), (4.0, 0.5, 0.2), noise=0.02)
+    lost = (scores["model"] == "c") & (scores["item_id"] >= "i0050")
+    scores = scores.assign(
+        value=scores["value"].mask(lost), outcome=scores["outcome"].mask(lost, "engine_error")
+    )
+    row = cheapest(scores, cost_per_1000(completions), 0.05).query("category == 'all'").iloc[0]
+    assert (row["chosen"], row["apart"], row["items"]) == ("b", "c", 100)
+    assert "lost to the engine: c." in decision_sentence(row)
+    few = (scores["model"] == "c") & scores["item_id"].between("i0050", "i0052")
+    mild = example(100, (0.0, 0.0, 0.0), (4.0, 0.5, 0.2), noise=0.02)[0]
+    mild = mild.assign(value=mild["value"].mask(few), outcome=mild["outcome"].mask(few, "engine_error"))
+    row = cheapest(mild, cost_per_1000(completions), 0.05).query("category == 'all'").iloc[0]
+    assert (row["chosen"], row["apart"], row["items"]) == ("c", "", 97)
+
+
+def test_only_a_lost_model_has_a_known_cost():
+    scores, completions = example(100, (0.0, 0.0), (4.0, 0.5))
+    lost = (scores["model"] == "b") & (scores["item_id"] >= "i0050")
+    scores = with_floor(
+        scores.assign(value=scores["value"].mask(lost), outcome=scores["outcome"].mask(lost, "engine_error")),
+        0.0,
+    )
+    costs = cost_per_1000(completions).assign(cost=[np.nan, 1.0])
+    row = cheapest(scores, costs, 0.03).iloc[-1]
+    assert (row["verdict"], row["chosen"], row["unpriced"], row["apart"]) == ("one_model", "a", 1, "b")
+
+
+def test_metrics_without_a_direction_give_no_decision():
+    scores, completions = example(60)
+    both = pd.concat([scores, scores.assign(metric="length_ratio", value=5.0)])
+    assert set(cheapest(both, cost_per_1000(completions), 0.03, draws=50)["metric"]) == {"chrf"}
+    assert cheapest(scores.assign(metric="length_ratio"), cost_per_1000(completions), 0.03).empty
 
 
 def test_one_model_unknown_scores_and_duplicates():
@@ -249,6 +405,17 @@ def test_sentence_says_what_its_row_says_and_nothing_else(established, chosen, b
     assert ("against 1.1 of a" in text) == (established and chosen == "b" and np.isfinite(best_cost))
     assert ("no known cost" in text) == (established and chosen == "b" and np.isnan(best_cost))
     assert "nan" not in text and "0.03" in text
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_every_verdict_has_its_own_words(verdict):
+    shown = verdict in ("established", "all_equal", "floor_suffices")
+    row = ROW | {"verdict": verdict, "established": shown, "apart": "z" if verdict == "undecided" else ""}
+    text = decision_sentence(pd.Series(row))
+    assert text.startswith("Home and Kitchen, chrf: ") and "nan" not in text and text.endswith(".")
+    assert ("b " in text) == (verdict in ("established", "all_equal", "floor_suffices", "one_model"))
+    assert ("EUR" in text) == (verdict in ("established", "all_equal"))
+    assert ("lost to the engine: z" in text) == (verdict == "undecided")
 
 
 def test_a_risk_that_was_never_seen_is_not_called_zero():

@@ -70,9 +70,45 @@ def test_verdicts_follow_the_truth_and_never_contradict_the_interval():
 
 
 def test_too_little_is_undecided_and_never_equivalent():
-    for values in (np.ones((20, 2)), np.random.default_rng(0).normal(size=(4, 2))):
+    for values in (np.ones((6, 2)), np.random.default_rng(0).normal(size=(4, 2))):
         table = equivalence(make_scores(values), margin=100.0, draws=50)
         assert set(table["verdict"]) == {"undecided"} and table["bf01"].isna().all()
+
+
+@pytest.mark.parametrize("models", [2, 6])
+def test_identical_models_are_equal_and_said_to_be(models):
+    values = np.random.default_rng(0).random((30, 1)).repeat(models, axis=1)
+    table = equivalence(make_scores(values), margin=0.001, draws=50)
+    assert set(table["verdict"]) == {"equal"} and (table["estimate"] == 0).all()
+    assert len(table) == 2 * models * (models - 1) / 2
+
+
+def test_two_models_that_failed_everywhere_are_not_called_equal():
+    values = np.zeros((30, 3))
+    scores = make_scores(values, outcome="invalid")
+    scores.loc[scores["model"] == "c", "outcome"] = "ok"  # Usable, and wrong on every item
+    table = equivalence(scores, margin=0.02, draws=50).query("category == 'all'").set_index("term")
+    assert table.loc["a within the margin of b", "verdict"] == "all failed"
+    assert table.loc["a within the margin of c", "verdict"] == "equal"
+
+
+def test_a_pair_that_differs_on_few_of_many_items_is_equivalent_and_on_few_of_few_is_undecided():
+    for items, verdict in ((500, "equivalent"), (40, "undecided")):
+        values = np.random.default_rng(0).random((items, 1)).repeat(2, axis=1)
+        values[:3, 1] = 1 - values[:3, 0]
+        row = equivalence(make_scores(values), margin=0.03, draws=50).iloc[-1]
+        assert row["verdict"] == verdict and (row["high"] < 0.03) == (verdict == "equivalent")
+
+
+def test_pairs_stand_on_their_own_items_and_listing_groups():
+    rng = np.random.default_rng(0)
+    values = rng.random((200, 1)) + 0.02 * rng.normal(size=(200, 3))
+    values[:60, 2] = np.nan
+    scores = make_scores(values).assign(parent_id=np.repeat(np.arange(200) // 4, 3).astype(str))
+    table = equivalence(scores, margin=0.02, draws=200).query("category == 'all'").set_index("term")
+    assert table.loc["a within the margin of b", ["n", "items"]].tolist() == [50, 200]
+    assert table.loc["a within the margin of c", ["n", "items"]].tolist() == [35, 140]
+    assert set(table["verdict"]) == {"equivalent"} and set(table["unit"]) == {"parent_id"}
 
 
 @pytest.mark.parametrize(
