@@ -21,10 +21,11 @@ import numpy as np
 import pandas as pd
 
 from ..catalogue.pictures import ImageError, decode_pixels, open_image, read_image_file
+from .answers import read_answer
 from .backends import Answer, Backend, Request, load_backend
 from .checkpoints import BackendError
 from .models import ModelCard, model_card
-from .prompts import Prompt, conversation, find_prompt, prompt_for, read_answer
+from .prompts import Prompt, conversation, find_prompt, prompt_for
 from mmpc_analysis.store import (
     compact_lines,
     fixed_batches,

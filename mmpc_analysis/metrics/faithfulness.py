@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..completion.prompts import prompt_for
-from .words import clean_text, pair_up, score_pairs, tokens
+from .texts import clean_text, pair_up, score_pairs, tokens
 
 # %% ../../nbs/metrics/20_faithfulness.ipynb #99b530e4
 _SPELLINGS = {

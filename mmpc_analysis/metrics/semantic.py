@@ -31,7 +31,8 @@ from mmpc_analysis.metrics.text_encoders import (
     token_ids,
     unit_cosine,
 )
-from .words import DocumentCounts, clean_text, count_documents, pair_up
+from .texts import NORMAL_FORM, clean_text, pair_up
+from .words import DocumentCounts, count_documents
 
 # %% ../../nbs/metrics/40_semantic.ipynb #52b22095
 def embedding_cosine(
@@ -39,9 +40,10 @@ def embedding_cosine(
     candidates: Sequence[str | None],  # (n,) Written texts, None where missing
     weights: str | None = None,  # Folder or hub name@revision; None for the embedded MiniLM
     device: str = "cpu",  # Where the encoder runs
+    normalise: bool = True,  # Whether texts are brought to one form first
 ) -> np.ndarray:  # (n,) Cosines in [-1, 1], 0 where a text is blank, NaN where one is missing
     "Cosine of the embeddings of two texts, by any mean-pooling sentence encoder."
-    pairs = pair_up(references, candidates)
+    pairs = pair_up(references, candidates, normalise)
     vectors = embed_texts([text for pair in pairs for text in pair], weights, device).astype(np.float64)
     length = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
     vectors = vectors / np.where(length == 0, 1.0, length)
@@ -162,19 +164,21 @@ def bertscore(
     counts: DocumentCounts | None = None,  # From `token_documents`, to weigh rare tokens; None to weigh alike
     baseline: str | os.PathLike | None = None,  # Baseline file to rescale with
     device: str = "cpu",  # Where the encoder runs
+    normalise: bool = True,  # Whether texts are brought to one form first
 ) -> BertScores:  # 0 where a text is blank (before rescaling), NaN where one is missing
     """BERTScore of each pair by any encoder of transformers.
 
     Source: Zhang et al. (2020), arXiv:1904.09675; checked against bert-score 0.3.13.
     Raises: ValueError for a layer or baseline that is not there, EncoderMissing without the extra `demo`.
     """
-    pairs = pair_up(references, candidates)
+    pairs = pair_up(references, candidates, normalise)
     encoder = load_text_encoder(weights or minilm_folder(), layer, device)
     scores = _score_pairs(pairs, encoder, counts)
     if baseline is not None:
         floor = read_baseline(baseline, encoder.layers)
         scores = (scores - floor) / (1 - floor)
     made = f"idf:{'no' if counts is None else counts.texts}|rescaled:{'no' if baseline is None else 'yes'}"
+    made += f"|norm:{NORMAL_FORM if normalise else 'no'}"
     return BertScores(*scores.T.copy(), f"bertscore|{encoder_signature(encoder)}|{made}")
 
 # %% ../../nbs/metrics/40_semantic.ipynb #368daace

@@ -19,7 +19,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from ..completion.models import weights_fingerprint
-from .words import clean_text
+from .texts import clean_text
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #f96e81e6
 class EncoderMissing(RuntimeError):

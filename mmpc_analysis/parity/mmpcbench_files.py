@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..catalogue.listings import split_lines
-from ..completion.prompts import is_refusal, usable_text
+from ..completion.answers import is_refusal, usable_text
 from ..store import hash_key
 from ..tables import COMPLETIONS, validate
 
@@ -121,7 +121,7 @@ def _organised_answers(path: Path) -> Iterator[tuple[int, dict | str]]:
 def _outcome(answer: object, raw: object, kept: bool) -> str:
     "What became of an answer."
     text = usable_text(answer)
-    if is_refusal(text or (raw if isinstance(raw, str) else "")):
+    if is_refusal(text, title=True) if text else isinstance(raw, str) and is_refusal(raw):
         return "refused"
     if text is not None:
         return "ok"

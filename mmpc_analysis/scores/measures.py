@@ -36,6 +36,7 @@ from mmpc_analysis.metrics.picture_encoders import (
     remember_features,
 )
 from ..metrics.text_encoders import EncoderMissing
+from ..metrics.texts import normal_text
 from ..metrics.words import DocumentCounts, count_documents
 from .floors import ItemContext, true_values
 from .retrieval import distractor_pool
@@ -173,7 +174,7 @@ def _text_vectors(encoder: Encoder, weights: dict[str, str]) -> Callable[[list],
         new = [text for text in dict.fromkeys(texts) if isinstance(text, str) and text not in known]
         if new:
             embed = _load_encoder(encoder, weights)
-            rows = np.asarray(embed(new), dtype=np.float64)
+            rows = np.asarray(embed([normal_text(text) for text in new]), dtype=np.float64)
             if rows.ndim != 2 or len(rows) != len(new):
                 raise ValueError(
                     f"encoder {encoder.name!r} must give ({len(new)}, width) vectors, got {rows.shape}"

@@ -10,7 +10,8 @@ from conftest import ROOT
 import mmpc_analysis
 from mmpc_analysis.metrics.cards import BUILT_IN_METRICS, ENCODERS, METRICS, Metric, metric_card
 from mmpc_analysis.metrics.own_metrics import check_metric, metric_keys, register_encoder, register_metric
-from mmpc_analysis.metrics.words import jaccard, score_pairs
+from mmpc_analysis.metrics.texts import score_pairs
+from mmpc_analysis.metrics.words import jaccard
 
 ABOUT = {"task": "image_to_text", "level": "word", "low": 0, "high": 1, "failure": 0, "formula": "made up"}
 CARD = Metric("own", compute=jaccard, **ABOUT)

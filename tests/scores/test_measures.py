@@ -16,7 +16,8 @@ from mmpc_analysis.metrics.cards import ENCODERS, METRICS, Metric, headline_metr
 from mmpc_analysis.metrics.own_metrics import register_encoder, register_metric
 from mmpc_analysis.metrics.picture_encoders import ImageEncoder
 from mmpc_analysis.metrics.text_encoders import EncoderMissing
-from mmpc_analysis.metrics.words import jaccard, score_pairs, tokens
+from mmpc_analysis.metrics.texts import score_pairs, tokens
+from mmpc_analysis.metrics.words import jaccard
 from mmpc_analysis.scores.averages import average
 from mmpc_analysis.scores.measures import available_metrics, item_context, text_values
 from mmpc_analysis.scores.scoring import merge_scores, score

@@ -12,7 +12,8 @@ import numpy as np
 from standin_data import PIXELS, Listings, answer, data_fingerprint
 from standin_mllm import ask, to_images
 
-from mmpc_analysis.completion.prompts import conversation, prompt_for, read_answer
+from mmpc_analysis.completion.answers import read_answer
+from mmpc_analysis.completion.prompts import conversation, prompt_for
 from mmpc_analysis.metrics.images import effnet_features, patch_cosine, pooled_cosine
 from mmpc_analysis.metrics.semantic import minilm_cosine
 from mmpc_analysis.metrics.text_encoders import EncoderMissing
