@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .checks import held_by_fixed
 from .compression import encode_column
-from .exact import Solution, blocks, bordered, derivatives, stencil, unpack, values_at
+from .exact import blocks, bordered, derivatives, stencil, unpack, values_at
 from .formulas import Formula, Random, Unidentified, check_fixed, design
+from .minimum import Solution
 
 # %% auto #0
 __all__ = ['SLACK', 'OPTIMISERS', 'Estimates', 'coefficients', 'uncertainty', 'satterthwaite', 'component_table',
@@ -149,7 +151,7 @@ def model_columns(
 ) -> ModelColumns:  # As plain numbers
     """Turn a table and a formula into plain numbers.
 
-    Raises: `Unidentified` where fixed columns make each other up or a group has a level for every row.
+    Raises: `Unidentified` where fixed columns make each other up or random ones too, or a group has a level for every row.
     """
     known = frame[[formula.response, *formula.names]].dropna()
     fixed = design(known, formula.terms, formula.intercept)
@@ -159,20 +161,32 @@ def model_columns(
     scale = float(np.std(score))
     if not scale > 1e-13 * np.abs(score).max():
         raise ValueError("the score is constant, so there is nothing to explain; look at how it was made")
-    parts = [_random_columns(known, term) for term in formula.random]
+    parts = [_random_columns(known, term, q, formula) for term in formula.random]
     return ModelColumns(formula, score / scale, scale, q, triangle, fixed.names, fixed.term_of, tuple(parts))
 
 # %% ../../nbs/mixed/30_engines.ipynb #4ca391a8
-def _random_columns(known: pd.DataFrame, term: Random) -> tuple:
+def _random_columns(known: pd.DataFrame, term: Random, q: np.ndarray, formula: Formula) -> tuple:
     "Columns of one random term."
     made = design(known, term.terms, term.intercept)
     basis = np.linalg.qr(made.matrix, mode="r") / np.sqrt(len(known))
-    codes = known.groupby(list(term.group), sort=False, observed=True).ngroup().to_numpy()
-    if codes.max() + 1 >= len(known):
+    if (np.abs(np.diag(basis)) <= 1e-9 * np.linalg.norm(made.matrix, axis=0) / len(known) ** 0.5).any():
         raise Unidentified(
-            f"{term} has a level for every row, so it cannot be told from the residual; leave it out"
+            f"{term} is not identified: over these rows its columns {', '.join(made.names)} are combinations of each other; "
+            f"leave out what does not vary"
         )
-    return term, made.names, np.linalg.solve(basis.T, made.matrix.T).T, basis, codes
+    codes = known.groupby(list(term.group), sort=False, observed=True).ngroup().to_numpy()
+    if codes.max() + 1 >= len(known) or len(made.names) >= np.bincount(codes).max():
+        raise Unidentified(
+            f"{term} has a level for every row, or an effect for every row of its levels, so it cannot be told from the "
+            f"residual; leave it out"
+        )
+    columns = np.linalg.solve(basis.T, made.matrix.T).T
+    for k, name in enumerate(made.names):
+        sums = np.zeros((codes.max() + 1, q.shape[1]))
+        np.add.at(sums, codes, q * columns[:, k : k + 1])
+        if (sums**2).sum() > (1 - 1e-8) * (columns[:, k] ** 2).sum():
+            raise held_by_fixed(formula, term, name)
+    return term, made.names, columns, basis, codes
 
 # %% ../../nbs/mixed/30_engines.ipynb #659af038
 class EngineError(ValueError):
