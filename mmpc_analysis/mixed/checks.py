@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from .compression import PreparedScores, combine, encode_column, used_rows
-from .formulas import Formula, Random, Unidentified, factor_levels
+from .formulas import Formula, Random, Unidentified, design, factor_levels
 
 # %% auto #0
-__all__ = ['LARGEST_NUMBER', 'check_numbers', 'check_levels', 'check_groups', 'held_by_fixed']
+__all__ = ['LARGEST_NUMBER', 'check_numbers', 'fixed_count', 'check_rows', 'check_levels', 'check_groups', 'held_by_fixed']
 
 # %% ../../nbs/mixed/15_checks.ipynb #ea513733
 LARGEST_NUMBER = (
@@ -36,18 +36,37 @@ def check_numbers(
         values = np.abs(used[name].to_numpy(dtype=np.float64))
         wrong = int(np.isinf(values).sum())
         if wrong:
-            raise ValueError(f"{name} is infinite in {wrong} of {len(used)} rows; {_remedy(name, formula)}")
+            raise ValueError(
+                f"{name} is infinite in {wrong} of {len(used)} rows; mend them or make them missing (the logarithm of a "
+                f"size of zero, for example, is no size)"
+            )
         if values.max(initial=0.0) > LARGEST_NUMBER or 0 < values.max(initial=0.0) < 1 / LARGEST_NUMBER:
             raise ValueError(
                 f"{name} reaches {values.max():.3g}, whose square no number holds; give it in another unit"
             )
 
-# %% ../../nbs/mixed/15_checks.ipynb #d6788190
-def _remedy(name: str, formula: Formula) -> str:
-    "What to do about an infinite column."
-    if name == formula.response:
-        return "a score is infinite; mend it or make it missing"
-    return "mend them or make them missing, as a logarithm of zero, for example, is no size"
+# %% ../../nbs/mixed/15_checks.ipynb #569d53ce
+def fixed_count(
+    used: pd.DataFrame,  # (n, columns) Rows without gaps, in the columns of the formula
+    formula: Formula,  # What explains them
+) -> int:  # Columns
+    "How many fixed effects a formula has on a table."
+    known = {n: factor_levels(used[n]) for t in formula.terms for n in t}
+    return len(design(used.iloc[:1], formula.terms, formula.intercept, known).names)
+
+# %% ../../nbs/mixed/15_checks.ipynb #90fd29d1
+def check_rows(
+    used: pd.DataFrame,  # (n, columns) Rows without gaps, in the columns of the formula
+    formula: Formula,  # What explains them
+) -> None:
+    "Refuse a formula with as many fixed effects as there are rows."
+    count = fixed_count(used, formula)
+    if count >= len(used):
+        largest = max(formula.terms, key=lambda t: used[list(t)].nunique().prod(), default=())
+        raise Unidentified(
+            f"{formula} has {count} fixed effects for {len(used)} rows, so nothing is left to compare them with; "
+            f"leave a term out, such as {':'.join(largest) or 'the intercept'}"
+        )
 
 # %% ../../nbs/mixed/15_checks.ipynb #0f2f3411
 def check_levels(

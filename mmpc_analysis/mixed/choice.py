@@ -13,6 +13,7 @@ from importlib.util import find_spec
 import numpy as np
 import pandas as pd
 
+from .checks import fixed_count
 from .compression import Compressed, combine, encode_column
 from .formulas import Formula, design, factor_levels
 
@@ -42,10 +43,10 @@ def table_shape(
     data: Compressed | None,  # The table in small, None where it does not compress
 ) -> Shape:  # What the cost depends on
     "Look at a table without fitting anything."
-    names = {n for t in formula.terms for n in t} | {n for r in formula.random for t in r.terms for n in t}
+    names = {n for r in formula.random for t in r.terms for n in t}
     known = {n: factor_levels(used[n]) for n in names}
     few = used.iloc[:1]
-    fixed = len(design(few, formula.terms, formula.intercept, known).names)
+    fixed = fixed_count(used, formula)
     effects = [len(design(few, r.terms, r.intercept, known).names) for r in formula.random]
     codes = [combine([encode_column(used[n])[0] for n in r.group])[0] for r in formula.random]
     levels = [int(c.max(initial=-1)) + 1 for c in codes]

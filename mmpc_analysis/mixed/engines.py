@@ -19,7 +19,7 @@ from .formulas import Formula, Random, Unidentified, check_fixed, design
 from .minimum import Solution
 
 # %% auto #0
-__all__ = ['SLACK', 'OPTIMISERS', 'Estimates', 'coefficients', 'uncertainty', 'satterthwaite', 'component_table',
+__all__ = ['SLACK', 'SUSPICIOUS', 'OPTIMISERS', 'Estimates', 'coefficients', 'uncertainty', 'satterthwaite', 'component_table',
            'exact_estimates', 'ModelColumns', 'model_columns', 'EngineError', 'check_fit', 'statsmodels_estimates',
            'mixedlm_estimates', 'clustered_estimates']
 
@@ -213,6 +213,21 @@ def _unweighted(columns: ModelColumns, covariances: list[np.ndarray], variance: 
 # %% ../../nbs/mixed/30_engines.ipynb #a6ad7f89
 SLACK = 0.02  # Share by which a variance may leave its bounds, for optimisers that stop a little early
 
+# %% ../../nbs/mixed/30_engines.ipynb #360511af
+SUSPICIOUS = 1e-6  # Residual variances below it, of scores with variance 1, are looked into
+
+# %% ../../nbs/mixed/30_engines.ipynb #61e00a75
+def _predicted(columns: ModelColumns) -> bool:
+    "Whether fixed and random columns together hold the score."
+    from scipy.sparse import csr_array, hstack
+    from scipy.sparse.linalg import lsqr
+
+    parts, rows = [csr_array(columns.fixed)], np.arange(len(columns.score))
+    for _, _, z, _, codes in columns.random:
+        parts += [csr_array((z[:, k], (rows, codes))) for k in range(z.shape[1])]
+    left = lsqr(hstack(parts, format="csr"), columns.score, atol=1e-13, btol=1e-13)[3]
+    return bool(left < 1e-6 * np.sqrt(len(rows)))
+
 # %% ../../nbs/mixed/30_engines.ipynb #96e06c7c
 def check_fit(
     columns: ModelColumns,  # A table as plain numbers
@@ -224,6 +239,11 @@ def check_fit(
     engine: str,  # Who fitted, for the message
 ) -> None:
     "Refuse a fit that cannot be what it says it is."
+    if not variance > SUSPICIOUS and _predicted(columns):
+        raise ValueError(
+            f"{columns.formula} predicts every score exactly, so there is no residual to compare effects with; look for a "
+            f"column that holds the score, or for scores that are copies of each other"
+        )
     numbers = [criterion, variance, *np.ravel(covariance), *(v for c in covariances for v in np.ravel(c))]
     if not np.isfinite(numbers).all() or variance <= 0:
         raise EngineError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .checks import check_groups, check_levels, check_numbers
+from .checks import check_groups, check_levels, check_numbers, check_rows
 from .choice import engine_costs, order_engines, table_shape
 from mmpc_analysis.mixed.compression import (
     Compressed,
@@ -303,9 +303,10 @@ def _result(prepared: PreparedScores, run: tuple, levels: dict, reml: bool, leve
 # %% ../../nbs/mixed/50_fit.ipynb #1a0c95d8
 def _check(prepared: PreparedScores) -> dict:
     "Refuse what no engine should see; count the levels of each grouping factor, and items and models."
-    check_levels(prepared)
     used = used_rows(prepared.frame)
     check_numbers(used, prepared.formula)
+    check_levels(prepared)
+    check_rows(used, prepared.formula)
     levels = check_groups(used, prepared.formula)
     if prepared.item is not None:
         levels["item"] = len(np.unique(prepared.item))

@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT / "tools" / "fixtures"))
 from mixed_tables import FORMULAS, gaps, simulate  # noqa: E402
 
 FILE = ROOT / "tests" / "data" / "mixed" / "criteria.json"
-SIZES = {100: 150, 300: 110, 1000: 120, 3000: 70, 10_000: 50}  # Items in a category, and how many tables
+SIZES = {100: 150, 300: 110, 1000: 120, 3000: 100, 10_000: 20}  # Items in a category, and how many tables
 SD_MODEL = (0.0, 0.0005, 0.001, 0.002, 0.005, 0.015)
 SD_SLOPE = (0.01, 0.002, 0.0)
 LEVELS = "value ~ log10p*family + (1|item) + (1+log10p|category)"
