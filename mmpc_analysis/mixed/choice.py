@@ -72,10 +72,10 @@ def _is_common(data: Compressed, formula: Formula) -> bool:
 def _exact_cost(shape: Shape) -> tuple[float, float]:
     "Seconds and megabytes of the exact engine."
     k, size, cells = shape.parameters, shape.size, shape.groups * shape.columns
-    each = 2e-4 + 3e-10 * size**3 + 2e-8 * size**2
+    each = 2e-4 + 8e-11 * size**3 + 1e-8 * size**2
     wide = not shape.common or shape.columns * size > shape.groups
-    each += 1.5e-9 * cells * size * (shape.columns + size) if wide else 0.0
-    each += 0.0 if shape.common else 2e-8 * cells * shape.columns**2
+    each += 7e-10 * cells * size * (shape.columns + size) if wide else 0.0
+    each += 0.0 if shape.common else 1e-8 * cells * shape.columns**2
     once = 1.5e-6 * shape.rows + 1e-8 * cells * size * shape.fixed + 5e-10 * cells * size**2
     numbers = 3 * shape.rows + 4 * cells * size + 4 * min(8 * k * max(size**2, cells * size), 4_000_000)
     return 0.02 + once + (60 * k + 35 * k**2) * each, 8e-6 * numbers
@@ -85,13 +85,13 @@ def _mixedlm_cost(shape: Shape) -> tuple[float, float]:
     "Seconds and megabytes of mixedlm."
     crossed = len(shape.levels) > 1
     numbers = 4 * shape.rows * (shape.fixed + 6 * sum(shape.effects))
-    return 0.05 + shape.rows * (1e-5 * shape.parameters + 1e-4 * crossed), 8e-6 * numbers
+    return 0.04 + shape.rows * (2e-6 * shape.parameters + 3e-5 * crossed), 8e-6 * numbers
 
 # %% ../../nbs/mixed/35_choice.ipynb #380fc899
 def _statsmodels_cost(shape: Shape) -> tuple[float, float]:
     "Seconds and megabytes of statsmodels."
-    loops = shape.parameters * (2e-3 * shape.levels[0] + 1e-4 * shape.rows)
-    return 0.5 + loops + 1e-6 * shape.rows * shape.largest, 8e-6 * (
+    loops = shape.parameters * (2e-3 * shape.levels[0] + 1e-5 * shape.rows)
+    return 0.3 + loops + 1e-8 * shape.rows * shape.largest, 8e-6 * (
         6 * shape.rows * shape.fixed + 4 * shape.largest**2
     )
 

@@ -59,13 +59,23 @@ def tables() -> list[dict]:
     for k, items in enumerate(sizes):
         kind = list(KINDS)[k % len(KINDS)]
         kind = "C" if kind in ("B0", "D") and items > SMALL else kind
-        made.append({"table": k, "items": items, "kind": kind, "sd_model": SD_MODEL[k % 6], "sd_slope": SD_SLOPE[k % 5 % 3]})
+        made.append(
+            {
+                "table": k,
+                "items": items,
+                "kind": kind,
+                "sd_model": SD_MODEL[k % 6],
+                "sd_slope": SD_SLOPE[k % 5 % 3],
+            }
+        )
     return made
 
 
 def draw(table: dict) -> pd.DataFrame:
     """The scores of a table."""
-    frame = simulate(table["items"], 90_000 + table["table"], sd_model=table["sd_model"], sd_slope=table["sd_slope"])
+    frame = simulate(
+        table["items"], 90_000 + table["table"], sd_model=table["sd_model"], sd_slope=table["sd_slope"]
+    )
     return gaps(frame, 0.05 if "gaps" in table["kind"] else 0.0)
 
 
@@ -75,7 +85,11 @@ def exact(frame: pd.DataFrame, formula: str, reml: bool) -> dict:
 
     fit = fit_mixed(frame, formula, reml=reml, engine="exact")
     sd = fit.components.query("kind == 'sd' and group != 'residual'")["value"]
-    return {"criterion": fit.criterion, "zeros": int((sd < 1e-4 * fit.sigma).sum()), "singular": bool(fit.singular)}
+    return {
+        "criterion": fit.criterion,
+        "zeros": int((sd < 1e-4 * fit.sigma).sum()),
+        "singular": bool(fit.singular),
+    }
 
 
 def peers(frame: pd.DataFrame, formula: str, reml: bool) -> dict:
@@ -104,11 +118,17 @@ def run(who: str, anew: bool) -> None:
     state["versions"] |= versions | {"numpy": np.__version__}
     for k, table in enumerate(tables()):
         row = known.setdefault(table["table"], table | {"fits": {}})
-        mine = "glmm" if who == "peers" and "glmm" in str(row["fits"]) else "mixedlm" if who == "peers" else who
+        mine = (
+            "glmm" if who == "peers" and "glmm" in str(row["fits"]) else "mixedlm" if who == "peers" else who
+        )
         if not anew and all(mine in row["fits"].get(r, {}) for r in ("REML", "ML")):
             continue
         frame = draw(table)
-        row |= {"rows": len(frame), "mean": float(frame["value"].mean()), "sd": float(frame["value"].std(ddof=0))}
+        row |= {
+            "rows": len(frame),
+            "mean": float(frame["value"].mean()),
+            "sd": float(frame["value"].std(ddof=0)),
+        }
         for reml in (True, False):
             fits = row["fits"].setdefault("REML" if reml else "ML", {})
             formula = KINDS[table["kind"]]
@@ -131,7 +151,9 @@ def compared(state: dict, who: str = "exact") -> pd.DataFrame:
     rows = []
     for table in state["tables"]:
         for criterion, fits in table["fits"].items():
-            others = [value for name, value in fits.items() if name in ("glmm", "mixedlm") and np.isfinite(value)]
+            others = [
+                value for name, value in fits.items() if name in ("glmm", "mixedlm") and np.isfinite(value)
+            ]
             if others and who in fits:
                 above = fits[who]["criterion"] - min(others)
                 false = above > 1e-5 and fits[who]["zeros"] + fits[who]["singular"] > 0
@@ -154,7 +176,9 @@ def summary(state: dict) -> pd.DataFrame:
 
 def main() -> None:
     """Fit, or print the summary."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--who", choices=("peers", "exact", "before"), help="whose fits to make")
     parser.add_argument("--anew", action="store_true", help="fit again what is stored")
     parser.add_argument("--summary", action="store_true", help="print the summary of what is stored")
