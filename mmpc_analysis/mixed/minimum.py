@@ -58,7 +58,7 @@ def doubling_grid(
     block: Block,  # One of its random terms
 ) -> np.ndarray:  # (sizes,) Increasing, without zero
     "Sizes of a random effect, from less than shows to far more than the residual."
-    least = smallest_shown(problem, block)[0] / 4
+    least = smallest_shown(problem, block)[0] / 64
     return least * 2.0 ** np.arange(np.ceil(np.log2(32 / least)) + 1)
 
 # %% ../../nbs/mixed/25_minimum.ipynb #0a8a120d
@@ -184,7 +184,7 @@ def doubt(
     roots, best, lowest = unpack(problem, theta[None]), theta, np.inf
     for place, block in enumerate(blocks(problem)):
         size, sizes = len(block.names), doubling_grid(problem, block)
-        if np.linalg.svd(roots[place][0], compute_uv=False)[-1] > sizes[1]:
+        if np.linalg.svd(roots[place][0], compute_uv=False)[-1] > smallest_shown(problem, block)[0] / 2:
             continue
         directions, now = _directions(size), values_at(problem, roots).profiled[0]
         for step in range(1 if size == 1 else 2):
