@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .formulas import Formula, Random, Unidentified, factor_levels
+from .formulas import Formula, factor_levels, sort_levels
 from ..tables import models_only
 
 # %% auto #0
-__all__ = ['ALIASES', 'LARGEST', 'NotCompressible', 'encode_column', 'combine', 'select_scores', 'PreparedScores', 'prepare',
-           'check_levels', 'Compressed', 'compress']
+__all__ = ['ALIASES', 'LARGEST', 'NotCompressible', 'encode_column', 'combine', 'select_scores', 'PreparedScores', 'used_rows',
+           'prepare', 'Compressed', 'compress']
 
 # %% ../../nbs/mixed/10_compression.ipynb #06685f2e
 class NotCompressible(ValueError):
@@ -107,13 +107,22 @@ class PreparedScores:
     model: pd.Series | None  # (n,) Models, None where the table has none
     notes: tuple[str, ...]  # What was left out
 
+# %% ../../nbs/mixed/10_compression.ipynb #43ee0751
+def used_rows(
+    frame: pd.DataFrame,  # (n, columns) Columns of a formula
+) -> pd.DataFrame:  # Rows without gaps; the same table where there are none
+    "Rows that a fit uses."
+    return frame if frame.notna().all(axis=None) else frame.dropna()
+
 # %% ../../nbs/mixed/10_compression.ipynb #6b4263d4
 def _as_factor(column: pd.Series) -> pd.Series:
     "Keep a factor in little memory."
     if isinstance(column.dtype, pd.CategoricalDtype) or factor_levels(column.iloc[:0]) is None:
         return column
     codes, levels = encode_column(column)
-    order = np.argsort(np.array([str(v) for v in levels], dtype=object), kind="stable")
+    found = levels.tolist()
+    by_level = {level: k for k, level in enumerate(found)}
+    order = [by_level[level] for level in sort_levels(found)]
     place = np.empty(len(order) + 1, dtype=codes.dtype)
     place[order], place[-1] = np.arange(len(order)), -1
     return pd.Series(pd.Categorical.from_codes(place[codes], levels[order]), index=column.index)
@@ -169,36 +178,6 @@ def _pairs(
     known = np.bincount(item[~unknown], minlength=int(item.max()) + 1) == models
     return None if known.all() else known[item]
 
-# %% ../../nbs/mixed/10_compression.ipynb #dd621946
-def check_levels(
-    prepared: PreparedScores,  # Scores in the columns of a formula
-) -> None:
-    "Refuse factors and groups with one level, and propose the formula without them."
-    formula, frame = prepared.formula, prepared.frame
-    named = {n for t in formula.terms for n in t} | {n for r in formula.random for n in r.group}
-    single = [n for n in sorted(named) if frame[n].nunique() < 2]
-    varying = {n for r in formula.random for t in r.terms for n in t if frame[n].nunique() < 2}
-    if not single and not varying:
-        return
-    gone = {*single, *varying}
-    terms = tuple(t for t in formula.terms if not gone & set(t))
-    random = tuple(
-        Random(
-            tuple(t for t in r.terms if not gone & set(t)),
-            r.intercept,
-            tuple(n for n in r.group if n not in gone),
-        )
-        for r in formula.random
-        if (r.intercept or any(not gone & set(t) for t in r.terms)) and not set(r.group) <= gone
-    )
-    better = Formula(formula.response, terms, formula.intercept, random)
-    name = sorted(gone)[0]
-    value = frame[name].dropna().unique()
-    raise Unidentified(
-        f"{formula} is not identified: {name} has {'one value, ' + str(value[0]) if len(value) else 'no value'}, in this table; "
-        f"fit {better}"
-    )
-
 # %% ../../nbs/mixed/10_compression.ipynb #13857463
 @dataclass(frozen=True, slots=True, eq=False)
 class Compressed:
@@ -223,6 +202,9 @@ def _read(frame: pd.DataFrame, formula: Formula) -> tuple[np.ndarray, dict, np.n
     "Scores and codes of all columns, without rows that have gaps."
     score = frame[formula.response].to_numpy(dtype=np.float64, na_value=np.nan)
     coded = {name: encode_column(frame[name]) for name in formula.names}
+    for name, (codes, levels) in coded.items():
+        if isinstance(frame[name].dtype, pd.CategoricalDtype):
+            coded[name] = codes, pd.CategoricalIndex(levels, levels)
     gaps = np.isnan(score)
     for codes, _ in coded.values():
         gaps |= codes < 0
@@ -252,6 +234,22 @@ def _places(unit: np.ndarray, column: np.ndarray) -> np.ndarray:
     np.maximum.at(most, column, repeat + 1)
     return (np.cumsum(most) - most)[column] + repeat
 
+# %% ../../nbs/mixed/10_compression.ipynb #b7ff627b
+LARGEST = {
+    "columns": 80,
+    "numbers": 6_000_000,
+    "effects": 600,
+}  # Largest M, G * M * M, and random effects beside the unit's
+
+# %% ../../nbs/mixed/10_compression.ipynb #ae329528
+def _summarise_small(table: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Counts, means and scatter of many small groups, whose units lie side by side."
+    starts = np.cumsum(counts) - counts
+    means = np.add.reduceat(table, starts) / counts[:, None]
+    centred = table - np.repeat(means, counts, axis=0)
+    squares = centred[:, :, None] * centred[:, None, :]
+    return counts.astype(np.float64), means, np.add.reduceat(squares, starts)
+
 # %% ../../nbs/mixed/10_compression.ipynb #1bea8ca0
 def _summarise(
     table: np.ndarray, group: np.ndarray, block: int = 65536
@@ -261,10 +259,12 @@ def _summarise(
     Source: Chan, Golub & LeVeque (1983), doi:10.1080/00031305.1983.10483115.
     """
     groups, width = int(group.max(initial=-1)) + 1, table.shape[1]
-    counts, means = np.zeros(groups), np.zeros((groups, width))
-    scatter = np.zeros((groups, width, width))
     order = np.argsort(group, kind="stable")
     ends = np.searchsorted(group[order], np.arange(groups), side="right")
+    if len(table) < 4 * groups and table.size * width < LARGEST["numbers"]:
+        return _summarise_small(np.nan_to_num(table[order]), np.diff(ends, prepend=0))
+    counts, means = np.zeros(groups), np.zeros((groups, width))
+    scatter = np.zeros((groups, width, width))
     for g, (start, end) in enumerate(zip(np.r_[0, ends[:-1]], ends, strict=True)):
         for at in range(start, end, block):
             part = np.nan_to_num(table[order[at : min(at + block, end)]])
@@ -274,13 +274,6 @@ def _summarise(
             counts[g] += n
             means[g] += gap * n / counts[g]
     return counts, means, scatter
-
-# %% ../../nbs/mixed/10_compression.ipynb #b7ff627b
-LARGEST = {
-    "columns": 80,
-    "numbers": 6_000_000,
-    "effects": 600,
-}  # Largest M, G * M * M, and random effects beside the unit's
 
 # %% ../../nbs/mixed/10_compression.ipynb #29127e48
 def compress(
@@ -341,7 +334,8 @@ def _compress_by(
 # %% ../../nbs/mixed/10_compression.ipynb #08e57dd5
 def _labels(unit: tuple[str, ...], coded: dict, first: np.ndarray) -> pd.Index:
     "Names of the units."
-    labels = [coded[n][1].take(coded[n][0][first]) for n in unit] or [pd.RangeIndex(len(first))]
+    labels = [pd.Index(np.asarray(coded[n][1])).take(coded[n][0][first]) for n in unit]
+    labels = labels or [pd.RangeIndex(len(first))]
     return labels[0] if len(labels) == 1 else pd.MultiIndex.from_arrays(labels, names=unit)
 
 # %% ../../nbs/mixed/10_compression.ipynb #b03b381d

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .checks import held_by_fixed
 from .compression import encode_column
-from .exact import Solution, blocks, bordered, derivatives, stencil, unpack, values_at
+from .exact import blocks, bordered, derivatives, stencil, unpack, values_at
 from .formulas import Formula, Random, Unidentified, check_fixed, design
+from .minimum import Solution
 
 # %% auto #0
-__all__ = ['SLACK', 'OPTIMISERS', 'Estimates', 'coefficients', 'uncertainty', 'satterthwaite', 'component_table',
+__all__ = ['SLACK', 'SUSPICIOUS', 'OPTIMISERS', 'Estimates', 'coefficients', 'uncertainty', 'satterthwaite', 'component_table',
            'exact_estimates', 'ModelColumns', 'model_columns', 'EngineError', 'check_fit', 'statsmodels_estimates',
            'mixedlm_estimates', 'clustered_estimates']
 
@@ -149,7 +151,7 @@ def model_columns(
 ) -> ModelColumns:  # As plain numbers
     """Turn a table and a formula into plain numbers.
 
-    Raises: `Unidentified` where fixed columns make each other up or a group has a level for every row.
+    Raises: `Unidentified` where fixed columns make each other up or random ones too, or a group has a level for every row.
     """
     known = frame[[formula.response, *formula.names]].dropna()
     fixed = design(known, formula.terms, formula.intercept)
@@ -159,20 +161,32 @@ def model_columns(
     scale = float(np.std(score))
     if not scale > 1e-13 * np.abs(score).max():
         raise ValueError("the score is constant, so there is nothing to explain; look at how it was made")
-    parts = [_random_columns(known, term) for term in formula.random]
+    parts = [_random_columns(known, term, q, formula) for term in formula.random]
     return ModelColumns(formula, score / scale, scale, q, triangle, fixed.names, fixed.term_of, tuple(parts))
 
 # %% ../../nbs/mixed/30_engines.ipynb #4ca391a8
-def _random_columns(known: pd.DataFrame, term: Random) -> tuple:
+def _random_columns(known: pd.DataFrame, term: Random, q: np.ndarray, formula: Formula) -> tuple:
     "Columns of one random term."
     made = design(known, term.terms, term.intercept)
     basis = np.linalg.qr(made.matrix, mode="r") / np.sqrt(len(known))
-    codes = known.groupby(list(term.group), sort=False, observed=True).ngroup().to_numpy()
-    if codes.max() + 1 >= len(known):
+    if (np.abs(np.diag(basis)) <= 1e-9 * np.linalg.norm(made.matrix, axis=0) / len(known) ** 0.5).any():
         raise Unidentified(
-            f"{term} has a level for every row, so it cannot be told from the residual; leave it out"
+            f"{term} is not identified: over these rows its columns {', '.join(made.names)} are combinations of each other; "
+            f"leave out what does not vary"
         )
-    return term, made.names, np.linalg.solve(basis.T, made.matrix.T).T, basis, codes
+    codes = known.groupby(list(term.group), sort=False, observed=True).ngroup().to_numpy()
+    if codes.max() + 1 >= len(known) or len(made.names) >= np.bincount(codes).max():
+        raise Unidentified(
+            f"{term} has a level for every row, or an effect for every row of its levels, so it cannot be told from the "
+            f"residual; leave it out"
+        )
+    columns = np.linalg.solve(basis.T, made.matrix.T).T
+    for k, name in enumerate(made.names):
+        sums = np.zeros((codes.max() + 1, q.shape[1]))
+        np.add.at(sums, codes, q * columns[:, k : k + 1])
+        if (sums**2).sum() > (1 - 1e-8) * (columns[:, k] ** 2).sum():
+            raise held_by_fixed(formula, term, name)
+    return term, made.names, columns, basis, codes
 
 # %% ../../nbs/mixed/30_engines.ipynb #659af038
 class EngineError(ValueError):
@@ -199,6 +213,21 @@ def _unweighted(columns: ModelColumns, covariances: list[np.ndarray], variance: 
 # %% ../../nbs/mixed/30_engines.ipynb #a6ad7f89
 SLACK = 0.02  # Share by which a variance may leave its bounds, for optimisers that stop a little early
 
+# %% ../../nbs/mixed/30_engines.ipynb #360511af
+SUSPICIOUS = 1e-6  # Residual variances below it, of scores with variance 1, are looked into
+
+# %% ../../nbs/mixed/30_engines.ipynb #61e00a75
+def _predicted(columns: ModelColumns) -> bool:
+    "Whether fixed and random columns together hold the score."
+    from scipy.sparse import csr_array, hstack
+    from scipy.sparse.linalg import lsqr
+
+    parts, rows = [csr_array(columns.fixed)], np.arange(len(columns.score))
+    for _, _, z, _, codes in columns.random:
+        parts += [csr_array((z[:, k], (rows, codes))) for k in range(z.shape[1])]
+    left = lsqr(hstack(parts, format="csr"), columns.score, atol=1e-13, btol=1e-13)[3]
+    return bool(left < 1e-6 * np.sqrt(len(rows)))
+
 # %% ../../nbs/mixed/30_engines.ipynb #96e06c7c
 def check_fit(
     columns: ModelColumns,  # A table as plain numbers
@@ -210,6 +239,11 @@ def check_fit(
     engine: str,  # Who fitted, for the message
 ) -> None:
     "Refuse a fit that cannot be what it says it is."
+    if not variance > SUSPICIOUS and _predicted(columns):
+        raise ValueError(
+            f"{columns.formula} predicts every score exactly, so there is no residual to compare effects with; look for a "
+            f"column that holds the score, or for scores that are copies of each other"
+        )
     numbers = [criterion, variance, *np.ravel(covariance), *(v for c in covariances for v in np.ravel(c))]
     if not np.isfinite(numbers).all() or variance <= 0:
         raise EngineError(

@@ -1,4 +1,4 @@
-"""How is a mixed model of any number of scores fitted exactly, from a few small matrices?
+"""How is the criterion of any number of scores computed exactly, from a few small matrices?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/mixed/exact.html.md"""
 
@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from .checks import held_by_fixed
 from .compression import Compressed, combine, encode_column
 from .formulas import Formula, Random, Unidentified, check_fixed, design, factor_levels
 
 # %% auto #0
-__all__ = ['LARGEST_THETA', 'DOUBTS', 'STARTS', 'Block', 'Problem', 'set_up', 'bordered', 'Values', 'values_at', 'constants',
-           'blocks', 'unpack', 'diagonal', 'stencil', 'derivatives', 'Solution', 'solve']
+__all__ = ['LARGEST_PART', 'Block', 'Problem', 'set_up', 'bordered', 'Values', 'values_at', 'constants', 'blocks', 'unpack',
+           'pack', 'diagonal', 'stencil', 'derivatives']
 
 # %% ../../nbs/mixed/20_exact.ipynb #e45f7676
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +33,7 @@ class Block:
     basis: np.ndarray  # (k, k) Original columns are the internal ones times this
 
 # %% ../../nbs/mixed/20_exact.ipynb #c179a512
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Problem:
     "A compressed table with the matrices of a formula."
 
@@ -87,7 +89,13 @@ def _check_random(problem: Problem) -> None:
             part = flat[..., k]
             left = part - q @ (q.T @ part)
             if np.linalg.norm(left) < 1e-8 * np.linalg.norm(part):
-                raise Unidentified(_proposal(problem.formula, block.term, name))
+                raise held_by_fixed(problem.formula, block.term, name)
+    for block in problem.inner:
+        sums = np.einsum("gmk,gmp->gkp", block.columns, problem.fixed)
+        inside = data.counts @ (sums**2).sum(-1)
+        whole = data.counts @ (block.columns**2).sum(1)
+        for k in np.flatnonzero(inside > (1 - 1e-8) * whole):
+            raise held_by_fixed(problem.formula, block.term, block.names[k])
     _check_crowding(problem)
 
 # %% ../../nbs/mixed/20_exact.ipynb #134951db
@@ -109,21 +117,6 @@ def _check_crowding(problem: Problem) -> None:
                 f"{block.term} has {len(block.names)} effects for each of {len(data.units)} levels with at most "
                 f"{int(data.seen.sum(1).max())} rows, so it cannot be told from the residual; leave a term out"
             )
-
-# %% ../../nbs/mixed/20_exact.ipynb #e22a44a4
-def _proposal(formula: Formula, term: Random, name: str) -> str:
-    "Say why a random term is not identified, and what is."
-    others = [r for r in formula.random if r != term]
-    if name == "(Intercept)" and term.terms:
-        kept = [Random(term.terms, False, term.group)]
-    else:
-        kept = [Random(tuple(t for t in term.terms if ":".join(t) != name), term.intercept, term.group)]
-        kept = [r for r in kept if (r.terms or r.intercept) and name != "(Intercept)"]
-    better = Formula(formula.response, formula.terms, formula.intercept, (*kept, *others))
-    return (
-        f"{formula} is not identified: {name} of {term} is already held by fixed effects of "
-        f"{':'.join(term.group)}; fit {better}, or take the fixed effects of {':'.join(term.group)} out"
-    )
 
 # %% ../../nbs/mixed/20_exact.ipynb #eff0a8ce
 def set_up(
@@ -174,6 +167,56 @@ def _precision(problem: Problem, roots: list[np.ndarray]) -> tuple[np.ndarray, n
         inverse = inverse * (problem.data.seen[:, :, None] & problem.data.seen[:, None, :])
     return inverse, logdet
 
+# %% ../../nbs/mixed/20_exact.ipynb #3b1adace
+def _wide(problem: Problem) -> np.ndarray:
+    "Columns of effects, fixed columns and what least squares left, side by side."
+    parts = [b.columns.reshape(*problem.data.seen.shape, -1) for b in problem.outer]
+    return np.concatenate([*parts, problem.fixed, problem.residual[..., None]], -1)
+
+# %% ../../nbs/mixed/20_exact.ipynb #c26bcdf2
+_PRODUCTS = WeakKeyDictionary()  # Sums of products of a problem's columns, as long as the problem lives
+
+# %% ../../nbs/mixed/20_exact.ipynb #b9ed7f57
+def _products(problem: Problem) -> np.ndarray | None:
+    "Sums over groups of the products of columns, where all groups share one covariance and that is the shorter way."
+    groups, models = problem.data.seen.shape
+    size = sum(b.columns[0, 0].size for b in problem.outer) + len(problem.names) + 1
+    if not problem.common or models * size > groups:
+        return None
+    if problem not in _PRODUCTS:
+        wide = _wide(problem).reshape(groups, -1)
+        whole = (wide * problem.data.counts[:, None]).T @ wide
+        parts = whole.reshape(models, size, models, size).swapaxes(1, 2)
+        _PRODUCTS[problem] = parts.reshape(models * models, size * size)
+    return _PRODUCTS[problem]
+
+# %% ../../nbs/mixed/20_exact.ipynb #f2033897
+def _contracted(inverse: np.ndarray, products: np.ndarray) -> np.ndarray:
+    "The sum over groups, from products that were made once."
+    size = int(np.sqrt(products.shape[1]))
+    return (inverse.reshape(len(inverse), -1) @ products).reshape(-1, size, size)
+
+# %% ../../nbs/mixed/20_exact.ipynb #03dc3de9
+def _summed(problem: Problem, inverse: np.ndarray) -> np.ndarray:
+    "The sum over groups, group by group."
+    wide = _wide(problem)
+    weighted = (inverse @ wide) * problem.data.counts[:, None, None]
+    flat = wide.reshape(-1, wide.shape[-1])
+    return flat.T @ weighted.reshape(len(inverse), *flat.shape)
+
+# %% ../../nbs/mixed/20_exact.ipynb #bbe5fae2
+def _rooted(problem: Problem, matrix: np.ndarray, roots: list[np.ndarray]) -> int:
+    "Multiply columns of effects by their roots, on both sides and in place; give back how many there are."
+    lots, size, at = len(matrix), matrix.shape[-1], 0
+    for block, root in zip(problem.outer, roots, strict=True):
+        k, end = root.shape[-1], at + block.columns[0, 0].size
+        rows = matrix[:, at:end].reshape(lots, -1, k, size)
+        matrix[:, at:end] = (root.swapaxes(-1, -2)[:, None] @ rows).reshape(lots, -1, size)
+        columns = matrix[:, :, at:end].reshape(lots, size, -1, k)
+        matrix[:, :, at:end] = (columns @ root[:, None]).reshape(lots, size, -1)
+        at = end
+    return at
+
 # %% ../../nbs/mixed/20_exact.ipynb #6390b2e8
 def bordered(
     problem: Problem,  # Matrices of the formula
@@ -181,20 +224,13 @@ def bordered(
 ) -> tuple[np.ndarray, np.ndarray]:  # (B, q + p + 1, q + p + 1) Cholesky roots and (B,) log determinants
     "Cholesky root of the bordered matrix."
     data, inner = problem.data, len(problem.inner)
-    lots = len(roots[0])
     inverse, logdet = _precision(problem, roots[:inner])
+    lots = len(roots[0]) if roots else len(inverse)
     logdet = (logdet * data.counts).sum(-1) if logdet.shape[-1] > 1 else logdet[..., 0] * data.counts.sum()
-    parts = [
-        (b.columns.reshape(-1, b.columns.shape[-1]) @ root).reshape(lots, *data.seen.shape, -1)
-        for b, root in zip(problem.outer, roots[inner:], strict=True)
-    ]
-    known = np.concatenate([problem.fixed, problem.residual[..., None]], -1)
-    wide = np.concatenate([*parts, np.broadcast_to(known, (lots, *known.shape))], -1)
-    weighted = (inverse @ wide) * data.counts[:, None, None]
-    size = wide.shape[-1]
-    flat = wide.reshape(lots, -1, size)
-    matrix = flat.swapaxes(-1, -2) @ weighted.reshape(lots, -1, size)
-    effects = size - known.shape[-1]
+    products = _products(problem)
+    matrix = _summed(problem, inverse) if products is None else _contracted(inverse, products)
+    matrix = np.broadcast_to(matrix, (lots, *matrix.shape[1:])).copy()
+    effects = _rooted(problem, matrix, roots[inner:])
     matrix[:, range(effects), range(effects)] += 1
     scatter = data.scatter.sum(0, keepdims=True) if problem.common else data.scatter
     matrix[:, -1, -1] += (inverse * scatter).sum((-1, -2, -3))
@@ -227,6 +263,18 @@ class Values:
         "The criterion at a given residual standard deviation."
         return self.determinants + self.squares / sigma**2 + self.dof * np.log(2 * np.pi * sigma**2)
 
+# %% ../../nbs/mixed/20_exact.ipynb #26e29bec
+LARGEST_PART = 4_000_000  # Numbers that are in memory at once while the criterion is computed
+
+# %% ../../nbs/mixed/20_exact.ipynb #1494a396
+def _lots_at_once(problem: Problem) -> int:
+    "How many settings are computed together."
+    groups, models = problem.data.seen.shape
+    size = sum(b.columns[0, 0].size for b in problem.outer) + len(problem.names) + 1
+    each = size * size + (0 if problem.common else groups * models * models)
+    each += groups * models * size if _products(problem) is None else 0
+    return max(LARGEST_PART // each, 1)
+
 # %% ../../nbs/mixed/20_exact.ipynb #b4d880a2
 def values_at(
     problem: Problem,  # Matrices of the formula
@@ -236,6 +284,12 @@ def values_at(
 
     Source: Bates, Maechler, Bolker & Walker (2015), doi:10.18637/jss.v067.i01, equations 33 and 41.
     """
+    most = _lots_at_once(problem)
+    if roots and len(roots[0]) > most:
+        cuts = range(0, len(roots[0]), most)
+        parts = [values_at(problem, [r[a : a + most] for r in roots]) for a in cuts]
+        joined = (np.concatenate([getattr(p, n) for p in parts]) for n in ("determinants", "squares", "root"))
+        return Values(*joined, _free(problem))
     triangle, logdet = bordered(problem, roots)
     p = len(problem.names)
     effects = triangle.shape[-1] - p - 1
@@ -285,6 +339,15 @@ def unpack(
         at += len(rows)
     return roots
 
+# %% ../../nbs/mixed/20_exact.ipynb #fc5e098c
+def pack(
+    problem: Problem,  # Matrices of the formula
+    roots: list[np.ndarray],  # (B, k, k) for each random term, in the internal basis
+) -> np.ndarray:  # (B, parameters) What `unpack` takes
+    "The parameters that roots are made of."
+    places = [_triangle(len(b.names)) for b in blocks(problem)]
+    return np.concatenate([r[:, rows, columns] for r, (columns, rows) in zip(roots, places, strict=True)], 1)
+
 # %% ../../nbs/mixed/20_exact.ipynb #9b04f3ee
 def diagonal(
     problem: Problem,  # Matrices of the formula
@@ -322,119 +385,3 @@ def derivatives(
     ):
         hessian[i, j] = hessian[j, i] = (pp - pm - mp + mm) / (4 * step[i] * step[j])
     return (up - down) / (2 * h), hessian
-
-# %% ../../nbs/mixed/20_exact.ipynb #08e79121
-LARGEST_THETA = 1e5  # A random effect so much larger than the residual leaves no residual
-
-# %% ../../nbs/mixed/20_exact.ipynb #ab748fd5
-def _walk(problem: Problem, start: np.ndarray) -> tuple[np.ndarray, float]:
-    "Minimise the criterion by L-BFGS-B from one start."
-    from scipy.optimize import minimize
-
-    bounds = [(0 if p else -LARGEST_THETA, LARGEST_THETA) for p in diagonal(problem)]
-    settings = {"jac": True, "method": "L-BFGS-B", "bounds": bounds, "options": {"maxcor": 20, "ftol": 1e-13}}
-    minimum = minimize(lambda theta: _slope(problem, theta), start, **settings)
-    return minimum.x, float(minimum.fun)
-
-# %% ../../nbs/mixed/20_exact.ipynb #f70dd583
-def _slope(problem: Problem, theta: np.ndarray) -> tuple[float, np.ndarray]:
-    "The criterion and its gradient, by central differences in one call."
-    k, step = len(theta), 1e-5 * np.maximum(1e-2, np.abs(theta))
-    points = theta + np.vstack([np.zeros((1, k)), np.diag(step), -np.diag(step)])
-    values = values_at(problem, unpack(problem, points)).profiled
-    return values[0], (values[1 : k + 1] - values[k + 1 :]) / (2 * step)
-
-# %% ../../nbs/mixed/20_exact.ipynb #62b79189
-def _sharpen(problem: Problem, theta: np.ndarray, value: float) -> tuple[np.ndarray, float]:
-    "Damped Newton steps over the parameters that are not zero."
-    for _ in range(30):
-        free = np.flatnonzero(theta != 0)
-        step = 1e-4 * np.maximum(1e-2, np.abs(theta[free]))
-        points = np.tile(theta, (len(stencil(theta[free], step)), 1))
-        points[:, free] = stencil(theta[free], step)
-        gradient, hessian = derivatives(values_at(problem, unpack(problem, points)).profiled, step)
-        root, vectors = np.linalg.eigh(hessian)
-        move = vectors @ (
-            vectors.T @ gradient / np.maximum(np.abs(root), 1e-8 * np.abs(root).max(initial=1e-300))
-        )
-        tries = np.tile(theta, (8, 1))
-        tries[:, free] -= move * 0.5 ** np.arange(8)[:, None]
-        tries[:, diagonal(problem)] = np.abs(tries[:, diagonal(problem)])
-        tries = np.clip(tries, -LARGEST_THETA, LARGEST_THETA)
-        values = values_at(problem, unpack(problem, tries)).profiled
-        best = int(values.argmin())
-        if not values[best] < value - 1e-12 * abs(value):
-            close = len(free) == 0 or np.abs(move).max() < 1e-3
-            return (tries[0], float(values[0])) if close and values[0] <= value + 1e-9 else (theta, value)
-        theta, value = tries[best], float(values[best])
-    return theta, value
-
-# %% ../../nbs/mixed/20_exact.ipynb #89218be4
-DOUBTS = (1e-2, 1e-1, 1.0)  # Values at which a zero is doubted
-
-# %% ../../nbs/mixed/20_exact.ipynb #4523a24f
-def _zeros(problem: Problem, theta: np.ndarray, value: float) -> tuple[np.ndarray, float, np.ndarray | None]:
-    "Set to zero what is as good as zero, and doubt every zero."
-    for k in np.flatnonzero(diagonal(problem) & (theta < 1e-3)):
-        without = theta.copy()
-        without[k] = 0
-        at_zero = float(values_at(problem, unpack(problem, without[None])).profiled[0])
-        if at_zero <= value + 1e-9 * max(1.0, abs(value) * 1e-4):
-            theta, value = without, min(at_zero, value + 0.0)
-    zero = np.flatnonzero(diagonal(problem) & (theta == 0))
-    tries = np.repeat(theta[None], len(DOUBTS) * len(zero), axis=0)
-    tries[np.arange(len(tries)), np.repeat(zero, len(DOUBTS))] = np.tile(DOUBTS, len(zero))
-    if len(tries):
-        values = values_at(problem, unpack(problem, tries)).profiled
-        if values.min() < value - 1e-8 * max(1.0, abs(value) * 1e-4):
-            return theta, value, tries[int(values.argmin())]
-    return theta, value, None
-
-# %% ../../nbs/mixed/20_exact.ipynb #5726a2c0
-@dataclass(frozen=True, slots=True, eq=False)
-class Solution:
-    "The minimum of a criterion."
-
-    problem: Problem  # What was minimised
-    theta: np.ndarray  # (parameters,) In the internal basis
-    criterion: float  # As lme4 reports it: -2 log (restricted) likelihood
-    sigma: float  # Residual standard deviation, on the scale of the scores
-
-
-STARTS = (1.0, 0.1)  # Multiples of the identity, lme4's start and a tenth of it
-
-# %% ../../nbs/mixed/20_exact.ipynb #4bff2ffb
-def solve(
-    problem: Problem,  # Matrices of the formula
-    starts: tuple = STARTS,  # Multiples of lme4's start, or whole vectors of parameters
-) -> Solution:  # The best minimum found
-    """Minimise the criterion from several starts.
-
-    Raises: `ValueError` where nothing is left to be random, so that the criterion has no minimum.
-    """
-    try:
-        theta, value = min((_from(problem, start) for start in starts), key=lambda minimum: minimum[1])
-        at_theta = values_at(problem, unpack(problem, theta[None]))
-        sigma = float(np.sqrt(at_theta.squares[0] / at_theta.dof))
-    except np.linalg.LinAlgError:
-        theta, value, sigma = np.array([np.inf]), np.inf, 0.0
-    if not sigma > 1e-6 or np.abs(theta).max() > 0.9 * LARGEST_THETA:
-        raise ValueError(
-            f"{problem.formula} predicts every score exactly, so there is no residual to compare effects with; look for a "
-            f"column that holds the score, or for scores that are copies of each other"
-        )
-    return Solution(problem, theta, value + constants(problem), sigma * problem.data.scale)
-
-# %% ../../nbs/mixed/20_exact.ipynb #09e0534d
-def _from(problem: Problem, start: float | np.ndarray) -> tuple[np.ndarray, float]:
-    "Walk, sharpen and doubt, until no zero is doubtful."
-    start = start * diagonal(problem) if np.ndim(start) == 0 else np.asarray(start, dtype=np.float64)
-    best, value = start, np.inf
-    for _ in range(4):
-        theta, reached = _walk(problem, start)
-        theta, reached, start = _zeros(problem, *_sharpen(problem, theta, reached))
-        if reached < value:
-            best, value = theta, reached
-        if start is None:
-            break
-    return best, value

@@ -12,19 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .checks import check_groups, check_levels, check_numbers, check_rows
+from .choice import engine_costs, order_engines, table_shape
 from mmpc_analysis.mixed.compression import (
+    Compressed,
     NotCompressible,
     PreparedScores,
-    check_levels,
-    combine,
     compress,
-    encode_column,
     prepare,
     select_scores,
+    used_rows,
 )
 from mmpc_analysis.mixed.engines import (
+    EngineError,
     Estimates,
-    ModelColumns,
     clustered_estimates,
     exact_estimates,
     mixedlm_estimates,
@@ -32,8 +33,9 @@ from mmpc_analysis.mixed.engines import (
     statsmodels_estimates,
     uncertainty,
 )
-from .exact import Solution, blocks, set_up, solve, unpack, values_at
+from .exact import blocks, set_up, unpack, values_at
 from .formulas import Formula, parse_formula
+from .minimum import Solution, solve
 from .variances import ZERO, is_of_models, model_stratum
 from ..tables import EFFECTS, validate
 
@@ -165,6 +167,7 @@ class Mixed:
     dof: str  # How degrees of freedom are counted for rows about scale: between_models or satterthwaite
     estimates: Estimates  # The fixed effects with their covariance
     solution: Solution | None  # The exact minimum, None for other engines
+    costs: pd.DataFrame | None = None  # What each engine was estimated to cost, None where one was named
 
     @property
     def words(self) -> str:  # A paragraph
@@ -226,34 +229,51 @@ def fit_mixed(
         raise ValueError(
             f"no row has {spec.response!r} and all of {', '.join(spec.names)}; there is nothing to fit"
         )
-    check_levels(prepared)
-    estimates, solution = _run(prepared, engine, reml)
-    return _result(prepared, estimates, solution, reml, level, dof)
+    levels = _check(prepared)
+    return _result(prepared, _run(prepared, engine, reml), levels, reml, level, dof)
+
+# %% ../../nbs/mixed/50_fit.ipynb #06aa07c2
+def _in_small(prepared: PreparedScores, engine: str) -> tuple[Compressed | None, str]:
+    "The compressed table where the exact engine may be used, and what hinders it."
+    if engine not in ("auto", "exact"):
+        return None, ""
+    try:
+        return compress(prepared.frame, prepared.formula), ""
+    except NotCompressible as error:
+        if engine == "exact":
+            raise
+        return None, str(error)
+
+# %% ../../nbs/mixed/50_fit.ipynb #87933480
+def _fit_with(
+    engine: str, used: pd.DataFrame, formula: Formula, data: Compressed | None, reml: bool
+) -> tuple[Estimates, Solution | None]:
+    "Fit with one engine."
+    if engine == "exact":
+        solution = solve(set_up(data, formula, reml))
+        return exact_estimates(solution), solution
+    if engine == "statsmodels" and len(formula.random) != 1:
+        raise ValueError(f"statsmodels fits one random term here, got {formula}; use engine='auto'")
+    fit = statsmodels_estimates if engine == "statsmodels" else mixedlm_estimates
+    return fit(model_columns(used, formula), reml), None
 
 # %% ../../nbs/mixed/50_fit.ipynb #41530c8f
-def _run(prepared: PreparedScores, engine: str, reml: bool) -> tuple[Estimates, Solution | None]:
-    "Pick an engine and fit."
-    formula = prepared.formula
+def _run(prepared: PreparedScores, engine: str, reml: bool) -> tuple[Estimates, Solution | None, dict]:
+    "Fit with the engine that is named, or with those that cost least until one passes its checks."
+    formula, used = prepared.formula, used_rows(prepared.frame)
     if not formula.random or engine == "least_squares":
-        return _least_squares_fit(prepared), None
-    if engine in ("auto", "exact"):
+        return _least_squares_fit(prepared), None, {}
+    data, obstacle = _in_small(prepared, engine)
+    if engine != "auto":
+        return *_fit_with(engine, used, formula, data, reml), {}
+    costs = engine_costs(table_shape(used, formula, data), obstacle)
+    failed = []
+    for name in order_engines(costs, _question_of(formula, prepared.model is not None)):
         try:
-            solution = solve(set_up(compress(prepared.frame, formula), formula, reml))
-            return exact_estimates(solution), solution
-        except NotCompressible:
-            if engine == "exact":
-                raise
-    columns = model_columns(prepared.frame, formula)
-    if engine == "statsmodels" or (engine == "auto" and _suits_statsmodels(columns)):
-        if len(formula.random) != 1:
-            raise ValueError(f"statsmodels fits one random term here, got {formula}; use engine='auto'")
-        return statsmodels_estimates(columns, reml), None
-    return mixedlm_estimates(columns, reml), None
-
-# %% ../../nbs/mixed/50_fit.ipynb #d51ab916
-def _suits_statsmodels(columns: ModelColumns) -> bool:
-    "One random term, and no group so large that a dense matrix of it hurts."
-    return len(columns.random) == 1 and np.bincount(columns.random[0][4]).max() <= 1000
+            return *_fit_with(name, used, formula, data, reml), {"costs": costs, "failed": failed}
+        except EngineError as error:
+            failed.append(f"{error}")
+    raise EngineError("; ".join(failed))
 
 # %% ../../nbs/mixed/50_fit.ipynb #15dfda1a
 def _least_squares_fit(prepared: PreparedScores) -> Estimates:
@@ -268,32 +288,26 @@ def _least_squares_fit(prepared: PreparedScores) -> Estimates:
     return clustered_estimates(columns, None if prepared.item is None else prepared.item[kept])
 
 # %% ../../nbs/mixed/50_fit.ipynb #98d44d8b
-def _result(
-    prepared: PreparedScores,
-    estimates: Estimates,
-    solution: Solution | None,
-    reml: bool,
-    level: float,
-    dof: str,
-) -> Mixed:
+def _result(prepared: PreparedScores, run: tuple, levels: dict, reml: bool, level: float, dof: str) -> Mixed:
     "Put a result together."
-    formula, frame = prepared.formula, prepared.frame
+    formula, (estimates, solution, choice) = prepared.formula, run
     question = _question_of(formula, prepared.model is not None)
-    levels = _count_levels(prepared)
     strata = _strata(estimates, solution, question, dof)
     table = _effects(estimates, strata, levels, level)
-    notes = (*prepared.notes, *_warnings(question, estimates, table, levels))
+    notes = (*prepared.notes, *choice.get("failed", ()), *_warnings(question, estimates, table, levels))
     return Mixed(
-        question, formula, estimates.engine, table, estimates.components, estimates.sigma, estimates.criterion, reml,
-        estimates.rows, len(frame) - estimates.rows, levels, estimates.singular, notes, level, dof, estimates, solution,
+        question, formula, estimates.engine, table, estimates.components, estimates.sigma, estimates.criterion, reml, estimates.rows,
+        len(prepared.frame) - estimates.rows, levels, estimates.singular, notes, level, dof, estimates, solution, choice.get("costs"),
     )  # fmt: skip
 
 # %% ../../nbs/mixed/50_fit.ipynb #1a0c95d8
-def _count_levels(prepared: PreparedScores) -> dict:
-    "Count the levels of each grouping factor, and items and models."
-    frame, levels = prepared.frame, {}
-    for term in prepared.formula.random:
-        levels[":".join(term.group)] = len(combine([encode_column(frame[n])[0] for n in term.group])[1])
+def _check(prepared: PreparedScores) -> dict:
+    "Refuse what no engine should see; count the levels of each grouping factor, and items and models."
+    used = used_rows(prepared.frame)
+    check_numbers(used, prepared.formula)
+    check_levels(prepared)
+    check_rows(used, prepared.formula)
+    levels = check_groups(used, prepared.formula)
     if prepared.item is not None:
         levels["item"] = len(np.unique(prepared.item))
     if prepared.model is not None:

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 # %% auto #0
-__all__ = ['Random', 'Formula', 'Unidentified', 'parse_formula', 'factor_levels', 'Design', 'design', 'check_fixed']
+__all__ = ['Random', 'Formula', 'Unidentified', 'parse_formula', 'sort_levels', 'factor_levels', 'Design', 'design',
+           'check_fixed']
 
 # %% ../../nbs/mixed/00_formulas.ipynb #f25db883
 @dataclass(frozen=True, slots=True)
@@ -219,16 +220,26 @@ def parse_formula(
     return formula
 
 # %% ../../nbs/mixed/00_formulas.ipynb #4e066a6f
+def sort_levels(
+    levels: list,  # Distinct values of a factor
+) -> list:  # The same in order
+    "Levels in their own order, numbers as numbers; in the order of their text where they have none in common."
+    try:
+        return sorted(levels)
+    except TypeError:
+        return sorted(levels, key=str)
+
+# %% ../../nbs/mixed/00_formulas.ipynb #378909cf
 def factor_levels(
     values: pd.Series,  # (n,) One column of a table
-) -> list | None:  # Sorted levels, or None for a column of numbers
+) -> list | None:  # Levels that occur, the reference first, or None for a column of numbers
     "Levels of a factor; None says that the column is numeric."
     if isinstance(values.dtype, pd.CategoricalDtype):
         present = set(values.cat.codes.unique())
         return [level for code, level in enumerate(values.cat.categories) if code in present]
     if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
         return None
-    return sorted(values.dropna().unique().tolist(), key=str)
+    return sort_levels(values.dropna().unique().tolist())
 
 # %% ../../nbs/mixed/00_formulas.ipynb #53327203
 def _columns_of(

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from .engines import coefficients, satterthwaite
-from .exact import Problem, Solution, bordered, set_up, solve, unpack
+from .exact import Problem, bordered, set_up, unpack
 from .fit import Mixed, errors_of, method_of
 from .formulas import design, factor_levels
+from .minimum import Solution, solve
 from .variances import bootstrap_intervals, profile_intervals
 from ..tables import EFFECTS, validate
 

@@ -17,14 +17,13 @@ from .engines import coefficients, component_table
 from mmpc_analysis.mixed.exact import (
     Block,
     Problem,
-    Solution,
     blocks,
     bordered,
     diagonal,
-    solve,
     unpack,
     values_at,
 )
+from .minimum import Solution, solve
 
 # %% auto #0
 __all__ = ['FAR', 'RAISED', 'ZERO', 'simulate_problem', 'bootstrap', 'bartlett_factor', 'profile_intervals',

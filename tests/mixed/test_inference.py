@@ -20,7 +20,7 @@ from mmpc_analysis.mixed.engines import (
     model_columns,
     statsmodels_estimates,
 )
-from mmpc_analysis.mixed.exact import set_up, solve, unpack
+from mmpc_analysis.mixed.exact import set_up, unpack
 from mmpc_analysis.mixed.fit import fit_mixed
 from mmpc_analysis.mixed.formulas import parse_formula
 from mmpc_analysis.mixed.inference import (
@@ -36,6 +36,7 @@ from mmpc_analysis.mixed.inference import (
     residuals,
     variance_intervals,
 )
+from mmpc_analysis.mixed.minimum import solve
 from mmpc_analysis.mixed.variances import (
     _mean_square,
     bootstrap,

@@ -29,10 +29,11 @@ import numpy as np
 from scipy.stats import t
 
 from mmpc_analysis.mixed.engines import exact_estimates
-from mmpc_analysis.mixed.exact import Solution, blocks, set_up, solve
+from mmpc_analysis.mixed.exact import blocks, set_up
 from mmpc_analysis.mixed.fit import Mixed, _effects, _strata, fit_mixed
 from mmpc_analysis.mixed.formulas import parse_formula
 from mmpc_analysis.mixed.inference import _combinations, _grid, _share_bounds, linear_contrasts
+from mmpc_analysis.mixed.minimum import Solution, solve
 from mmpc_analysis.mixed.variances import bootstrap_intervals, profile_intervals, simulate_problem
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
