@@ -7,6 +7,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/recommendation/worth_claims.
 # %% ../../nbs/recommendation/65_worth_claims.ipynb #9b67abc1
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from .. import tables
@@ -53,10 +54,20 @@ def _worth(question: str, row: pd.Series, verdict: str, table: str, **columns) -
     )
 
 
-def _largest_rate(recovery: pd.DataFrame) -> pd.DataFrame:
+def _largest_rate(rows: pd.DataFrame) -> pd.DataFrame:
     "The rows of each modality at the largest share of hidden items."
-    hidden = recovery[recovery["fill"] != "shuffled"]
-    return hidden[hidden["rate"] == hidden.groupby("modality")["rate"].transform("max")]
+    return rows[rows["rate"] == rows.groupby("modality")["rate"].transform("max")]
+
+
+def _keys(rows: pd.DataFrame) -> list[tuple]:
+    "Recommender, modality and metric of every row."
+    return list(zip(rows["recommender"], rows["modality"], rows["metric"], strict=True))
+
+
+def _of_readers(rows: pd.DataFrame, readers: set[tuple]) -> pd.DataFrame:
+    "The rows of recommenders that were shown to use the modality, without the check itself."
+    use = rows["fill"].eq("shuffled") if "fill" in rows else np.zeros(len(rows), dtype=bool)
+    return rows[np.array([key in readers for key in _keys(rows)], dtype=bool) & ~use]
 
 # %% ../../nbs/recommendation/65_worth_claims.ipynb #477f1eef
 def worth_claims(
@@ -68,23 +79,8 @@ def worth_claims(
     pooled, rows = recovery[recovery["category"] == "all"], []
     use = pooled[pooled["term"] == "use"]
     rows += [_worth("use", row, row["verdict"], "recovery", seeds=row["seeds"]) for _, row in use.iterrows()]
-    readers = set(
-        zip(
-            *(use.loc[use["verdict"] == "used", c] for c in ("recommender", "modality", "metric")),
-            strict=True,
-        )
-    )
-    judged = [
-        zip(*(frame[c] for c in ("recommender", "modality", "metric")), strict=True)
-        for frame in (pooled, links)
-    ]
-    told, known = (
-        frame[[key in readers for key in keys]] for frame, keys in zip((pooled, links), judged, strict=True)
-    )
-    told, known = (
-        _largest_rate(told),
-        known[known["rate"] == known.groupby("modality")["rate"].transform("max")],
-    )
+    readers = set(_keys(use[use["verdict"] == "used"]))
+    told, known = (_largest_rate(_of_readers(frame, readers)) for frame in (pooled, links))
     ratios = told[told["term"] == "recovered"].set_index(["recommender", "modality", "metric", "fill"])
     for _, row in told[told["term"] == "gain"].iterrows():
         ratio = ratios.loc[(row["recommender"], row["modality"], row["metric"], row["fill"])]

@@ -9,32 +9,35 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from .. import store, tables
 from ..recommendation.fills import FILLS
+from .claim_words import claims_where
 from .components import Absent, estimate_cell, needed, paragraph, with_numbers
 from .figures import AXIS, base_layout, colour_of, interval_bars, rows_of
 from .html import Safe, figure_html, joined, markup, table_html
 from .run import Run
-from .wording import ALPHA, count, display_name, number, percent, share, span
+from .wording import count, display_name, number, percent, share, span
+from mmpc_analysis.report.worth_words import (
+    HIDDEN_THINGS,
+    RECOMMENDER_NAMES,
+    fill_name,
+    gain_words,
+    link_words,
+    worth_sentence,
+)
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['RECOMMENDER_NAMES', 'use_figure', 'use_sentence', 'fill_order', 'floor_of', 'fill_figure', 'recovered_sentence',
-           'recovered_figure', 'link_sentence', 'fallback_words', 'worth_piece', 'worth']
+__all__ = ['use_figure', 'fill_order', 'floor_of', 'fill_figure', 'recovered_figure', 'fallback_words', 'worth_claims_of',
+           'worth_piece', 'worth']
 
 # %% ../../nbs/report/75_recommendations.ipynb #d67b3fc3
-RECOMMENDER_NAMES = {
-    "vbpr": "VBPR", "bm3": "BM3", "freedom": "FREEDOM", "mmgcn": "MMGCN", "bpr": "BPR", "lightgcn": "LightGCN",
-    "popularity": "popularity", "itemknn": "ItemKNN",
-}  # fmt: skip
-_HIDDEN = {"text": "titles", "image": "pictures"}  # What a modality is to a reader
 _ROOM = 34  # Characters of a fill's name that an axis has room for
 
 # %% ../../nbs/report/75_recommendations.ipynb #f0fb9e74
@@ -42,15 +45,10 @@ def _name(recommender: str) -> str:
     "How a figure calls a recommender."
     return RECOMMENDER_NAMES.get(recommender, html.escape(recommender))
 
-# %% ../../nbs/report/75_recommendations.ipynb #95a23999
-def _fill_name(fill: str) -> str:
-    "A fill in a sentence."
-    return fill.replace("_", " ") if fill in FILLS else fill
-
 # %% ../../nbs/report/75_recommendations.ipynb #f8a6cc4b
 def _labels(fills: Iterable[str]) -> list[str]:
     "How a figure calls fills."
-    names = [_fill_name(f) for f in fills]
+    names = [fill_name(f) for f in fills]
     short = [f if len(f) <= _ROOM else f"{f[:20]}\u2026{f[-13:]}" for f in names]
     return [html.escape(f, quote=False) for f in (short if len(set(short)) == len(short) else names)]
 
@@ -87,28 +85,16 @@ def use_figure(
     rows = rows_of(recovery, metric=metric, category="all", term="use").sort_values(
         ["modality", "recommender"], ascending=[True, False]
     )
-    names = [f"{_name(r)}, {_HIDDEN[m]}" for r, m in zip(rows["recommender"], rows["modality"], strict=True)]
-    colours = ["#0072B2" if low > 0 else _GREY for low in rows["low"]]
+    names = [
+        f"{_name(r)}, {HIDDEN_THINGS[m]}" for r, m in zip(rows["recommender"], rows["modality"], strict=True)
+    ]
+    colours = ["#0072B2" if verdict == "used" else _GREY for verdict in rows["verdict"]]
     layout = base_layout("Does the recommender use the modality?", 150 + 34 * len(rows), **_NO_LEGEND)
     figure = go.Figure(_marks(rows, names, colours, f"{metric} lost"), layout)
     _axes(figure)
     figure.add_vline(0, line={"color": _GREY, "width": 1})
     figure.update_xaxes(title=f"{metric} with true features less {metric} with another item's")
     return figure
-
-# %% ../../nbs/report/75_recommendations.ipynb #3a1c02c3
-def use_sentence(
-    row: pd.Series,  # Row of the recovery table whose term is use
-) -> str:  # One or two sentences
-    "Whether a recommender looks at a modality."
-    name, what = RECOMMENDER_NAMES.get(row["recommender"], row["recommender"]), _HIDDEN[row["modality"]]
-    loss = f"{row['metric']} with the true {what} less {row['metric']} with those of other items is {span(row, number)}"
-    closed = f"{loss}. Nothing is said of completed {what} through it."
-    if row["low"] > 0:
-        return f"{name} uses the {what}: {loss}."
-    if row["high"] < 0:
-        return f"{name} does worse with the true {what} than with those of other items: {closed}"
-    return f"{name} was not shown to use the {what}: {closed}"
 
 # %% ../../nbs/report/75_recommendations.ipynb #283152a2
 def fill_order(
@@ -169,73 +155,12 @@ def fill_figure(
         figure.add_traces(_marks(reached, _labels(reached["fill"]), colours, metric), row, 1)
         oracle = every[(every["recommender"] == name) & (every["fill"] == "oracle")]
         _add_yardsticks(figure, row, reached[reached["fill"] == floor], oracle)
-    title = f"What does each fill of {_HIDDEN[modality]} reach? ({percent(rate)} hidden)"
+    title = f"What does each fill of {HIDDEN_THINGS[modality]} reach? ({percent(rate)} hidden)"
     figure.update_layout(base_layout(title, 110 + len(names) * (74 + 25 * len(order)), **_NO_LEGEND))
     _axes(figure)
-    under = f"{metric}; dotted: {_labels([floor])[0]}, solid: true {_HIDDEN[modality]}"
+    under = f"{metric}; dotted: {_labels([floor])[0]}, solid: true {HIDDEN_THINGS[modality]}"
     figure.update_xaxes(title=under, row=len(names), col=1)
     return figure
-
-# %% ../../nbs/report/75_recommendations.ipynb #a55ec07f
-def _best(rows: pd.DataFrame) -> tuple[str, str, str] | None:
-    "The best fill of a kind in words; None where no fraction is known."
-    rows = rows[rows["estimate"].notna()]
-    if rows.empty:
-        return None
-    row = rows.sort_values(["estimate", "fill"], ascending=[False, True]).iloc[0]
-    doubt = "" if row["gain_p"] < ALPHA else ", a difference from the floor that was not shown"
-    doubt = ", worse than the floor" if row["gain_p"] < ALPHA and row["estimate"] < 0 else doubt
-    return _fill_name(row["fill"]), span(row, percent), doubt
-
-# %% ../../nbs/report/75_recommendations.ipynb #43c8df0a
-def _both(
-    start: str, name: str, model: tuple[str, str, str] | None, baseline: tuple[str, str, str] | None
-) -> str:
-    "The best of each kind side by side."
-    if not model and not baseline:
-        raise ValueError("a model or a baseline is needed, got neither; see recover")
-    parts = []
-    for kind, best in (("model", model), ("baseline", baseline)):
-        if best and not parts:
-            parts.append(
-                f"{start}, the best {kind} for {name}, {best[0]}, brings back {best[1]} of what was lost{best[2]}"
-            )
-        elif best:
-            parts.append(f"the best {kind}, {best[0]}, {best[1]}{best[2]}")
-    return "; ".join(parts if model else [*parts, "no fraction of a model is known"]) + "."
-
-# %% ../../nbs/report/75_recommendations.ipynb #bfd83a97
-def recovered_sentence(
-    recovery: pd.DataFrame,  # Recovery table
-    recommender: str,  # Name of the recommender
-    modality: str,  # text or image
-    rate: float,  # Share of items hidden
-    metric: str,  # Ranking metric with its cut
-) -> str:  # One sentence
-    "What the best model and the best baseline bring back."
-    keys = {
-        "recommender": recommender,
-        "modality": modality,
-        "rate": rate,
-        "metric": metric,
-        "category": "all",
-    }
-    cell = recovery[(recovery[list(keys)] == pd.Series(keys)).all(axis=1)]
-    rows, gains = (
-        cell[cell["term"] == "recovered"],
-        cell[cell["term"] == "gain"].set_index("fill")["p_adjusted"],
-    )
-    if rows.empty:
-        raise ValueError(f"recovery has no recovered fraction of {', '.join(map(str, keys.values()))}")
-    name, start = (
-        RECOMMENDER_NAMES.get(recommender, recommender),
-        f"With {percent(rate)} of the {_HIDDEN[modality]} hidden",
-    )
-    if rows["estimate"].isna().all():
-        why = rows["method"].iloc[0].removeprefix("not given: ")
-        return f"{start}, no recovered fraction is given for {name}: {why}."
-    rows, baselines = rows.assign(gain_p=rows["fill"].map(gains)), rows["fill"].isin(FILLS)
-    return _both(start, name, _best(rows[~baselines]), _best(rows[baselines]))
 
 # %% ../../nbs/report/75_recommendations.ipynb #fd4974e2
 def recovered_figure(
@@ -252,7 +177,7 @@ def recovered_figure(
         recovery, metric=metric, category="all", term="recovered", modality=modality, recommender=recommender
     )
     rows = rows[rows["estimate"].notna() & ~rows["fill"].isin(["oracle", "drop"])].sort_values("rate")
-    title = f"How much comes back as more {_HIDDEN[modality]} are missing? ({_name(recommender)})"
+    title = f"How much comes back as more {HIDDEN_THINGS[modality]} are missing? ({_name(recommender)})"
     layout = base_layout(
         title, 460, **_NO_LEGEND | {"showlegend": True}, legend={"y": -0.22, "yanchor": "top"}
     )
@@ -269,35 +194,6 @@ def recovered_figure(
     figure.update_yaxes(title=f"Recovered fraction of {metric}")
     return figure
 
-# %% ../../nbs/report/75_recommendations.ipynb #c197a94a
-def link_sentence(
-    links: pd.DataFrame,  # Links table
-    recommender: str,  # Name of the recommender
-    modality: str,  # text or image
-    rate: float,  # Share of items hidden
-    metric: str,  # Ranking metric with its cut
-) -> str:  # One sentence
-    "Which content metric best tells what a completion is worth."
-    keys = {"recommender": recommender, "modality": modality, "rate": rate, "metric": metric}
-    rows = links[(links[list(keys)] == pd.Series(keys)).all(axis=1) & links["estimate"].notna()]
-    gains = f"what {RECOMMENDER_NAMES.get(recommender, recommender)} gains from completed {_HIDDEN[modality]}"
-    if rows.empty:
-        return f"No content metric could be related to {gains}."
-    stand = rows[(rows["p_adjusted"] < ALPHA) & (rows["estimate"] > 0)]
-    best = (rows if stand.empty else stand).sort_values(
-        ["estimate", "content_metric"], ascending=[False, True]
-    )
-    best = best.iloc[0]
-    strongest = (
-        f"{best['content_metric']}, rho {span(best, partial(number, decimals=2))} over {best['n']} items"
-    )
-    many = f"{len(rows)} content metric{'s' if len(rows) > 1 else ''}"
-    if stand.empty:
-        return f"None of {many} was shown to tell {gains}; the largest correlation is that of {strongest}."
-    return (
-        f"Of {many}, {len(stand)} tell{'s' if len(stand) == 1 else ''} {gains}; the strongest is {strongest}."
-    )
-
 # %% ../../nbs/report/75_recommendations.ipynb #f13d77b2
 def fallback_words(
     folder: str,  # Folder of the run
@@ -307,7 +203,7 @@ def fallback_words(
     if not rows:
         return []
     parts = [
-        f"{row['fill']} {row['fallback']} of {row['missing']} {_HIDDEN[row['modality']]} at {percent(row['rate'])}"
+        f"{row['fill']} {row['fallback']} of {row['missing']} {HIDDEN_THINGS[row['modality']]} at {percent(row['rate'])}"
         for row in rows
     ]
     return [f"What a fill could not fill took the fallback and never the truth: {', '.join(parts)}."]
@@ -330,32 +226,37 @@ def _purchases(run: Run) -> list[str]:
     return [users, *([_SIMULATED] if plain or source == "simulated" else []), *fallback_words(run.folder)]
 
 # %% ../../nbs/report/75_recommendations.ipynb #85dd7c3f
+def worth_claims_of(
+    claims: pd.DataFrame,  # Claims table
+    recommender: str,  # Recommender
+    modality: str,  # text or image
+    metric: str,  # Ranking metric
+) -> list[str]:  # Sentences, none without claims
+    "What may be said of one recommender and the completions of one modality."
+    task = next(task for task, hidden in tables.TASKS.items() if hidden == modality)
+    found = {q: claims_where(claims, q, task, metric, subject=recommender) for q in ("gain", "lead", "link")}
+    leads = [worth_sentence(row) for _, row in found["lead"].iterrows()]
+    return [*gain_words(found["gain"]), *leads, *link_words(found["link"])]
+
+
 def worth_piece(
     run: Run,  # The run
     modality: str,  # text or image
     metric: str,  # Ranking metric
 ) -> Safe:  # Heading, figure, sentences and numbers
     "What each fill of a modality reaches."
-    recovery, links = run.tables["recovery"], run.tables["links"]
+    recovery, claims = run.tables["recovery"], run.tables["claims"]
     of_metric = (recovery["metric"] == metric) & (recovery["category"] == "all")
     every = recovery[of_metric & (recovery["modality"] == modality)]
-    rows = every[every["term"].isin(["gain", "recovered"])]
     rate, floor = every.loc[every["fill"] != "shuffled", "rate"].max(), floor_of(every)
     words = "Ranking score of every fill, one panel per recommender, between the floor and the true features."
     figure = fill_figure(recovery, metric, modality, rate, floor=floor)
-    pieces, users = (
-        [figure_html(figure, f"worth-{modality}", words)],
-        every[(every["term"] == "use") & (every["low"] > 0)],
-    )
-    for name in rows["recommender"].unique():
-        sentences = [recovered_sentence(recovery, name, modality, rate, metric)]
-        if name in set(users["recommender"]):
-            sentences.append(link_sentence(links, name, modality, rate, metric))
-        pieces.append(paragraph(sentences))
-    rows = rows[
-        rows["recommender"].isin(users["recommender"])
-    ]  # Of the others no claim is made, in a table neither
-    title, shown = f"Hidden {_HIDDEN[modality]}", joined(pieces)
+    pieces = [figure_html(figure, f"worth-{modality}", words)]
+    said = [worth_claims_of(claims, name, modality, metric) for name in every["recommender"].unique()]
+    pieces += [paragraph(sentences) for sentences in said if sentences]
+    users = set(every.loc[(every["term"] == "use") & (every["verdict"] == "used"), "recommender"])
+    rows = every[every["term"].isin(["gain", "recovered"]) & every["recommender"].isin(users)]
+    title, shown = f"Hidden {HIDDEN_THINGS[modality]}", joined(pieces)
     shown = shown if rows.empty else with_numbers(shown, _gain_numbers(rows, metric, floor))
     return joined([markup("<h3>{t}</h3>", t=title), shown])
 
@@ -387,7 +288,8 @@ def worth(
         raise Absent("no recommender of this run reads titles or pictures")
     words = "How much each recommender loses when every item has the features of another one."
     figure = figure_html(use_figure(recovery, metric), "use", words)
-    sentences = [paragraph([use_sentence(row)]) for _, row in use.iterrows()]
+    uses = claims_where(run.tables["claims"], "use", metric=metric)
+    sentences = [paragraph([worth_sentence(row)]) for _, row in uses.iterrows()]
     pieces = [
         worth_piece(run, modality, metric)
         for modality in tables.MODALITIES

@@ -1,4 +1,4 @@
-"Figures and sentences of the Recommendation Benchmark: each is another one when the numbers are others."
+"Figures of the Recommendation Benchmark: each is another one when the numbers are others."
 
 import json
 import re
@@ -15,17 +15,13 @@ from mmpc_analysis.report.recommendations import (
     fill_figure,
     fill_order,
     floor_of,
-    link_sentence,
     recovered_figure,
-    recovered_sentence,
     use_figure,
-    use_sentence,
     worth,
 )
 from mmpc_analysis.report.run import Run
 
 HOSTILE = "<script>alert(1)</script> & <b>x</b>"
-WHERE = ("vbpr", "text", 1.0, "recall@20")
 
 
 def row(recommender, fill, term, estimate, half=0.05, p=np.nan, modality="text", rate=1.0, method="m"):
@@ -39,113 +35,6 @@ def row(recommender, fill, term, estimate, half=0.05, p=np.nan, modality="text",
 
 def table(*rows):
     return tables.validate(pd.DataFrame(list(rows)), tables.RECOVERY)
-
-
-def shares(*told):
-    "Recovered fractions and the p-values of the gains behind them."
-    parts = [(row("vbpr", f, "recovered", e), row("vbpr", f, "gain", e / 10, 0.01, p)) for f, e, p in told]
-    return table(*[r for pair in parts for r in pair])
-
-
-def use(estimate, half=0.05, modality="text"):
-    return pd.Series(row("vbpr", "shuffled", "use", estimate, half, modality=modality))
-
-
-@pytest.mark.parametrize(
-    "estimate, start",
-    [
-        (0.2, "VBPR uses the titles:"),
-        (-0.2, "VBPR does worse with the true titles than"),
-        (0.01, "VBPR was not shown to use the titles:"),
-        (-0.01, "VBPR was not shown to use the titles:"),
-    ],
-)
-def test_use_is_said_only_where_the_interval_says_it(estimate, start):
-    said = use_sentence(use(estimate))
-    assert said.startswith(start) and f"{estimate:.3f}".replace("-", "\u2212") in said
-    assert ("Nothing is said of completed titles" in said) == (estimate < 0.05)
-
-
-def test_use_without_an_interval_is_not_shown_and_prints_no_nan():
-    said = use_sentence(use(0.3, np.nan, "image"))
-    assert said.startswith("VBPR was not shown to use the pictures") and "(no interval)" in said
-    assert "nan" not in said
-
-
-def test_the_best_model_is_the_one_with_the_largest_fraction():
-    told = [("a", 0.6, 0.001), ("b", 0.4, 0.001), ("co_purchase_mean", 0.2, 0.001)]
-    said = recovered_sentence(shares(*told), *WHERE)
-    assert "the best model for VBPR, a, brings back 60% (55% to 65%) of what was lost;" in said
-    assert said.endswith("the best baseline, co purchase mean, 20% (15% to 25%).")
-    exchanged = recovered_sentence(shares(("b", 0.6, 0.001), ("a", 0.4, 0.001), told[2]), *WHERE)
-    assert "for VBPR, b, brings back 60%" in exchanged
-
-
-def test_a_gain_that_does_not_stand_is_called_so():
-    said = recovered_sentence(shares(("a", 0.6, 0.2), ("random", 0.1, 0.001)), *WHERE)
-    assert "of what was lost, a difference from the floor that was not shown;" in said
-    assert said.count("not shown") == 1
-    assert "not shown" in recovered_sentence(shares(("a", 0.6, np.nan)), *WHERE)
-
-
-def test_a_fill_worse_than_the_floor_is_called_so():
-    said = recovered_sentence(shares(("a", -0.2, 0.001)), *WHERE)
-    assert "\u221220%" in said and said.endswith("of what was lost, worse than the floor.")
-    assert "worse" not in recovered_sentence(shares(("a", -0.2, 0.3)), *WHERE)
-
-
-def test_without_a_model_the_baseline_is_told_alone():
-    said = recovered_sentence(shares(("random", 0.1, 0.001)), *WHERE)
-    assert "the best baseline for VBPR, random, brings back 10%" in said
-    assert said.endswith("no fraction of a model is known.")
-
-
-def test_no_fraction_is_said_with_its_reason():
-    why = "not given: the recommender was not shown to use this modality"
-    rows = [row("vbpr", "a", "recovered", np.nan, method=why), row("vbpr", "a", "gain", 0.1, p=0.001)]
-    said = recovered_sentence(table(*rows), *WHERE)
-    assert said == (
-        "With 100% of the titles hidden, no recovered fraction is given for VBPR: "
-        "the recommender was not shown to use this modality."
-    )
-
-
-def test_a_models_own_underscores_stay():
-    said = recovered_sentence(shares(("my_model", 0.6, 0.001), ("co_purchase_mean", 0.1, 0.001)), *WHERE)
-    assert "my_model" in said and "co purchase mean" in said
-
-
-def linked(*told):
-    keys = {"recommender": "vbpr", "modality": "text", "rate": 1.0, "metric": "recall@20", "n": 287}
-    return pd.DataFrame(
-        [
-            keys | {"content_metric": m, "estimate": e, "low": e - 0.1, "high": e + 0.1, "p_adjusted": p}
-            for m, e, p in told
-        ]
-    )
-
-
-@pytest.mark.parametrize(
-    "told, start, named",
-    [
-        ([("chrf", 0.1, 0.01), ("bleu", 0.3, 0.01)], "Of 2 content metrics, 2 tell what", "bleu"),
-        ([("chrf", 0.3, 0.01), ("bleu", 0.1, 0.01)], "Of 2 content metrics, 2 tell what", "chrf"),
-        ([("chrf", 0.1, 0.01), ("bleu", 0.3, 0.2)], "Of 2 content metrics, 1 tells what", "chrf"),
-        ([("chrf", 0.1, 0.9)], "None of 1 content metric was shown", "chrf"),
-        ([("chrf", -0.4, 0.01), ("bleu", -0.5, 0.01)], "None of 2 content metrics was shown", "chrf"),
-        ([("chrf", 0.4, np.nan)], "None of 1 content metric was shown", "chrf"),
-    ],
-)
-def test_the_link_is_that_of_the_strongest_metric_that_stands(told, start, named):
-    said = link_sentence(linked(*told), *WHERE)
-    assert said.startswith(start) and f"is {named}, rho" in said.replace("that of ", "")
-
-
-def test_no_link_where_nothing_could_be_related():
-    assert link_sentence(linked(("chrf", np.nan, np.nan)), *WHERE).startswith(
-        "No content metric could be related"
-    )
-    assert link_sentence(linked(("chrf", 0.2, 0.01)), "bm3", *WHERE[1:]).startswith("No content metric")
 
 
 def means(recommender, fills, oracle=True):
@@ -227,8 +116,6 @@ def test_what_is_not_there_is_refused():
         fill_figure(rows, "recall@20", "text", 0.5, grey)
     with pytest.raises(ValueError, match="no metric 'recall@20'; it has no rows"):
         fill_figure(table(row("vbpr", "shuffled", "mean", 0.2)), "recall@20", "text", 1.0, grey)
-    with pytest.raises(ValueError, match="no recovered fraction of vbpr"):
-        recovered_sentence(rows, *WHERE)
     with pytest.raises(ValueError, match="got no fill without a gain"):
         floor_of(rows[rows["fill"] == "oracle"])
 
