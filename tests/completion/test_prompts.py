@@ -15,7 +15,9 @@ from mmpc_analysis.completion.prompts import (
     conversation,
     copy_share,
     find_objects,
+    find_prompt,
     is_refusal,
+    own_prompt,
     prompt_for,
     read_answer,
     repair_answer,
@@ -280,3 +282,33 @@ def test_error_is_never_a_title():
 def test_refusals_are_phrases():
     assert not is_refusal("Sorry, Wrong Number (DVD)") and not is_refusal("As An Aid to Memory, Notebook")
     assert is_refusal("I can not create this") and is_refusal("I am not able to see the image")
+
+
+def test_a_wording_of_ones_own_reaches_the_model_word_by_word(tmp_path):
+    text = 'Was ist das? Antworte als {"title": "..."}, höchstens zwölf Wörter.'
+    (tmp_path / "mine.txt").write_text(text + "\n", encoding="utf-8")
+    for prompt in (
+        own_prompt("mine", "image_to_text", text),
+        own_prompt("mine", "image_to_text", file=tmp_path / "mine.txt"),
+    ):
+        assert conversation(prompt, image=True)[0]["content"][1]["text"] == text
+        assert read_answer('{"title": "Becher"}', prompt.answer_key).text == "Becher"
+    keyed = own_prompt("mine", "text_to_image", "Describe a photo as {'scene': '...'}", answer_key="scene")
+    assert read_answer('{"scene": "a mug"}', keyed.answer_key).text == "a mug"
+    assert conversation(keyed, title="Mug")[0]["content"][0]["text"].endswith("\nTitle: Mug")
+
+
+@pytest.mark.parametrize("field", ["{title}", "{ item_title }", "{{title}}", "${brand}", "{'{title}'}"])
+def test_a_field_that_nothing_fills_is_refused(field):
+    with pytest.raises(ValueError, match="nothing is filled in"):
+        own_prompt("mine", "image_to_text", f'Shorten {field} to {{"title": "..."}}')
+
+
+def test_prompts_are_found_by_name_and_for_their_task():
+    assert all(find_prompt(prompt.id, prompt.task) is prompt for prompt in PROMPTS.values())
+    assert find_prompt(PROMPTS["title-full-1"], "image_to_text") is PROMPTS["title-full-1"]
+    for name in ("", "full", "title-full-2", "TITLE-FULL-1"):
+        with pytest.raises(
+            ValueError, match="there are title-full-1, prompt-full-1, title-short-1, prompt-short-1"
+        ):
+            find_prompt(name, "image_to_text")
