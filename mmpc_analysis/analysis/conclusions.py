@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .. import tables
-from mmpc_analysis.analysis.checkpoints import (
+from mmpc_analysis.analysis.wordings import (
     CheckpointScores,
     add_prompt_noise,
     add_prompt_variances,

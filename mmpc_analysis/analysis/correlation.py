@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .association import COEFFICIENTS, correlation_interval, permutation_test
-from .checkpoints import checkpoint_scores
+from .wordings import checkpoint_scores
 from .multiplicity import adjust_p_values, max_t
 from ..tables import EFFECTS, SCORES, empty, models_only, validate
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .association import orders
-from .checkpoints import checkpoint_scores
+from .wordings import checkpoint_scores
 from .comparison import direction
 from .correlation import checked_models
 from ..tables import models_only

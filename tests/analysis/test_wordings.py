@@ -6,7 +6,7 @@ import pytest
 from simulated_scores import answered, averaged, simulated
 
 from mmpc_analysis.analysis import conclusions
-from mmpc_analysis.analysis.checkpoints import (
+from mmpc_analysis.analysis.wordings import (
     add_prompt_noise,
     checkpoint_scores,
     prompt_share,
