@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from .association import COEFFICIENTS, correlation_interval, permutation_test
-from .wordings import checkpoint_scores
 from .multiplicity import adjust_p_values, max_t
+from .wordings import checkpoint_scores
 from ..tables import EFFECTS, SCORES, empty, models_only, validate
 
 # %% ../../nbs/analysis/20_correlation.ipynb #7ad306c7

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from .association import orders
-from .wordings import checkpoint_scores
 from .comparison import direction
 from .correlation import checked_models
+from .wordings import checkpoint_scores
 from ..tables import models_only
 
 # %% ../../nbs/analysis/80_planning.ipynb #4298c111
