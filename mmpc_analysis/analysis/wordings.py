@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..tables import checkpoint_of
+from ..tables import checkpoint_of, models_only
 
 if TYPE_CHECKING:
     from mmpc_analysis.mixed.fit import Mixed
@@ -78,7 +78,7 @@ def _mean_over(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 # %% ../../nbs/analysis/15_wordings.ipynb #dbb113cc
 def checkpoint_scores(
-    scores: pd.DataFrame,  # Scores of models only, of one task and metric, as `checked_models` gives them
+    scores: pd.DataFrame,  # Scores of one task and metric; floors and the ceiling are left out
 ) -> CheckpointScores:  # One row for each item and checkpoint, and what was done
     """Scores with the checkpoint as the unit, whatever precisions and prompts it was asked in.
 
@@ -89,7 +89,8 @@ def checkpoint_scores(
         raise ValueError(
             f"expected scores of one task and metric, got {len(many)} combinations; choose them first"
         )
-    rows = scores.assign(system=scores["model"], model=checkpoint_of(scores))
+    rows = models_only(scores)
+    rows = rows.assign(system=rows["model"], model=checkpoint_of(rows))
     systems = rows.drop_duplicates("system")
     kept, prompts, refusal = _shared(systems)
     note = f"mean of {len(prompts)} prompts, which are a sample" if len(prompts) > 1 else ""
