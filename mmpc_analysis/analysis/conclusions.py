@@ -14,12 +14,6 @@ import numpy as np
 import pandas as pd
 
 from .. import tables
-from mmpc_analysis.analysis.checkpoints import (
-    CheckpointScores,
-    add_prompt_noise,
-    add_prompt_variances,
-    checkpoint_scores,
-)
 from .comparison import compare
 from .correlation import checked_models
 from .decision import cheapest, cost_per_1000, frontier
@@ -31,6 +25,12 @@ from mmpc_analysis.analysis.planning import (
     detectable,
     power_of_difference,
     power_of_scale,
+)
+from mmpc_analysis.analysis.wordings import (
+    CheckpointScores,
+    add_prompt_noise,
+    add_prompt_variances,
+    checkpoint_scores,
 )
 from ..metrics.cards import METRICS
 from ..mixed.fit import Mixed, fit_mixed

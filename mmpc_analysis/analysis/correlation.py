@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from .association import COEFFICIENTS, correlation_interval, permutation_test
-from .checkpoints import checkpoint_scores
 from .multiplicity import adjust_p_values, max_t
+from .wordings import checkpoint_scores
 from ..scores.averages import joined_categories
 from ..tables import EFFECTS, SCORES, empty, models_only, validate
 

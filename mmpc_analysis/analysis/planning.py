@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from .association import orders
-from .checkpoints import checkpoint_scores
 from .comparison import direction
 from .correlation import checked_models
+from .wordings import checkpoint_scores
 from ..scores.item_sets import MOST_LOST, lost_items
 from ..tables import models_only
 

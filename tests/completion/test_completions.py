@@ -32,7 +32,7 @@ from mmpc_analysis.completion.completions import (
     upper_limit,
 )
 from mmpc_analysis.completion.models import model_card
-from mmpc_analysis.completion.prompts import prompt_for
+from mmpc_analysis.completion.prompts import own_prompt, prompt_for
 from mmpc_analysis.store import compact_lines, fixed_batches, read_shards, store_lines, stored_lines
 from mmpc_analysis.tables import COMPLETIONS, validate
 
@@ -564,6 +564,20 @@ def test_certificate_counts_changed_answers(items, tmp_path):
     tampered = rows.assign(raw_text=["?"] * 5 + list(rows["raw_text"][5:]))
     broken = certify(tampered, items, root=ROOT, backend=backend, sample=None)
     assert (broken.n, broken.changed) == (20, 5) and broken.share == 0.25
+
+
+def test_certificate_of_a_prompt_of_ones_own(items, tmp_path):
+    own = own_prompt("mine", "text_to_image", 'Say {"prompt": "..."}')
+    rows = run(items.head(4), tmp_path, Parrot(), prompt=own)
+    with pytest.raises(ValueError, match="there is no prompt 'mine'"):
+        certify(rows, items, root=ROOT, backend=Parrot())
+    assert certify(rows, items, root=ROOT, backend=Parrot(), prompt=own).changed == 0
+
+
+def test_a_prompt_of_the_other_task_is_refused(items, tmp_path):
+    for prompt in ("title-full-1", prompt_for("image_to_text")):
+        with pytest.raises(ValueError, match="expected one for text_to_image"):
+            run(items.head(2), tmp_path, Parrot(), prompt=prompt)
 
 
 def test_certificate_refuses_another_run(items, tmp_path):

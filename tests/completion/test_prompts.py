@@ -6,10 +6,13 @@ import re
 import pytest
 from conftest import ROOT
 
+from mmpc_analysis.completion.answers import read_answer
 from mmpc_analysis.completion.prompts import (
     PROMPTS,
     conversation,
     copy_share,
+    find_prompt,
+    own_prompt,
     prompt_for,
 )
 from mmpc_analysis.tables import TASKS
@@ -83,3 +86,33 @@ def test_snapshots_are_plain_ascii():
     digest = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in SNAPSHOTS.glob("*.txt")}
     assert len(set(digest.values())) == len(digest) == 4
     assert all(p.read_bytes().isascii() for p in SNAPSHOTS.glob("*.txt"))
+
+
+def test_a_wording_of_ones_own_reaches_the_model_word_by_word(tmp_path):
+    text = 'Was ist das? Antworte als {"title": "..."}, höchstens zwölf Wörter.'
+    (tmp_path / "mine.txt").write_text(text + "\n", encoding="utf-8")
+    for prompt in (
+        own_prompt("mine", "image_to_text", text),
+        own_prompt("mine", "image_to_text", file=tmp_path / "mine.txt"),
+    ):
+        assert conversation(prompt, image=True)[0]["content"][1]["text"] == text
+        assert read_answer('{"title": "Becher"}', prompt.answer_key).text == "Becher"
+    keyed = own_prompt("mine", "text_to_image", "Describe a photo as {'scene': '...'}", answer_key="scene")
+    assert read_answer('{"scene": "a mug"}', keyed.answer_key).text == "a mug"
+    assert conversation(keyed, title="Mug")[0]["content"][0]["text"].endswith("\nTitle: Mug")
+
+
+@pytest.mark.parametrize("field", ["{title}", "{ item_title }", "{{title}}", "${brand}", "{'{title}'}"])
+def test_a_field_that_nothing_fills_is_refused(field):
+    with pytest.raises(ValueError, match="nothing is filled in"):
+        own_prompt("mine", "image_to_text", f'Shorten {field} to {{"title": "..."}}')
+
+
+def test_prompts_are_found_by_name_and_for_their_task():
+    assert all(find_prompt(prompt.id, prompt.task) is prompt for prompt in PROMPTS.values())
+    assert find_prompt(PROMPTS["title-full-1"], "image_to_text") is PROMPTS["title-full-1"]
+    for name in ("", "full", "title-full-2", "TITLE-FULL-1"):
+        with pytest.raises(
+            ValueError, match="there are title-full-1, prompt-full-1, title-short-1, prompt-short-1"
+        ):
+            find_prompt(name, "image_to_text")

@@ -83,6 +83,7 @@ def test_catalogue_says_what_it_set_aside(tmp_path):
         (["run", "--limit", "-1"], "catalogue.limit must be at least 0, got -1"),
         (["run", "--model", "standin-sd3"], "must be models that answer, got 'standin-sd3'"),
         (["run", "."], "is a folder, not a study file"),
+        (["run", "--prompt", "title-long-1"], "there is no prompt 'title-long-1'; did you mean"),
         (["report"], "there is no run in 'runs/demo'"),
         (["score", "--out", "typo"], "there is no run in 'typo'"),
         (["run", "--model", "gemma-3-4b", "--limit", "1", "--out", "far"], "could not be loaded"),
@@ -257,3 +258,14 @@ def test_models_are_told_in_words():
     shown = mmpc("models").stdout
     assert "draws" in shown and "answers" in shown and "GB" in shown and "embedded" in shown
     assert "True" not in shown and "False" not in shown
+
+
+def test_the_command_line_chooses_prompts(tmp_path):
+    base = tmp_path / "study.toml"
+    base.write_text('[completion.prompts]\ntext_to_image = ["prompt-full-1"]\n')
+    chosen = choose_study(base, None, prompts=["title-full-1", "title-short-1"]).completion.prompts
+    assert chosen == {"text_to_image": ("prompt-full-1",), "image_to_text": ("title-full-1", "title-short-1")}
+    assert choose_study(base, None).completion.prompts == {"text_to_image": ("prompt-full-1",)}
+    assert choose_study(base, None, prompts=["prompt-short-1"]).completion.prompts == {
+        "text_to_image": ("prompt-short-1",)
+    }

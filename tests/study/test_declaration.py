@@ -14,6 +14,8 @@ from mmpc_analysis.study.declaration import (
     ScoreChoice,
     Study,
     check_study,
+    prompts_by_task,
+    prompts_of,
     read_study,
     study_from,
     study_toml,
@@ -92,3 +94,78 @@ def test_the_package_imports_without_pydantic():
     code = "import sys, mmpc_analysis, mmpc_analysis.study.command_line; print('pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+# ---------------------------------------------------------------- prompts
+
+PLAIN = {"task": "image_to_text", "text": 'Name it as {"title": "..."}'}
+
+
+def test_prompts_are_chosen_for_a_task_and_own_ones_count():
+    study = study_from(
+        {
+            "completion": {
+                "prompts": {"image_to_text": ["title-short-1", "plain"]},
+                "own_prompts": {"plain": PLAIN},
+            }
+        }
+    )
+    check_study(study)
+    found = prompts_of(study)
+    assert [p.id for p in found["image_to_text"]] == ["title-short-1", "plain"]
+    assert found["image_to_text"][1].text == PLAIN["text"] and found["text_to_image"] == ()
+    names = ["prompt-full-1", "plain", "title-full-1"]
+    assert prompts_by_task(study, names) == {
+        "text_to_image": ("prompt-full-1",),
+        "image_to_text": ("plain", "title-full-1"),
+    }
+
+
+def test_a_study_file_holds_the_words_of_a_prompt_in_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.txt").write_text('\ufeffName it as {"title": "..."}\n', encoding="utf-8")
+    own = '[completion.own_prompts.plain]\ntask = "image_to_text"\nfile = "words.txt"\nmax_new_tokens = 32\n'
+    (tmp_path / "study.toml").write_text(own)
+    study = read_study(tmp_path / "study.toml")
+    (tmp_path / "words.txt").unlink()
+    assert study.completion.own_prompts["plain"] == PLAIN | {"max_new_tokens": 32}
+    (tmp_path / "again.toml").write_text(study_toml(study))
+    assert read_study(tmp_path / "again.toml") == study and "words.txt" not in study_toml(study)
+    with pytest.raises(ValueError, match=r"completion.own_prompts.plain: .*words.txt"):
+        read_study(tmp_path / "study.toml")
+
+
+@pytest.mark.parametrize(
+    ("completion", "message"),
+    [
+        ({"prompts": {"image_to_text": []}}, "must be a list of at least one value"),
+        (
+            {"prompts": {"image_to_text": ["full"]}},
+            "there is no prompt 'full'; there are title-full-1, prompt-full-1",
+        ),
+        ({"prompts": {"image_to_text": ["title-ful-1"]}}, "did you mean 'title-full-1'"),
+        (
+            {"prompts": {"image_to_text": ["prompt-full-1"]}},
+            "asks for text_to_image, expected one for image_to_text",
+        ),
+        ({"prompts": {"image_to_text": ["title-full-1"] * 2}}, "must name each prompt once"),
+        (
+            {"prompts": {"text_to_image": ["prompt-full-1"]}, "tasks": ["image_to_text"]},
+            "of a task of the study",
+        ),
+        (
+            {"own_prompts": {"p": {"task": "titles", "text": "x"}}},
+            "completion.own_prompts.p: task must be one of",
+        ),
+        ({"own_prompts": {"p": {"text": "x"}}}, "takes task, text or file"),
+        ({"own_prompts": {"title-full-1": PLAIN}}, "name of another prompt"),
+        ({"own_prompts": {"p q": PLAIN}}, "is named by letters"),
+        ({"own_prompts": {"p": PLAIN | {"text": "What is it?"}}}, "object with the key 'title'"),
+        ({"own_prompts": {"p": PLAIN | {"text": 'Shorten {name} to {"title": "..."}'}}}, r"holds '\{name\}'"),
+        ({"own_prompts": {"p": PLAIN | {"max_new_tokens": 0}}}, "at least one token"),
+        ({"own_prompts": {"p": PLAIN | {"file": "x.txt"}}}, "got both"),
+    ],
+)
+def test_prompts_that_cannot_be_asked_are_refused_before_anything_is(completion, message):
+    with pytest.raises(ValueError, match=message):
+        check_study(study_from({"completion": completion}))

@@ -391,3 +391,38 @@ def test_two_precisions_of_one_model_are_two_systems_all_the_way(finished, tmp_p
     assert row["estimate"] == pytest.approx(mean["float32"] - mean["nf4"]) and row["estimate"] > 0
     page = Path(write_report(out)).read_text(encoding="utf-8")
     assert all(name in page for name in (*names, "blind standin-qwen-s"))
+
+
+def test_a_second_wording_is_asked_of_every_model_and_the_first_is_not_asked_again(
+    finished, tmp_path, monkeypatch
+):
+    from mmpc_analysis.completion.backends import TransformersBackend
+
+    out, asked, real = str(tmp_path / "run"), [], TransformersBackend.answer
+    shutil.copytree(finished[0], out)
+    before = table(out, tables.COMPLETIONS)
+
+    def answer(self, prepared):
+        answers = real(self, prepared)
+        asked.extend(a.key for a in answers)
+        return answers
+
+    monkeypatch.setattr(TransformersBackend, "answer", answer)
+    own = {"plain": {"task": "image_to_text", "text": 'Write the title as JSON: {"title": "..."}'}}
+    words = {"image_to_text": ("title-short-1", "plain")}
+    study = replace(SMALL, completion=replace(SMALL.completion, prompts=words, own_prompts=own))
+    run_study(study, out, progress=False, say=lambda line: None)
+    found = table(out, tables.COMPLETIONS)
+    titles = found[found["task"] == "image_to_text"]
+    assert set(titles.groupby("model")["prompt"].agg(frozenset)) == {frozenset(words["image_to_text"])}
+    assert set(asked) == set(titles.loc[titles["prompt"] == "plain", "key"])
+    assert set(found[found["prompt"] != "plain"]["key"]) == set(before["key"])
+    shares = table(out, tables.VARIANCES)
+    effects = table(out, tables.EFFECTS).query("task == 'image_to_text' and scope == 'pooled'")
+    assert set(effects["models"]) == {2} and set(shares["task"]) <= {"image_to_text", "text_to_image"}
+    page = Path(f"{out}/report.html").read_text(encoding="utf-8")
+    assert "Two models were asked" in page and "standin-qwen-s plain" in page
+    assert "Each was asked in two wordings" in page and "Two models are two points" in page
+    assert read_study(f"{out}/study.toml") == study
+    run_study(study, out, progress=False, say=lambda line: None)
+    assert len(asked) == len(set(asked))

@@ -6,15 +6,15 @@ import pytest
 from simulated_scores import answered, averaged, simulated
 
 from mmpc_analysis.analysis import conclusions
-from mmpc_analysis.analysis.checkpoints import (
+from mmpc_analysis.analysis.comparison import compare
+from mmpc_analysis.analysis.correlation import checked_models, scale_effect
+from mmpc_analysis.analysis.planning import components
+from mmpc_analysis.analysis.wordings import (
     add_prompt_noise,
     checkpoint_scores,
     prompt_share,
     prompt_variances,
 )
-from mmpc_analysis.analysis.comparison import compare
-from mmpc_analysis.analysis.correlation import checked_models, scale_effect
-from mmpc_analysis.analysis.planning import components
 from mmpc_analysis.mixed.fit import fit_mixed
 from mmpc_analysis.report.answer import what_was_run
 from mmpc_analysis.report.run import Run
