@@ -16,8 +16,8 @@ import pandas as pd
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'ROLES', 'SYSTEM', 'SCHEMA', 'LEVELS', 'HIDDEN',
            'COMPLETIONS', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTESTS', 'CONTRASTS', 'WALK',
            'RECOVERY', 'LINKS', 'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS',
-           'CLAIMS', 'FLOOR_GAINS', 'AGREEMENT', 'TABLES', 'TASK_TITLES', 'Column', 'Table', 'TableError', 'empty',
-           'validate', 'system_names', 'checkpoint_of', 'models_only', 'parent_ids', 'TaskTitles', 'tasks_of']
+           'CLAIMS', 'FLOOR_GAINS', 'LOST', 'AGREEMENT', 'TABLES', 'TASK_TITLES', 'Column', 'Table', 'TableError',
+           'empty', 'validate', 'system_names', 'checkpoint_of', 'models_only', 'parent_ids', 'TaskTitles', 'tasks_of']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -194,6 +194,12 @@ AVERAGES = Table(
             required=False,
         ),
         Column("method", "str", "How the interval was made, or why there is none", required=False),
+        Column(
+            "item_set",
+            "str",
+            "common: items that all models have; own: the model's, which stands apart; mixed: all, by a mixed model",
+            absent="",
+        ),
     ),
     unique=("task", *SYSTEM, "category", "metric"),
 )
@@ -532,6 +538,26 @@ FLOOR_GAINS = Table(
     (*COMPARISONS.columns, Column("floors", "int", "Floors that the interval is joint over", "count")),
     unique=COMPARISONS.unique,
 )
+LOST = Table(
+    "lost",
+    "what one model has no score of, and why",
+    (
+        Column("task", "str", "image_to_text or text_to_image"),
+        Column("metric", "str", "Name of the metric"),
+        Column("level", "str", "Level of the metric"),
+        Column("model", "str", "Model"),
+        Column("role", "str", "model or blind"),
+        Column("items", "int", "Items of the task", "count"),
+        Column("asked", "int", "Items that the model was asked about", "count"),
+        Column("answered", "int", "Of these, answered or failed on its own account", "count"),
+        Column("lost", "int", "Lost to its engine", "count"),
+        Column("unknown", "int", "Without a score for another reason", "count"),
+        Column("unasked", "int", "Items that it was not asked about", "count"),
+        Column("share", "float", "Share of the asked that its engine lost", "[0, 1]"),
+        Column("in_common_set", "bool", "Whether it is compared on the items that all models have"),
+    ),
+    unique=("task", "metric", "model"),
+)
 
 # %% ../nbs/00_tables.ipynb #60493923
 AGREEMENT = Table(
@@ -754,6 +780,7 @@ TABLES = {
         FRONTIER,
         POWERS,
         FLOOR_GAINS,
+        LOST,
         CLAIMS,
         AGREEMENT,
     )

@@ -23,16 +23,19 @@ from mmpc_analysis.analysis.equivalence import (
     models_needed,
 )
 from .floor_gains import floor_gain_table
+from .headlines import lost_table
 from .multiplicity import holm
+from ..scores.item_sets import headline_set
 from ..tables import models_only
 
 # %% auto #0
 __all__ = ['CLAIM_QUESTIONS', 'STATEMENTS', 'SILENT', 'BOUND', 'FEWEST_IN_CATEGORY', 'claim', 'places', 'both_ways', 'best_claim',
-           'pair_claim', 'floor_claim', 'size_claim', 'welch_p', 'size_by_category_claim', 'category_claim',
-           'variance_claim', 'cost_claim', 'claim_table', 'analysis_tables']
+           'pair_claim', 'floor_claim', 'lost_claim', 'size_claim', 'welch_p', 'size_by_category_claim',
+           'category_claim', 'variance_claim', 'cost_claim', 'claim_table', 'analysis_tables']
 
 # %% ../../nbs/analysis/95_claims.ipynb #e0cb9fb1
 CLAIM_QUESTIONS = {
+    "lost": "Did its engine lose answers of a model?",
     "best": "Which model is best?",
     "floor": "Does the model know more than nothing?",
     "pair": "Which of two models is better?",
@@ -68,9 +71,12 @@ STATEMENTS = {
     ("category", "differ"): "mean mu of the models is not the same in all categories",
     ("variance", "differ"): "standard deviation of mu between models of one family and size > 0",
     ("cost", "good enough"): "mu[subject] > mu[m] - margin for every other model m",
+    ("cost", "all equal"): "|mu[a] - mu[b]| = 0 for all models a and b",
     ("cost", "floor suffices"): "mu[subject] > mu[m] - margin for every model m",
 }
 SILENT = {
+    ("lost", "counted"),
+    ("lost", "apart"),
     ("best", "open"), ("best", "one model"), ("best", "all failed"), ("best", "not compared"), ("floor", "open"),
     ("pair", "open"), ("pair", "untested"), ("size", "open"), ("size", "no estimate"), ("size_in_general", "open"),
     ("size_in_general", "no estimate"), ("size_by_category", "open"), ("category", "open"), ("variance", "open"),
@@ -106,6 +112,9 @@ def places(
         yield part
 
 # %% ../../nbs/analysis/95_claims.ipynb #b2fe469f
+_ALIKE = ("equivalent", "equal")  # Verdicts of a comparison that say so
+
+
 def both_ways(
     pairs: pd.DataFrame,  # Comparisons
 ) -> pd.DataFrame:  # Twice as many rows, every model once in front
@@ -127,6 +136,9 @@ def best_claim(
     pairs: pd.DataFrame,  # Comparisons of the same
 ) -> dict:  # A row of question best
     "Which model of one place is best, if any is shown to be."
+    if models["item_set"].ne("own").any():  # Who lost too much to its engine stands apart
+        models = models[models["item_set"] != "own"]
+    pairs = pairs[pairs["model"].isin(models["model"]) & pairs["other"].isin(models["model"])]
     scored = models[models["estimate"].notna()]
     if scored.empty or not scored["coverage"].fillna(1).gt(0).any():
         return claim(
@@ -142,10 +154,10 @@ def best_claim(
     smallest = leads.groupby("model")["estimate"].min()
     leader = sorted(smallest.index[smallest == smallest.max()])[0]
     ahead = leads[leads["model"] == leader].sort_values(["estimate", "other"])
-    beaten, equal = ahead["low_joint"] > 0, ahead["verdict"].eq("equivalent").all()
+    beaten, equal = ahead["low_joint"] > 0, ahead["verdict"].isin(_ALIKE).all()
     if beaten.all():
         verdict = "best within margin" if equal else "best"
-    elif pairs["verdict"].eq("equivalent").all():
+    elif pairs["verdict"].isin(_ALIKE).all():
         verdict = "equal"
     else:
         verdict = "among" if beaten.any() else "open"
@@ -164,7 +176,7 @@ def pair_claim(
     "Which of two models is better, or whether they are shown to be equal."
     turned = both_ways(row.to_frame().T.infer_objects())
     row = turned.loc[turned["estimate"].to_numpy().argmax()]
-    apart, equal = row["low_joint"] > 0, row["verdict"] == "equivalent"
+    apart, equal = row["low_joint"] > 0, row["verdict"] in _ALIKE
     verdict = "better" if apart else "open"
     if equal:
         verdict = "better within margin" if apart else "equal"
@@ -188,6 +200,22 @@ def floor_claim(
     return claim(
         "floor", row, row["model"], verdict, "floor_gains", other=row["other"], floors=len(gains), **bounds
     )
+
+# %% ../../nbs/analysis/95_claims.ipynb #ad143a8d
+def lost_claim(
+    row: pd.Series,  # What one model lost at one task and metric
+) -> dict:  # A row of question lost
+    "Whether a model that lost answers to its engine is compared all the same."
+    place = row[["task", "metric", "level"]].to_dict() | {"category": "all"}
+    verdict = "counted" if row["in_common_set"] else "apart"
+    facts = {
+        "estimate": row["share"],
+        "n": row["asked"],
+        "unit": "items",
+        "method": "counted",
+        "lost": row["lost"],
+    }
+    return claim("lost", place, row["model"], verdict, "lost", **facts)
 
 # %% ../../nbs/analysis/95_claims.ipynb #30bccffa
 BOUND = 0.3  # A correlation with size that would not matter
@@ -332,8 +360,7 @@ def cost_claim(
     row: pd.Series,  # A decision
 ) -> dict:  # A row of question cost
     "Which model, or floor, is the cheapest that is shown to be good enough."
-    said = row.get("verdict", "established" if row["established"] else "undecided")
-    verdict = said.replace("_", " ").replace("established", "good enough")
+    verdict = row["verdict"].replace("_", " ").replace("established", "good enough")
     facts = {k: row[k] for k in ("margin", "cost", "best_cost", "risk", "good_enough", "unpriced")}
     other = row["best"] if row["best"] != row["chosen"] else ""
     return claim(
@@ -380,8 +407,9 @@ def claim_table(
     ]
     pairs = conclusions["comparisons"]
     rows += [pair_claim(row) for _, row in pairs[pairs["category"] == "all"].iterrows()]
+    rows += [lost_claim(row) for _, row in conclusions["lost"].query("lost > 0").iterrows()]
     rows += _size_claims(conclusions["slopes"], level)
-    judged = models_only(directional_metrics(tables.validate(scores, tables.SCORES)))
+    judged = models_only(headline_set(directional_metrics(scores))[0])
     rows += [
         category_claim(part, level)
         for _, part in judged.groupby(["task", "metric"])
@@ -408,6 +436,7 @@ def analysis_tables(
         name: cache(make)
         for name, make in conclusion_tables(scores, completions, averages, **drawn, **how).items()
     }
+    makers["lost"] = cache(partial(lost_table, directional_metrics(scores)))
     makers["floor_gains"] = cache(partial(floor_gain_table, scores, **drawn))
 
     def claims() -> pd.DataFrame:

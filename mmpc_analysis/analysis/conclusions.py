@@ -35,6 +35,7 @@ from mmpc_analysis.analysis.wordings import (
 from ..metrics.cards import METRICS
 from ..mixed.fit import Mixed, fit_mixed
 from ..mixed.inference import intraclass, variance_intervals
+from ..scores.item_sets import headline_set
 
 # %% auto #0
 __all__ = ['MARGIN', 'directional_metrics', 'slope_table', 'line_table', 'variance_table', 'margins', 'comparison_table',
@@ -52,17 +53,21 @@ def directional_metrics(
 def _parts(
     scores: pd.DataFrame, level: float, sized: bool = True
 ) -> Iterator[tuple[dict, pd.DataFrame, CheckpointScores]]:
-    "The scores of every task and metric, one for each checkpoint, on the items that all of them have."
+    "The scores of every task and metric, one for each checkpoint, on the items that all of them have, or on all for a mixed model."
     kept = checked_models(directional_metrics(scores), "item_id", 1, level)
     kept = kept[kept["parameters"] > 0] if sized else kept
+    sets = headline_set(kept)[1].set_index(["task", "metric"])
     for names, group in kept.groupby(["task", "metric", "level"], sort=True):
-        of = checkpoint_scores(group)
-        part = of.scores
-        seen = part[part["value"].notna()].groupby("item_id")["model"].nunique()
-        complete = part[part["item_id"].isin(seen.index[seen == part["model"].nunique()])]
+        chosen = sets.loc[names[:2]]
+        group = group[~group["model"].isin(chosen["left_out"].split(", "))] if chosen["models"] else group
+        of = checkpoint_scores(group.assign(value=group["value"].mask(group["outcome"] == "engine_error")))
+        part = of.scores[of.scores["value"].notna()]
+        seen = part.groupby("item_id")["model"].nunique()
+        if not chosen["use_mixed"]:
+            part = part[part["item_id"].isin(seen.index[seen == part["model"].nunique()])]
         place = dict(zip(("task", "metric", "level"), names, strict=True)) | {"category": "all"}
-        if len(complete):
-            yield place, complete.sort_values(["item_id", "model"]), of
+        if len(part):
+            yield place, part.sort_values(["item_id", "model"]), of
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #f362c148
 _SCALE_TERMS = {"these_models": "", "scale_in_general": " + (1|model)"}

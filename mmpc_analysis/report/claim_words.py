@@ -73,7 +73,10 @@ WORDS |= {
     ("cost", "floor suffices"): "No model is needed: the floor {subject} costs nothing and is shown to be no more than {margin} worse than any model.",
     ("cost", "undecided"): "Undecided: none of known cost is shown to be within {margin} of every other on {n} {unit}; {subject} scored best, and more items or a wider margin are needed.",
     ("cost", "all failed"): "No model gave a usable answer, so none is good enough.",
-    ("cost", "one model"): "Only {subject} answered, so there is nothing to choose.",
+    ("cost", "all equal"): "All models have the same score on each of {n} {unit}, and {subject} is the cheapest. It costs {cost}.",
+    ("cost", "one model"): "{subject} is the only model, so there is nothing to choose.",
+    ("lost", "counted"): "{lost} of {n} answers of {subject} were lost to its engine; the items are left out for every model.",
+    ("lost", "apart"): "{lost} of {n} answers of {subject} were lost to its engine, so it stands apart and is compared with none.",
 }  # fmt: skip
 
 # %% ../../nbs/report/05_claim_words.ipynb #5225bf3d
@@ -122,7 +125,7 @@ def claim_fields(
         "mean": span(mean) if "mean_low" in detail else significant(mean["estimate"]), "p": chance(row["p_value"]), "margin": significant(get("margin")),
         "models": in_words(models), "models_counted": counted, "n_words": in_words(int(row["n"])), "n": count(row["n"]), "unit": row["unit"], "method": row["method"],
         "beaten": plural(int(get("beaten")), "other") if "beaten" in detail else "", "bound": significant(get("bound")), "dof": significant(get("dof")),
-        "estimate": significant(row["estimate"]), "high": significant(row["high"]), "correction": correction_name(detail) if "correction" in detail else "",
+        "lost": count(get("lost")), "estimate": significant(row["estimate"]), "high": significant(row["high"]), "correction": correction_name(detail) if "correction" in detail else "",
         "cannot": f" {counted.capitalize()} cannot show either that size makes no difference; {count(get('needed'))} models could." if few else "",
     }  # fmt: skip
     if row["verdict"] == "one model" and row["question"] == "best":

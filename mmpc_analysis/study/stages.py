@@ -316,15 +316,17 @@ def run_analysis(
     inputs: StudyInputs,  # Bootstrap draws, level and seed
     scores: pd.DataFrame,  # (rows, columns) Scores
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # Averages, and effects of scale
-    """Average a study's scores and relate them to the number of parameters.
+    """Average a study's scores on equal item sets and relate them to the number of parameters.
 
     Writes the tables averages and effects.
     """
     from mmpc_analysis.analysis.correlation import scale_effect
-    from mmpc_analysis.scores.averages import average
+    from mmpc_analysis.analysis.headlines import headline_averages
 
     how, key = inputs.draws, [store.fingerprint(scores), inputs.draws]
-    averages = cached_table(inputs.out, tables.AVERAGES, key, partial(average, scores, **how))
+    averages = cached_table(
+        inputs.out, tables.AVERAGES, key, partial(headline_averages, scores, inputs.draws["level"])
+    )
     effects = cached_table(inputs.out, tables.EFFECTS, key, partial(scale_effect, scores, **how))
     return averages, effects
 
@@ -383,6 +385,7 @@ def run_conclusions(
     from mmpc_analysis.analysis.claims import analysis_tables
     from mmpc_analysis.metrics.cards import headline_metrics
     from mmpc_analysis.metrics.own_metrics import metric_keys
+    from mmpc_analysis.recommendation.worth_claims import worth_claims
     from mmpc_analysis.tables import tasks_of
 
     headline = {(task, name) for task in tasks_of(averages) for name in headline_metrics(averages, task)}
@@ -396,7 +399,18 @@ def run_conclusions(
         *metric_keys(scores["metric"]),
     ]
     makers = analysis_tables(scores, completions, averages, **inputs.draws)
+    worth = [_stored(inputs.out, declared) for declared in (tables.RECOVERY, tables.LINKS)]
+    claims, key = makers["claims"], [*key, *map(store.fingerprint, worth)]
+    makers["claims"] = lambda: pd.concat(
+        [claims(), worth_claims(*worth, inputs.draws["level"])], ignore_index=True
+    )
     return {name: cached_table(inputs.out, tables.TABLES[name], key, make) for name, make in makers.items()}
+
+
+def _stored(out: str, table: tables.Table) -> pd.DataFrame:
+    "A table of the run, without rows where the run has none."
+    folder = f"{out}/{table.name}"
+    return store.read_shards(folder, table) if store.shard_names(folder) else tables.empty(table)
 
 # %% ../../nbs/study/20_stages.ipynb #857b3df9
 STAGES = ("catalogue", "completions", "drawing", "scores", "recommendation", "analysis", "report")
