@@ -30,24 +30,9 @@ from mmpc_analysis.report.figures import (
 from .html import Safe, figure_html, joined, table_html
 from .run import Run
 from mmpc_analysis.report.wording import (
-    ALPHA,
-    chance,
-    correction_name,
-    count,
-    display_name,
-    distinct_labels,
-    distinct_names,
-    interval_text,
-    label,
-    many,
-    metric_name,
-    number,
-    plural,
-    rows_where,
-    side_of,
-    significant,
-    span,
-)
+    ALPHA, chance, correction_name, count, display_name, distinct_labels, distinct_names, interval_text,
+    label, many, metric_name, number, plural, rows_where, side_of, significant, span,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
