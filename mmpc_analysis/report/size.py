@@ -30,16 +30,32 @@ from mmpc_analysis.report.figures import (
 from .html import Safe, figure_html, joined, table_html
 from .run import Run
 from mmpc_analysis.report.wording import (
-    ALPHA, chance, correction_name, count, display_name, distinct_labels, distinct_names, interval_text,
-    label, many, metric_name, number, plural, rows_where, side_of, significant, span,
-)  # fmt: skip
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+    ALPHA,
+    chance,
+    correction_name,
+    count,
+    display_name,
+    distinct_labels,
+    distinct_names,
+    interval_text,
+    label,
+    many,
+    metric_name,
+    number,
+    plural,
+    rows_where,
+    side_of,
+    significant,
+    span,
+)
 
 # %% auto #0
 __all__ = ['BOUND', 'SLOPE_QUESTIONS', 'scale_lines', 'equality_words', 'scale_words', 'slope_forest', 'category_words',
            'size_piece', 'size']
+
+# %% ../../nbs/report/65_size.ipynb #b9e701c1
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 # %% ../../nbs/report/65_size.ipynb #88cbae48
 def _outline(fan: pd.DataFrame, colour: str) -> dict:
