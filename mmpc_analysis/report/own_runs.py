@@ -148,10 +148,12 @@ def report_scores(
     given = {name: frame for name, frame in given.items() if frame is not None}
     asked = tables.empty(tables.COMPLETIONS) if completions is None else completions
     key = [*map(store.fingerprint, given.values()), how, *metric_keys(checked["metric"])]
-    key += [checked.attrs, None if costs is None else store.fingerprint(costs)]
+    key.append(checked.attrs)
+    price = [None if costs is None else store.fingerprint(costs)]
     makers = dict(_makers(checked, asked, costs, how))
     for name, make in makers.items():
-        store.cached_table(out, tables.TABLES[name], key, make)
+        by_price = price if name in ("decisions", "frontier") else []
+        store.cached_table(out, tables.TABLES[name], key + by_price, make)
     for name in set(tables.TABLES) - {*makers, *given}:
         store.remove_shards(f"{out}/{name}")
     _write_inputs(out, given)

@@ -36,11 +36,12 @@ from mmpc_analysis.report.wording import (
     number,
 )
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 # %% auto #0
 __all__ = ['SIZES', 'SLOPE_QUESTIONS', 'scale_lines', 'slope_forest', 'size_piece', 'size']
+
+# %% ../../nbs/report/65_size.ipynb #b9e701c1
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 # %% ../../nbs/report/65_size.ipynb #88cbae48
 def _outline(fan: pd.DataFrame, colour: str) -> dict:

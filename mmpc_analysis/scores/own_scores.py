@@ -47,7 +47,8 @@ def _refuse_rows(name: str, values: pd.Series, bad: np.ndarray, expected: str, r
     at = np.flatnonzero(bad)
     if len(at):
         more = f" ({len(at)} such rows)" if len(at) > 1 else ""
-        got = repr(values.iloc[at[0]]).removeprefix("np.float64(").removesuffix(")")[:80]
+        value = values.iloc[at[0]]
+        got = repr(value.item() if isinstance(value, np.generic) else value)[:80]
         raise TableError(f"column {name!r}, row {at[0]}: expected {expected}, got {got}{more}; {remedy}")
 
 # %% ../../nbs/scores/60_own_scores.ipynb #7f773a74

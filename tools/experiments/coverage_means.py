@@ -6,7 +6,6 @@ design and must find the same. Writes tests/data/scores/coverage_means.json. Tak
     python tools/experiments/coverage_means.py
 """
 
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
