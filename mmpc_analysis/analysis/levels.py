@@ -201,11 +201,21 @@ def _lead_rows(
 def _lead(pairs: pd.DataFrame, voices: dict[str, int], leads: int) -> list[dict]:
     "The rows of one lead: one for every pair of metrics, and one for whichever pair is taken."
     first, second = (list(dict.fromkeys(pairs[side])) for side in ("first", "second"))
-    name, n, said = pairs["level"].iloc[0], int(pairs["n"].iloc[0]), pairs["first"] + " over " + pairs["second"]
+    name, n, said = (
+        pairs["level"].iloc[0],
+        int(pairs["n"].iloc[0]),
+        pairs["first"] + " over " + pairs["second"],
+    )
     rows = pairs.assign(term=f"semantic over {name}", metric=said, metrics=said)
-    rows["low"], rows["high"] = (rows["estimate"] + side * rows["critical"] * rows["error"] for side in (-1, 1))
-    low, high = (rows["estimate"] + side * rows["alone"] * rows["error"] for side in (-1, 1))
-    rows["verdict"] = [_verdict(pd.Series([lo]), pd.Series([hi])) for lo, hi in zip(rows["low"], rows["high"], strict=True)]
+    rows["low"], rows["high"] = (
+        (rows["estimate"] + side * rows["critical"] * rows["error"]).clip(-1, 1) for side in (-1, 1)
+    )
+    low, high = (
+        (rows["estimate"] + side * rows["alone"] * rows["error"]).clip(-1, 1) for side in (-1, 1)
+    )
+    rows["verdict"] = [
+        _verdict(pd.Series([lo]), pd.Series([hi])) for lo, hi in zip(rows["low"], rows["high"], strict=True)
+    ]
     verdict = _verdict(low, high)
     if (rows["low"] > 0).any() and (rows["high"] < 0).any():
         verdict = "depends on the metric"
@@ -216,7 +226,7 @@ def _lead(pairs: pd.DataFrame, voices: dict[str, int], leads: int) -> list[dict]
     whole = rows.iloc[0].to_dict() | {
         "metric": "", "metrics": f"{', '.join(first)} over {', '.join(second)}", "estimate": rows["estimate"].mean(),
         "low": low.min(skipna=False), "high": high.max(skipna=False), "critical": rows["alone"].iloc[0],
-        "p_value": p_value, "p_adjusted": min(1.0, leads * p_value),
+        "p_value": p_value, "p_adjusted": np.minimum(1.0, leads * p_value),
         "verdict": "too few" if n < FEWEST_GROUPS else verdict,
     }  # fmt: skip
     return [*rows.to_dict("records"), whole]
@@ -251,10 +261,18 @@ def level_contrast(
             rows += [row | {"task": task, "category": category} for row in found if row["items"]]
     if not rows:
         return empty(CONTRASTS)
-    who = contests.drop_duplicates(["task", "system"])[["task", "system", *SYSTEM, "base", "family", "parameters"]]
+    who = contests.drop_duplicates(["task", "system"])[
+        ["task", "system", *SYSTEM, "base", "family", "parameters"]
+    ]
     effects = pd.DataFrame(rows).merge(who, on=["task", "system"], how="left")
     effects["verdict"] = effects["verdict"].fillna("") if "verdict" in effects else ""
-    shares = f"shares of distractors beaten; errors by listing groups, as items and as distractors; t {level:g}"
-    method = np.where(effects["term"] == "beaten", "", np.where(effects["metric"] == "", ", corrected for all leads", ", joint over all pairs"))
+    shares = (
+        f"shares of distractors beaten; errors by listing groups, as items and as distractors; t {level:g}"
+    )
+    method = np.where(
+        effects["term"] == "beaten",
+        "",
+        np.where(effects["metric"] == "", ", corrected for all leads", ", joint over all pairs"),
+    )
     effects = effects.assign(question="these_models", method=shares + pd.Series(method))
     return validate(effects, CONTRASTS)[list(CONTRASTS.names)]

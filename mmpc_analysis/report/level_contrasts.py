@@ -111,7 +111,9 @@ def beaten_marks(
             } | ({"error_x": interval_bars(marks)} if whole else {}))  # fmt: skip
     for end, text in ((0.5, "chance"), (1, "all others")):
         figure.add_vline(x=end, line={"color": "#767676", "dash": "dot"}, annotation_text=text)
-    figure.update_xaxes(title_text="Share of other products that resemble the completion less than its own item does")
+    figure.update_xaxes(
+        title_text="Share of other products that resemble the completion less than its own item does"
+    )
     ticks = {"tickvals": list(range(len(levels))), "ticktext": [f"{level} level" for level in levels]}
     figure.update_yaxes(**ticks, autorange="reversed", showgrid=False, zeroline=False)
     return figure
@@ -132,7 +134,9 @@ def level_words(
     task: str,  # `image_to_text` or `text_to_image`
 ) -> str:  # Plain sentences, empty where the task has no semantic level beside another one
     "What the levels say about the models of a task."
-    rows = contrasts[(contrasts["task"] == task) & (contrasts["category"] == "all") & (contrasts["metric"] == "")]
+    rows = contrasts[
+        (contrasts["task"] == task) & (contrasts["category"] == "all") & (contrasts["metric"] == "")
+    ]
     shares, leads = rows[rows["term"] == "beaten"], rows[rows["term"] != "beaten"]
     meaning = shares.loc[shares["level"] == "semantic", "estimate"]
     if leads.empty:
@@ -145,7 +149,7 @@ def level_words(
     for other, group in leads.groupby("level", sort=False):
         count = group["verdict"].value_counts()
         said = [
-            text.format(n=count[verdict], s="s" * (count[verdict] == 1), level=other)
+            text.format(n=count[verdict], s="s" * int(count[verdict] == 1), level=other)
             for verdict, text in _SAID.items()
             if verdict in count
         ]

@@ -38,21 +38,25 @@ class Condition:
     liking: float = 0.6  # Spread of what each metric likes, whoever is meant
     failed: float = 0.0  # Share of completions that fail
     lost: float = 0.0  # Share that the engine loses
-    studies: int = 1000  # How many are drawn
+    studies: int = 100  # How many are drawn
     false: str = "mld"  # Letters of verdicts that would be false
 
 
+_LARGE = {"groups": 201, "items": 287}  # As many as the embedded catalogue's test split has
 CONDITIONS = {
-    "equal": Condition(studies=2000),
-    "equal, as large as the demo": Condition(groups=201, items=287, studies=500),
-    "equal, 12 items": Condition(groups=10, items=12),
+    "equal": Condition(studies=300),
+    "equal, as large as the demo": Condition(**_LARGE, studies=50),
+    "equal, 12 items": Condition(groups=10, items=12, studies=200),
     "equal, failures": Condition(failed=0.3, lost=0.1),
     "equal, no liking": Condition(liking=0.0),
-    "one pair equal": Condition(noise=(2.5, 2.5, 1.0, 1.0, 0.2)),
-    "the metrics disagree": Condition(noise=(1.0, 1.0, 1.0, 0.4, 2.5), false="ml"),
+    "one pair equal": Condition(noise=(6.0, 6.0, 1.0, 1.0, 0.05), studies=300),
+    "the metrics disagree": Condition(noise=(1.0, 1.0, 1.0, 0.2, 4.0), false="ml"),
     "words noisier": Condition(noise=(2.0, 2.0, 2.0, 1.0, 1.0), false="ld"),
     "words noisier, as large as the demo": Condition(
-        groups=201, items=287, noise=(2.0, 2.0, 2.0, 1.0, 1.0), studies=200, false="ld"
+        **_LARGE, noise=(2.0, 2.0, 2.0, 1.0, 1.0), studies=50, false="ld"
+    ),
+    "words much noisier, as large as the demo": Condition(
+        **_LARGE, noise=(3.0, 3.0, 3.0, 1.0, 1.0), studies=50, false="ld"
     ),
 }
 
