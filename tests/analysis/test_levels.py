@@ -38,7 +38,7 @@ def lead(contrasts, category="all", metric=""):
 @pytest.fixture(scope="module")
 def answers():
     "Two models: the title without its first word, and the title of the next item."
-    some = ITEMS[ITEMS["split"] == "test"].groupby("category").head(12)
+    some = ITEMS[ITEMS["split"] == "test"].groupby("category").head(3)
     about = {
         "task": "image_to_text", "family": "F", "parameters": 1e9, "precision": "float32", "role": "model", "prompt": "p", "base": "",
         "key": "k", "outcome": "ok", "image": None, "raw_text": "", "finish_reason": "stop",
@@ -63,11 +63,9 @@ def test_no_monotone_change_of_a_metric_moves_a_bit(answers, change, monkeypatch
         card = METRICS[name]
         module, function = card.compute.split(":")
         compute = getattr(importlib.import_module(module), function)
-        known = []
 
-        def changed(*given, compute=compute, known=known):
-            known.append(compute(*given))
-            return CHANGES[change](known[-1])
+        def changed(*given, compute=compute):
+            return CHANGES[change](compute(*given))
 
         better = "lower" if change == "turned" else "higher"
         monkeypatch.setitem(METRICS, name, replace(card, compute=changed, better=better, failure=0))

@@ -48,7 +48,7 @@ CONDITIONS = {
     "equal, as large as the demo": Condition(**_LARGE, studies=50),
     "equal, 12 items": Condition(groups=10, items=12, studies=200),
     "equal, failures": Condition(failed=0.3, lost=0.1),
-    "equal, no liking": Condition(liking=0.0),
+    "equal, no liking": Condition(liking=0.0, studies=40),
     "one pair equal": Condition(noise=(6.0, 6.0, 1.0, 1.0, 0.05), studies=150),
     "the metrics disagree": Condition(noise=(1.0, 1.0, 1.0, 0.2, 4.0), studies=50, false="ml"),
     "words noisier": Condition(noise=(2.0, 2.0, 2.0, 1.0, 1.0), studies=50, false="ld"),
