@@ -11,7 +11,6 @@ from conftest import ROOT
 
 from mmpc_analysis.analysis.comparison import compare
 from mmpc_analysis.analysis.conclusions import comparison_table, directional_metrics, margins
-from mmpc_analysis.analysis.levels import level_contrast
 from mmpc_analysis.metrics.cards import ENCODERS, METRICS, Metric, headline_metrics
 from mmpc_analysis.metrics.own_metrics import register_encoder, register_metric
 from mmpc_analysis.metrics.picture_encoders import ImageEncoder
@@ -19,6 +18,7 @@ from mmpc_analysis.metrics.text_encoders import EncoderMissing
 from mmpc_analysis.metrics.texts import score_pairs, tokens
 from mmpc_analysis.metrics.words import jaccard
 from mmpc_analysis.scores.averages import average
+from mmpc_analysis.scores.contests import contest
 from mmpc_analysis.scores.measures import available_metrics, item_context, text_values
 from mmpc_analysis.scores.scoring import merge_scores, score
 from mmpc_analysis.study.stages import run_scoring
@@ -101,8 +101,15 @@ def test_ones_own_metric_takes_part_in_every_analysis():
     assert set(directional_metrics(scores)["metric"]) == {"wrong_words", "jaccard"}
     assert headline_metrics(average(scores, draws=10), "image_to_text") == ["wrong_words"]
     assert margins({"wrong_words"}) == {"wrong_words": 0.02}
-    shares = level_contrast(scores, draws=20).query("category == 'all' and term == 'share'")
-    assert {"wrong_words", "jaccard"} <= set(shares["metric"])
+    both = contest(
+        completions.assign(input_tokens=1, output_tokens=1, seconds=0.1), ITEMS, root=CATALOGUE, run=CATALOGUE,
+        metrics=["wrong_words", "neutral", "jaccard"],
+    )  # fmt: skip
+    won = both.set_index(["model", "item_id", "metric"])["won"].unstack()
+    assert (
+        set(both["metric"]) == {"wrong_words", "jaccard"}
+        and won["wrong_words"].tolist() == won["jaccard"].tolist()
+    )
     better = compare(scores[scores["metric"] == "wrong_words"], draws=50).query("category == 'all'")
     pair = better[(better["model"] == "a") & (better["other"] == "b")]
     flip = better[(better["model"] == "b") & (better["other"] == "a")]

@@ -4,9 +4,9 @@ Made-up studies from a fixed seed, each drawn by its own number, so that any of 
 groups of one to eight; two semantic and three word metrics see one latent likeness, each through noise of its own, through a liking
 of its own for some products (as distractors and as truths), and through a rising function of its own. Writes
 tests/data/analysis/levels/null.json: for each condition the verdict of every study, a letter each. tests/analysis/test_levels.py holds the
-shares against what is promised, and draws a fixed 2% again. Takes about ten minutes on one core.
+shares against what is promised, and draws a fixed 2% again. Takes a few minutes on one core.
 
-    python tools/experiments/levels_null.py [share of the studies]
+    python tools/experiments/levels_null.py ["name of a condition" ...]
 """
 
 import json
@@ -38,21 +38,25 @@ class Condition:
     liking: float = 0.6  # Spread of what each metric likes, whoever is meant
     failed: float = 0.0  # Share of completions that fail
     lost: float = 0.0  # Share that the engine loses
-    studies: int = 1000  # How many are drawn
+    studies: int = 100  # How many are drawn
     false: str = "mld"  # Letters of verdicts that would be false
 
 
+_LARGE = {"groups": 201, "items": 287}  # As many as the embedded catalogue's test split has
 CONDITIONS = {
-    "equal": Condition(studies=2000),
-    "equal, as large as the demo": Condition(groups=201, items=287, studies=500),
-    "equal, 12 items": Condition(groups=10, items=12),
+    "equal": Condition(studies=300),
+    "equal, as large as the demo": Condition(**_LARGE, studies=50),
+    "equal, 12 items": Condition(groups=10, items=12, studies=200),
     "equal, failures": Condition(failed=0.3, lost=0.1),
-    "equal, no liking": Condition(liking=0.0),
-    "one pair equal": Condition(noise=(2.5, 2.5, 1.0, 1.0, 0.2)),
-    "the metrics disagree": Condition(noise=(1.0, 1.0, 1.0, 0.4, 2.5), false="ml"),
-    "words noisier": Condition(noise=(2.0, 2.0, 2.0, 1.0, 1.0), false="ld"),
+    "equal, no liking": Condition(liking=0.0, studies=40),
+    "one pair equal": Condition(noise=(6.0, 6.0, 1.0, 1.0, 0.05), studies=150),
+    "the metrics disagree": Condition(noise=(1.0, 1.0, 1.0, 0.2, 4.0), studies=50, false="ml"),
+    "words noisier": Condition(noise=(2.0, 2.0, 2.0, 1.0, 1.0), studies=50, false="ld"),
     "words noisier, as large as the demo": Condition(
-        groups=201, items=287, noise=(2.0, 2.0, 2.0, 1.0, 1.0), studies=200, false="ld"
+        **_LARGE, noise=(2.0, 2.0, 2.0, 1.0, 1.0), studies=20, false="ld"
+    ),
+    "words much noisier, as large as the demo": Condition(
+        **_LARGE, noise=(3.0, 3.0, 3.0, 1.0, 1.0), studies=30, false="ld"
     ),
 }
 
@@ -109,20 +113,18 @@ def verdicts(name: str, study: int) -> str:
 
 
 def main() -> None:
-    "Draw them all, or the first of them."
-    share, found = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0, {}
-    for name, condition in CONDITIONS.items():
-        drawn = [verdicts(name, k) for k in range(int(share * condition.studies))]
+    "Draw the conditions that are named, or all of them, and keep the others."
+    found = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() and sys.argv[1:] else {}
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    for name in sys.argv[1:] or CONDITIONS:
+        condition = CONDITIONS[name]
+        drawn = [verdicts(name, k) for k in range(condition.studies)]
         wrong = np.mean([any(letter in condition.false for letter in letters) for letters in drawn])
         right = np.mean([letters.count("m") / len(MODELS) for letters in drawn])
         found[name] = asdict(condition) | {"verdicts": " ".join(drawn)}
-        print(
-            f"{name}: {len(drawn)} studies, {wrong:.1%} with a false claim, 'more' of {right:.1%} of models",
-            flush=True,
-        )
-    if share == 1.0:
-        OUT.parent.mkdir(parents=True, exist_ok=True)
-        OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(f"{name}: {wrong:.1%} with a false claim, 'more' of {right:.1%} of models", flush=True)
+        ordered = {key: found[key] for key in CONDITIONS if key in found}
+        OUT.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
