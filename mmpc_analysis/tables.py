@@ -303,6 +303,8 @@ CONTRASTS = Table(
     ),
     unique=("task", "category", *SYSTEM, "term", "metric", "level"),
 )
+
+# %% ../nbs/00_tables.ipynb #40c96e8c
 WALK = Table(
     "walk",
     "a reference metric of one model after one defect was mended",

@@ -19,7 +19,7 @@ from ..store import hash_key
 from ..tables import AGREEMENT, SCORES, TableError, empty, system_names, validate
 
 # %% auto #0
-__all__ = ['FEWEST_GROUPS', 'read_ratings', 'Agreement', 'metric_agreement']
+__all__ = ['FEWEST_RATED', 'read_ratings', 'Agreement', 'metric_agreement']
 
 # %% ../../nbs/analysis/85_human_ratings.ipynb #29a3171c
 def read_ratings(
@@ -111,7 +111,7 @@ def _right(pairs: pd.DataFrame, thresholds: np.ndarray) -> np.ndarray:
     return np.where(np.abs(gap) <= thresholds, 0, np.sign(gap)) == people
 
 # %% ../../nbs/analysis/85_human_ratings.ipynb #3c921d55
-FEWEST_GROUPS = 8  # Listing groups below which no interval is given
+FEWEST_RATED = 8  # Listing groups below which no interval is given
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ def _agreement_rows(
             "method": "no interval: too few groups",
         }
         row |= counts | {"undefined": of.undefined, "threshold": of.threshold}
-        if groups >= FEWEST_GROUPS and np.isfinite(of.estimate):
+        if groups >= FEWEST_RATED and np.isfinite(of.estimate):
             row["low"], row["high"] = np.nanquantile(of.drawn, expanded(level, groups - 1)).tolist()
             row["method"] = f"expanded percentile {level:g}, {draws} draws of groups"
         rows.append(row)

@@ -21,8 +21,8 @@ from .training import RECOMMENDERS
 from ..scores.averages import check_draws, item_rng
 
 # %% auto #0
-__all__ = ['LEAST_USERS', 'ORACLE', 'VERDICTS', 'users_by_condition', 'fieller', 'recover', 'not_filled', 'item_gains', 'link',
-           'links']
+__all__ = ['LEAST_USERS', 'ORACLE', 'RECOVERY_VERDICTS', 'users_by_condition', 'fieller', 'recover', 'not_filled', 'item_gains',
+           'link', 'links']
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #befe183c
 _CONDITION = ["modality", "rate", "fill"]
@@ -204,13 +204,13 @@ def _adjusted(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #ba545c04
-VERDICTS = {"use": ("used", "harmful"), "gain": ("better", "worse"), "lead": ("ahead", "behind")}
+RECOVERY_VERDICTS = {"use": ("used", "harmful"), "gain": ("better", "worse"), "lead": ("ahead", "behind")}
 
 
 def _judged(rows: pd.DataFrame, level: float) -> pd.DataFrame:
     "The table with what each row may be taken for."
     shown = rows["p_adjusted"] < 1 - level
-    for term, names in VERDICTS.items():
+    for term, names in RECOVERY_VERDICTS.items():
         open_ones = (rows["term"] == term) & (rows["verdict"] == "")
         side = np.where(rows["estimate"] > 0, *names)
         rows["verdict"] = rows["verdict"].where(~open_ones, np.where(shown, side, "not shown"))

@@ -152,7 +152,7 @@ def level_words(
     for other, group in leads.groupby("level", sort=False):
         count = group["verdict"].value_counts()
         said = [
-            text.format(n=count[verdict], s="s" * (count[verdict] == 1), level=other)
+            text.format(n=count[verdict], s="s" * int(count[verdict] == 1), level=other)
             for verdict, text in _SAID.items()
             if verdict in count
         ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mmpc_analysis.analysis.comparison import compare
 from mmpc_analysis.analysis.decision import (
-    VERDICTS,
+    DECISION_VERDICTS,
     beaten,
     cheapest,
     check_prices,
@@ -407,7 +407,7 @@ def test_sentence_says_what_its_row_says_and_nothing_else(established, chosen, b
     assert "nan" not in text and "0.03" in text
 
 
-@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("verdict", DECISION_VERDICTS)
 def test_every_verdict_has_its_own_words(verdict):
     shown = verdict in ("established", "all_equal", "floor_suffices")
     row = ROW | {"verdict": verdict, "established": shown, "apart": "z" if verdict == "undecided" else ""}

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from mmpc_analysis import tables
-from mmpc_analysis.analysis.levels import FEWEST_GROUPS, level_contrast
+from mmpc_analysis.analysis.levels import FEWEST_CONTESTED, level_contrast
 from mmpc_analysis.metrics.cards import METRICS
 from mmpc_analysis.report.level_contrasts import level_words
 from mmpc_analysis.scores.contests import contest
@@ -157,7 +157,7 @@ def test_metrics_that_order_everything_alike_are_one_voice():
 
 def test_nothing_is_said_where_nothing_is_known():
     table = study(token_f1=0.6, bleu=0.6, minilm_cosine=0.9, minilm_bertscore_f1=0.9)
-    few = table[table["item_id"].str[1:].astype(int) < FEWEST_GROUPS - 1]
+    few = table[table["item_id"].str[1:].astype(int) < FEWEST_CONTESTED - 1]
     assert (
         lead(level_contrast(few))["verdict"].tolist() == ["too few"]
         and lead(level_contrast(few))["low"].isna().all()
