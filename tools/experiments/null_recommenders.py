@@ -37,6 +37,7 @@ NULLS = (
     "noise titles",
     "true titles",
 )  # The last is none: what is found is power
+KINDS_OF_CLAIMS = ("use", "gain", "recovered", "interval", "lead")
 DRAWS, TRAININGS, CUT = 1000, 5, 10  # Studies of each case, trainings of a condition, length of the lists
 
 
@@ -161,12 +162,17 @@ def null_claims(values):
 
     rows = _of_one(values, "zeros", 0.95, True)
     gains = np.array([row["p_value"] for row in rows if row["term"] == "gain"])
+    shown = np.zeros(len(gains), bool)
+    shown[np.isfinite(gains)] = holm(gains[np.isfinite(gains)]) < 0.05
     shares = [row for row in rows if row["term"] == "recovered"]
+    given = np.array([np.isfinite(row["estimate"]) for row in shares])
+    own = next(row for row in shares if row["fill"] == "m")
     leads = [row["p_adjusted"] for row in _leads(values, 0.95, True)]
     return {
         "use": next(row["p_value"] for row in rows if row["term"] == "use") < 0.05,
-        "gain": bool((holm(gains[np.isfinite(gains)]) < 0.05).any()),
-        "recovered": any(row["low"] > 0 or row["high"] < 0 for row in shares),
+        "gain": bool(shown.any()),
+        "recovered": bool((shown & given).any()),
+        "interval": bool(own["low"] > 0 or own["high"] < 0),
         "lead": bool((np.array(leads) < 0.05).any()),
     }
 
@@ -174,16 +180,16 @@ def null_claims(values):
 def cases():
     "Recommender, null, and the kinds of claims that are false under it."
     for name in RECOMMENDERS:
-        yield name, "identical features", ("use", "gain", "recovered", "lead")
+        yield name, "identical features", KINDS_OF_CLAIMS
         if name != "lightgcn":
-            yield name, "noise fills", ("gain", "recovered", "lead")
+            yield name, "noise fills", KINDS_OF_CLAIMS[1:]
             yield name, "noise titles", ("use",)
             yield name, "true titles", ("use",)
 
 
 def draw_studies(pool, recommender, null, draws):
     "The draws, among the given ones, in which each kind of claim was made."
-    found = {kind: [] for kind in ("use", "gain", "recovered", "lead")}
+    found = {kind: [] for kind in KINDS_OF_CLAIMS}
     for draw in draws:
         for kind, claimed in null_claims(null_study(pool, recommender, null, draw)).items():
             found[kind] += [draw] if claimed else []
