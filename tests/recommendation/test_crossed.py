@@ -79,7 +79,8 @@ def test_what_is_unknown_is_not_zero():
     assert np.isnan(squared_half_widths(once)).all()
     alone = crossed_means(drawn(users=1))
     assert np.isnan(alone.by_user).all() and np.isnan(crossed_p_value(alone))
-    assert np.isnan(crossed_p_value(crossed_means(np.zeros((1, 5, 3)))))
+    for constant in (0.0, 0.3):
+        assert np.isnan(crossed_p_value(crossed_means(np.full((1, 5, 3), constant) + 0.5 - 0.5)))
 
 
 def test_without_chance_one_training_is_enough_and_five_equal_ones_say_the_same():
