@@ -411,5 +411,6 @@ def test_what_judges_does_not_decide_what_is_hidden_by_popularity(monkeypatch):
     assert np.array_equal(*made) and 0 < made[0].sum() < 60
     study = replace(Study(), missing=replace(Study().missing, mechanism="by_popularity", rates=(0.5,)))
     for purchases in (bought, other):
-        hidden = hide_items(study, items, _what_was_known(purchases))
+        hidden = hide_items(study, items, _what_was_known(study, purchases))
         assert set(hidden.loc[hidden["modality"] == "text", "item_id"]) == set(ITEMS[made[0]])
+    assert _what_was_known(Study(), bought) is None and _what_was_known(study, None) is None
