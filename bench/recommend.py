@@ -201,7 +201,7 @@ class Plain:
         rows = torch.from_numpy(self.split.train)[torch.randperm(len(self.split.train))]
         losses = []
         for batch in rows.split(size):
-            negatives = torch.tensor(self.unbought(batch[:, 0].tolist()))
+            negatives = torch.tensor(self.negative_table(batch[:, 0].tolist()))
             losses.append(self.step([batch[:, 0], batch[:, 1], negatives]))
         return statistics.mean(losses)
 

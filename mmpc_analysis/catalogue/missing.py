@@ -93,7 +93,8 @@ def hide(
     rate: float,  # Share of the complete items to hide, in [0, 1]
     mechanism: str = "completely_at_random",  # One of `MECHANISMS`
     seed: int = 0,  # Seed of the draws
-    interactions: pd.DataFrame | None = None,  # (m, columns) Purchases, for by_popularity
+    interactions: pd.DataFrame
+    | None = None,  # (m, columns) Purchases known when it went missing, for by_popularity
     weights: dict[str, float] | None = None,  # Odds multipliers, for by_category
 ) -> pd.DataFrame:  # (k, 7) Hidden items as declared in `tables.HIDDEN`, sorted by id
     """Which items lose a modality.

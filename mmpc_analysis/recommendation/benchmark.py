@@ -407,7 +407,8 @@ def make_benchmark(
         )
     features = item_features(rows, root, folder=kept)
     ids = pd.Index(features.items)
-    known = training_purchases(purchases, how)  # What is popular is told by no purchase that judges
+    popular = mechanism == "by_popularity"  # Which is told by no purchase that judges
+    known = training_purchases(purchases, how) if popular else None
     hidden = {
         (m, float(rate)): ids.isin(hide(rows, m, rate, mechanism, seed, known)["item_id"])
         for m in grid.modalities

@@ -478,8 +478,8 @@ class VBPR(Recommender):
         import torch
 
         rows, places = batch_rows(torch.cat([positives, negatives]), len(self.items))
-        p, n = self.item_vectors(rows)[places].split(len(users))
-        u = self.users[users]
+        p, n = self.item_vectors(rows).index_select(0, places).split(len(users))
+        u = self.users.index_select(0, users)
         bpr, reg = guarded_bpr_loss((u * p).sum(1) - (u * n).sum(1)), batch_length(u, p, n)
         return {"bpr": bpr, "reg": reg, "total": bpr + self.settings.reg_weight * reg}
 

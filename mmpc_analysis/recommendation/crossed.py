@@ -89,7 +89,7 @@ def crossed_p_value(
     from scipy.special import stdtrit
 
     parts = [(found.by_training[0, 0], found.trainings), (found.by_user[0, 0], found.users)]
-    if not sum(variance for variance, _ in parts) > 0:
+    if not sum(variance for variance, _ in parts) > (1e-12 * found.means[0]) ** 2:  # Or rounding alone
         return np.nan
     known = [(variance, n - 1) for variance, n in parts if variance > 0]
 

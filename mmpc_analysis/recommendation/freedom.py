@@ -30,6 +30,7 @@ from mmpc_analysis.recommendation.graphs import (
     user_item_graph,
 )
 from .neighbours import item_graph
+from .ranking import tie_order
 from .splits import Split
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class FREEDOM(Recommender):
         self.learn(**_first_numbers(self.shape, rows, settings.embedding_size, self.generator))
         self.pairs = distinct_pairs(split.train, *self.shape)
         self.graphs["purchases"] = user_item_graph(self.pairs, *self.shape, float64)
-        self.graphs["items"] = similar_items_graph(rows, settings, folder)
+        self.graphs["items"] = similar_items_graph(rows, settings, folder, tie_order(split.items))
         self.start_epoch()
 
     def start_epoch(self) -> None:
@@ -123,6 +124,7 @@ def similar_items_graph(
     features: dict[str, torch.Tensor],  # Modality -> (items, width)
     settings: FREEDOMSettings,  # Neighbours, and the share of the image
     folder: str | os.PathLike | None,  # Where neighbours are kept; None for nowhere
+    order: np.ndarray | None = None,  # (items,) Codes in the order in which equally near items are taken
 ) -> Graph:  # (items, items), built once
     "The graph of alike items; one modality alone has all the weight."
     from torch import float64
@@ -131,7 +133,12 @@ def similar_items_graph(
     if len(features) == 1:
         shares = dict.fromkeys(features, 1.0)
     return item_graph(
-        {name: rows.numpy() for name, rows in features.items()}, settings.knn_k, shares, float64, folder
+        {name: rows.numpy() for name, rows in features.items()},
+        settings.knn_k,
+        shares,
+        float64,
+        folder,
+        order=order,
     )
 
 # %% ../../nbs/recommendation/30_freedom.ipynb #17678ed8

@@ -183,6 +183,8 @@ def item_graph(
     dtype: torch.dtype | None = None,  # Precision; None for float32
     folder: str | os.PathLike | None = None,  # Where neighbours are kept between runs; None for nowhere
     block: int = 256,  # Rows compared at a time
+    order: np.ndarray
+    | None = None,  # (I,) Codes in the order in which equally near items are taken; None for rising
 ) -> Graph:  # (I, I), not symmetric
     """Items joined to those that look and read alike.
 
@@ -198,7 +200,10 @@ def item_graph(
         raise ValueError(f"weights must not be negative and one must be positive, got {dict(weights)}")
     edges = []
     for name, rows in sorted(features.items()):
-        at, columns, values = _modality_edges(cached_neighbours(rows, k, folder, block))
+        near = cached_neighbours(rows if order is None else rows[order], k, folder, block)
+        if order is not None:
+            near = np.where(near >= 0, order[near], -1)[np.argsort(order)]
+        at, columns, values = _modality_edges(near)
         edges.append((at, columns, values * weights[name] / total))
     n = next(iter(sizes.values()))
     return graph_of_edges(*(np.concatenate(part) for part in zip(*edges, strict=True)), (n, n), dtype=dtype)

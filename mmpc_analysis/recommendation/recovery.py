@@ -21,8 +21,8 @@ from .training import RECOMMENDERS
 from ..scores.averages import check_draws, item_rng
 
 # %% auto #0
-__all__ = ['LEAST_USERS', 'ORACLE', 'RECOVERY_VERDICTS', 'users_by_condition', 'fieller', 'recover', 'not_filled', 'item_gains',
-           'link', 'links']
+__all__ = ['LEAST_USERS', 'LEAST_TRAININGS', 'ORACLE', 'RECOVERY_VERDICTS', 'users_by_condition', 'fieller', 'recover',
+           'not_filled', 'item_gains', 'link', 'links']
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #befe183c
 _CONDITION = ["modality", "rate", "fill"]
@@ -47,7 +47,7 @@ def users_by_condition(
     return wide
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #578926ac
-LEAST_USERS = 10  # Fewer get no interval
+LEAST_USERS, LEAST_TRAININGS = 10, 3  # Fewer get no interval
 _UNIT = {True: "user and training", False: "user"}  # What varies, by whether another seed changes anything
 _METHOD = "users and trainings crossed, Banerjee's interval from both parts of the variance"
 
@@ -62,7 +62,8 @@ def _estimated(term: str, values: np.ndarray, level: float, chance: bool, tested
     "A mean over users and trainings with its interval, its test and its parts of variance."
     found = crossed_means(values[None], chance)
     estimate, half = float(found.means[0]), float(np.sqrt(squared_half_widths(found, level)).item())
-    why = "one training" if found.trainings == 1 and chance else ""
+    few = "one training" if found.trainings == 1 else "too few trainings"
+    why = few if found.trainings < LEAST_TRAININGS and chance else ""
     why = why or ("too few users" if found.users < LEAST_USERS else "")
     why = why or ("same" if tested and not values.any() else "")
     half = half if why in ("", "same") else np.nan
@@ -79,6 +80,7 @@ ORACLE = ("none", 0.0, "oracle")  # The condition in which nothing is missing
 _TOLD = "ratio of paired differences, Fieller's interval with users and trainings crossed"
 _NO_RATIO = {
     "one training": "not given: after one training its noise is unknown",
+    "too few trainings": f"not given: fewer than {LEAST_TRAININGS} trainings",
     "too few users": f"not given: fewer than {LEAST_USERS} users",
 }
 
@@ -215,6 +217,10 @@ def _judged(rows: pd.DataFrame, level: float) -> pd.DataFrame:
         side = np.where(rows["estimate"] > 0, *names)
         rows["verdict"] = rows["verdict"].where(~open_ones, np.where(shown, side, "not shown"))
     rows.loc[(rows["term"] == "mean") & (rows["verdict"] == ""), "verdict"] = "estimated"
+    keys = ["recommender", *_CONDITION, "category", "metric"]
+    given = (rows["term"] == "recovered") & (rows["verdict"] == "given")
+    gains = rows[rows["term"] == "gain"].set_index(keys)["verdict"]
+    rows.loc[given, "verdict"] = gains.reindex(pd.MultiIndex.from_frame(rows.loc[given, keys])).to_numpy()
     return rows
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #b7e2a913

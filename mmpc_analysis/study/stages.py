@@ -114,11 +114,12 @@ def _why_nothing_is_hidden(study: Study, items: pd.DataFrame) -> str:
     return f"{counts}; see mmpc catalogue {study.catalogue.source}"
 
 # %% ../../nbs/study/20_stages.ipynb #5e444d12
-def _what_was_known(purchases: pd.DataFrame | None) -> pd.DataFrame | None:
-    "The purchases that train; None where there are none."
+def _what_was_known(study: Study, purchases: pd.DataFrame | None) -> pd.DataFrame | None:
+    "The purchases that train, where they decide what is hidden; None otherwise."
     from mmpc_analysis.recommendation.splits import training_purchases
 
-    return None if purchases is None else training_purchases(purchases, _split_of(purchases))
+    asked = study.missing.mechanism == "by_popularity" and purchases is not None
+    return training_purchases(purchases, _split_of(purchases)) if asked else None
 
 
 def _split_of(purchases: pd.DataFrame) -> str:
@@ -143,7 +144,7 @@ def prepare_inputs(
     purchases = purchases_of(study, selected)
     store.write_text(f"{out}/study.toml", study_toml(study))
     prints = [store.fingerprint(selected), None if purchases is None else store.fingerprint(purchases)]
-    make = partial(hide_items, study, selected, _what_was_known(purchases))
+    make = partial(hide_items, study, selected, _what_was_known(study, purchases))
     hidden = cached_table(out, tables.HIDDEN, [asdict(study), *prints], make)
     if hidden.empty:
         raise ValueError(f"nothing can be hidden and compared: {_why_nothing_is_hidden(study, selected)}")

@@ -316,7 +316,8 @@ def test_a_smaller_grid_forgets_and_a_run_leaves_the_threads_alone(tmp_path, who
 def test_the_table_can_be_answered_from(whole):
     found = recover(whole[0])
     assert {"mean", "use", "gain", "recovered", "lead"} == set(found["term"])
-    assert set(found["verdict"]) == {"one training", "estimated", "not given"}, "trained once"
+    pooled = found[found["category"] == "all"]
+    assert set(pooled["verdict"]) == {"one training", "estimated", "not given"}, "trained once"
     assert len(hidden_rows(BENCH)) == sum(h.sum() for h in BENCH.hidden.values())
 
 
@@ -366,3 +367,50 @@ def test_what_could_not_be_filled_is_counted_for_the_report(tmp_path):
     cached_table(str(tmp_path), tables.RECOVERY, [], lambda: frame)
     told = f"m {rows['m']['fallback']} of {hidden.sum()} titles at 50%."
     assert fallback_words(str(tmp_path))[0].endswith(told)
+
+
+# ---------------------------------------------------------------- trainings, and what decides the mask
+
+
+def test_a_condition_is_trained_with_every_seed_and_one_without_chance_once():
+    grid = Grid(("vbpr", "popularity", "itemknn", "bpr"), ("text",), (0.5,), ("zeros",), (3, 4, 5))
+    seeds = {}
+    for condition in conditions(grid):
+        seeds.setdefault((condition.recommender, condition.fill), []).append(condition.seed)
+    assert seeds.pop(("popularity", "none")) == seeds.pop(("itemknn", "none")) == [3]
+    assert len(seeds) == 4 and all(found == [3, 4, 5] for found in seeds.values())
+    assert len(Grid().seeds) >= 5 and Study().recommendation.seeds >= 5
+
+
+def test_what_judges_does_not_decide_what_is_hidden_by_popularity(monkeypatch):
+    "Other purchases in validation and test, the same in training: the same titles are hidden."
+    from mmpc_analysis.recommendation import benchmark as r
+    from mmpc_analysis.study.stages import _what_was_known, hide_items
+
+    rng = np.random.default_rng(1)
+    items = pd.DataFrame({"item_id": ITEMS, "category": "A", "title": "t", "image": "i.png"})
+    rows = [
+        (f"u{u:02d}", i, t) for u in range(80) for t, i in enumerate(rng.choice(ITEMS[:40], 6, replace=False))
+    ]
+    bought = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+    last = bought["timestamp"] >= 4
+    other = bought.assign(item_id=bought["item_id"].where(~last, rng.choice(ITEMS[40:], len(bought))))
+    other = (
+        other.drop_duplicates(["user_id", "item_id"]).groupby("user_id").filter(lambda mine: len(mine) == 6)
+    )
+    bought = bought[bought["user_id"].isin(other["user_id"])]
+    features = ItemFeatures(ITEMS, rng.normal(size=(60, 4)), rng.normal(size=(60, 4)))
+    monkeypatch.setattr(r, "item_features", lambda *a, **k: features)
+    grid = Grid(("vbpr",), ("text",), (0.5,))
+    made = [
+        r.make_benchmark(
+            items, purchases, tables.empty(tables.COMPLETIONS), grid, "", "", "by_popularity"
+        ).hidden[ONE]
+        for purchases in (bought, other)
+    ]
+    assert np.array_equal(*made) and 0 < made[0].sum() < 60
+    study = replace(Study(), missing=replace(Study().missing, mechanism="by_popularity", rates=(0.5,)))
+    for purchases in (bought, other):
+        hidden = hide_items(study, items, _what_was_known(study, purchases))
+        assert set(hidden.loc[hidden["modality"] == "text", "item_id"]) == set(ITEMS[made[0]])
+    assert _what_was_known(Study(), bought) is None and _what_was_known(study, None) is None

@@ -32,7 +32,9 @@ from mmpc_analysis.recommendation.collaborative import (
     xavier_normal,
     xavier_uniform,
 )
-from mmpc_analysis.recommendation.splits import split_of_codes
+from mmpc_analysis.recommendation.ranking import rank
+from mmpc_analysis.recommendation.splits import Split, split_of_codes
+from mmpc_analysis.store import hash_unit
 
 NOTHING = np.empty((0, 2), dtype=int)
 CASES = sorted(p.stem for p in DATA.glob("vbpr_*.npz"))
@@ -158,10 +160,12 @@ def test_neighbours_are_scikit_learns_whatever_the_block(seed, k, block, share):
     np.testing.assert_allclose(scores, bought @ found, atol=1e-12)
 
 
-def test_ties_among_neighbours_go_to_the_smaller_code():
+def test_ties_among_neighbours_go_to_the_smaller_hash_of_the_id():
     split = split_of_codes(np.array([[0, i] for i in range(6)]), NOTHING, NOTHING, 1, 6)
     found = co_purchases(split, 2, block=4).toarray()
-    assert [np.flatnonzero(row).tolist() for row in found] == [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1], [0, 1]]
+    order = sorted(range(6), key=lambda item: hash_unit("tie", split.items[item]))
+    expected = [sorted([other for other in order if other != item][:2]) for item in range(6)]
+    assert [np.flatnonzero(row).tolist() for row in found] == expected
 
 
 # ---------------------------------------------------------------- learned models
@@ -365,3 +369,38 @@ def test_all_zero_features_train_without_nan():
         total.backward()
         adam.step()
     assert total.isfinite() and all(p.isfinite().all() for p in model.parameters())
+
+
+# ---------------------------------------------------------------- equal items
+
+
+def renamed(split, new):
+    "The same purchases with other ids of the items."
+    order = np.argsort(new)
+    place = np.argsort(order)
+    parts = [
+        np.column_stack([part[:, 0], place[part[:, 1]]]) for part in (split.train, split.valid, split.test)
+    ]
+    return Split(split.users, np.array(new, dtype=object)[order], *parts)
+
+
+@pytest.mark.parametrize("scorer", [popularity, lambda s: item_knn(s, ItemKNNSettings(3))])
+def test_names_do_not_choose_among_items_that_are_equal(scorer):
+    "Items bought equally often: a quarter of the lists is of the last quarter of the ids, whatever they are called."
+    users, items = 80, 80
+    pairs = [np.column_stack([np.arange(users), (np.arange(users) + k) % items]) for k in (0, 1, 2)]
+    plain = split_of_codes(*pairs, users, items)
+    shares = []
+    for names in (plain.items, plain.items[::-1], np.random.default_rng(1).permutation(plain.items)):
+        split = renamed(plain, names)
+        top = rank(scorer(split), split, cuts=(20,)).top
+        shares.append(np.mean(top >= 60))
+    assert all(0.1 <= share <= 0.45 for share in shares), shares
+
+
+def test_neighbours_that_are_equal_are_not_the_first_by_name():
+    "One item is bought with thirty others once each; ten neighbours are kept, not the ten first names."
+    train = np.array([pair for user in range(30) for pair in ((user, 0), (user, user + 1))])
+    split = split_of_codes(train, train[:0], train[:0], 30, 31)
+    kept = co_purchases(split, 10)[[0]].nonzero()[1]
+    assert len(kept) == 10 and set(kept) != set(range(1, 11)) and kept.mean() > 8

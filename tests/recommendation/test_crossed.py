@@ -10,6 +10,7 @@ from conftest import ROOT
 from scipy import stats
 
 from mmpc_analysis.recommendation.crossed import crossed_means, crossed_p_value, squared_half_widths
+from mmpc_analysis.recommendation.recovery import LEAST_TRAININGS
 
 sys.path.insert(0, str(ROOT / "tools" / "experiments"))
 import crossed_intervals
@@ -78,7 +79,8 @@ def test_what_is_unknown_is_not_zero():
     assert np.isnan(squared_half_widths(once)).all()
     alone = crossed_means(drawn(users=1))
     assert np.isnan(alone.by_user).all() and np.isnan(crossed_p_value(alone))
-    assert np.isnan(crossed_p_value(crossed_means(np.zeros((1, 5, 3)))))
+    for constant in (0.0, 0.3):
+        assert np.isnan(crossed_p_value(crossed_means(np.full((1, 5, 3), constant) + 0.5 - 0.5)))
 
 
 def test_without_chance_one_training_is_enough_and_five_equal_ones_say_the_same():
@@ -97,17 +99,22 @@ def test_an_overwhelming_difference_has_a_p_value():
 
 
 def test_the_interval_in_use_holds_and_those_not_in_use_fail_somewhere():
-    "At most 5% plus two Monte Carlo errors of each cell, but for as many of all cells as chance allows."
+    "At most 5% plus two Monte Carlo errors in each cell, but for as many as chance allows; from three trainings on."
     rows = pd.DataFrame(STORED["rows"])
+    rows = rows[rows["trainings"] >= LEAST_TRAININGS]
     limit = 0.05 + 2 * np.sqrt(0.05 * 0.95 / rows["draws"])
     beyond = rows.assign(beyond=rows["share"] > limit).groupby("method")["beyond"].sum()
-    cells = (rows["method"] == "Banerjee").sum()
-    assert beyond["Banerjee"] <= stats.binom.ppf(0.95, cells, stats.norm.sf(2)), rows[
-        (rows["method"] == "Banerjee") & (rows["share"] > limit)
-    ]
-    for name in ("users only", "trainings only", "Satterthwaite"):
-        assert beyond[name] > 2 * cells / 20, name
-    assert rows.loc[rows["method"] == "Banerjee", "share"].max() < 0.065
+    cells, largest = (rows["method"] == "Banerjee").sum(), rows.groupby("method")["share"].max()
+    assert beyond["Banerjee"] <= stats.binom.ppf(0.95, cells, stats.norm.sf(2))
+    assert largest["Banerjee"] <= stats.binom.ppf(0.95 ** (1 / cells), 1000, 0.05) / 1000
+    assert min(largest[["users only", "trainings only"]]) > 0.3 and largest["pigeonhole bootstrap"] > 0.07
+
+
+def test_two_trainings_are_too_few_for_any_interval():
+    "Why nothing is claimed after two: the interval in use errs in 8% of some small tables of hits."
+    rows = pd.DataFrame(STORED["rows"])
+    rows = rows[(rows["trainings"] == 2) & (rows["method"] == "Banerjee")]
+    assert rows["share"].max() > 0.07 and LEAST_TRAININGS > 2
 
 
 @pytest.mark.parametrize("size", [(10, 5), (100, 2), (300, 5)])

@@ -294,3 +294,13 @@ def test_it_learns_who_likes_what():
     table = users @ items.T
     ahead = (table[:, :, None] > table[:, None, :])[right[:, :, None] & ~right[:, None, :]]
     assert ahead.mean() > 0.95
+
+
+def test_names_do_not_choose_the_hubs_among_equal_items():
+    "Titles filled with one vector for all: the ten that get every edge are not the first ten names."
+    pairs = np.column_stack([np.arange(40), np.arange(40)])
+    split = split_of_codes(pairs, pairs[:0], pairs[:0], 40, 40)
+    model = FREEDOM(split, {"text": np.ones((40, 3), np.float32)}, FREEDOMSettings(8, knn_k=6))
+    graph = model.graphs["items"].matrix().to_dense().numpy() > 0
+    hubs = np.argsort(-graph.sum(axis=0), kind="stable")[:5]
+    assert graph[:, hubs].sum() > 150 and set(hubs) != set(range(5)) and 8 < hubs.mean() < 32

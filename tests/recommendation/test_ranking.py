@@ -32,6 +32,7 @@ from mmpc_analysis.recommendation.ranking import (
     top_items,
 )
 from mmpc_analysis.recommendation.splits import split_of_codes
+from mmpc_analysis.store import hash_unit
 
 DATA = ROOT / "tests" / "data"
 MMREC = np.load(DATA / "recommendation" / "mmrec" / "evaluation.npz")
@@ -130,7 +131,8 @@ def by_loop(scores, split, part, mask, cuts):
     for user in sorted(set(held) & trained):
         row = scores[user].astype(float)
         row[list(seen.get(user, ()))] = -np.inf
-        best = np.argsort(-row, kind="stable")[: max(cuts)]
+        drawn = [hash_unit("tie", item) for item in split.items]
+        best = sorted(range(len(row)), key=lambda item: (-row[item], drawn[item]))[: max(cuts)]
         hits = [item in held[user] and row[item] > -np.inf for item in best]
         m = len(held[user])
         for k in cuts:

@@ -358,18 +358,32 @@ def test_a_changed_feature_is_not_trained_on_from_the_old_checkpoint(tmp_path):
 # ---------------------------------------------------------------- beside MMRec
 
 
-def test_whole_trainings_are_mmrecs_within_two_standard_errors():
-    "As tools/experiments/mmrec_runs.py compares: seeds of ours and MMRec's five, the standard deviation from both together."
-    ours = json.loads((DATA / "our_runs.json").read_text("utf-8"))["runs"]
-    theirs = json.loads((DATA / "runs.json").read_text("utf-8"))["runs"]
-    apart = {}
-    for name in (f"{chosen}/{model}" for chosen in "AB" for model in ("freedom", "vbpr", "bm3")):
-        values = np.array([run["test_recall@20"] for run in ours[name]])
-        assert [run["seed"] for run in ours[name]] == list(range(1, len(values) + 1)) and len(values) >= 20
-        mmrec, m, n = theirs[name]["test_recall@20"], len(values), theirs[name]["n"]
-        squares = (m - 1) * values.var(ddof=1) + (n - 1) * mmrec["sd"] ** 2
-        apart[name] = (values.mean() - mmrec["mean"]) / np.sqrt(squares / (m + n - 2) * (1 / m + 1 / n))
-    assert all(abs(errors) < 2 for errors in apart.values()), apart
+def in_errors(name, trainings=20):
+    "How far the mean of our first trainings is from that of MMRec's, in standard errors made of both standard deviations."
+    ours = json.loads((DATA / "our_runs.json").read_text("utf-8"))["runs"][name]
+    theirs = json.loads((DATA / "runs.json").read_text("utf-8"))["runs"][name]["test_recall@20"]
+    n = json.loads((DATA / "runs.json").read_text("utf-8"))["runs"][name]["n"]
+    assert [run["seed"] for run in ours] == list(range(1, len(ours) + 1)) and len(ours) >= trainings
+    values = np.array([run["test_recall@20"] for run in ours[:trainings]])
+    squares = (len(values) - 1) * values.var(ddof=1) + (n - 1) * theirs["sd"] ** 2
+    error = np.sqrt(squares / (len(values) + n - 2) * (1 / len(values) + 1 / n))
+    return (values.mean() - theirs["mean"]) / error
+
+
+COMPARED = [f"{chosen}/{model}" for chosen in "AB" for model in ("freedom", "vbpr", "bm3")]
+
+
+def test_whole_trainings_are_mmrecs_within_two_standard_errors_but_one():
+    "Twenty seeds for every recommender, as was declared. VBPR in set A stands outside, and is said to."
+    apart = {name: in_errors(name) for name in COMPARED}
+    outside = {name: errors for name, errors in apart.items() if abs(errors) >= 2}
+    assert outside == {"A/vbpr": pytest.approx(2.66, abs=0.01)}, apart
+    assert "stands outside" in (ROOT / "nbs/recommendation/40_training.ipynb").read_text("utf-8")
+
+
+def test_more_seeds_of_the_one_outside_come_back():
+    "Sixty seeds of VBPR in set A, twenty of them those that stand outside."
+    assert abs(in_errors("A/vbpr", 60)) < 2
 
 
 def test_permuted_features_cost_what_they_cost_mmrec():
@@ -397,3 +411,49 @@ def test_a_live_training_starts_as_mmrecs_does(name):
     mean, sd = np.array(theirs["mean"][:5]), np.array(theirs["sd"][:5])
     error = np.maximum(sd, 0.008) * np.sqrt(1 / 2 + 1 / 5)
     assert (np.abs(np.mean(curves, axis=0) - mean) < 4 * error).all(), (np.mean(curves, axis=0), mean)
+
+
+# ---------------------------------------------------------------- nothing left to draw
+
+
+def full(users=12, items=6, short=0):
+    "Every user has every item, one held for validation and one for test; the last `short` users lack one in training."
+    train = [(u, i) for u in range(users) for i in range(items) if i < items - (u >= users - short)]
+    held = np.column_stack([np.arange(users), np.full(users, items)])
+    return split_of_codes(np.array(train), held, held + np.array([0, 1]), users, items + 2)
+
+
+WIDE = {"text": np.random.default_rng(0).normal(size=(8, 5))}
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if name != "bm3"])
+def test_nothing_left_to_draw_is_refused_with_the_cause(name):
+    with pytest.raises(ValueError, match="every user with a purchase has all 6 items of the training"):
+        fitted(name, full(), WIDE)
+
+
+@pytest.mark.parametrize("name", ["bm3", "itemknn", "popularity"])
+def test_who_draws_nothing_trains_on_it(name):
+    assert len(fitted(name, full(), WIDE).history) == (SHORT.epochs if name == "bm3" else 0)
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if name != "bm3"])
+def test_one_user_who_lacks_an_item_is_enough(name):
+    assert len(fitted(name, full(short=1), WIDE).history) == SHORT.epochs
+
+
+def test_a_training_with_one_item_has_nothing_to_draw_either():
+    "A shop whose users all bought the one thing that it sold."
+    pairs = np.column_stack([np.arange(9), np.zeros(9, int)])
+    split = split_of_codes(pairs, pairs + np.array([0, 1]), pairs + np.array([0, 2]), 9, 3)
+    with pytest.raises(ValueError, match="has all 1 items of the training"):
+        fitted("bpr", split, {"text": np.ones((3, 2))})
+
+
+def test_cards_say_whether_another_seed_changes_anything():
+    for name, card in RECOMMENDERS.items():
+        one, other = (fitted(name, seed=seed).scorer for seed in (0, 1))
+        scores = [
+            s.score_block(np.arange(5)) if hasattr(s, "score_block") else s[0] @ s[1].T for s in (one, other)
+        ]
+        assert np.array_equal(*scores) == (not card.chance), name

@@ -345,14 +345,14 @@ def test_recommendations_are_kept_taken_up_again_and_forgotten(tmp_path):
 
     out, lines = str(tmp_path / "run"), []
     run_study(study, out, through="recommendation", progress=False, say=lines.append)
-    assert lines[-1].split()[0] == "recommendation" and "6 trainings for 60 users" in lines[-1]
+    assert lines[-1].split()[0] == "recommendation" and "26 trainings for 60 users, 5 of each" in lines[-1]
     recovery = table(out, tables.RECOVERY)
     assert set(recovery["rate"]) == {0.0, 0.5, 1.0}  # Nothing was completed beyond a half
     gains = recovery[(recovery["term"] == "gain") & (recovery["category"] == "all")]
     assert set(gains["fill"]) == {"category_mean", "standin-gemma-s"}
     assert set(table(out, tables.LINKS)["content_metric"]) == {"token_f1", "chrf"}
     written = {path: os.stat(path).st_mtime_ns for path in store.shard_names(f"{out}/rankings").values()}
-    assert len(written) == 6
+    assert len(written) == 26
 
     run_study(study, out, through="recommendation", progress=False, say=lines.append)
     assert {path: os.stat(path).st_mtime_ns for path in written} == written

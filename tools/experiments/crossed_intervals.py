@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 FILE = Path(__file__).resolve().parents[2] / "tests" / "data" / "recommendation" / "crossed.json"
-SIZES = [(users, trainings) for users in (10, 100, 300) for trainings in (2, 5, 10)]
+SIZES = [(users, trainings) for users in (10, 100, 300) for trainings in (2, 3, 5, 10)]
 LAWS = [
     ("normal", 0.0, 0.0), ("normal", 1.0, 0.0), ("normal", 0.0, 0.1), ("normal", 0.3, 0.03), ("normal", 0.3, 0.1),
     ("normal", 1.0, 0.03), ("hits", 0.0, 0.0), ("hits", 0.0, 0.03), ("hits", 0.1, 0.03),

@@ -7,12 +7,16 @@ The pool: 500 simulated users of 80 items, each judged by one purchase. Every re
 (`true`), twice on titles that are noise (`noise_titles`), and twice on true features of which the titles of eight items in ten were
 hidden and filled with noise (`noise_fill`). Noise is drawn anew for each seed and copy, so the two copies of a seed can be exchanged: each
 null holds exactly, whatever the users and the seeds are. LightGCN reads no features; for it there is one condition.
+Studies: a thousand for every recommender and null, of 250 of the users and five seeds of the pool, with fixed numbers of the draws. With identical
+features every condition is the true one, trained with other seeds; with noise fills the floor and three fills are noise; with noise titles
+the titles and their shuffled control are. True titles against noise are no null: what is found there is the power of five trainings.
 What is kept of a training is the place of each user's held-out purchase, 1 to 20, 0 beyond; recall and NDCG at any cut follow from it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +30,15 @@ WIDTHS = {"text": 24, "image": 32}
 RECOMMENDERS = ("vbpr", "bm3", "freedom", "mmgcn", "lightgcn")
 HIDDEN_SHARE = 0.8
 COLUMNS = ["recommender", "condition", "copy", "seed", "places"]
+SHARES = POOL.with_name("null_recommenders.json")
+NULLS = (
+    "identical features",
+    "noise fills",
+    "noise titles",
+    "true titles",
+)  # The last is none: what is found is power
+KINDS_OF_CLAIMS = ("use", "gain", "recovered", "interval", "lead")
+DRAWS, TRAININGS, CUT = 1000, 5, 10  # Studies of each case, trainings of a condition, length of the lists
 
 
 def shop():
@@ -99,11 +112,108 @@ def train():
         print(f"{name} {condition} {copy}: {time.process_time() - began:.0f} s", flush=True)
 
 
+# ---------------------------------------------------------------- studies
+
+
+def read_pool():
+    "Recommender, condition and copy: (seeds, users) places of the held-out purchases."
+    found = {}
+    for key, rows in pd.read_parquet(POOL).groupby(["recommender", "condition", "copy"]):
+        rows = rows.sort_values("seed")
+        found[key] = np.stack([np.frombuffer(places, np.uint8) for places in rows["places"]])
+    return found
+
+
+def null_study(pool, recommender, null, draw):
+    "Recall of half of the users after five trainings, (250, 5), by condition, in which features can make no difference."
+    rng = np.random.default_rng([draw, RECOMMENDERS.index(recommender), NULLS.index(null)])
+    users = rng.choice(USERS, USERS // 2, replace=False)
+    seeds = rng.choice(SEEDS, 4 * TRAININGS, replace=False).reshape(4, TRAININGS)
+    swap = rng.integers(2, size=(2, TRAININGS))
+
+    def hits(condition, which, copies=0):
+        places = np.stack([pool[recommender, condition, copy] for copy in (0, 1) if copy <= np.max(copies)])
+        own = places[np.broadcast_to(copies, which.shape), which][:, users]
+        return ((own > 0) & (own <= CUT)).T.astype(float)
+
+    true = {name: hits("true", seeds[k]) for k, name in enumerate(("oracle", "shuffled", "zeros", "m"))}
+    if null == "noise titles":
+        for name, copies in (("oracle", swap[0]), ("shuffled", 1 - swap[0])):
+            true[name] = hits("noise_titles", seeds[0], copies)
+    if null == "true titles":
+        true["shuffled"] = hits("noise_titles", seeds[0], 0 * swap[0])
+    if null == "noise fills":
+        true["shuffled"] = hits("noise_titles", seeds[0], 0 * swap[0])
+        for name, k, copies in (
+            ("zeros", 0, swap[0]),
+            ("m", 0, 1 - swap[0]),
+            ("n", 1, swap[1]),
+            ("o", 1, 1 - swap[1]),
+        ):
+            true[name] = hits("noise_fill", seeds[k], copies)
+    where = {"oracle": ("none", 0.0, "oracle")}
+    return {where.get(name, ("text", 1.0, name)): values for name, values in true.items()}
+
+
+def null_claims(values):
+    "Which kinds of claims a study makes of features; each of them is false."
+    from mmpc_analysis.analysis.multiplicity import holm
+    from mmpc_analysis.recommendation.recovery import _leads, _of_one
+
+    rows = _of_one(values, "zeros", 0.95, True)
+    gains = np.array([row["p_value"] for row in rows if row["term"] == "gain"])
+    shown = np.zeros(len(gains), bool)
+    shown[np.isfinite(gains)] = holm(gains[np.isfinite(gains)]) < 0.05
+    shares = [row for row in rows if row["term"] == "recovered"]
+    given = np.array([np.isfinite(row["estimate"]) for row in shares])
+    own = next(row for row in shares if row["fill"] == "m")
+    leads = [row["p_adjusted"] for row in _leads(values, 0.95, True)]
+    return {
+        "use": next(row["p_value"] for row in rows if row["term"] == "use") < 0.05,
+        "gain": bool(shown.any()),
+        "recovered": bool((shown & given).any()),
+        "interval": bool(own["low"] > 0 or own["high"] < 0),
+        "lead": bool((np.array(leads) < 0.05).any()),
+    }
+
+
+def cases():
+    "Recommender, null, and the kinds of claims that are false under it."
+    for name in RECOMMENDERS:
+        yield name, "identical features", KINDS_OF_CLAIMS
+        if name != "lightgcn":
+            yield name, "noise fills", KINDS_OF_CLAIMS[1:]
+            yield name, "noise titles", ("use",)
+            yield name, "true titles", ("use",)
+
+
+def draw_studies(pool, recommender, null, draws):
+    "The draws, among the given ones, in which each kind of claim was made."
+    found = {kind: [] for kind in KINDS_OF_CLAIMS}
+    for draw in draws:
+        for kind, claimed in null_claims(null_study(pool, recommender, null, draw)).items():
+            found[kind] += [draw] if claimed else []
+    return found
+
+
+def write_shares():
+    "Shares of false claims, and in which draws they were made."
+    pool, rows = read_pool(), []
+    for recommender, null, kinds in cases():
+        found = draw_studies(pool, recommender, null, range(DRAWS))
+        for kind in kinds:
+            row = {"recommender": recommender, "null": null, "claim": kind, "share": len(found[kind]) / DRAWS}
+            rows.append(row | {"draws": DRAWS, "claimed_in": found[kind]})
+            print(row, flush=True)
+    how = {"users": USERS // 2, "trainings": TRAININGS, "metric": f"recall@{CUT}", "seeds": SEEDS}
+    text = ",\n".join(json.dumps(row) for row in rows)
+    SHARES.write_text(f'{{"how": {json.dumps(how)}, "rows": [\n{text}\n]}}\n', "utf-8")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--train", action="store_true", help="train the pool anew")
-    if parser.parse_args().train:
-        train()
+    parser.add_argument("--train", action="store_true", help="train the pool, or what it lacks")
+    train() if parser.parse_args().train else write_shares()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python tools/experiments/recommendation_grid.py runs/demo --out runs/grid              # every cell; run it again to go on
     python tools/experiments/recommendation_grid.py runs/demo --out runs/grid --share 0.01 # a hundredth of the cells, to plan
 
-The grid is `Grid()`: four recommenders, both modalities, rates 0.2 to 1.0, every baseline and three seeds, with every model whose
+The grid is `Grid()`: four recommenders, both modalities, rates 0.2 to 1.0, every baseline and five seeds, with every model whose
 completions the run has. Each cell is one shard of OUT/rankings and is not trained again. Recovery and links end as OUT/recovery.parquet
 and OUT/links.parquet, what it cost as OUT/grid.json: a session for every time the tool was started, because a grid that was killed and
 taken up again has more than one, and their sum. A session that was killed with SIGKILL is missing from that sum.
@@ -127,7 +127,7 @@ def evaluate(bench, study, rankings, scores, out):
     how = {"floor": "zeros", "draws": study.scores.draws, "seed": study.seed, "level": study.scores.level}
     held, hidden, found = r.held_out(bench), r.hidden_rows(bench), {"recovery": [], "links": []}
     for _, mine in rankings.groupby("recommender"):
-        found["recovery"].append(recover(mine, **how))
+        found["recovery"].append(recover(mine, how["floor"], how["level"]))
         found["links"].append(links(mine, held, scores, hidden, **how))
     for name, parts in found.items():
         rows = pd.concat(parts, ignore_index=True)
@@ -172,7 +172,7 @@ def main():
         return plan(bench, chosen, args.share, args.out)
     out, before, facts = (
         args.out,
-        len(r.shards(f"{args.out}/rankings")),
+        len(store.shard_names(f"{args.out}/rankings")),
         {"cells": len(chosen), "grid": str(grid)},
     )
     facts |= {"run": args.run.name, "training": str(bench.training), "trainings": str(bench.trainings)}
@@ -182,7 +182,7 @@ def main():
         scores = store.read_shards(f"{args.run}/scores", tables.SCORES)
         facts |= evaluate(bench, study, rankings, scores, out)
     finally:  # An interrupted session is counted as well
-        trained = len(r.shards(f"{out}/rankings")) - before
+        trained = len(store.shard_names(f"{out}/rankings")) - before
         spent = {
             "wall_seconds": time.perf_counter() - wall,
             "cpu_seconds": cpu_seconds() - cpu,
