@@ -247,7 +247,7 @@ def _read_table(rows: _Rows, table: Path | pd.DataFrame, columns: dict | None) -
         mapping, records, notes = read_listings(table, columns)
         if "item_id" not in mapping and "image" in mapping:  # A picture's name is as good as an id
             records = ((n, cells | {"item_id": _stem(cells.get("image"))}, w) for n, cells, w in records)
-            notes = [*notes, "There is no id: items are called after their pictures."]
+            notes.append("There is no id: items are called after their pictures.")
         elif "item_id" not in mapping:
             known = ", ".join(mapping.values()) or "nothing known"
             raise ValueError(f"no column can be the item_id, found {known}; say columns={{'item_id': ...}}")

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import csv
 import gzip
+import html
 import io
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -21,8 +23,8 @@ import numpy as np
 import pandas as pd
 
 # %% auto #0
-__all__ = ['COLUMN_NAMES', 'AMAZON', 'READERS', 'map_columns', 'cell_text', 'image_cell', 'split_lines', 'json_records',
-           'file_ending', 'read_listings']
+__all__ = ['COLUMN_NAMES', 'AMAZON', 'READERS', 'map_columns', 'cell_text', 'image_cell', 'plain_entities', 'split_lines',
+           'json_records', 'file_ending', 'read_listings']
 
 # %% ../../nbs/catalogue/10_listings.ipynb #1cfd2a35
 COLUMN_NAMES = {
@@ -120,6 +122,22 @@ def image_cell(
         sizes = (image_cell(value.get(size)) for size in ("hi_res", "large", "thumb"))
         return next((picture for picture in sizes if picture), None)
     return cell_text(value)
+
+# %% ../../nbs/catalogue/10_listings.ipynb #5236a6f0
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_PROSE = ("title", "category", "brand", "description", "keywords")  # Columns whose text people read
+
+
+def plain_entities(
+    text: str,  # A text from a feed
+) -> str:  # The same with HTML entities written out
+    "A text without HTML entities, also where they were escaped twice."
+    for _ in range(3):
+        plain = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
+        if plain == text:
+            break
+        text = plain
+    return " ".join(text.split("\xa0")).strip()
 
 # %% ../../nbs/catalogue/10_listings.ipynb #3f5b9ed1
 def split_lines(
@@ -269,7 +287,7 @@ def read_listings(
 ) -> tuple[dict, Iterator, list[str]]:  # Mapping; line, cells by our names and complaints by column; notes
     """Rows of a file of products, as text under our names.
 
-    A row that cannot be read has no cells and one complaint, under the column "".
+    A row that cannot be read has no cells and one complaint, under the column "". The notes are complete when the last row is read.
     Raises: `ValueError` for a file of another kind, and for columns that are not there.
     """
     notes: list[str] = []
@@ -280,10 +298,22 @@ def read_listings(
         if reader is None:
             raise ValueError(f"{source} must end in {', '.join(READERS)}; save it as one of them")
     mapping, rows = reader(source, columns, notes)
-    return mapping, (_read_row(n, row, mapping) for n, row in rows), notes
+    return mapping, _read_rows(rows, mapping, notes), notes
 
 # %% ../../nbs/catalogue/10_listings.ipynb #060d2246
-def _read_row(number: int, row: dict | str, mapping: dict[str, str]) -> tuple[int, dict, dict]:
+def _read_rows(rows: Iterator, mapping: dict[str, str], notes: list[str]) -> Iterator[tuple[int, dict, dict]]:
+    "Every row as text; at the end a note of what was mended on the way."
+    mended: Counter = Counter()
+    for number, row in rows:
+        yield _read_row(number, row, mapping, mended)
+    if mended:
+        counts = ", ".join(f"{n:,} of {column}" for column, n in mended.items())
+        notes.append(f"HTML entities such as &amp; were written out, cells: {counts}.")
+
+
+def _read_row(
+    number: int, row: dict | str, mapping: dict[str, str], mended: Counter
+) -> tuple[int, dict, dict]:
     "One row as text, with what was wrong in it."
     cells, wrong = {}, {}
     if isinstance(row, str):
@@ -295,4 +325,9 @@ def _read_row(number: int, row: dict | str, mapping: dict[str, str]) -> tuple[in
             cells[ours] = image_cell(value) if ours == "image" else cell_text(value, joiner)
         except ValueError as error:
             cells[ours], wrong[ours] = None, str(error)
+        if ours in _PROSE and cells[ours] and _ENTITY.search(cells[ours]):
+            plain = plain_entities(cells[ours])
+            if plain != cells[ours]:
+                mended[ours] += 1
+                cells[ours] = plain or None
     return number, cells, wrong

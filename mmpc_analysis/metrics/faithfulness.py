@@ -11,6 +11,8 @@ __all__ = ['number_claims', 'unsupported_numbers', 'brand_hit', 'example_copy', 
 import re
 import unicodedata
 from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 
@@ -24,25 +26,76 @@ _SPELLINGS = {
     "lb": "lbs pound pounds", "g": "gram grams", "kg": "kilogram kilograms", "ml": "milliliter milliliters",
     "l": "liter liters litre litres", "gal": "gallon gallons", "v": "volt volts", "w": "watt watts", "hz": "hertz",
     "gb": "gigabyte gigabytes", "tb": "terabyte terabytes", "mb": "megabyte megabytes", "mah": "milliamp-hours",
-    "%": "percent", "pc": "pcs piece pieces", "pack": "packs pk", "ct": "count counts", "°": "degree degrees",
+    "%": "percent", "pc": "pcs piece pieces", "pack": "packs pk pks", "ct": "count counts", "°": "degree degrees",
+    "mg": "milligram milligrams", "cup": "cups", "qt": "quart quarts", "pt": "pint pints", "yr": "yrs year years",
+    "floz": "", "sqft": "",
 }  # fmt: skip
+_LENGTHS = {"in", "ft", "yd", "mm", "cm", "m"}
 _UNIT = {word: unit for unit, words in _SPELLINGS.items() for word in (unit, *words.split())}
 
 # %% ../../nbs/metrics/20_faithfulness.ipynb #cac43986
 _NAMES = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _NAMED = {name: number for number, name in enumerate(_NAMES, 2)}
-_MARKS = {0x2033: '"', 0x201D: '"', 0x2032: "'", 0x2019: "'", 0xD7: "x"}  # Primes, quotes and the times sign
+_ANY_NAME = "|".join(_NAMED)
+_MARKS = {
+    0x2033: '"',
+    0x201D: '"',
+    0x2032: "'",
+    0x2019: "'",
+    0xD7: "x",
+    0x2013: "-",
+    0x2044: "/",
+}  # Primes, quotes, times, dash
 _CLAIM = re.compile(
-    r"""(?P<money>[$£€¥])?\s?(?<![\w.])(?P<number>\d+(?:[.,]\d+)*|\.\d+|\b(?:"""
-    + "|".join(_NAMED)
-    + r""")\b)(?:(?P<glued>[^\W\d_]+|%|°|["'](?!\w))|[\s-]{1,2}(?P<next>[^\W\d_]+|%|°))?"""
+    rf"""(?P<money>[$£€¥])?\s?(?<![\w.])(?P<number>\d+\u2044\d+|\d+(?:[.,]\d+)*|\.\d+|\b(?:{_ANY_NAME})\b)"""
+    r"""(?:(?P<glued>[^\W\d_]+|%|°|["'](?![^\W\d_]))|[\s-]{1,2}(?P<next>[^\W\d_]+|%|°))?"""
 )
+_DENOMINATORS = {2, 3, 4, 5, 6, 8, 9, 10, 12, 16, 32, 64}
+_FRACTION = re.compile(
+    r"(?<![\w./,])(?:(?P<whole>\d+)(?:\s+|-|\s*(?:and|&)\s*))?(?P<above>\d{1,2})\s?/\s?(?P<below>\d{1,2})(?![\d/]|[.,]\d)"
+)
+_PACKED = re.compile(
+    rf"(?<!\d)(?<!\d[\s-])\b(?P<what>packs?|sets?|box|case|bag|carton) of (?P<number>\d[\d,.]*|{_ANY_NAME})\b"
+)
+_HOLDS = {"pack": "pack", "set": "pc"}  # Others are counted
+_JOINED = re.compile(r"""\s*(?P<by>x|-|to|or)\s*""")
 
 # %% ../../nbs/metrics/20_faithfulness.ipynb #6086a16b
+def _decimal(number: Fraction) -> str:
+    "A fraction as a decimal number where it ends, else as numerator and denominator."
+    ends = 10**6 % number.denominator == 0
+    return (
+        format(Decimal(number.numerator) / number.denominator, "f")
+        if ends
+        else f"{number.numerator}\u2044{number.denominator}"
+    )
+
+
+def _fraction(found: re.Match) -> str:
+    "A written fraction as one number, or unchanged where it is none."
+    above, below = int(found["above"]), int(found["below"])
+    if not 0 < above < below or below not in _DENOMINATORS:
+        return found[0]
+    return _decimal(int(found["whole"] or 0) + Fraction(above, below))
+
+
+def _amounts_text(text: str) -> str:
+    "A text in which every amount is written in one way: fractions as numbers, packs after their number."
+    text = "".join(f" {n}" if "\u2044" in (n := unicodedata.normalize("NFKC", c)) else c for c in text)
+    text = (
+        unicodedata.normalize("NFKC", text.replace("''", '"').translate(_MARKS)).casefold().translate(_MARKS)
+    )
+    text = _FRACTION.sub(_fraction, text)
+    text = re.sub(r"\bfl(?:uid\b|\.|\b)\s*(?:oz\b|ounces?\b)", "floz", text)
+    text = re.sub(r"\bsq(?:uare\b|\.|\b)\s*(?:ft\b|feet\b|foot\b)", "sqft", text)
+    text = _PACKED.sub(lambda m: f"{m['number']} {_HOLDS.get(m['what'].rstrip('s'), 'ct')} ", text)
+    return re.sub(r"(?<=\d)([^\W\d_]*)\s*x\s*(?=\d)", r"\1 x ", text)
+
+
 def _value(number: str) -> str:
     "A number in one spelling."
-    if number in _NAMED:
-        return str(_NAMED[number])
+    if number in _NAMED or "\u2044" in number:
+        return str(_NAMED.get(number, number.replace("\u2044", "/")))
     digits = "".join(str(unicodedata.decimal(c)) if c not in ".," else c for c in number)
     digits = re.sub(r",(?=\d{3}(?!\d))", "", digits).replace(",", ".")
     whole, _, part = digits.partition(".")
@@ -52,14 +105,16 @@ def _value(number: str) -> str:
 def number_claims(
     text: str,  # Any text
 ) -> set[tuple[str, str]]:  # Number and unit; the unit is empty where there is none
-    "The numbers that a text states, each with its unit."
-    text = unicodedata.normalize("NFKC", text.translate(_MARKS)).casefold()
-    text = re.sub(r"(?<=\d)([^\W\d_]*)\s*x\s*(?=\d)", r"\1 x ", text)
-    claims = set()
-    for found in _CLAIM.finditer(text):
+    "The amounts that a text states: numbers, each with its unit."
+    text, claims, after, start = _amounts_text(text), set(), "", len(text)
+    for found in reversed(list(_CLAIM.finditer(text))):
         glued = found["glued"] or ""
         unit = found["money"] or _UNIT.get(glued, glued) or _UNIT.get(found["next"] or "", "")
+        joined = _JOINED.fullmatch(text[found.end("number") : start])
+        if not unit and joined and (joined["by"] != "x" or after in _LENGTHS):
+            unit = after
         claims.add((_value(found["number"]), unit))
+        after, start = unit, found.start("number")
     return claims
 
 # %% ../../nbs/metrics/20_faithfulness.ipynb #51ca51c1
@@ -132,10 +187,11 @@ def example_copy(
 def length_ratio(
     references: Sequence[str | None],  # (n,) True texts, None where missing
     candidates: Sequence[str | None],  # (n,) Written texts, None where missing
+    normalise: bool = True,  # Whether texts are brought to one form first
 ) -> np.ndarray:  # (n,) Ratios from 0, NaN where a text is missing or the reference has no words; best is 1
     "How many words a text has for each word of the reference."
     values = []
-    for reference, candidate in pair_up(references, candidates):
+    for reference, candidate in pair_up(references, candidates, normalise):
         words = None if reference is None or candidate is None else len(tokens(reference))
         values.append(len(tokens(candidate)) / words if words else np.nan)
     return np.array(values, dtype=np.float64)

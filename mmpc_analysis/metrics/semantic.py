@@ -67,12 +67,15 @@ def minilm_cosine(
 def token_documents(
     references: Sequence[str | None],  # (n,) True texts of a corpus
     weights: str | None = None,  # Folder or hub name@revision; None for the embedded MiniLM
+    normalise: bool = True,  # Whether texts are brought to one form first
 ) -> DocumentCounts:  # Terms are the encoder's tokens
     "In how many references each token of an encoder stands, for the weights of `bertscore`."
     encoder = load_text_encoder(weights or minilm_folder())
-    return count_documents(
-        references, lambda text: encoder.tokenizer.convert_ids_to_tokens(token_ids([text], encoder)[0])
-    )
+
+    def split(text: str) -> list[str]:
+        return encoder.tokenizer.convert_ids_to_tokens(token_ids([text], encoder)[0])
+
+    return count_documents(references, split, normalise)
 
 # %% ../../nbs/metrics/40_semantic.ipynb #0733b8e1
 def _token_weights(ids: list[int], encoder: TextEncoder, counts: DocumentCounts | None) -> np.ndarray:

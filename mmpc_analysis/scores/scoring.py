@@ -143,13 +143,15 @@ def _absent(lacking: dict[str, int], items: int, task: str) -> list[dict]:
 
 # %% ../../nbs/scores/40_scoring.ipynb #24cd20ab
 def _with_values(rows: pd.DataFrame, values: dict[str, np.ndarray]) -> pd.DataFrame:
-    "The value, the failure value, or NaN, as the outcome says."
-    parts = []
+    "The value, the failure value, or NaN, as the outcome says; no row where a metric does not apply to an item."
+    parts, truth = [], rows["role"] == "ceiling"
     for name, value in values.items():
         card = metric_card(name)
+        senseless = rows["item_id"].isin(rows["item_id"][truth & np.isnan(value)])
         otherwise = np.where(rows["outcome"] == "engine_error", np.nan, card.failure)
         value = np.where(rows["outcome"].isin(USABLE), value, otherwise)
-        parts.append(rows.assign(metric=name, level=card.level, task=card.task, value=value))
+        scored = rows.assign(metric=name, level=card.level, task=card.task, value=value)
+        parts.append(scored[~senseless])
     return pd.concat(parts).drop(columns="candidate")
 
 # %% ../../nbs/scores/40_scoring.ipynb #f88e701c

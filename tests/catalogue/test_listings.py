@@ -243,3 +243,49 @@ def test_a_file_without_a_sense_says_so(tmp_path, text, said):
 def test_a_frame_with_a_column_twice_says_so():
     with pytest.raises(ValueError, match="a column twice among id, title, title"):
         load_catalogue(pd.DataFrame([["1", "a", "b"]], columns=["id", "title", "title"]))
+
+
+# ---------------------------------------------------------------- HTML entities
+
+ESCAPED = {
+    "Black &amp; Decker &#39;Pro&#39; Drill": "Black & Decker 'Pro' Drill",
+    "Salt &amp;amp; Pepper Mill": "Salt & Pepper Mill",
+    "Pan 12&quot;, &frac12; price": 'Pan 12", ½ price',
+    "Caf&eacute;&nbsp;Mug &#x2615;": "Café Mug ☕",
+    "Cr&#232;me &ndash; 5 &lt; 6": "Crème – 5 < 6",  # noqa: RUF001
+    "AT&T Phone, R&D; &unheardof;": "AT&T Phone, R&D; &unheardof;",
+}
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "parquet", "frame"])
+def test_html_entities_are_written_out_and_counted(tmp_path, form):
+    from mmpc_analysis.metrics.words import token_f1
+
+    table = pd.DataFrame(
+        {"id": [f"B{k}" for k in range(len(ESCAPED))], "title": list(ESCAPED), "brand": "Black &amp; Decker"}
+    )
+    source = tmp_path / f"feed.{form}"
+    if form in ("csv", "tsv"):
+        table.to_csv(source, index=False, sep="," if form == "csv" else "\t")
+    elif form == "jsonl":
+        table.to_json(source, orient="records", lines=True)
+    elif form == "parquet":
+        table.to_parquet(source)
+    catalogue = load_catalogue(table if form == "frame" else source)
+    titles = catalogue.items.set_index("item_id")["title"]
+    assert titles.tolist() == list(ESCAPED.values())
+    assert set(catalogue.items["brand"]) == {"Black & Decker"}
+    assert (
+        f"HTML entities such as &amp; were written out, cells: 5 of title, {len(ESCAPED)} of brand."
+        in catalogue.note
+    )
+    assert token_f1(["Black & Decker 'Pro' Drill"], [titles["B0"]]).tolist() == [1]
+
+
+def test_without_entities_there_is_no_note_and_ids_and_pictures_are_left_alone(tmp_path):
+    table = pd.DataFrame({"id": ["A&amp;B"], "title": ["Mug &unheardof;"], "image": ["a&amp;b.jpg"]})
+    catalogue = load_catalogue(table, root=tmp_path, check_pictures="none")
+    assert catalogue.items["item_id"].tolist() == ["A&amp;B"] and "entities" not in catalogue.note
+    assert load_catalogue(
+        pd.DataFrame({"id": ["1", "2"], "title": ["&nbsp;", "Mug"], "image": None}), root=tmp_path
+    ).items["title"].tolist() == ["Mug"]

@@ -327,7 +327,9 @@ def test_drawn_pictures_are_nearer_than_shuffled_ones(tmp_path):
     lead = paired_difference(scores, others=["shuffled"]).query("scope == 'all'").set_index("metric")
     assert set(lead.index) == set(metrics) and (lead["n"] >= 90).all()
     assert (lead["low"] > 0).all(), lead[["estimate", "low", "high"]]
-    assert lead.loc["effnet_cosine", "estimate"] > 0.05 and lead.loc["psnr", "estimate"] > 1
+    assert (
+        lead.loc["effnet_cosine", "estimate"] > 0.05 and lead.loc["psnr", "estimate"] > 2
+    )  # 2.76 dB measured
 
 
 def test_the_bar(tmp_path, capsys):

@@ -280,7 +280,7 @@ def test_large_sizes_beat_every_floor():
 def test_drawn_pictures_are_nearer_than_shuffled_ones():
     # What the card says; test_drawing.py draws and scores anew.
     scores = standin_records()["standin-sd3"]["scores"]["test"]
-    assert scores["mse_lead_over_shuffled"][1] > 0 and scores["psnr"] > scores["psnr_shuffled"] + 1
+    assert scores["mse_lead_over_shuffled"][1] > 0 and scores["psnr"] > scores["psnr_shuffled"] + 2
     assert scores["effnet_lead_over_shuffled"][1] > 0 and scores["effnet_patch_lead_over_shuffled"][1] > 0
     assert scores["nearer_than_shuffled"] > 0.6
 

@@ -35,10 +35,16 @@ def maker():
 
 def ours(name, folder, maker):
     weights = maker.write_small_roberta(folder) if name.startswith("roberta") else None
-    counts = bs.token_documents(REFERENCES, weights) if "idf" in name else None
+    counts = bs.token_documents(REFERENCES, weights, False) if "idf" in name else None
     baseline = maker.write_baseline(folder / "baseline.tsv") if "rescaled" in name else None
     layer = int(name.split()[2])
-    scores = bs.bertscore(REFERENCES, CANDIDATES, weights, layer=layer, counts=counts, baseline=baseline)
+    options = {
+        "layer": layer,
+        "counts": counts,
+        "baseline": baseline,
+        "normalise": False,
+    }  # Texts as bert-score read them
+    scores = bs.bertscore(REFERENCES, CANDIDATES, weights, **options)
     return dict(zip("PRF", (scores.precision, scores.recall, scores.f1), strict=True))
 
 
@@ -170,7 +176,8 @@ def test_the_signature_names_every_choice(tmp_path, maker):
         ["a"], ["a"], layer=4, counts=bs.token_documents(["a", "b"]), baseline=baseline
     ).signature
     assert made.startswith("bertscore|bert|layer:4|width:384|reads:512|weights:")
-    assert made.endswith("|idf:2|rescaled:yes")
+    assert made.endswith("|idf:2|rescaled:yes|norm:nfc-marks-zw")
+    assert bs.bertscore(["a"], ["a"], normalise=False).signature.endswith("|norm:no")
 
 
 @pytest.mark.parametrize(
@@ -280,3 +287,15 @@ def test_refusals_by_clip(weights, tmp_path):
             clip_score(PICTURES[:1], texts, weights)
     with pytest.raises(ValueError, match="name@revision"):
         clip_score(PICTURES[:1], ["a"], "openai/clip-vit-base-patch32")
+
+
+def test_spellings_that_nobody_sees_mean_the_same():
+    pairs = [
+        ("LEGO® Star Wars™ X-Wing", "LEGO Star Wars X-Wing"),
+        ("Red\u200bmug", "Red mug"),
+        ("Cre\u0300me", "Crème"),
+    ]
+    a, b = zip(*pairs, strict=True)
+    assert bs.minilm_cosine(a, b).tolist() == pytest.approx([1] * 3, abs=1e-6)
+    assert bs.minilm_bertscore_f1(a, b).tolist() == pytest.approx([1] * 3, abs=1e-6)
+    assert bs.embedding_cosine(a[:2], b[:2], normalise=False).max() < 0.99

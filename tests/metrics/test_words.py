@@ -93,8 +93,11 @@ def test_equals_rouge_score_with_its_own_words(name):
 @pytest.mark.parametrize("values", [*FIXTURES["values"].items(), *MORE["values"].items()], ids=lambda v: v[0])
 def test_fixtures_tell_good_from_bad(values):
     "A fixture of zeros and ones would prove little."
-    values = np.array(values[1])
-    assert len(values) > 70 and ((values > 0.05) & (values < 0.95)).mean() > 0.3
+    name, values = values[0], np.array(values[1])
+    least = (
+        0.35 if name == "token_precision" else 0.5
+    )  # Of every shortened title precision is 1, whatever the code does
+    assert len(values) > 100 and ((values > 0.05) & (values < 0.95)).mean() > least
 
 
 @metrics

@@ -203,7 +203,33 @@ def test_a_catalogue_without_pictures_scores_titles():
         answers(TEST.head(3)), ITEMS.drop(columns=["image", "split", "brand"]), metrics=["chrf", "brand_hit"]
     )
     values = scores[scores["model"] == "m"].groupby("metric")["value"]
-    assert values.count().to_dict() == {"chrf": 3, "brand_hit": 0}
+    assert values.count().to_dict() == {"chrf": 3}
+
+
+@pytest.mark.parametrize("outcome", ["refused", "invalid", "truncated", "engine_error"])
+def test_a_failure_has_no_value_where_the_metric_does_not_apply(outcome):
+    "Neither a brand nor words in the truth: no row; a known brand that a failed answer did not name: 0."
+    some = TEST.groupby("category").head(1).head(4)
+    brands = dict(zip(some["item_id"], ["Noto", None, " ", float("nan")], strict=True))
+    items = ITEMS.assign(brand=ITEMS["item_id"].map(lambda i: brands.get(i, "Other")))
+    items.loc[items["item_id"] == some["item_id"].iloc[1], "title"] = "..."
+    failed = answers(some, outcome=outcome, text=None)
+    scores = run(
+        pd.concat([failed, answers(some, model="good")]),
+        items,
+        metrics=["brand_hit", "length_ratio", "token_f1"],
+    )
+    known = scores[scores["metric"] == "brand_hit"]
+    assert set(known["item_id"]) == {some["item_id"].iloc[0]}
+    value = per_item(scores, "m", "brand_hit")
+    assert value.isna().all() if outcome == "engine_error" else value.tolist() == [0]
+    assert set(scores.loc[scores["metric"] == "length_ratio", "item_id"]) == set(
+        some["item_id"].drop(some.index[1])
+    )
+    assert (scores[scores["metric"] == "token_f1"].groupby("model").size() == 4).all()
+    none = run(failed, items.assign(brand=None), metrics=["brand_hit", "token_f1"])
+    assert "brand_hit" not in set(none["metric"])
+    assert len(run(failed, items.assign(brand=None), metrics=["brand_hit"])) == 0
 
 
 def test_hostile_texts_do_not_end_the_run():
