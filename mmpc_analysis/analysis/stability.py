@@ -115,7 +115,9 @@ def _category(
     )  # No other category changes its draws
     every = values if wide.notna().all(axis=None) else _within_items(values)
     drawn = np.concatenate([every.mean(0)[None], bootstrap_means(every, clusters.to_numpy(), draws, rng)])
-    effects = drawn if every is values else _effects(drawn, len(models), max(np.nanmax(np.abs(values)), 1e-300))
+    effects = (
+        drawn if every is values else _effects(drawn, len(models), max(np.nanmax(np.abs(values)), 1e-300))
+    )
     return (
         (name, models, effects[0], effects[1:], clusters.nunique()) if np.isfinite(effects[0]).all() else None
     )
