@@ -92,14 +92,14 @@ def _shares(tie: NearTie, side: int) -> tuple[int, float, float]:
 
 def _one_bound(tie: NearTie, side: int, tail: float) -> float:
     "The lower (-1) or upper (1) bound that misses with a chance of `tail`."
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     n = len(tie.sums)
     if tie.sparse:
         if n < FEWEST or not np.isfinite(tie.reach):
             return np.nan
         beyond, far, usual = _shares(tie, side)
-        share = 1.0 if beyond == n else beta.ppf(1 - tail, beyond + 1, n - beyond)
+        share = 1.0 if beyond == n else betaincinv(beyond + 1, n - beyond, 1 - tail)
         return side * min(tie.reach, side * usual + far * share * tie.sizes.max() / tie.sizes.mean())
     chosen = _subsets(n)[1:]
     means = np.sort(side * (chosen @ tie.sums) / np.maximum(chosen @ tie.sizes, 1))
@@ -132,7 +132,7 @@ def tie_margin_p(
 # %% ../../nbs/analysis/35_near_ties.ipynb #ca92a16c
 def _margin_p(tie: NearTie, side: int, margin: float) -> float:
     "How likely so little on one side is if the margin were reached there."
-    from scipy.stats import binom
+    from scipy.special import bdtr
 
     n = len(tie.sums)
     if not tie.sparse:
@@ -143,4 +143,4 @@ def _margin_p(tie: NearTie, side: int, margin: float) -> float:
         return np.nan
     beyond, far, usual = _shares(tie, side)
     over = (margin - side * usual) * tie.sizes.mean() / (far * tie.sizes.max()) if far > 0 else np.inf
-    return float(binom.cdf(beyond, n, np.clip(over, 0, 1))) if over < 1 else 0.0
+    return float(bdtr(beyond, n, np.clip(over, 0, 1))) if over < 1 else 0.0
