@@ -59,7 +59,10 @@ def model_means(
         if chosen["models"]:  # Where every model lost too much, all of them take part
             group = group[~group["system"].isin(left_out)]
         if group["system"].nunique() > 1 and (every or chosen["use_mixed"]):
-            parts += [_rows(part, name, level) for name, part in [("all", group), *group.groupby("category")]]
+            whole = _rows(group, "all", level)
+            each = list(group.groupby("category"))
+            parts += [whole, whole.assign(category=each[0][0])] if len(each) == 1 else [whole]
+            parts += [_rows(part, name, level) for name, part in each] if len(each) > 1 else []
     if not parts:
         return validate(pd.DataFrame(columns=AVERAGES.names), AVERAGES).assign(method="")
     return validate(pd.concat(parts, ignore_index=True), AVERAGES)

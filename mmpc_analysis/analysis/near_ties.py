@@ -44,13 +44,20 @@ def nearly_tied(
     return bool((squares**2).sum() / squares.sum() ** 2 - 1 / len(sums) > _ROCKING)
 
 # %% ../../nbs/analysis/35_near_ties.ipynb #f499addb
-def _subsets(k: int) -> np.ndarray:
-    "All subsets of k groups as rows of 0 and 1, the empty one first, or 4,096 of them."
+def _subset_sums(groups: np.ndarray) -> np.ndarray:
+    "Sums of (k, columns) over all subsets of k groups, the empty one first, or over 4,096 of them."
+    k = len(groups)
     if k <= 12:
-        return (np.arange(2**k)[:, None] >> np.arange(k)) & 1
-    drawn = np.random.default_rng(k).integers(0, 2, (4096, k))
-    drawn[0] = 0
-    return drawn
+        return ((np.arange(2**k)[:, None] >> np.arange(k)) & 1) @ groups
+    rng, rows = (
+        np.random.default_rng(k),
+        max(1, 2_000_000 // k),
+    )  # A block of subsets at a time bounds the memory
+    drawn = [
+        rng.integers(0, 2, (min(rows, 4095 - start), k), dtype=np.int8).astype(float) @ groups
+        for start in range(0, 4095, rows)
+    ]
+    return np.concatenate([np.zeros((1, groups.shape[1])), *drawn])
 
 
 def sign_flip_p(
@@ -61,7 +68,7 @@ def sign_flip_p(
     Source: Fisher (1935), The Design of Experiments, section 21; Hemerik & Goeman (2018), doi:10.1007/s11749-017-0571-1, for random flips.
     """
     moved = sums[np.abs(sums) > 1e-9] * (-1 if sums.sum() < 0 else 1)
-    return min(1.0, 2 * float((_subsets(len(moved)) @ moved <= 1e-9).mean()))
+    return min(1.0, 2 * float((_subset_sums(moved[:, None]) <= 1e-9).mean()))
 
 # %% ../../nbs/analysis/35_near_ties.ipynb #6444782e
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,21 +97,22 @@ def _shares(tie: NearTie, side: int) -> tuple[int, float, float]:
     return beyond, tie.reach - side * usual, usual
 
 
-def _one_bound(tie: NearTie, side: int, tail: float) -> float:
-    "The lower (-1) or upper (1) bound that misses with a chance of `tail`."
-    from scipy.stats import beta
+def _share_bound(tie: NearTie, side: int, tail: float) -> float:
+    "The lower (-1) or upper (1) bound from the share of groups that differ, which misses with a chance of `tail`."
+    from scipy.special import betaincinv
 
     n = len(tie.sums)
-    if tie.sparse:
-        if n < FEWEST or not np.isfinite(tie.reach):
-            return np.nan
-        beyond, far, usual = _shares(tie, side)
-        share = 1.0 if beyond == n else beta.ppf(1 - tail, beyond + 1, n - beyond)
-        return side * min(tie.reach, side * usual + far * share * tie.sizes.max() / tie.sizes.mean())
-    chosen = _subsets(n)[1:]
-    means = np.sort(side * (chosen @ tie.sums) / np.maximum(chosen @ tie.sizes, 1))
-    place = int(np.floor(tail * (len(means) + 1)))
-    return side * float(means[-place]) if place else np.nan
+    if n < FEWEST or not np.isfinite(tie.reach):
+        return np.nan
+    beyond, far, usual = _shares(tie, side)
+    share = 1.0 if beyond == n else betaincinv(beyond + 1, n - beyond, 1 - tail)
+    return side * min(tie.reach, side * usual + far * share * tie.sizes.max() / tie.sizes.mean())
+
+
+def _typical_values(tie: NearTie) -> np.ndarray:
+    "Means of subsets of the groups, sorted."
+    sums, sizes = _subset_sums(np.column_stack([tie.sums, tie.sizes]))[1:].T
+    return np.sort(sums / np.maximum(sizes, 1))
 
 # %% ../../nbs/analysis/35_near_ties.ipynb #da530574
 def tie_bounds(
@@ -117,7 +125,12 @@ def tie_bounds(
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1), got {level}")
-    return _one_bound(tie, -1, (1 - level) / 2), _one_bound(tie, 1, (1 - level) / 2)
+    tail = (1 - level) / 2
+    if tie.sparse:
+        return _share_bound(tie, -1, tail), _share_bound(tie, 1, tail)
+    values = _typical_values(tie)
+    place = int(np.floor(tail * (len(values) + 1)))
+    return (float(values[place - 1]), float(values[-place])) if place else (np.nan, np.nan)
 
 
 def tie_margin_p(
@@ -127,20 +140,20 @@ def tie_margin_p(
     float, float
 ]:  # p-values: not worse by the margin or more; not better by the margin or more; NaN where there is none
     "One-sided tests against a margin that agree with the bounds."
-    return tuple(_margin_p(tie, side, margin) for side in (-1, 1))
+    if tie.sparse:
+        return _margin_p(tie, -1, margin), _margin_p(tie, 1, margin)
+    values = _typical_values(tie)
+    beyond = 1 + (values <= -margin).sum(), 1 + (values >= margin).sum()
+    return tuple(float(count / (1 + len(values))) for count in beyond)
 
 # %% ../../nbs/analysis/35_near_ties.ipynb #ca92a16c
 def _margin_p(tie: NearTie, side: int, margin: float) -> float:
     "How likely so little on one side is if the margin were reached there."
-    from scipy.stats import binom
+    from scipy.special import bdtr
 
     n = len(tie.sums)
-    if not tie.sparse:
-        chosen = _subsets(n)[1:]
-        means = side * (chosen @ tie.sums) / np.maximum(chosen @ tie.sizes, 1)
-        return float((1 + (means >= margin).sum()) / (1 + len(means)))
     if n < FEWEST or not np.isfinite(tie.reach):
         return np.nan
     beyond, far, usual = _shares(tie, side)
     over = (margin - side * usual) * tie.sizes.mean() / (far * tie.sizes.max()) if far > 0 else np.inf
-    return float(binom.cdf(beyond, n, np.clip(over, 0, 1))) if over < 1 else 0.0
+    return float(bdtr(beyond, n, np.clip(over, 0, 1))) if over < 1 else 0.0

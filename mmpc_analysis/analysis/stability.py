@@ -115,7 +115,9 @@ def _category(
     )  # No other category changes its draws
     every = values if wide.notna().all(axis=None) else _within_items(values)
     drawn = np.concatenate([every.mean(0)[None], bootstrap_means(every, clusters.to_numpy(), draws, rng)])
-    effects = drawn if every is values else _effects(drawn, len(models))
+    effects = (
+        drawn if every is values else _effects(drawn, len(models), max(np.nanmax(np.abs(values)), 1e-300))
+    )
     return (
         (name, models, effects[0], effects[1:], clusters.nunique()) if np.isfinite(effects[0]).all() else None
     )
@@ -131,14 +133,12 @@ def _within_items(values: np.ndarray) -> np.ndarray:
     return np.concatenate([design.reshape(len(values), -1), centred], axis=1)
 
 
-def _effects(sums: np.ndarray, models: int) -> np.ndarray:
-    "Effects of the models that solve each row of sums, rounded to what is certain; NaN where models share no item."
+def _effects(sums: np.ndarray, models: int, scale: float) -> np.ndarray:
+    "Effects of the models that solve each row of sums, without rounding errors; NaN where models share no item."
     design = sums[:, : models**2].reshape(-1, models, models)
     linked = np.linalg.matrix_rank(design, hermitian=True, tol=1e-9) == models - 1
     effects = (np.linalg.pinv(design, hermitian=True) @ sums[:, models**2 :, None])[..., 0]
-    scale = np.abs(effects).max(axis=1, keepdims=True)
-    effects = np.round(effects / np.where(scale > 0, scale, 1), 10) * scale
-    return np.where(linked[:, None], effects, np.nan)
+    return np.where(linked[:, None], np.round(effects / scale, 10) * scale, np.nan)
 
 # %% ../../nbs/analysis/50_stability.ipynb #31e421c6
 def rank_stability(

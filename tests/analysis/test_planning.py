@@ -154,3 +154,49 @@ def test_plan_multiplies_the_probe():
     assert np.isnan(known["scale_in_general"]).all() and np.isfinite(known["these_models"]).all()
     with pytest.raises(ValueError, match="one metric for each task"):
         plan(answers, pd.concat([probe, probe.assign(metric="bleu")]))
+
+
+def test_a_model_whose_engine_failed_takes_no_items_from_the_others():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(0, 0.2, 400)
+    rows = [
+        (
+            f"i{i:03d}",
+            "M",
+            "image_to_text",
+            f"m{j}",
+            "F",
+            10.0**j,
+            "chrf",
+            "word",
+            hard[i] + rng.normal(0, 0.1),
+            "ok",
+        )
+        for j in range(4)
+        for i in range(400)
+    ]
+    names = [
+        "item_id",
+        "category",
+        "task",
+        "model",
+        "family",
+        "parameters",
+        "metric",
+        "level",
+        "value",
+        "outcome",
+    ]
+    scores = pd.DataFrame(rows, columns=names)
+    lost = (scores["model"] == "m3") & (scores["item_id"] >= "i010")
+    broken = scores.assign(
+        value=scores["value"].mask(lost), outcome=scores["outcome"].mask(lost, "engine_error")
+    )
+    of = components(broken)
+    assert of == components(scores[scores["model"] != "m3"])
+    assert (of.item, of.residual) == pytest.approx((0.2, 0.1), rel=0.1)
+    completions = broken.assign(
+        precision="", role="model", prompt="", key="", seconds=1.0, input_tokens=1.0, output_tokens=1.0
+    )
+    table = plan(completions, broken, items=(50,), categories=1, draws=50)
+    assert table["lost"].item() == pytest.approx(390 / 1600)

@@ -6,7 +6,13 @@ import pytest
 from correlation_cases import make_scores
 from scipy import stats
 
-from mmpc_analysis.analysis.stability import concordance, rank_agreement, rank_stability
+from mmpc_analysis.analysis.stability import (
+    _effects,
+    _within_items,
+    concordance,
+    rank_agreement,
+    rank_stability,
+)
 
 
 def test_concordance_equals_friedmans_statistic_with_and_without_ties():
@@ -77,3 +83,57 @@ def test_stability_does_not_depend_on_row_order_or_other_categories():
 def test_no_concordance_where_all_is_tied_or_unknown(values):
     table = rank_agreement(make_scores(values, categories=list("abab")), draws=20)
     assert table["estimate"].isna().all() and table["method"].str.startswith("no concordance").all()
+
+
+def test_who_lacks_the_hard_items_is_not_placed_higher():
+    rng = np.random.default_rng(0)
+    hard = np.linspace(0.3, -0.3, 60)[:, None]
+    values = 0.5 + hard + np.arange(6) * 0.05 + rng.normal(0, 0.01, (60, 6))
+    holes = values.copy()
+    holes[40:, 0] = np.nan  # The worst model lacks the hardest third
+    names = [rank_stability(make_scores(v), draws=50)["model"].tolist() for v in (values, holes)]
+    assert names[0] == names[1] == ["b3", "b2", "b1", "a3", "a2", "a1"]
+    assert np.nanmean(holes, 0)[0] > np.nanmean(holes, 0)[1]
+
+
+def test_effects_of_unbalanced_scores_equal_least_squares():
+    import statsmodels.formula.api as smf
+
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(12, 1)) + rng.normal(size=(12, 4))
+    values[rng.random((12, 4)) < 0.25] = np.nan
+    sums = _within_items(values).mean(0, keepdims=True)
+    found = _effects(sums, 4, 1.0)[0]
+    frame = (
+        pd.DataFrame(values)
+        .melt(ignore_index=False, var_name="m", value_name="v")
+        .reset_index(names="i")
+        .dropna()
+    )
+    fit = smf.ols("v ~ C(m) + C(i)", frame).fit()
+    wanted = np.array([0, *(fit.params[f"C(m)[T.{m}]"] for m in (1, 2, 3))])
+    np.testing.assert_allclose(found - found[0], wanted, atol=1e-8)
+
+
+def test_models_without_a_common_item_are_not_placed():
+    values = np.random.default_rng(0).normal(size=(20, 2))
+    values[:10, 0], values[10:, 1] = np.nan, np.nan
+    assert rank_stability(make_scores(np.tile(values, 3)[:, [0, 0, 0, 1, 1, 1]]), draws=20).empty
+
+
+def test_a_model_that_lost_too_much_to_its_engine_has_no_place():
+    scores = make_scores(np.random.default_rng(0).normal(size=(40, 6)))
+    lost = (scores["model"] == "a1") & (scores["item_id"] >= sorted(set(scores["item_id"]))[20])
+    scores = scores.assign(outcome=scores["outcome"].mask(lost, "engine_error"))
+    table = rank_stability(scores, draws=20)
+    assert "a1" not in set(table["model"]) and len(table) == 5
+    assert rank_agreement(scores, draws=20)["models"].eq(5).all()
+
+
+def test_identical_models_share_a_place():
+    values = np.random.default_rng(0).random((30, 1)).repeat(6, axis=1)
+    table = rank_stability(make_scores(values), draws=50)
+    assert (table["rank"] == 3.5).all() and (table["kept"] == 1).all()
+    values[3, 2] = np.nan
+    table = rank_stability(make_scores(values), draws=50)
+    assert (table["rank"] == 3.5).all()
