@@ -191,7 +191,7 @@ def mean_bounds(
         lower = np.where(same, mean - unseen * (spread.most - low), lower)
         upper = np.where(same, mean + unseen * (high - spread.least), upper)
     few, endless = spread.groups < FEWEST_GROUPS, same & ~ends
-    lower, upper = (np.where(few | endless, np.nan, bound) for bound in (lower, upper))
+    lower, upper = (np.where(few | endless, np.nan, np.clip(x, low, high)) for x in (lower, upper))
     how = np.where(ends, f"effective binomial {level:g}", f"skewed t {level:g}").astype(object)
     how[same] = f"all equal, {level:g}"
     how[endless] = "no interval: all equal on a scale without ends"

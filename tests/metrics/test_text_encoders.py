@@ -29,7 +29,10 @@ def minilm():
 
 def fresh(encoder):
     "The same encoder that remembers nothing."
-    fields = {name: getattr(encoder, name) for name in encoder.__dataclass_fields__} | {"remembered": {}}
+    fields = {name: getattr(encoder, name) for name in encoder.__dataclass_fields__} | {
+        "remembered": {},
+        "read": {},
+    }
     return te.TextEncoder(**fields)
 
 
@@ -112,6 +115,25 @@ def test_what_is_remembered_is_bounded(minilm, monkeypatch):
     whole = te.embed_texts(["a", "b", "c", "d", "e"])
     assert len(encoder.remembered) == 3
     assert te.embed_texts(["e", "a"]).tobytes() == whole[[4, 0]].tobytes()
+
+
+def test_token_vectors_are_encoded_once_for_sentences_and_tokens_and_are_bounded(minilm, monkeypatch):
+    seen, encoder = [], fresh(minilm)
+    monkeypatch.setattr(te, "_load", lambda *args: encoder)
+    monkeypatch.setattr(
+        te, "encode_tokens", lambda ids, e, f=te.encode_tokens: seen.append(len(ids)) or f(ids, e)
+    )
+    te.embed_texts(["red mug", "blue mug", "a longer title of a mug"])
+    semantic.bertscore(["red mug", "blue mug"], ["a longer title of a mug", "green mug"])
+    assert seen == [3, 1]
+    ids = te.token_ids(["red mug", "green mug", "red mug"], encoder)
+    first, _, third = te.token_vectors(ids, encoder)
+    assert first is third and seen[2:] == [0]
+    assert first.tobytes() == te.encode_tokens(ids[:1], fresh(minilm))[0].tobytes()
+    monkeypatch.setattr(te, "_KEPT_NUMBERS", 10 * encoder.width)
+    te.token_vectors(te.token_ids(["violin bow", "a knife of steel"], encoder), encoder)
+    assert 0 < sum(v.size for v in encoder.read.values()) <= 10 * encoder.width
+    assert all(v.base is None for v in encoder.read.values())
 
 
 def test_hostile_texts_get_a_meaning():
