@@ -45,14 +45,14 @@ FACTORS = {
 
 
 def by_statsmodels(frame, levels):
-    "statsmodels' formula interface, REML, with letters for the levels, whose order is then the alphabet's."
+    "statsmodels' formula interface, REML, with letters for the levels, whose order is then the alphabet's; its lbfgs can fail."
     import statsmodels.formula.api as smf
 
-    letters = {level: letter for level, letter in zip(levels, "abc", strict=False)}
+    letters = dict(zip(levels, "abc", strict=False))
     plain = frame.assign(f=frame["f"].astype(object).map(letters))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fit = smf.mixedlm("value ~ f", plain, groups=plain["g"]).fit(method=["lbfgs"])
+        fit = smf.mixedlm("value ~ f", plain, groups=plain["g"]).fit(method=["bfgs"])
     return [fit.fe_params["Intercept"], *(fit.fe_params[f"f[T.{letters[level]}]"] for level in levels[1:])]
 
 
