@@ -7,6 +7,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/mixed/engines.html.md"""
 # %% ../../nbs/mixed/30_engines.ipynb #c3da3b3d
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -332,8 +333,6 @@ OPTIMISERS = ("lbfgs", "powell")  # Of statsmodels; its default can stop short a
 # %% ../../nbs/mixed/30_engines.ipynb #84ede7d3
 def _best_fit(columns: ModelColumns, reml: bool) -> tuple:
     "The better of two optimisers."
-    import warnings
-
     from statsmodels.regression.mixed_linear_model import MixedLM
 
     _, _, z, _, codes = columns.random[0]
@@ -380,7 +379,9 @@ def mixedlm_estimates(
             f"{columns.formula} on this table needs the package mixedlm: pip install 'mmpc_analysis[mixed]'"
         ) from error
     text, data, unit = _as_frame(columns)
-    fit = mixedlm.lmer(text, data, REML=reml)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # What it warns of, edges and few levels, is said of every fit
+        fit = mixedlm.lmer(text, data, REML=reml)
     turn = columns.triangle / unit
     covariance, variance = turn @ np.asarray(fit.vcov()) @ turn.T, float(fit.sigma) ** 2
     groups = fit.VarCorr().groups
