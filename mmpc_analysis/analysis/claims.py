@@ -26,12 +26,12 @@ from .floor_gains import floor_gain_table
 from .headlines import lost_table
 from .multiplicity import holm
 from ..scores.item_sets import headline_set
-from ..tables import models_only
+from ..tables import models_only, system_names
 
 # %% auto #0
 __all__ = ['CLAIM_QUESTIONS', 'STATEMENTS', 'SILENT', 'BOUND', 'FEWEST_IN_CATEGORY', 'claim', 'places', 'both_ways', 'best_claim',
            'pair_claim', 'floor_claim', 'lost_claim', 'size_claim', 'welch_p', 'size_by_category_claim',
-           'category_claim', 'variance_claim', 'cost_claim', 'claim_table', 'analysis_tables']
+           'category_claim', 'variance_claim', 'cost_claim', 'level_claims', 'claim_table', 'analysis_tables']
 
 # %% ../../nbs/analysis/95_claims.ipynb #e0cb9fb1
 CLAIM_QUESTIONS = {
@@ -39,6 +39,7 @@ CLAIM_QUESTIONS = {
     "best": "Which model is best?",
     "floor": "Does the model know more than nothing?",
     "pair": "Which of two models is better?",
+    "level": "Does meaning stay where words or patches are lost?",
     "size": "Did the larger ones of these models score better?",
     "size_in_general": "Would larger models score better in general?",
     "size_by_category": "Does size help more in one category than in another?",
@@ -61,6 +62,8 @@ STATEMENTS = {
     ("pair", "better"): "mu[subject] > mu[other]",
     ("pair", "better within margin"): "mu[other] < mu[subject] < mu[other] + margin",
     ("pair", "equal"): "|mu[subject] - mu[other]| < margin",
+    ("level", "more"): "for all metrics of both: share beaten[semantic] > share beaten[other] of subject",
+    ("level", "less"): "for all metrics of both: share beaten[semantic] < share beaten[other] of subject",
     ("size", "better"): "beta of these models > 0",
     ("size", "worse"): "beta of these models < 0",
     ("size_in_general", "better"): "beta over models like these > 0",
@@ -75,6 +78,10 @@ STATEMENTS = {
     ("cost", "floor suffices"): "mu[subject] > mu[m] - margin for every model m",
 }
 SILENT = {
+    ("level", "open"),
+    ("level", "depends on the metric"),
+    ("level", "one metric"),
+    ("level", "too few"),
     ("lost", "counted"),
     ("lost", "apart"),
     ("best", "open"), ("best", "one model"), ("best", "all failed"), ("best", "not compared"), ("floor", "open"),
@@ -374,6 +381,28 @@ def cost_claim(
         unit="listing groups",
         **facts,
     )
+
+# %% ../../nbs/analysis/95_claims.ipynb #004379e8
+def level_claims(
+    contrasts: pd.DataFrame,  # Contrasts table
+) -> list[dict]:  # Rows of question level, one for each model and level
+    "Whether meaning beats more distractors than another level, model by model."
+    leads = contrasts[
+        contrasts["metric"].eq("") & contrasts["term"].ne("beaten") & contrasts["category"].eq("all")
+    ]
+    leads = leads.assign(system=system_names(leads) if len(leads) else "")
+    return [
+        claim(
+            "level",
+            row | {"level": "semantic"},
+            row["system"],
+            row["verdict"],
+            "contrasts",
+            other=row["level"],
+            p_value=row["p_adjusted"],
+        )
+        for row in leads.to_dict("records")
+    ]
 
 # %% ../../nbs/analysis/95_claims.ipynb #842de0fd
 def _size_claims(slopes: pd.DataFrame, level: float) -> list[dict]:

@@ -22,13 +22,13 @@ from mmpc_analysis.metrics.text_encoders import (
     TextEncoder,
     check_minilm,
     embed_texts,
-    encode_tokens,
     encoder_signature,
     fixed_passes,
     load_text_encoder,
     minilm_folder,
     split_revision,
     token_ids,
+    token_vectors,
     unit_cosine,
 )
 from .texts import NORMAL_FORM, clean_text, pair_up
@@ -114,7 +114,7 @@ def _score_block(
     texts = sorted({text for pair in pairs for text in pair})
     ids = token_ids(texts, encoder)
     known = {}
-    for text, row, vectors in zip(texts, ids, encode_tokens(ids, encoder), strict=True):
+    for text, row, vectors in zip(texts, ids, token_vectors(ids, encoder), strict=True):
         unit = vectors / np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
         bare = len(row) <= encoder.tokenizer.num_special_tokens_to_add()
         known[text] = unit, _token_weights(row, encoder, counts) * (not bare)

@@ -6,8 +6,8 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/metrics/text_encoders.html.m
 
 # %% auto #0
 __all__ = ['PASS', 'EncoderMissing', 'minilm_folder', 'split_revision', 'TextEncoder', 'load_text_encoder', 'encoder_signature',
-           'token_ids', 'fixed_passes', 'encode_tokens', 'checkpoint_json', 'embed_texts', 'text_embedder',
-           'unit_cosine', 'check_minilm']
+           'token_ids', 'fixed_passes', 'encode_tokens', 'token_vectors', 'checkpoint_json', 'embed_texts',
+           'text_embedder', 'unit_cosine', 'check_minilm']
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #4249fd44
 import json
@@ -64,6 +64,7 @@ class TextEncoder:
     width: int  # Length of a vector
     device: str  # Where it runs, such as cpu or cuda:0
     remembered: dict = field(default_factory=dict, repr=False)  # Text to sentence vector, the latest ones
+    read: dict = field(default_factory=dict, repr=False)  # Token ids to token vectors, the latest ones
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #4b0139ff
 def _reads(tokenizer: object, config: object) -> int:
@@ -177,6 +178,27 @@ def encode_tokens(
                 vectors[row] = vector
     return vectors
 
+# %% ../../nbs/metrics/30_text_encoders.ipynb #1a8fd6c8
+_KEPT_NUMBERS = 16_000_000  # Of token vectors kept with an encoder, 4 bytes each
+
+
+def token_vectors(
+    ids: Sequence[list[int]],  # (n,) Token ids of each text, as `token_ids` gives them
+    encoder: TextEncoder,  # A loaded encoder
+) -> list[np.ndarray]:  # (n,) Arrays of (tokens, width) float32, as `encode_tokens` gives them
+    "One vector per token; what was encoded lately is not encoded again."
+    keys = [tuple(row) for row in ids]
+    known = {key: encoder.read[key] for key in keys if key in encoder.read}
+    new = [key for key in dict.fromkeys(keys) if key not in known]
+    for key, vectors in zip(new, encode_tokens([list(key) for key in new], encoder), strict=True):
+        known[key] = encoder.read[key] = vectors.copy()  # Alone: a view would keep its whole pass
+    over = sum(vectors.size for vectors in encoder.read.values()) - _KEPT_NUMBERS
+    for key in list(encoder.read):
+        if over <= 0:
+            break
+        over -= encoder.read.pop(key).size
+    return [known[key] for key in keys]
+
 # %% ../../nbs/metrics/30_text_encoders.ipynb #803f35a8
 def checkpoint_json(
     weights: str,  # Folder, or hub name with @revision
@@ -220,7 +242,7 @@ def _remember(texts: list[str], encoder: TextEncoder) -> dict[str, np.ndarray]:
     known = {text: encoder.remembered[text] for text in texts if text in encoder.remembered}
     new = [text for text in texts if text not in known]
     ids = token_ids(new, encoder, min(encoder.reads, _sentence_length(encoder.weights)))
-    for text, vectors in zip(new, encode_tokens(ids, encoder), strict=True):
+    for text, vectors in zip(new, token_vectors(ids, encoder), strict=True):
         mean = vectors.mean(axis=0)
         known[text] = encoder.remembered[text] = mean / np.sqrt(np.square(mean).sum())
     for text in list(encoder.remembered)[: max(0, len(encoder.remembered) - _KEPT)]:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import pandas as pd
 
 from ..metrics.cards import headline_metrics
-from .claim_words import claim_sentences, claims_where
+from .claim_words import claim_sentences, claims_where, level_counts
 from .components import needed
 from .html import Safe, escaped, joined, markup
 from .leaderboard import leading_words
 from .run import Run, shown_completions
 from .wording import count, in_words, plural
+from .worth_words import gain_words, worth_sentence
 from ..tables import TASK_TITLES, checkpoint_of, models_only, tasks_of
 
 # %% auto #0
-__all__ = ['what_was_run', 'notices', 'short_points', 'in_short']
+__all__ = ['what_was_run', 'notices', 'short_points', 'worth_points', 'in_short']
 
 # %% ../../nbs/report/85_answer.ipynb #d8f9064e
 _ASKED = {
@@ -94,6 +95,7 @@ def short_points(
 ) -> list[str]:  # Points, none of them empty
     "The claims of one task that stand at the head of the report."
     points = [" ".join(leading_words(claims, task, [metric])) for metric in metrics]
+    points.append(" ".join(level_counts(claims_where(claims, "level", task))))
     for questions in _POINTS:
         rows = [claims_where(claims, question, task, metrics[-1]) for question in questions]
         points.append(" ".join(s for part in rows for s in claim_sentences(part)))
@@ -102,6 +104,22 @@ def short_points(
 
 _POINTS = (("size", "size_in_general", "size_by_category"), ("category",), ("cost",))  # One point each
 
+# %% ../../nbs/report/85_answer.ipynb #761641db
+def worth_points(
+    claims: pd.DataFrame,  # Claims table
+    task: str,  # image_to_text or text_to_image
+) -> list[str]:  # A point for each recommender, none where nothing was recommended
+    "What completions of one task are worth to each recommender."
+    use = claims_where(claims, "use", task)
+    use = use[use["metric"] == min(use["metric"], key=lambda m: (not m.startswith("recall"), m), default="")]
+    rest = [
+        claims_where(claims, "gain", task, row["metric"], subject=row["subject"]) for _, row in use.iterrows()
+    ]
+    return [
+        " ".join([worth_sentence(row), *gain_words(of)])
+        for (_, row), of in zip(use.iterrows(), rest, strict=True)
+    ]
+
 # %% ../../nbs/report/85_answer.ipynb #fbf7c57b
 def in_short(
     run: Run,  # The run
@@ -109,7 +127,8 @@ def in_short(
     "The findings in sentences."
     averages, pieces = needed(run, "averages"), []
     for task in tasks_of(averages):
-        said = short_points(run.tables["claims"], task, headline_metrics(averages, task))
+        claims = run.tables["claims"]
+        said = short_points(claims, task, headline_metrics(averages, task)) + worth_points(claims, task)
         points = joined([markup("<li>{s}</li>", s=escaped(s, 2000)) for s in said], "")
         pieces.append(markup('<h3>{t}</h3><ul class="findings">{p}</ul>', t=TASK_TITLES[task], p=points))
     return joined(pieces)

@@ -29,7 +29,7 @@ from mmpc_analysis.report.wording import (
 
 # %% auto #0
 __all__ = ['WORDS', 'claim_fields', 'claim_sentence', 'claims_where', 'claim_sentences', 'pair_words', 'size_words',
-           'floor_words']
+           'floor_words', 'level_counts']
 
 # %% ../../nbs/report/05_claim_words.ipynb #5b198c3b
 WORDS = {
@@ -69,6 +69,12 @@ WORDS |= {
     ("category", "open"): "No category is shown to be harder than another ({p}).",
     ("variance", "differ"): "Models of one family and size differ by a standard deviation of {gap}, which no number of products makes smaller.",
     ("variance", "open"): "Models of one family and size may not differ at all, or by a standard deviation of up to {high} (estimate {estimate}): {n_words} models cannot tell, and that is the error term of every claim about scale.",
+    ("level", "more"): "{subject} holds its products against others better by meaning than at the {other} level, by {gap}.",
+    ("level", "less"): "{subject} holds its products against others worse by meaning than at the {other} level, by {gap}.",
+    ("level", "open"): "Whether {subject} holds its products against others better by meaning or at the {other} level is open ({gap}).",
+    ("level", "depends on the metric"): "Whether {subject} is better by meaning or at the {other} level depends on the metric.",
+    ("level", "one metric"): "A level speaks through one metric only, so nothing is claimed of {subject} by meaning and at the {other} level.",
+    ("level", "too few"): "Too few products to hold meaning against the {other} level for {subject}.",
     ("cost", "good enough"): "{subject} is the cheapest model shown to be no more than {margin} worse than any other. It costs {cost}{against_best}. In {risk} of the bootstrap draws it trails the best by more than that.",
     ("cost", "floor suffices"): "No model is needed: the floor {subject} costs nothing and is shown to be no more than {margin} worse than any model.",
     ("cost", "undecided"): "Undecided: none of known cost is shown to be within {margin} of every other on {n} {unit}; {subject} scored best, and more items or a wider margin are needed.",
@@ -112,7 +118,7 @@ def claim_fields(
     "Everything that a wording may show of a claim."
     detail = json.loads(row["detail"])
     get = partial(_number, detail)
-    lower = ", lower is better" if lower_is_better(row["metric"]) else ""
+    lower = ", lower is better" if row["metric"] and lower_is_better(row["metric"]) else ""
     mean = pd.Series({"estimate": get("mean"), "low": get("mean_low"), "high": get("mean_high")})
     models = int(get("models")) if np.isfinite(get("models")) else 0
     few = np.isfinite(get("needed"))
@@ -253,3 +259,30 @@ def floor_words(
 
 
 _FLOOR_PARTS = {"better": "better than every floor", "worse": "worse than some floor", "open": "neither"}
+
+# %% ../../nbs/report/05_claim_words.ipynb #02d88079
+_LEVEL_PARTS = {
+    "more": "{n} hold{s} off more of them by meaning than at the {level} level",
+    "less": "{n} hold{s} off fewer of them by meaning than at the {level} level",
+    "depends on the metric": "for {n} the answer depends on the metric",
+    "one metric": "for {n} only one metric speaks for the {level} or the semantic level, so nothing is said of levels",
+    "open": "for {n} meaning and the {level} level cannot be told apart",
+    "too few": "for {n} there are too few listings to say",
+}  # Verdict to what is said of so many models
+
+
+def level_counts(
+    levels: pd.DataFrame,  # Claims of question level of one task
+) -> list[str]:  # A sentence for each level that meaning is held against
+    "For how many models meaning holds off more other products than another level, and for how many nothing can be said."
+    sentences = []
+    for level, part in levels.groupby("other", sort=False):
+        counts = part["verdict"].value_counts()
+        said = [
+            text.format(n=in_words(int(counts[v])), s="s" * int(counts[v] == 1), level=display_name(level))
+            for v, text in _LEVEL_PARTS.items() if v in counts
+        ]  # fmt: skip
+        sentences.append(
+            f"Of {plural(len(part), 'model')} held against other products of the category, {'; '.join(said)}."
+        )
+    return sentences

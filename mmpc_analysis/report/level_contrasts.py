@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .components import estimate_cell, model_cell, needed, with_numbers
+from .claim_words import claims_where, level_counts
+from .components import estimate_cell, model_cell, needed, paragraph, with_numbers
 from mmpc_analysis.report.figures import (
     AXIS,
     DETAILS,
@@ -122,20 +123,11 @@ def beaten_marks(
     return figure
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #b76d6364
-_SAID = {
-    "more": "{n} hold{s} off more of them by meaning than at the {level} level",
-    "less": "{n} hold{s} off fewer of them by meaning than at the {level} level",
-    "depends on the metric": "for {n} the answer depends on the metric",
-    "one metric": "for {n} the metrics agree, but only one speaks for the {level} or the semantic level, so nothing is said of levels",
-    "open": "for {n} meaning and the {level} level cannot be told apart",
-    "too few": "for {n} there are too few listings to say",
-}  # Verdict to what is said of so many models
-
-
 def level_words(
     contrasts: pd.DataFrame,  # Contrasts table, from `level_contrast`
+    claims: pd.DataFrame,  # Claims table
     task: str,  # `image_to_text` or `text_to_image`
-) -> str:  # Plain sentences, empty where the task has no semantic level beside another one
+) -> list[str]:  # Plain sentences, none where the task has no semantic level beside another one
     "What the levels say about the models of a task."
     rows = contrasts[
         (contrasts["task"] == task) & (contrasts["category"] == "all") & (contrasts["metric"] == "")
@@ -143,25 +135,18 @@ def level_words(
     shares, leads = rows[rows["term"] == "beaten"], rows[rows["term"] != "beaten"]
     meaning = shares.loc[shares["level"] == "semantic", "estimate"]
     if leads.empty:
-        return ""
+        return []
     low, high = percent(meaning.min()), percent(meaning.max())
     sentences = [
         f"By meaning, completions are closer to their own item than to {low if low == high else f'{low} to {high}'} of other products of the "
         "category, failed answers counting as chance, which is 50%."
     ]
-    for other, group in leads.groupby("level", sort=False):
-        count = group["verdict"].value_counts()
-        said = [
-            text.format(n=count[verdict], s="s" * int(count[verdict] == 1), level=other)
-            for verdict, text in _SAID.items()
-            if verdict in count
-        ]
-        sentences.append(f"Of {len(group)} model{'s' * (len(group) != 1)}, {'; '.join(said)}.")
-    return " ".join(sentences)
+    return [*sentences, *level_counts(claims_where(claims, "level", task))]
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #bb78238d
 def level_piece(
     contrasts: pd.DataFrame,  # Contrasts table
+    claims: pd.DataFrame,  # Claims table
     task: str,  # image_to_text or text_to_image
 ) -> Safe:  # Heading, sentence, figure and numbers
     "What the levels say of one task."
@@ -180,7 +165,7 @@ def level_piece(
     }
     title = f"{TASK_TITLES[task]}: share of distractors beaten, one half being chance, and lead of the semantic level."
     table = table_html(cells, title, ("Share",))
-    sentences = markup("<p>{s}</p>", s=level_words(contrasts, task))
+    sentences = paragraph(level_words(contrasts, claims, task))
     return joined([markup("<h3>{t}</h3>", t=TASK_TITLES[task]), sentences, with_numbers(figure, table)])
 
 # %% ../../nbs/report/45_level_contrasts.ipynb #c537900c
@@ -189,4 +174,4 @@ def levels(
 ) -> Safe:  # A piece per task
     "By which level completions tell their item from others."
     contrasts = needed(run, "contrasts")
-    return joined([level_piece(contrasts, task) for task in tasks_of(contrasts)])
+    return joined([level_piece(contrasts, run.tables["claims"], task) for task in tasks_of(contrasts)])

@@ -22,6 +22,7 @@ from .floors import RESERVED, ItemContext
 from mmpc_analysis.scores.measures import (
     TEMPLATE,
     available_metrics,
+    encode_ahead,
     image_sizes,
     image_values,
     item_context,
@@ -227,6 +228,15 @@ def _as_scores(parts: list[pd.DataFrame], items: pd.DataFrame) -> pd.DataFrame:
     return _in_order(scores)
 
 # %% ../../nbs/scores/40_scoring.ipynb #3fd2989c
+_AHEAD = 16  # Groups whose titles are encoded together
+
+
+def _titles_near(item_ids: list[str], known: ItemContext, names: list[str]) -> set[str]:
+    "True titles of items, and of their distractors where a metric asks for them."
+    pools = any("distractor_vectors" in metric_card(name).needs for name in names)
+    return {known.truth[j] for i in item_ids for j in (i, *(known.pool[i] if pools else ()))}
+
+
 def score(
     completions: pd.DataFrame,  # (n, columns) Completions of any models and tasks
     items: pd.DataFrame,  # (m, columns) The whole catalogue: truths, and the train split for templates
@@ -252,8 +262,13 @@ def score(
             continue
         sizes, known = image_sizes(wanted, encoders), item_context(items, task, root, seed)
         places, lacking = rows.groupby("item_id").indices, Counter()
-        for some, answers, seen in _shown(_groups(items, ids, group), known, task, seed, sizes, progress):
+        groups = _groups(items, ids, group)
+        for at, (some, answers, seen) in enumerate(_shown(groups, known, task, seed, sizes, progress)):
             mine = rows.iloc[np.concatenate([places[i] for i in some])]
+            if task == "image_to_text" and at % _AHEAD == 0:
+                near = [i for each in groups[at : at + _AHEAD] for i in each]
+                written = rows.iloc[np.concatenate([places[i] for i in near])]["text"].dropna()
+                encode_ahead(list({*written, *_titles_near(near, known, wanted)}), wanted, weights or {})
             these = pd.concat([_model_rows(mine, run, task), _floor_rows(some, answers)])
             lacking.update({model: sum(i not in given for i in some) for model, given in answers.items()})
             part, lost = _score_group(these.reset_index(drop=True), wanted, seen, encoders, weights or {})

@@ -383,7 +383,7 @@ def run_conclusions(
 
     Writes a table for each of `analysis_tables`, the claims last.
     """
-    from mmpc_analysis.analysis.claims import analysis_tables
+    from mmpc_analysis.analysis.claims import analysis_tables, level_claims
     from mmpc_analysis.metrics.cards import headline_metrics
     from mmpc_analysis.metrics.own_metrics import metric_keys
     from mmpc_analysis.recommendation.worth_claims import worth_claims
@@ -400,11 +400,19 @@ def run_conclusions(
         *metric_keys(scores["metric"]),
     ]
     makers = analysis_tables(scores, completions, averages, **inputs.draws)
-    worth = [_stored(inputs.out, declared) for declared in (tables.RECOVERY, tables.LINKS)]
-    claims, key = makers["claims"], [*key, *map(store.fingerprint, worth)]
-    makers["claims"] = lambda: pd.concat(
-        [claims(), worth_claims(*worth, inputs.draws["level"])], ignore_index=True
+    recovery, links, contrasts = (
+        _stored(inputs.out, t) for t in (tables.RECOVERY, tables.LINKS, tables.CONTRASTS)
     )
+    of_models, key = makers["claims"], [*key, *map(store.fingerprint, (recovery, links, contrasts))]
+
+    def claims() -> pd.DataFrame:
+        levels = pd.DataFrame(level_claims(contrasts), columns=tables.CLAIMS.names)
+        parts = [of_models(), levels, worth_claims(recovery, links, inputs.draws["level"])]
+        return tables.validate(
+            pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True), tables.CLAIMS
+        )
+
+    makers["claims"] = claims
     return {name: cached_table(inputs.out, tables.TABLES[name], key, make) for name, make in makers.items()}
 
 

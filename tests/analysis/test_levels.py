@@ -10,10 +10,12 @@ import pytest
 from conftest import ROOT
 
 from mmpc_analysis import tables
+from mmpc_analysis.analysis.claims import level_claims
 from mmpc_analysis.analysis.levels import FEWEST_CONTESTED, level_contrast
 from mmpc_analysis.metrics.cards import METRICS
 from mmpc_analysis.report.level_contrasts import level_words
 from mmpc_analysis.scores.contests import contest
+from mmpc_analysis.tables import CLAIMS
 
 SPEC = importlib.util.spec_from_file_location("levels_null", ROOT / "tools/experiments/levels_null.py")
 NULL = importlib.util.module_from_spec(SPEC)
@@ -140,10 +142,10 @@ def test_every_verdict_has_its_numbers_and_its_words(chances, verdict):
         and whole["low"] <= pairs["estimate"].min()
         and pairs["estimate"].max() <= whole["high"]
     )
-    words = level_words(contrasts, "image_to_text")
+    words = " ".join(level_words(contrasts, pd.DataFrame(level_claims(contrasts)), "image_to_text"))
     said = {
-        "more": "1 holds off more of them by meaning than at the word level", "less": "1 holds off fewer",
-        "depends on the metric": "for 1 the answer depends", "open": "cannot be told apart", "one metric": "nothing is said of levels",
+        "more": "one holds off more of them by meaning than at the word level", "less": "one holds off fewer",
+        "depends on the metric": "for one the answer depends", "open": "cannot be told apart", "one metric": "nothing is said of levels",
     }  # fmt: skip
     assert [verdict == name for name in said] == [text in words for text in said.values()]
 
@@ -162,7 +164,8 @@ def test_nothing_is_said_where_nothing_is_known():
         lead(level_contrast(few))["verdict"].tolist() == ["too few"]
         and lead(level_contrast(few))["low"].isna().all()
     )
-    assert level_words(level_contrast(table[table["level"] == "word"]), "image_to_text") == ""
+    alone = level_contrast(table[table["level"] == "word"])
+    assert level_words(alone, pd.DataFrame(level_claims(alone), columns=CLAIMS.names), "image_to_text") == []
     lost = table.assign(won="", value=np.nan)
     assert level_contrast(lost).empty and level_contrast(table.head(0)).empty
 
