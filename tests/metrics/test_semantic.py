@@ -53,7 +53,9 @@ def test_equals_bert_score(name, tmp_path, maker):
     found = ours(name, tmp_path, maker)
     assert FIXTURES["versions"]["bert-score"] == "0.3.13"
     for key, stored in FIXTURES["values"][name].items():
-        np.testing.assert_allclose(found[key], stored, rtol=0, atol=1e-5, err_msg=key)
+        np.testing.assert_allclose(
+            found[key], stored, rtol=0, atol=2e-6, err_msg=key
+        )  # 6e-7 measured: single precision, added in another order
 
 
 def test_the_fixtures_hold_what_breaks_others():
@@ -71,7 +73,7 @@ def test_differs_from_batched_bert_score_only_where_its_padding_shows():
     stored = {key: np.array(part) for key, part in FIXTURES["values"][BATCHED].items()}
     scores = bs.bertscore(REFERENCES, CANDIDATES)
     gap = np.stack([stored["P"] - scores.precision, stored["R"] - scores.recall])
-    assert gap.min() > -1e-5 and 0 < (gap > 1e-5).any(axis=0).sum() < len(REFERENCES) / 4
+    assert gap.min() > -2e-6 and 0 < (gap > 1e-5).any(axis=0).sum() < len(REFERENCES) / 4
     encoder = te.load_text_encoder(te.minilm_folder())
     for i in np.flatnonzero((gap > 1e-5).any(axis=0)):
         ids = te.token_ids([REFERENCES[i], CANDIDATES[i]], encoder)
