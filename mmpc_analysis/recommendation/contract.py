@@ -134,6 +134,18 @@ def least_recall(
         return float(chance)
     return max(float(chance), rank(popularity(split), split, cuts=(5,)).means()["recall@5"])
 
+# %% ../../nbs/recommendation/42_contract.ipynb #b7fec922
+def _check_chance(card: RecommenderCard, settings: Any, training: Training, seed: int, plain: bytes) -> None:
+    "Refuse a card that denies chance where another seed gives other scores."
+    if card.chance:
+        return
+    split, features = toy_shop()
+    asked = {"settings": settings, "training": training, "seed": seed + 1, "progress": False}
+    if all_scores(fit(card, split, features, **asked).scorer, split).tobytes() != plain:
+        raise RecommenderError(
+            f"{card.name}: chance is False and another seed gives other scores; leave chance out of the card"
+        )
+
 # %% ../../nbs/recommendation/42_contract.ipynb #8d05e974
 TOY_TRAINING = Training(learning_rate=0.02, batch_size=128, epochs=40, patience=10, select="recall@5")
 
@@ -165,6 +177,7 @@ def check_recommender(
         raise RecommenderError(
             f"{card.name}: scores depend on the test purchases; learn from split.train alone"
         )
+    _check_chance(card, settings, training, seed, plain)
     if card.uses_features and plain == other:
         raise RecommenderError(f"{card.name}: uses_features is True, and other features change no score")
     least = least_recall(split, matrix := scores["the toy shop"])

@@ -322,3 +322,14 @@ def test_the_how_to_runs_and_has_twenty_lines_at_most(registry, tmp_path, monkey
     monkeypatch.chdir(HOW_TO.parent)
     found = runpy.run_path(str(script))
     assert "profile" in registry and set(found["rankings"]["recommender"]) == {"profile", "popularity"}
+
+
+@pytest.mark.parametrize("name", ["bpr", "vbpr"])
+def test_a_card_that_denies_its_chance_is_refused(name):
+    with pytest.raises(RecommenderError, match="chance is False and another seed gives other scores"):
+        check_recommender(replace(RECOMMENDERS[name], chance=False))
+
+
+@pytest.mark.parametrize("chance", [True, False])
+def test_one_without_chance_may_say_so_or_not(chance):
+    assert len(check_recommender(own(profile, uses_features=True, chance=chance)))
