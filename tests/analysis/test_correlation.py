@@ -304,7 +304,7 @@ def test_interval_covers_the_order_where_listings_go_together(cluster):
     size = np.log10([count for *_, count in MODELS])
     target = COEFFICIENTS["pearson"](size, truth)
     for _ in range(runs):
-        group = np.repeat(np.arange(40), rng.integers(1, 9, 120))
+        group = np.repeat(np.arange(120), rng.integers(1, 9, 120))
         values = truth + 0.2 * rng.normal(size=(120, 6))[group] + 0.1 * rng.normal(size=(len(group), 6))
         label = group if cluster == "parent_id" else np.arange(len(group))
         drawn = bootstrap_means(values, label, 199, rng)
