@@ -111,10 +111,10 @@ def joined_categories(
     groups: np.ndarray,  # (n,) Group of each row
 ) -> np.ndarray:  # (n,) One number for all categories that share a group, directly or by others
     "Categories whose groups vary together."
-    label, of_group = pd.factorize(categories)[0], pd.factorize(groups)[0]
+    own, of_group = pd.factorize(categories, sort=True)[0], pd.factorize(groups)[0]
+    label = own
     while True:
-        least = pd.Series(label).groupby(of_group).transform("min")
-        least = least.groupby(pd.factorize(categories)[0]).transform("min").to_numpy()
+        least = pd.Series(label).groupby(of_group).transform("min").groupby(own).transform("min").to_numpy()
         if (least == label).all():
             return label
         label = least

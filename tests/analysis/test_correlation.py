@@ -268,9 +268,49 @@ def test_duplicated_rows_are_refused():
 def test_clusters_in_two_categories_or_unknown_are_refused():
     scores = make_scores(np.ones((4, 6)), categories=["Mugs", "Mugs", "Hats", "Hats"])
     with pytest.raises(ValueError, match="'cup' does not lie in exactly one category"):
-        scale_effect(scores.assign(parent_id="cup"), cluster="parent_id")
+        scale_effect(scores.assign(concept="cup"), cluster="concept")
     with pytest.raises(ValueError, match="'a missing value' does not lie"):
         scale_effect(scores.assign(shop=scores["item_id"].where(scores.index > 0)), cluster="shop")
+
+
+def test_listing_groups_are_what_is_drawn_unless_told_otherwise():
+    "Four copies of each product in one group: the intervals are those of the products alone, and n counts groups."
+    values = np.random.default_rng(20).normal(size=(40, 6)) + np.arange(6) / 8
+    alone = make_scores(values)
+    copies = make_scores(np.repeat(values, 4, axis=0))
+    copies["parent_id"] = "thing-" + (copies["item_id"].str[1:].astype(int) // 4).astype(str).str.zfill(4)
+    one, four = (scale_effect(s, draws=200).query("question == 'these_models'") for s in (alone, copies))
+    bounds = ["estimate", "low", "high", "p_alike", "n"]
+    np.testing.assert_allclose(four[bounds].to_numpy(), one[bounds].to_numpy(), atol=1e-12)
+    assert (set(one["unit"]), set(four["unit"]), set(four["items"])) == ({"item"}, {"parent_id"}, {160})
+    by_item = scale_effect(copies, draws=200, cluster="item_id").query("question == 'these_models'")
+    assert set(by_item["n"]) == {160} and set(by_item["unit"]) == {"item"}
+
+
+def test_listing_groups_in_two_categories_join_them_in_the_pooled_effects():
+    values = np.random.default_rng(21).normal(size=(40, 6)) + np.arange(6) / 2
+    scores = make_scores(values, categories=["Mugs"] * 20 + ["Hats"] * 20)
+    parents = {f"i{k:04d}": f"g{k % 20:02d}" for k in range(40)}
+    effects = scale_effect(scores.assign(parent_id=scores["item_id"].map(parents)), draws=99)
+    rows = effects.query("question == 'these_models' and scope == 'pooled'").groupby("category")["n"].first()
+    assert rows.to_dict() == {"all": 20, "Mugs": 20, "Hats": 20}
+
+
+@pytest.mark.parametrize("cluster", ["parent_id", "item_id"])
+def test_interval_covers_the_order_where_listings_go_together(cluster):
+    "Groups of 1 to 8 listings, alike by 0.8: drawing groups holds Pearson's coefficient, drawing items does not."
+    rng, hits, runs = np.random.default_rng(22), 0, 200
+    truth = np.array([0.1, 0.2, 0.3, 0.25, 0.4, 0.5])
+    size = np.log10([count for *_, count in MODELS])
+    target = COEFFICIENTS["pearson"](size, truth)
+    for _ in range(runs):
+        group = np.repeat(np.arange(120), rng.integers(1, 9, 120))
+        values = truth + 0.2 * rng.normal(size=(120, 6))[group] + 0.1 * rng.normal(size=(len(group), 6))
+        label = group if cluster == "parent_id" else np.arange(len(group))
+        drawn = bootstrap_means(values, label, 199, rng)
+        low, high = np.nanquantile(COEFFICIENTS["pearson"](size, drawn), expanded(0.95, len(set(label)) - 1))
+        hits += low <= target <= high
+    assert hits / runs >= 0.92 if cluster == "parent_id" else hits / runs < 0.85
 
 
 def test_models_that_differ_by_noise_only_get_the_whole_range():
