@@ -457,6 +457,8 @@ def analysis_tables(
     draws: int = 1000,  # Bootstrap draws
     seed: int = 0,  # Their seed
     level: float = 0.95,  # Coverage of the intervals, in (0, 1)
+    others: dict[str, Callable[[], pd.DataFrame]]
+    | None = None,  # What makes a table otherwise, such as decisions by costs that were given
     **how,  # Other settings of `conclusion_tables`
 ) -> dict[str, Callable[[], pd.DataFrame]]:  # Name of each table, and what makes it
     "Every table of conclusions, the gains over floors, and last the claims that all of them bear."
@@ -466,6 +468,7 @@ def analysis_tables(
         for name, make in conclusion_tables(scores, completions, averages, **drawn, **how).items()
     }
     makers["lost"] = cache(partial(lost_table, directional_metrics(scores)))
+    makers |= {name: cache(make) for name, make in (others or {}).items()}
     makers["floor_gains"] = cache(partial(floor_gain_table, scores, **drawn))
 
     def claims() -> pd.DataFrame:

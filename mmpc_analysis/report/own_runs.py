@@ -25,9 +25,9 @@ __all__ = ['report_scores']
 # %% ../../nbs/report/95_own_runs.ipynb #2f86692d
 def _averaged(scores: pd.DataFrame, how: dict) -> pd.DataFrame:
     "Averages, without a coverage that nobody knows."
-    from mmpc_analysis.scores.averages import average
+    from mmpc_analysis.analysis.headlines import headline_averages
 
-    averages = average(scores, **how)
+    averages = headline_averages(scores, how["level"])
     known = scores.attrs.get("own_scores", {}).get("outcomes", True)
     return averages if known else averages.assign(coverage=math.nan)
 
@@ -64,20 +64,15 @@ def _makers(
     scores: pd.DataFrame, completions: pd.DataFrame, costs: pd.DataFrame | None, how: dict
 ) -> Iterator[tuple[str, Callable]]:
     "Every table that scores can give, and what makes it."
-    from mmpc_analysis.analysis.conclusions import conclusion_tables
+    from mmpc_analysis.analysis.claims import analysis_tables
     from mmpc_analysis.analysis.correlation import scale_effect
-    from mmpc_analysis.analysis.levels import level_contrast
 
     averages = _averaged(scores, how)
     yield "averages", lambda: averages
     yield "effects", partial(scale_effect, scores, **how)
-    if {"shuffled", "oracle"} <= set(scores["model"]):
-        yield "contrasts", partial(level_contrast, scores, **how)
     told, means = _headlines(scores, averages), _headlines(averages, averages)
-    yield from (
-        conclusion_tables(told, completions, means, **how)
-        | ({} if costs is None else _priced(told, means, costs, how))
-    ).items()
+    priced = None if costs is None else _priced(told, means, costs, how)
+    yield from analysis_tables(told, completions, means, **how, others=priced).items()
 
 # %% ../../nbs/report/95_own_runs.ipynb #fab058d2
 def _remembered(metric: str) -> dict:
