@@ -414,6 +414,8 @@ VARIANCES = Table(
     ),
     unique=("task", "category", "metric", "term"),
 )
+
+# %% ../nbs/00_tables.ipynb #111a2e15
 COMPARISONS = Table(
     "comparisons",
     "two models on the same items",
@@ -480,6 +482,8 @@ DECISIONS = Table(
     ),
     unique=("task", "category", "metric"),
 )
+
+# %% ../nbs/00_tables.ipynb #856fadb3
 FRONTIER = Table(
     "frontier",
     "the quality and the cost of one model",

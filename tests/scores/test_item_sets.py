@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmpc_analysis.scores.item_sets import common_items, headline_set, lost_items
+from mmpc_analysis.scores.item_sets import headline_set, lost_items, shared_items
 from mmpc_analysis.tables import TableError
 
 
@@ -56,7 +56,7 @@ def test_the_four_kinds_by_hand():
 @pytest.mark.parametrize(("lost", "inside"), [(0, True), (5, True), (6, False), (50, False), (100, False)])
 def test_over_a_twentieth_lost_stands_apart(lost, inside):
     scores = with_losses(lost)
-    found = common_items(scores)
+    found = shared_items(scores)
     assert ("b" in found.models) == inside and found.left_out == (() if inside else ("b",))
     assert len(found.items) == (100 - lost if inside else 100) and not found.use_mixed
     headline, sets = headline_set(scores)
@@ -70,22 +70,22 @@ def test_a_loss_counts_whatever_number_stands_beside_it():
     scores = with_losses(50)
     for value in (0.0, 1.0):
         filled = scores.assign(value=scores["value"].fillna(value))
-        assert common_items(filled).left_out == ("b",) and lost_items(filled)["lost"].tolist() == [0, 50]
+        assert shared_items(filled).left_out == ("b",) and lost_items(filled)["lost"].tolist() == [0, 50]
 
 
 def test_failures_of_its_own_keep_a_model_in_and_its_items_common():
     values = np.full((40, 2), 0.5)
     values[20:, 1] = 0.0
-    found = common_items(table(values, [["ok", "invalid" if i >= 20 else "ok"] for i in range(40)]))
+    found = shared_items(table(values, [["ok", "invalid" if i >= 20 else "ok"] for i in range(40)]))
     assert found.models == ("a", "b") and len(found.items) == found.of == 40
 
 
 def test_items_that_a_metric_knows_nothing_about_do_not_make_the_common_set_small():
     values = np.full((100, 2), np.nan)
     values[:20] = 0.5  # A fifth of the products has a brand
-    found = common_items(table(values, metric="brand_hit"))
+    found = shared_items(table(values, metric="brand_hit"))
     assert (len(found.items), found.of, found.share, found.use_mixed) == (20, 20, 1.0, False)
-    nothing = common_items(table(np.full((9, 2), np.nan)))
+    nothing = shared_items(table(np.full((9, 2), np.nan)))
     assert nothing.of == 0 and np.isnan(nothing.share) and not nothing.use_mixed
 
 
@@ -94,7 +94,7 @@ def test_unasked_items_at_random_need_the_mixed_model_when_they_are_many(missing
     rng = np.random.default_rng(0)
     values = rng.random((60, 5)).astype(object)
     values[rng.random((60, 5)) < missing] = None
-    found = common_items(table(values), least=0.7)
+    found = shared_items(table(values), least=0.7)
     complete = sum(all(v is not None for v in row) for row in values)
     assert len(found.items) == complete and found.left_out == () and found.use_mixed == mixed
 
@@ -102,7 +102,7 @@ def test_unasked_items_at_random_need_the_mixed_model_when_they_are_many(missing
 def test_where_everybody_lost_too_much_only_the_mixed_model_is_left():
     values = np.random.default_rng(0).random((40, 2))
     outcomes = [["engine_error" if i % 4 == j else "ok" for j in range(2)] for i in range(40)]
-    found = common_items(table(values, outcomes))
+    found = shared_items(table(values, outcomes))
     assert found.models == () and found.left_out == ("a", "b") and found.items == () and found.use_mixed
     assert headline_set(table(values, outcomes))[0].empty
 
@@ -134,7 +134,7 @@ def test_tasks_and_metrics_have_their_own_items():
     sets = headline_set(pd.concat([one, two]))[1].set_index("metric")
     assert sets["models"].to_dict() == {"bleu": 2, "chrf": 1}
     with pytest.raises(ValueError, match="one task and one metric"):
-        common_items(pd.concat([one, two]))
+        shared_items(pd.concat([one, two]))
     with pytest.raises(TableError, match="no column 'outcome'"):
         lost_items(one.drop(columns="outcome"))
 
@@ -143,4 +143,4 @@ def test_row_order_changes_nothing():
     scores = with_losses(4)
     shuffled = scores.sample(frac=1, random_state=0)
     pd.testing.assert_frame_equal(lost_items(scores), lost_items(shuffled))
-    assert common_items(scores) == common_items(shuffled)
+    assert shared_items(scores) == shared_items(shuffled)
