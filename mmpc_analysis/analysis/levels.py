@@ -210,9 +210,7 @@ def _lead(pairs: pd.DataFrame, voices: dict[str, int], leads: int) -> list[dict]
     rows["low"], rows["high"] = (
         (rows["estimate"] + side * rows["critical"] * rows["error"]).clip(-1, 1) for side in (-1, 1)
     )
-    low, high = (
-        (rows["estimate"] + side * rows["alone"] * rows["error"]).clip(-1, 1) for side in (-1, 1)
-    )
+    low, high = ((rows["estimate"] + side * rows["alone"] * rows["error"]).clip(-1, 1) for side in (-1, 1))
     rows["verdict"] = [
         _verdict(pd.Series([lo]), pd.Series([hi])) for lo, hi in zip(rows["low"], rows["high"], strict=True)
     ]
