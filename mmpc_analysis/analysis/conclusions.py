@@ -38,8 +38,8 @@ from ..mixed.inference import intraclass, variance_intervals
 from ..scores.item_sets import headline_set
 
 # %% auto #0
-__all__ = ['MARGIN', 'directional_metrics', 'slope_table', 'line_table', 'variance_table', 'margins', 'comparison_table',
-           'decision_table', 'frontier_table', 'power_table', 'conclusion_tables']
+__all__ = ['MARGIN', 'directional_metrics', 'slope_error', 'slope_table', 'line_table', 'variance_table', 'margins',
+           'comparison_table', 'decision_table', 'frontier_table', 'power_table', 'conclusion_tables']
 
 # %% ../../nbs/analysis/90_conclusions.ipynb #6f814c4e
 def directional_metrics(
@@ -94,6 +94,50 @@ def _fitted(
     about = fit.table.set_index("term")["question"]["log10p"]
     return (fit, fit.engine) if about == question else (None, "no interval: the models seem not to vary")
 
+# %% ../../nbs/analysis/90_conclusions.ipynb #69598035
+def slope_error(
+    part: pd.DataFrame,  # Scores of one metric: value, log10p, family, item_id, parent_id
+) -> tuple[float, int]:  # Standard error, NaN for fewer than two groups, and listing groups
+    """The error of the slope over size within families, with listing groups as the sample.
+
+    Source: Liang & Zeger (1986), doi:10.1093/biomet/73.1.13, for the sandwich.
+    """
+    columns = pd.get_dummies(part["family"], drop_first=True, dtype=float).assign(
+        log10p=np.log10(part["parameters"])
+    )
+    columns = columns.assign(value=part["value"].to_numpy(float))
+    within = columns - columns.groupby(part["item_id"].to_numpy()).transform("mean")
+    x, y = within.drop(columns="value").to_numpy(), within["value"].to_numpy()
+    solved = np.linalg.pinv(x.T @ x)
+    pushes = x * (y - x @ (solved @ (x.T @ y)))[:, None]
+    groups = pd.DataFrame(pushes).groupby(part["parent_id"].to_numpy()).sum().to_numpy()
+    k = len(groups)
+    if k < 2:
+        return np.nan, k
+    variance = solved @ (groups.T @ groups) @ solved * k / (k - 1)
+    return float(np.sqrt(variance[-1, -1])), k
+
+
+def _by_group(slope: pd.Series, part: pd.DataFrame, level: float) -> pd.Series:
+    "A slope with the error that listing groups give."
+    from scipy import stats
+
+    error, k = slope_error(part)
+    dof, t = max(k - 1, 1), slope["estimate"] / error if error > 0 else np.nan
+    half = stats.t.ppf((1 + level) / 2, dof) * error
+    bounds = {
+        "low": slope["estimate"] - half,
+        "high": slope["estimate"] + half,
+        "p_value": 2 * stats.t.sf(abs(t), dof),
+    }
+    told = {
+        "standard_error": error,
+        "dof": dof,
+        "n": k,
+        "method": f"{slope['method']}; error by listing group",
+    }
+    return pd.Series({**slope, **bounds, **told})
+
 # %% ../../nbs/analysis/90_conclusions.ipynb #9edb5933
 def _slope(part: pd.DataFrame, question: str, level: float, of: CheckpointScores) -> dict:
     "The rise for ten times the parameters, under one question."
@@ -105,7 +149,7 @@ def _slope(part: pd.DataFrame, question: str, level: float, of: CheckpointScores
         return row | dict.fromkeys(names, np.nan)
     slope = fit[0].table.set_index("term").loc["log10p"]
     if question == "these_models":
-        slope = add_prompt_noise(slope, of.on(part["item_id"]), level)
+        slope = add_prompt_noise(_by_group(slope, part, level), of.on(part["item_id"]), level)
     method = "; ".join(part for part in (slope["method"], of.note) if part)
     return row | slope[[*names, "n"]].to_dict() | {"method": method}
 

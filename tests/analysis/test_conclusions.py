@@ -11,8 +11,8 @@ from mmpc_analysis.analysis import conclusions
 from mmpc_analysis.analysis.claims import size_claim
 
 
-def slopes_by_hand(scores):
-    "Least squares of the models' means on size and family, and of every item's scores on the same."
+def slopes_by_hand(scores, parents):
+    "Least squares of the models' means on size and family, and the same slope on every item, summed by listing group."
     wide = scores.pivot(index="item_id", columns="model", values="value")[list(SIZES)]
     x = np.column_stack(
         [[name[0] == f for name in SIZES] for f in "ab"] + [np.log10(list(SIZES.values()))]
@@ -21,29 +21,48 @@ def slopes_by_hand(scores):
     mean = wide.mean().to_numpy()
     rest = mean - x @ np.linalg.lstsq(x, mean, rcond=None)[0]
     general = np.sqrt((rest**2).sum() / 3 * np.linalg.inv(x.T @ x)[-1, -1])
-    category = scores.groupby("item_id")["category"].first().reindex(wide.index)
-    centred = wide.sub(wide.mean(axis=1), axis=0).to_numpy()
-    design = np.column_stack([np.tile(x[:, 1:] - x[:, 1:].mean(0), (len(wide), 1))])
-    left = centred.ravel() - design @ np.linalg.lstsq(design, centred.ravel(), rcond=None)[0]
-    dof = len(wide) * 5 - 2
-    these = np.sqrt((left**2).sum() / dof * (weights**2).sum() / len(wide))
-    return weights @ mean, these, dof, general, category.nunique()
+    each = wide.to_numpy() @ weights  # The slope on every item
+    sums = pd.Series(each - each.mean(), wide.index).groupby(parents.reindex(wide.index).to_numpy()).sum()
+    these = np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)) / len(wide)
+    return weights @ mean, these, len(sums), general
 
 
-def test_slopes_are_least_squares_with_two_errors():
+@pytest.mark.parametrize("size", [1, 4])
+def test_slopes_are_least_squares_with_two_errors(size):
     scores = simulated(model=0.03, seed=4)
+    number = scores["item_id"].str[-3:].astype(int) // size
+    scores["parent_id"] = scores["category"] + number.astype(str)
     found = conclusions.slope_table(scores).query("category == 'all'").set_index("question")
-    slope, these, dof, general, _ = slopes_by_hand(scores)
+    parents = scores.drop_duplicates("item_id").set_index("item_id")["parent_id"]
+    slope, these, groups, general = slopes_by_hand(scores, parents)
     assert found["estimate"].to_numpy() == pytest.approx([slope, slope], rel=1e-6)
     assert found["standard_error"].to_dict() == pytest.approx(
         {"these_models": these, "scale_in_general": general}, rel=1e-4
     )
-    assert found["dof"].to_dict() == pytest.approx({"these_models": dof, "scale_in_general": 3}, rel=1e-3)
-    reach = student.ppf(0.975, 3) * general
-    assert found.loc["scale_in_general", ["low", "high"]].tolist() == pytest.approx(
-        [slope - reach, slope + reach], rel=1e-4
+    assert found["dof"].to_dict() == pytest.approx(
+        {"these_models": groups - 1, "scale_in_general": 3}, rel=1e-3
     )
-    assert found["n"].to_dict() == {"these_models": 80, "scale_in_general": 6}
+    for question, error, dof in (("these_models", these, groups - 1), ("scale_in_general", general, 3)):
+        reach = student.ppf(0.975, dof) * error
+        bounds = found.loc[question, ["low", "high"]].tolist()
+        assert bounds == pytest.approx([slope - reach, slope + reach], rel=1e-4)
+    assert found["n"].to_dict() == {"these_models": 80 // size, "scale_in_general": 6}
+
+
+def test_the_error_of_a_slope_is_statsmodels_clustered_one():
+    "Unbalanced too: least squares with a dummy for every item, clustered by listing group."
+    import statsmodels.formula.api as smf
+
+    scores = simulated(items=15, seed=2).sample(frac=0.8, random_state=1)
+    scores["parent_id"] = scores["item_id"].str[:-1]
+    table = scores.assign(log10p=np.log10(scores["parameters"]))
+    error, groups = conclusions.slope_error(table)
+    codes = pd.factorize(table["parent_id"])[0]
+    fit = smf.ols("value ~ C(item_id) + family + log10p", table).fit(
+        cov_type="cluster", cov_kwds={"groups": codes, "use_correction": False}
+    )
+    assert groups == codes.max() + 1
+    assert error == pytest.approx(fit.bse["log10p"] * (groups / (groups - 1)) ** 0.5, rel=1e-8)
 
 
 def test_tables_do_not_depend_on_the_order_of_rows():
