@@ -137,10 +137,18 @@ def both_ways(
     back = back.assign(**{new: -pairs[old] for new, old in swapped.items()})
     return pd.concat([pairs, back[pairs.columns]], ignore_index=True)
 
+
+def _ahead(pairs: pd.DataFrame, level: float) -> np.ndarray:
+    "Which rows are shown to be better in front: by the joint interval, and near ties by their exact test."
+    tied = pairs["degenerate"].eq(True) if "degenerate" in pairs else np.zeros(len(pairs), dtype=bool)
+    exact = (pairs["estimate"] > 0) & (pairs["p_max_t"] <= 1 - level)
+    return np.where(tied, exact, pairs["low_joint"] > 0)
+
 # %% ../../nbs/analysis/95_claims.ipynb #053269c9
 def best_claim(
     models: pd.DataFrame,  # Averages of the models at one place
     pairs: pd.DataFrame,  # Comparisons of the same
+    level: float = 0.95,  # Coverage of the joint intervals, in (0, 1)
 ) -> dict:  # A row of question best
     "Which model of one place is best, if any is shown to be."
     if models["item_set"].ne("own").any():  # Who lost too much to its engine stands apart
@@ -161,7 +169,7 @@ def best_claim(
     smallest = leads.groupby("model")["estimate"].min()
     leader = sorted(smallest.index[smallest == smallest.max()])[0]
     ahead = leads[leads["model"] == leader].sort_values(["estimate", "other"])
-    beaten, equal = ahead["low_joint"] > 0, ahead["verdict"].isin(_ALIKE).all()
+    beaten, equal = _ahead(ahead, level), ahead["verdict"].isin(_ALIKE).all()
     if beaten.all():
         verdict = "best within margin" if equal else "best"
     elif pairs["verdict"].isin(_ALIKE).all():
@@ -179,15 +187,17 @@ def best_claim(
 # %% ../../nbs/analysis/95_claims.ipynb #6ff9579b
 def pair_claim(
     row: pd.Series,  # A comparison
+    level: float = 0.95,  # Coverage of the joint intervals, in (0, 1)
 ) -> dict:  # A row of question pair, the better model first
     "Which of two models is better, or whether they are shown to be equal."
     turned = both_ways(row.to_frame().T.infer_objects())
-    row = turned.loc[turned["estimate"].to_numpy().argmax()]
-    apart, equal = row["low_joint"] > 0, row["verdict"] in _ALIKE
+    at = int(turned["estimate"].to_numpy().argmax())
+    row, apart = turned.loc[at], bool(_ahead(turned, level)[at])
+    equal = row["verdict"] in _ALIKE
     verdict = "better" if apart else "open"
     if equal:
         verdict = "better within margin" if apart else "equal"
-    elif not np.isfinite(row["low_joint"]) and not row["p_max_t"] < 1:
+    elif not apart and not np.isfinite(row["low_joint"]) and not row["p_max_t"] < 1:
         verdict = "untested"
     bounds = {"low": row["low_joint"], "high": row["high_joint"], "p_value": row["p_max_t"]}
     return claim(
@@ -413,12 +423,12 @@ def _size_claims(slopes: pd.DataFrame, level: float) -> list[dict]:
     return rows + [size_by_category_claim(part, level) for part in several]
 
 
-def _best_claims(averages: pd.DataFrame, comparisons: pd.DataFrame) -> list[dict]:
+def _best_claims(averages: pd.DataFrame, comparisons: pd.DataFrame, level: float) -> list[dict]:
     "Which model is best at every task and metric."
     rows = []
     for models in places(models_only(averages)):
         same = (comparisons[list(_PLACE)] == models.iloc[0][list(_PLACE)]).all(axis=1)
-        rows.append(best_claim(models, comparisons[same]))
+        rows.append(best_claim(models, comparisons[same], level))
     return rows
 
 # %% ../../nbs/analysis/95_claims.ipynb #d1ae74fa
@@ -430,12 +440,12 @@ def claim_table(
 ) -> pd.DataFrame:  # As declared in `tables.CLAIMS`
     "All that may be said of the models of a run."
     averages = directional_metrics(averages)
-    rows = _best_claims(averages, conclusions["comparisons"])
+    rows = _best_claims(averages, conclusions["comparisons"], level)
     rows += [
         floor_claim(of) for part in places(conclusions["floor_gains"]) for _, of in part.groupby("model")
     ]
     pairs = conclusions["comparisons"]
-    rows += [pair_claim(row) for _, row in pairs[pairs["category"] == "all"].iterrows()]
+    rows += [pair_claim(row, level) for _, row in pairs[pairs["category"] == "all"].iterrows()]
     rows += [lost_claim(row) for _, row in conclusions["lost"].query("lost > 0").iterrows()]
     rows += _size_claims(conclusions["slopes"], level)
     judged = models_only(headline_set(directional_metrics(scores))[0])

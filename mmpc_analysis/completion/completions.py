@@ -259,10 +259,12 @@ _READ = ["key", "outcome", "text", "raw_text", "finish_reason", "input_tokens", 
 # %% ../../nbs/completion/50_completions.ipynb #5f7704ab
 def answer_row(
     answer: Answer,  # What came back
-    answer_key: str,  # The key of the object that was asked for
+    prompt: Prompt,  # What was asked
 ) -> tuple:  # Values of `_READ`
     "One answer as a part of a completions row."
-    read = read_answer(answer.text, answer_key, answer.finish_reason)
+    read = read_answer(
+        answer.text, prompt.answer_key, answer.finish_reason, [prompt.example] if prompt.example else []
+    )
     raw = answer.text.encode("utf-8", "replace").decode("utf-8")  # Half of a surrogate pair cannot be stored
     counts = (answer.input_tokens, answer.output_tokens, answer.seconds)
     return (answer.key, read.outcome, read.text, raw, answer.finish_reason, *counts)
@@ -279,7 +281,7 @@ def completion_rows(
     "The completions table of one model and task."
     given = dict(zip(questions["key"], questions["problem"], strict=True))
     given = {key: answers.get(key) or Answer(key, str(problem), "error") for key, problem in given.items()}
-    read = {key: answer_row(answer, prompt.answer_key) for key, answer in given.items()}
+    read = {key: answer_row(answer, prompt) for key, answer in given.items()}
     rows = pd.DataFrame([read[key] for key in questions["key"]], columns=_READ)
     for name in ("item_id", "parent_id", "category"):
         rows[name] = questions[name].to_numpy()

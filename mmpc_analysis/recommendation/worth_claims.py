@@ -32,9 +32,9 @@ WORTH_STATEMENTS = {
     ("link", "tells"): "quality and gain of items are positively correlated",
 }
 WORTH_SILENT = {
-    *(("use", v) for v in ("not shown", "one training", "too few users", "same")),
-    *(("gain", v) for v in ("not shown", "one training", "too few users", "same")),
-    *(("lead", v) for v in ("not shown", "one training", "too few users", "same")),
+    *(("use", v) for v in ("not shown", "one training", "too few trainings", "too few users", "same")),
+    *(("gain", v) for v in ("not shown", "one training", "too few trainings", "too few users", "same")),
+    *(("lead", v) for v in ("not shown", "one training", "too few trainings", "too few users", "same")),
     ("link", "not shown"),
 }  # Verdicts that assert nothing
 

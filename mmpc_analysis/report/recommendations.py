@@ -217,13 +217,12 @@ _SIMULATED = (
 
 def _purchases(run: Run) -> list[str]:
     "What the purchases are."
-    study = run.manifest.get("study", {})
-    source = study.get("recommendation", {}).get("interactions", "")
-    plain = not source and study.get("catalogue", {}).get("source", "embedded") == "embedded"
+    source = str(run.manifest.get("purchases", ""))
     users = (
-        f"{count(run.tables['recovery']['n'].max())} users are judged by purchases that no recommender saw."
+        f"{count(run.tables['recovery']['n'].max())} users are judged by purchases that no recommender saw"
     )
-    return [users, *([_SIMULATED] if plain or source == "simulated" else []), *fallback_words(run.folder)]
+    known = f", read from {source}." if source not in ("", "simulated") else "."
+    return [users + known, *([_SIMULATED] if source == "simulated" else []), *fallback_words(run.folder)]
 
 # %% ../../nbs/report/75_recommendations.ipynb #85dd7c3f
 def worth_claims_of(

@@ -39,17 +39,20 @@ WORTH_WORDS = {
     ("use", "harmful"): "{name} does worse with the true {things} than with those of other items: " + _LOSS + _NOTHING_SAID,
     ("use", "not shown"): "{name} was not shown to use the {things}: " + _LOSS + _NOTHING_SAID,
     ("use", "one training"): "{name} was trained once a condition, so the noise of training is unknown." + _NOTHING_SAID,
+    ("use", "too few trainings"): "{name} was trained too few times a condition to tell its noise." + _NOTHING_SAID,
     ("use", "too few users"): "{name} has too few users for an interval." + _NOTHING_SAID,
     ("use", "same"): "{name} ranks the same with the true {things} and with those of other items." + _NOTHING_SAID,
     ("gain", "better"): "{name} gains from {other}, {gap} over the floor{recovered}, over {trained}.",
     ("gain", "worse"): "{name} does worse with {other} than with the floor, {gap}, over {trained}.",
     ("gain", "not shown"): "{name} was not shown to gain from {other} ({gap}, over {trained}).",
     ("gain", "one training"): "{name} was trained once a condition, so no gain from {other} is claimed.",
+    ("gain", "too few trainings"): "{name} was trained too few times a condition, so no gain from {other} is claimed.",
     ("gain", "too few users"): "{name} has too few users for a claim about {other}.",
     ("gain", "same"): "{name} ranks the same with {other} as with the floor.",
     ("lead", "ahead"): "Of {fills} fills {other} serves the users of {name} best: it is ahead of {against}, the next, by {gap}.",
     ("lead", "not shown"): "Of {fills} fills {other} has the best mean for {name}; it is not told apart from {beside}.",
     ("lead", "one training"): "{name} was trained once a condition, so no fill is called best.",
+    ("lead", "too few trainings"): "{name} was trained too few times a condition, so no fill is called best.",
     ("lead", "too few users"): "{name} has too few users to call a fill best.",
     ("lead", "same"): "Of {fills} fills {other} and {against} serve the users of {name} equally.",
     ("link", "tells"): "{other} tells what {name} gains from completed {things}: rho {gap} over {n} items.",
@@ -90,7 +93,7 @@ def gain_words(
     if gains.empty:
         return []
     detail, first = json.loads(gains["detail"].iloc[0]), gains.iloc[0]
-    if set(gains["verdict"]) <= {"one training", "too few users"}:
+    if set(gains["verdict"]) <= {"one training", "too few trainings", "too few users"}:
         return [worth_sentence(first)]
     parts = []
     for cheap, thing in ((False, "model"), (True, "cheaper fill")):

@@ -221,6 +221,7 @@ def run_scoring(
     Reads pictures; writes the table scores.
     """
     from mmpc_analysis.metrics.own_metrics import metric_keys
+    from mmpc_analysis.metrics.words import signatures
     from mmpc_analysis.scores.measures import available_metrics
     from mmpc_analysis.scores.scoring import score
 
@@ -230,7 +231,7 @@ def run_scoring(
     how = {"metrics": names, "seed": study.seed, "weights": weights, "progress": progress}
     make = partial(score, completions, inputs.items, root=root, run=inputs.out, **how)
     available = available_metrics(names, weights)[0]  # What was not installed yesterday may be today
-    key = [*prints, names, study.seed, weights, available + metric_keys(available), root]
+    key = [*prints, names, study.seed, weights, available + metric_keys(available), signatures(), root]
     return cached_table(inputs.out, tables.SCORES, key, make)
 
 # %% ../../nbs/study/20_stages.ipynb #a6603087
