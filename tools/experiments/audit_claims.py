@@ -25,9 +25,9 @@ from code_fingerprint import code_fingerprint
 
 from mmpc_analysis import tables
 from mmpc_analysis.analysis.claims import analysis_tables
-from mmpc_analysis.scores.averages import average
+from mmpc_analysis.analysis.headlines import headline_averages
 
-CODE = ("analysis", "mixed", "scores.averages")
+CODE = ("analysis", "mixed", "scores.averages", "scores.intervals", "scores.item_sets")
 SIZES = {"a-s": 1e9, "a-m": 4e9, "a-l": 2e10, "b-s": 2e9, "b-m": 9e9, "b-l": 5e10}
 MODELS, LOG_SIZE = list(SIZES), np.log10(list(SIZES.values()))
 FAMILY = np.array([name[0] for name in MODELS])
@@ -182,6 +182,7 @@ HOLDS = {  # Question and verdict to whether the claim is true, from the claim, 
     ("category", "differ"): lambda c, mu, t: spread([np.mean(list(m.values())) for m in t["categories"].values()]),
     ("variance", "differ"): lambda c, mu, t: t["model"] > 0 or spread(np.array([mu[m] for m in MODELS]) - fitted(mu)),
     ("cost", "good enough"): lambda c, mu, t: floor_margin(mu, t["floor"], c.subject),
+    ("cost", "all equal"): lambda c, mu, t: np.ptp(list(mu.values())) < 1e-12,
     ("cost", "floor suffices"): lambda c, mu, t: floor_margin(mu, t["floor"], c.subject),
 }  # fmt: skip
 
@@ -195,7 +196,7 @@ def fitted(mu):
 def claims_of(name, number):
     "The claims of one made-up run that assert something, and whether each is true."
     scores, truth = study(name, number)
-    averages = average(scores, draws=99)
+    averages = headline_averages(scores)
     how = {"draws": DRAWS, "seed": number, "margin": MARGIN}
     claims = analysis_tables(scores, completions_of(scores), averages, **how)["claims"]()
     claims = claims[["question", "category", "subject", "other", "verdict"]]

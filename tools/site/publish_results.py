@@ -2,7 +2,7 @@
 
     python tools/site/publish_results.py [runs/demo] [--out nbs/results]
 
-Averages, sets, effects, contrasts, scores, completions, the seven analysis tables, recovery and links go along with the manifest; items,
+Averages, sets, effects, contrasts, scores, completions, the analysis tables with the claims, recovery and links go along with the manifest; items,
 pictures, rankings and the answers' raw text stay behind, so that the folder stays small enough to be committed. Of recovery and links only
 the headline ranking metric is published, of recovery only all purchases together: the pages show no more, and the run has the rest.
 """
@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parents[2]
 PUBLISHED = (
     *(tables.AVERAGES, tables.SETS, tables.EFFECTS, tables.CONTRASTS, tables.SCORES, tables.COMPLETIONS),
     *(tables.SLOPES, tables.LINES, tables.VARIANCES, tables.COMPARISONS, tables.DECISIONS, tables.FRONTIER),
-    *(tables.POWERS, tables.RECOVERY, tables.LINKS),
+    *(tables.POWERS, tables.RECOVERY, tables.LINKS, tables.FLOOR_GAINS, tables.LOST, tables.CLAIMS),
 )
 HEADLINE = "recall@20"  # The ranking metric of the pages
 
@@ -29,6 +29,8 @@ def cut(rows, table):
     "The rows and values of a table that the pages read."
     if table is tables.COMPLETIONS:
         return rows.assign(raw_text=None, image=None)
+    if table is tables.CLAIMS:
+        return rows[(rows["level"] != "ranking") | (rows["metric"] == HEADLINE)]
     if table in (tables.RECOVERY, tables.LINKS):
         rows = rows[rows["metric"] == HEADLINE]
         return rows[rows["category"] == "all"] if table is tables.RECOVERY else rows
