@@ -30,8 +30,8 @@ from mmpc_analysis.report.wording import (
 from ..scores.item_sets import LEAST_COMMON
 
 # %% auto #0
-__all__ = ['WORDS', 'claim_sentence', 'claims_where', 'lost_words', 'claim_sentences', 'pair_words', 'size_words', 'floor_words',
-           'level_counts']
+__all__ = ['WORDS', 'claim_fields', 'claim_sentence', 'claims_where', 'lost_words', 'claim_sentences', 'pair_words', 'size_words',
+           'floor_words', 'level_counts']
 
 # %% ../../nbs/report/05_claim_words.ipynb #5b198c3b
 WORDS = {
@@ -99,6 +99,11 @@ def _number(detail: dict, key: str) -> float:
     return np.nan if detail.get(key) is None else detail[key]
 
 
+def _degrees(dof: float) -> str:
+    "Degrees of freedom, one or several."
+    return f"{significant(dof)} degree{'s' * (significant(dof) != '1')}"
+
+
 def _best_fields(row: pd.Series, detail: dict) -> dict[str, str]:
     "How a claim names leaders, rivals and floors, one or several."
     tied, rivals = (str(text).split(", ") for text in (detail.get("tied", row["subject"]), row["other"]))
@@ -146,7 +151,7 @@ def claim_fields(
         "other": listed(str(row["other"]).split(", ")), "metric": display_name(row["metric"]) + (f" ({lower[2:]})" if lower else ""), "gap": span(row), "interval": interval_text(row),
         "mean": span(mean) if "mean_low" in detail else significant(mean["estimate"]), "p": chance(row["p_value"]), "margin": significant(get("margin")),
         "models": in_words(models), "models_counted": counted, "n_words": in_words(int(row["n"])), "n": count(row["n"]), "unit": row["unit"], "method": row["method"],
-        "beaten": plural(int(get("beaten")), "other") if "beaten" in detail else "", "bound": significant(get("bound")), "dof": f"{significant(get('dof'))} degree{'' if significant(get('dof')) == "1" else 's'}", "why": detail.get("why", ""),
+        "beaten": plural(int(get("beaten")), "other") if "beaten" in detail else "", "bound": significant(get("bound")), "dof": _degrees(get("dof")), "why": detail.get("why", ""),
         "lost": count(get("lost")), "estimate": significant(row["estimate"]), "high": significant(row["high"]), "correction": correction_name(detail) if "correction" in detail else "",
         "cannot": f" {counted.capitalize()} cannot show either that size makes no difference; {count(get('needed'))} models could." if few else "",
     }  # fmt: skip

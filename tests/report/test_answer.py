@@ -108,7 +108,7 @@ def headline(run):
 
 
 def numbers_of(text):
-    return re.findall(r"−?\d+(?:[.,]\d+)*(?:e−?\d+)?", text)
+    return re.findall("\u2212?" + r"\d+(?:[.,]\d+)*(?:e" + "\u2212?" + r"\d+)?", text)
 
 
 def test_every_question_has_its_verdict(made):
