@@ -25,6 +25,7 @@ from mmpc_analysis.analysis.equivalence import (
 from .floor_gains import floor_gain_table
 from .headlines import lost_table
 from .multiplicity import holm
+from ..scores.intervals import mean_spread
 from ..scores.item_sets import headline_set
 from ..tables import models_only, system_names
 
@@ -84,6 +85,8 @@ SILENT = {
     ("level", "too few"),
     ("lost", "counted"),
     ("lost", "apart"),
+    ("best", "same"), ("best", "no direction"), ("pair", "same"), ("pair", "all failed"), ("category", "too few"),
+    ("cost", "floor the same"),
     ("best", "open"), ("best", "one model"), ("best", "all failed"), ("best", "not compared"), ("floor", "open"),
     ("pair", "open"), ("pair", "untested"), ("size", "open"), ("size", "no estimate"), ("size_in_general", "open"),
     ("size_in_general", "no estimate"), ("size_by_category", "open"), ("category", "open"), ("variance", "open"),
@@ -119,9 +122,6 @@ def places(
         yield part
 
 # %% ../../nbs/analysis/95_claims.ipynb #b2fe469f
-_ALIKE = ("equivalent", "equal")  # Verdicts of a comparison that say so
-
-
 def both_ways(
     pairs: pd.DataFrame,  # Comparisons
 ) -> pd.DataFrame:  # Twice as many rows, every model once in front
@@ -165,23 +165,31 @@ def best_claim(
         return claim(
             "best", scored.iloc[0], "", "not compared", "averages", estimate=np.nan, low=np.nan, high=np.nan
         )
-    leads = both_ways(pairs)
-    smallest = leads.groupby("model")["estimate"].min()
-    leader = sorted(smallest.index[smallest == smallest.max()])[0]
+    leads, means = both_ways(pairs), scored.set_index("model")
+    shown = leads.assign(ahead=_ahead(leads, level)).groupby("model")["ahead"].sum() == len(scored) - 1
+    merit = means["estimate"] * direction(scored["metric"].iloc[0])
+    top = sorted(merit.index[merit >= merit.max() - 1e-12])  # A rounding error makes no leader
+    leader = next(
+        iter(shown.index[shown]), next((m for m in top if m in shown.index), leads["model"].iloc[0])
+    )
     ahead = leads[leads["model"] == leader].sort_values(["estimate", "other"])
-    beaten, equal = _ahead(ahead, level), ahead["verdict"].isin(_ALIKE).all()
-    if beaten.all():
-        verdict = "best within margin" if equal else "best"
-    elif pairs["verdict"].isin(_ALIKE).all():
+    beaten = set(ahead["other"][_ahead(ahead, level)])
+    rivals = sorted({*scored["model"]} - beaten - {leader})
+    whole = len(pairs) == len(scored) * (len(scored) - 1) // 2
+    if not rivals:
+        verdict = "best within margin" if ahead["verdict"].eq("equivalent").all() else "best"
+    elif whole and pairs["verdict"].eq("equal").all():
+        verdict = "same"
+    elif whole and pairs["verdict"].eq("equivalent").all():
         verdict = "equal"
     else:
-        verdict = "among" if beaten.any() else "open"
-    rivals = ahead["other"] if beaten.all() else ahead.loc[~beaten, "other"]
-    mean = scored.set_index("model").loc[leader]
+        verdict = "among" if beaten else "open"
+    mean = means.loc[leader]
     return claim(
-        "best", ahead.iloc[0], leader, verdict, "comparisons", low=ahead["low_joint"].iloc[0], high=ahead["high_joint"].iloc[0],
-        other=rivals.iloc[0] if beaten.all() else ", ".join(sorted(rivals)), models=len(scored), margin=ahead["margin"].iloc[0],
-        mean=mean["estimate"], mean_low=mean["low"], mean_high=mean["high"], beaten=int(beaten.sum()),
+        "best", ahead.iloc[0], leader if verdict != "same" else "", verdict, "comparisons", low=ahead["low_joint"].iloc[0], high=ahead["high_joint"].iloc[0],
+        other=", ".join(rivals) or ahead["other"].iloc[0], models=len(scored), margin=ahead["margin"].iloc[0],
+        mean=mean["estimate"], mean_low=mean["low"], mean_high=mean["high"], beaten=len(beaten), tied=", ".join(top),
+        item_set=mean["item_set"],
     )  # fmt: skip
 
 # %% ../../nbs/analysis/95_claims.ipynb #6ff9579b
@@ -193,9 +201,10 @@ def pair_claim(
     turned = both_ways(row.to_frame().T.infer_objects())
     at = int(turned["estimate"].to_numpy().argmax())
     row, apart = turned.loc[at], bool(_ahead(turned, level)[at])
-    equal = row["verdict"] in _ALIKE
     verdict = "better" if apart else "open"
-    if equal:
+    if row["verdict"] in ("all failed", "equal"):
+        verdict = row["verdict"].replace("equal", "same")
+    elif row["verdict"] == "equivalent":
         verdict = "better within margin" if apart else "equal"
     elif not apart and not np.isfinite(row["low_joint"]) and not row["p_max_t"] < 1:
         verdict = "untested"
@@ -221,10 +230,11 @@ def floor_claim(
 # %% ../../nbs/analysis/95_claims.ipynb #ad143a8d
 def lost_claim(
     row: pd.Series,  # What one model lost at one task and metric
+    others: bool = True,  # Whether there are models beside which it could stand
 ) -> dict:  # A row of question lost
     "Whether a model that lost answers to its engine is compared all the same."
     place = row[["task", "metric", "level"]].to_dict() | {"category": "all"}
-    verdict = "counted" if row["in_common_set"] else "apart"
+    verdict = "counted" if row["in_common_set"] or not others else "apart"
     facts = {
         "estimate": row["share"],
         "n": row["asked"],
@@ -248,6 +258,16 @@ def _no_matter(row: pd.Series, alpha: float) -> tuple[bool, float]:
     return bool(shown), np.nan
 
 # %% ../../nbs/analysis/95_claims.ipynb #83a39117
+def _no_slope(row: pd.Series) -> str:
+    "Why there is no slope, without the advice for whoever fits."
+    if row["question"] == "scale_in_general" and row["models"] < row["families"] + 2:
+        return "the models leave no degree of freedom"
+    if "predicts every score exactly" in row["method"]:
+        return "the scores of the models are copies of each other"
+    why = row["method"].removeprefix("no fit: ").removeprefix("no interval: ").split(";")[0]
+    return why.removesuffix(", so there is nothing to explain").removesuffix(", so a slope is not identified")
+
+
 def size_claim(
     row: pd.Series,  # A slope
     level: float = 0.95,  # One less the level of the tests, in (0, 1)
@@ -263,6 +283,7 @@ def size_claim(
         shown, needed = _no_matter(row, 1 - level) if general else (False, np.nan)
         verdict = "no matter" if shown else "open"
     facts = {k: row[k] for k in ("models", "families", "dof", "correction")}
+    facts |= {"why": _no_slope(row)} if verdict == "no estimate" else {}
     n = row["models"] if general else row["n"]
     return claim(
         "size_in_general" if general else "size", row, "models", verdict, "slopes",
@@ -312,7 +333,7 @@ def _category_means(part: pd.DataFrame) -> pd.DataFrame:
     wide = part.pivot_table(
         index=["category", "parent_id", "item_id"], columns="model", values="value"
     ).dropna()
-    groups = (
+    sums = (
         wide.mean(axis=1)
         .rename("mean")
         .groupby(level=["category", "parent_id"])
@@ -320,16 +341,10 @@ def _category_means(part: pd.DataFrame) -> pd.DataFrame:
         .reset_index()
     )
     rows = {}
-    for category, of in groups.groupby("category"):
-        k, mean = len(of), of["sum"].sum() / of["size"].sum()
-        spread = ((of["sum"] - mean * of["size"]) ** 2).sum() * k / max(k - 1, 1)
-        rows[category] = {
-            "estimate": mean,
-            "error": spread**0.5 / of["size"].sum(),
-            "dof": k - 1,
-            "groups": k,
-        }
-    return pd.DataFrame(rows).T.reindex(columns=["estimate", "error", "dof", "groups"])
+    for category, of in sums.groupby("category"):
+        found = mean_spread(of[["sum"]].to_numpy(float), of[["size"]].to_numpy(float))
+        rows[category] = [v[0] for v in (found.mean, found.error, found.degrees, found.groups)]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["estimate", "error", "dof", "groups"])
 
 # %% ../../nbs/analysis/95_claims.ipynb #39921a68
 def category_claim(
@@ -351,6 +366,8 @@ def category_claim(
         "method": "Welch's test, Holm over the rest",
     }
     p_value = welch_p(*(means[c].to_numpy() for c in ("estimate", "error", "dof")))
+    if len(means) < 2:
+        return claim("category", place, "categories", "too few", "scores", **facts)
     if not p_value <= 1 - level:
         return claim("category", place, "categories", "open", "scores", p_value=p_value, **facts)
     lowest, rest = (means["estimate"] * sign).idxmin(), means.drop((means["estimate"] * sign).idxmin())
@@ -378,6 +395,8 @@ def cost_claim(
 ) -> dict:  # A row of question cost
     "Which model, or floor, is the cheapest that is shown to be good enough."
     verdict = row["verdict"].replace("_", " ").replace("established", "good enough")
+    if verdict == "floor suffices" and row["low"] == 0:  # Nothing but equal scores speaks for it
+        verdict = "floor the same"
     facts = {k: row[k] for k in ("margin", "cost", "best_cost", "risk", "good_enough", "unpriced")}
     other = row["best"] if row["best"] != row["chosen"] else ""
     return claim(
@@ -417,6 +436,7 @@ def level_claims(
 # %% ../../nbs/analysis/95_claims.ipynb #842de0fd
 def _size_claims(slopes: pd.DataFrame, level: float) -> list[dict]:
     "Claims of every slope, and whether the categories differ."
+    slopes = slopes[slopes["models"] > 1]
     rows = [size_claim(row, level) for _, row in slopes.iterrows()]
     single = slopes[slopes["category"].ne("all") & slopes["question"].eq("these_models")]
     several = [part for _, part in single.groupby(["task", "metric"]) if part["estimate"].notna().sum() > 1]
@@ -431,6 +451,33 @@ def _best_claims(averages: pd.DataFrame, comparisons: pd.DataFrame, level: float
         rows.append(best_claim(models, comparisons[same], level))
     return rows
 
+
+def _undirected_claims(averages: pd.DataFrame) -> list[dict]:
+    "That nothing is best by a metric without a better end."
+    averages = models_only(averages)
+    undirected = averages[~averages.index.isin(directional_metrics(averages).index)]
+    blank = {"estimate": np.nan, "low": np.nan, "high": np.nan, "n": 0}
+    return [
+        claim("best", part.iloc[0], "", "no direction", "averages", **blank) for part in places(undirected)
+    ]
+
+
+def _beside(pairs: pd.DataFrame, lost: pd.DataFrame) -> pd.DataFrame:
+    "Pairs of models that both stand beside the others; every pair where no model does."
+    pairs, lost = pairs[pairs["category"] == "all"], lost[lost["role"] == "model"]
+    if "apart" not in pairs or pairs.empty:
+        return pairs
+    some = lost[lost["in_common_set"]].groupby(["task", "metric"]).size().index
+    place = pd.MultiIndex.from_frame(pairs[["task", "metric"]])
+    return pairs[~pairs["apart"].eq(True) | ~place.isin(some)]
+
+
+def _lost_claims(lost: pd.DataFrame) -> list[dict]:
+    "Claims of every model that lost answers."
+    lost = lost[lost["role"] == "model"]
+    others = lost.groupby(["task", "metric"])["in_common_set"].transform("any")
+    return [lost_claim(row, others[k]) for k, row in lost.query("lost > 0").iterrows()]
+
 # %% ../../nbs/analysis/95_claims.ipynb #d1ae74fa
 def claim_table(
     scores: pd.DataFrame,  # Scores of the metrics that are judged, models on equal item sets
@@ -439,20 +486,22 @@ def claim_table(
     level: float = 0.95,  # Coverage of the intervals, in (0, 1)
 ) -> pd.DataFrame:  # As declared in `tables.CLAIMS`
     "All that may be said of the models of a run."
-    averages = directional_metrics(averages)
-    rows = _best_claims(averages, conclusions["comparisons"], level)
+    rows = _best_claims(directional_metrics(averages), conclusions["comparisons"], level)
+    rows += _undirected_claims(averages)
     rows += [
         floor_claim(of) for part in places(conclusions["floor_gains"]) for _, of in part.groupby("model")
     ]
-    pairs = conclusions["comparisons"]
-    rows += [pair_claim(row, level) for _, row in pairs[pairs["category"] == "all"].iterrows()]
-    rows += [lost_claim(row) for _, row in conclusions["lost"].query("lost > 0").iterrows()]
+    rows += [
+        pair_claim(row, level)
+        for _, row in _beside(conclusions["comparisons"], conclusions["lost"]).iterrows()
+    ]
+    rows += _lost_claims(conclusions["lost"])
     rows += _size_claims(conclusions["slopes"], level)
     judged = models_only(headline_set(directional_metrics(scores))[0])
     rows += [
         category_claim(part, level)
         for _, part in judged.groupby(["task", "metric"])
-        if part["category"].nunique() > 1
+        if part["category"].nunique() > 1 and part["value"].nunique() > 1
     ]
     variances = conclusions["variances"]
     rows += [variance_claim(row) for _, row in variances[variances["term"] == "model"].iterrows()]

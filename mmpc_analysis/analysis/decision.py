@@ -309,6 +309,15 @@ def beaten(
     return (as_good & better).any(0)
 
 # %% ../../nbs/analysis/70_decision.ipynb #12d716b7
+def _beside(averages: pd.DataFrame) -> pd.DataFrame:
+    "Without models that lost too much to their engine or gave no usable answer, where others did not."
+    out = averages.get("item_set", pd.Series("", averages.index)).eq("own")
+    out |= averages.get("coverage", pd.Series(1.0, averages.index)).eq(0)
+    return averages[
+        ~out | out.groupby([averages["task"], averages["metric"], averages["category"]]).transform("all")
+    ]
+
+
 def frontier(
     averages: pd.DataFrame,  # Averages table
     costs: pd.DataFrame,  # task, model, cost and unit
@@ -316,7 +325,7 @@ def frontier(
     pd.DataFrame
 ):  # The models' averages with cost, unit, on_frontier and question; models of unknown cost are left out
     "Which models are beaten by no other in both quality and cost."
-    averages = models_only(directed(averages))
+    averages = _beside(models_only(directed(averages)))
     table = averages.merge(costs[["task", "model", "cost", "unit"]], on=["task", "model"])
     table = table[table["cost"].notna() & table["estimate"].notna()].reset_index(drop=True)
     on = np.zeros(len(table), dtype=bool)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ..metrics.cards import headline_metrics
-from .claim_words import claim_sentences, claims_where, level_counts
+from .claim_words import claim_sentences, claims_where, level_counts, lost_words
 from .components import needed
 from .html import Safe, escaped, joined, markup
 from .leaderboard import leading_words
@@ -95,6 +95,7 @@ def short_points(
 ) -> list[str]:  # Points, none of them empty
     "The claims of one task that stand at the head of the report."
     points = [" ".join(leading_words(claims, task, [metric])) for metric in metrics]
+    points.append(" ".join(lost_words(claims, task)))
     points.append(" ".join(level_counts(claims_where(claims, "level", task))))
     for questions in _POINTS:
         rows = [claims_where(claims, question, task, metrics[-1]) for question in questions]

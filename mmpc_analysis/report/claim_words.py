@@ -21,33 +21,39 @@ from mmpc_analysis.report.wording import (
     display_name,
     in_words,
     interval_text,
+    listed,
     many,
     plural,
     significant,
     span,
 )
+from ..scores.item_sets import LEAST_COMMON
 
 # %% auto #0
-__all__ = ['WORDS', 'claim_fields', 'claim_sentence', 'claims_where', 'claim_sentences', 'pair_words', 'size_words',
+__all__ = ['WORDS', 'claim_fields', 'claim_sentence', 'claims_where', 'lost_words', 'claim_sentences', 'pair_words', 'size_words',
            'floor_words', 'level_counts']
 
 # %% ../../nbs/report/05_claim_words.ipynb #5b198c3b
 WORDS = {
-    ("best", "best"): "{place} {subject} scores best, {mean}: it is ahead of every other model, of {other}, the next, by {gap}.",
-    ("best", "best within margin"): "{place} {subject} scores best, {mean}, though by less than the {margin} that would matter: ahead of {other}, the next, by {gap}.",
-    ("best", "among"): "{place} {subject} has the best mean, {mean}; it is not told apart from {other}, and is ahead of {beaten}.",
-    ("best", "equal"): "{place} the {models} models are shown to be equal within {margin}; {subject} has the best mean, {mean}.",
-    ("best", "open"): "{place} {subject} has the best mean, {mean}, and is told apart from none of the others.",
-    ("best", "one model"): "{place} {subject} is the only model that has a score, {mean}, so none is called best.",
+    ("best", "best"): "{place} {subject} scores best, {mean}: it is ahead of {next} by {gap}.{mixed}",
+    ("best", "best within margin"): "{place} {subject} scores best, {mean}, though by less than the {margin} that would matter: ahead of {next} by {gap}.{mixed}",
+    ("best", "among"): "{place} {leading} the best mean, {mean}; {it} is not told apart from {other}, and is ahead of {beaten}.{mixed}",
+    ("best", "equal"): "{place} the {models} models are shown to be equal within {margin}; {leading} the best mean, {mean}.{mixed}",
+    ("best", "open"): "{place} {leading} the best mean, {mean}; {it} is not told apart from {any}.{mixed}",
+    ("best", "one model"): "{place} {subject} is the only model that can be compared, {mean}, so none is called best.",
     ("best", "all failed"): "{place} no model gave a usable answer, so none is called best.",
     ("best", "not compared"): "{place} the models share too few products for a comparison, so none is called best.",
-    ("floor", "better"): "{subject} is better than every floor; {other} comes closest, and {subject} is ahead of it by {gap}.",
-    ("floor", "worse"): "{subject} is worse than knowing nothing: against the floor {other} its gain is {gap}.",
+    ("best", "same"): "{place} the {models} models have the same score on every product, {mean}, so none is called best.",
+    ("best", "no direction"): "{place} neither end is the better one, so no model is called best.",
+    ("floor", "better"): "{subject} is better than {floors} by {gap}.",
+    ("floor", "worse"): "{subject} is worse than the floor {other}: over it the gain is {gap}.",
     ("floor", "open"): "Whether {subject} knows more than nothing is open: over the floor {other} it gains {gap}.",
     ("pair", "better"): "{subject} is better than {other} by {gap}.",
     ("pair", "better within margin"): "{subject} is better than {other}, by less than the {margin} that would matter: {gap}.",
     ("pair", "equal"): "{subject} and {other} are shown to be equal within {margin}.",
     ("pair", "open"): "{subject} and {other} are neither told apart nor shown to be equal ({gap}).",
+    ("pair", "same"): "{subject} and {other} have the same score on every product that both have.",
+    ("pair", "all failed"): "{subject} and {other} gave no usable answer, so neither is called better.",
     ("pair", "untested"): "{subject} and {other} differ on too few products for a test.",
 }  # fmt: skip
 
@@ -56,16 +62,17 @@ WORDS |= {
     ("size", "better"): "Among these {models} models ten times the parameters change the {metric} by {gap}, {p} ({correction}): within a family the larger ones scored better.",
     ("size", "worse"): "Among these {models} models ten times the parameters change the {metric} by {gap}, {p} ({correction}): within a family the larger ones scored worse.",
     ("size", "open"): "Among these {models} models ten times the parameters change the {metric} by {gap}, {p} ({correction}): whether the larger ones of a family score better is open.",
-    ("size", "no estimate"): "No effect of size on the {metric} can be estimated from {models_counted} ({method}).",
-    ("size_in_general", "better"): "With the models as the sample the interval is {interval}, {p} ({correction}), {dof} degrees of freedom: evidence that larger models of these families score better in general.",
-    ("size_in_general", "worse"): "With the models as the sample the interval is {interval}, {p} ({correction}), {dof} degrees of freedom: evidence that larger models of these families score worse in general.",
-    ("size_in_general", "open"): "With the models as the sample the interval is {interval}, {p} ({correction}), {dof} degrees of freedom: whether larger models score better in general is open.{cannot}",
+    ("size", "no estimate"): "No effect of size on the {metric} can be estimated from {models_counted}: {why}.",
+    ("size_in_general", "better"): "With the models as the sample the interval is {interval}, {p} ({correction}), {dof} of freedom: evidence that larger models of these families score better in general.",
+    ("size_in_general", "worse"): "With the models as the sample the interval is {interval}, {p} ({correction}), {dof} of freedom: evidence that larger models of these families score worse in general.",
+    ("size_in_general", "open"): "With the models as the sample the interval is {interval}, {p} ({correction}), {dof} of freedom: whether larger models score better in general is open.{cannot}",
     ("size_in_general", "no matter"): "With the models as the sample the correlation with size is shown to lie within {bound} of zero.",
-    ("size_in_general", "no estimate"): "With the models as the sample nothing can be said of size: {models_counted} leave no degree of freedom or no spread.",
+    ("size_in_general", "no estimate"): "With the models as the sample nothing can be said of size: {why}.",
     ("size_by_category", "differ"): "What size brings differs between the categories ({p}).",
     ("size_by_category", "open"): "The categories are not shown to differ in what size brings ({p}).",
     ("category", "hardest"): "{subject} is the hardest category: the models' mean, {mean}, is worse than in every other category ({p}).",
     ("category", "differ"): "Some categories are harder than others ({p}), and none is shown to be the hardest of all.",
+    ("category", "too few"): "Too few products have a score of every model to say which category is hardest.",
     ("category", "open"): "No category is shown to be harder than another ({p}).",
     ("variance", "differ"): "Models of one family and size differ by a standard deviation of {gap}, which no number of products makes smaller.",
     ("variance", "open"): "Models of one family and size may not differ at all, or by a standard deviation of up to {high} (estimate {estimate}): {n_words} models cannot tell, and that is the error term of every claim about scale.",
@@ -75,26 +82,40 @@ WORDS |= {
     ("level", "depends on the metric"): "Whether {subject} is better by meaning or at the {other} level depends on the metric.",
     ("level", "one metric"): "A level speaks through one metric only, so nothing is claimed of {subject} by meaning and at the {other} level.",
     ("level", "too few"): "Too few products to hold meaning against the {other} level for {subject}.",
-    ("cost", "good enough"): "{subject} is the cheapest model shown to be no more than {margin} worse than any other. It costs {cost}{against_best}. In {risk} of the bootstrap draws it trails the best by more than that.",
+    ("cost", "good enough"): "{subject} is the cheapest model shown to be no more than {margin} worse than any other. It costs {cost}{against_best}. It trails the best by more than that in {risk} of the bootstrap draws.",
     ("cost", "floor suffices"): "No model is needed: the floor {subject} costs nothing and is shown to be no more than {margin} worse than any model.",
-    ("cost", "undecided"): "Undecided: none of known cost is shown to be within {margin} of every other on {n} {unit}; {subject} scored best, and more items or a wider margin are needed.",
+    ("cost", "floor the same"): "No model is needed here: the floor {subject} costs nothing, and none of the models scored better than it on any of {n} {unit}.",
+    ("cost", "undecided"): "Undecided: none of known cost is shown to be within {margin} of every other on {n} {unit}; more items or a wider margin could decide it.",
     ("cost", "all failed"): "No model gave a usable answer, so none is good enough.",
     ("cost", "all equal"): "All models have the same score on each of {n} {unit}, and {subject} is the cheapest. It costs {cost}.",
-    ("cost", "one model"): "{subject} is the only model, so there is nothing to choose.",
-    ("lost", "counted"): "{lost} of {n} answers of {subject} were lost to its engine; the items are left out for every model.",
+    ("cost", "one model"): "{subject} is the only model that can be compared, so there is nothing to choose.",
+    ("lost", "counted"): "{lost} of {n} answers of {subject} were lost to its engine; they count neither for it nor against it.",
     ("lost", "apart"): "{lost} of {n} answers of {subject} were lost to its engine, so it stands apart and is compared with none.",
 }  # fmt: skip
 
 # %% ../../nbs/report/05_claim_words.ipynb #5225bf3d
-def _names(text: str) -> str:
-    "Names of models as a list in prose."
-    names = [name for name in str(text).split(", ") if name]
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
 def _number(detail: dict, key: str) -> float:
     "A number of the detail, NaN where it has none."
     return np.nan if detail.get(key) is None else detail[key]
+
+
+def _degrees(dof: float) -> str:
+    "Degrees of freedom, one or several."
+    return f"{significant(dof)} degree{'s' * (significant(dof) != '1')}"
+
+
+def _best_fields(row: pd.Series, detail: dict) -> dict[str, str]:
+    "How a claim names leaders, rivals and floors, one or several."
+    tied, rivals = (str(text).split(", ") for text in (detail.get("tied", row["subject"]), row["other"]))
+    single = row["subject"] in tied and len(tied) == 1
+    mixed = f" The means are those of a mixed model, as under {LEAST_COMMON:.0%} of the products have a score of every model."
+    return {
+        "leading": f"{listed(tied)} {'has' if len(tied) == 1 else 'have'}", "it": "it" if single else row["subject"],
+        "any": listed(rivals) if len(rivals) < 4 else "any other model", "mixed": mixed * (detail.get("item_set") == "mixed"),
+        "next": row["other"] if detail.get("models") == 2 else f"every other model, of {row['other']}, the next,",
+        "floors": f"the floor {row['other']}" if detail.get("floors") == 1
+        else f"every floor; {row['other']} comes closest, and {row['subject']} is ahead of it",
+    }  # fmt: skip
 
 
 def _cost_fields(row: pd.Series, detail: dict) -> dict[str, str]:
@@ -125,12 +146,12 @@ def claim_fields(
     counted = plural(models, "model") + (
         f" of {plural(int(get('families')), 'family', 'families')}" if "families" in detail else ""
     )
-    fields = {
+    fields = _best_fields(row, detail) | {
         "place": f"On the {display_name(row['level'])} level ({display_name(row['metric'])}{lower})", "subject": display_name(row["subject"]) if row["question"] == "category" else row["subject"],
-        "other": _names(row["other"]), "metric": display_name(row["metric"]) + (f" ({lower[2:]})" if lower else ""), "gap": span(row), "interval": interval_text(row),
+        "other": listed(str(row["other"]).split(", ")), "metric": display_name(row["metric"]) + (f" ({lower[2:]})" if lower else ""), "gap": span(row), "interval": interval_text(row),
         "mean": span(mean) if "mean_low" in detail else significant(mean["estimate"]), "p": chance(row["p_value"]), "margin": significant(get("margin")),
         "models": in_words(models), "models_counted": counted, "n_words": in_words(int(row["n"])), "n": count(row["n"]), "unit": row["unit"], "method": row["method"],
-        "beaten": plural(int(get("beaten")), "other") if "beaten" in detail else "", "bound": significant(get("bound")), "dof": significant(get("dof")),
+        "beaten": plural(int(get("beaten")), "other") if "beaten" in detail else "", "bound": significant(get("bound")), "dof": _degrees(get("dof")), "why": detail.get("why", ""),
         "lost": count(get("lost")), "estimate": significant(row["estimate"]), "high": significant(row["high"]), "correction": correction_name(detail) if "correction" in detail else "",
         "cannot": f" {counted.capitalize()} cannot show either that size makes no difference; {count(get('needed'))} models could." if few else "",
     }  # fmt: skip
@@ -171,6 +192,14 @@ def claims_where(
     return claims
 
 
+def lost_words(
+    claims: pd.DataFrame,  # Claims table
+    task: str,  # image_to_text or text_to_image
+) -> list[str]:  # A sentence for each model that lost answers, none twice
+    "What engines lost of one task."
+    return list(dict.fromkeys(claim_sentences(claims_where(claims, "lost", task))))
+
+
 def claim_sentences(
     claims: pd.DataFrame,  # Claims
 ) -> list[str]:  # One sentence each
@@ -187,8 +216,10 @@ def pair_words(
     pairs: pd.DataFrame,  # Claims of question pair at one place
 ) -> list[str]:  # Sentences, none without pairs
     "How many pairs are told apart, shown to be equal, or neither."
-    if pairs.empty:
-        return []
+    if len(pairs) < 2:
+        return claim_sentences(pairs)
+    if pairs["verdict"].eq("all failed").all():
+        return ["No model gave a usable answer, so none is called better than another."]
     counts = {v: int(pairs["verdict"].isin(names).sum()) for v, names in _PAIR_KINDS.items()}
     apart = pairs[pairs["verdict"].isin(_PAIR_KINDS["apart"])]
     margin = significant(json.loads(pairs["detail"].iloc[0])["margin"])
@@ -206,6 +237,9 @@ def pair_words(
         sentences.append(
             f"{equal} {_be(counts['equal'])} shown to be equal within {margin} (two one-sided tests, Holm)."
         )
+    if counts["same"]:
+        same = f"{'has' if counts['same'] == 1 else 'have'} the same score on every product that both models have"
+        sentences.append(f"{plural(counts['same'], 'pair').capitalize()} {same}.")
     if counts["open"]:
         sentences.append(
             f"{left} {_be(counts['open'])} neither told apart nor shown to be equal: a difference that was not found is no equality."
@@ -220,7 +254,8 @@ def pair_words(
 _PAIR_KINDS = {
     "apart": ("better", "better within margin"),
     "equal": ("equal", "better within margin"),
-    "open": ("open",),
+    "same": ("same",),
+    "open": ("open", "all failed"),
     "untested": ("untested",),
 }
 
@@ -233,11 +268,14 @@ def size_words(
     single = claims[claims["category"].ne("all") & claims["verdict"].ne("no estimate")]
     for question, start in _SIZE_STARTS.items():
         verdicts = single.loc[single["question"] == question, "verdict"]
-        if len(verdicts):
-            better, worse = (int(verdicts.eq(side).sum()) for side in ("better", "worse"))
-            rest = len(verdicts) - better - worse
-            counted = f"better in {many(better)}, worse in {many(worse)}, and it is open in {many(rest)}"
-            sentences.append(f"Over {plural(len(verdicts), 'category', 'categories')}, {start} {counted}.")
+        counts = {side: int(verdicts.eq(side).sum()) for side in ("better", "worse")}
+        said = [f"{side} in {in_words(n)}" for side, n in counts.items() if n]
+        every, rest = plural(len(verdicts), "category", "categories"), len(verdicts) - sum(counts.values())
+        if len(verdicts) > 1 and said:  # Of a single category the claim about all products speaks
+            left = f", and in {in_words(rest)} it is open" if rest else ""
+            sentences.append(f"Of {every}, {start} {' and '.join(said)}{left}.")
+        elif len(verdicts) > 1:
+            sentences.append(f"In none of {every} is it shown that {start} better or worse.")
     return sentences + claim_sentences(claims_where(claims, "size_by_category"))
 
 
@@ -255,10 +293,16 @@ def floor_words(
     parts = [
         f"{many(counts[v])} {_be(counts[v])} {words}" for v, words in _FLOOR_PARTS.items() if v in counts
     ]
+    if len(counts) == 1 and len(floors) > 1:
+        return [f"All {in_words(len(floors))} models are {_FLOOR_PARTS[counts.index[0]]}."]
     return [f"Of {plural(len(floors), 'model')}, {', '.join(parts)}."] if parts else []
 
 
-_FLOOR_PARTS = {"better": "better than every floor", "worse": "worse than some floor", "open": "neither"}
+_FLOOR_PARTS = {
+    "better": "better than every floor",
+    "worse": "worse than some floor",
+    "open": "neither shown to be better than every floor nor worse than one",
+}
 
 # %% ../../nbs/report/05_claim_words.ipynb #02d88079
 _LEVEL_PARTS = {

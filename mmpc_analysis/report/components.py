@@ -118,7 +118,7 @@ def paragraph(
     said: list[str],  # Sentences, not escaped
 ) -> Safe:  # A paragraph
     "Sentences as a paragraph."
-    return markup("<p>{s}</p>", s=joined([escaped(s, 2000) for s in said], " "))
+    return markup("<p>{s}</p>", s=joined([escaped(s, 2000) for s in said], " ")) if said else Safe("")
 
 # %% ../../nbs/report/40_components.ipynb #b708f0d8
 def by_metric(

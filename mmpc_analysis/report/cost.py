@@ -29,6 +29,7 @@ from mmpc_analysis.report.wording import (
     distinct_names,
     in_words,
     label,
+    listed,
     many,
     number,
     rows_where,
@@ -94,9 +95,9 @@ def _frontier_layout(metric: str, category: str, unit: str) -> dict:
 def _frontier_words(rows: pd.DataFrame) -> str:
     "Who stands on the frontier and who is beaten."
     on, off = (rows.loc[rows["on_frontier"] == side, "model"].tolist() for side in (True, False))
-    beaten = f"for {', '.join(off)} another model is at least as good and as cheap, and better in one"
+    beaten = f"for {listed(off)} another model is at least as good and as cheap, and better in one"
     verb = "stands" if len(on) == 1 else "stand"
-    return f"By their means, cheapest first, {', '.join(on)} {verb} on the frontier; {beaten if off else 'no model is beaten in both'}."
+    return f"By their means, cheapest first, {listed(on)} {verb} on the frontier; {beaten if off else 'no model is beaten in both'}."
 
 # %% ../../nbs/report/72_cost.ipynb #530ff3ed
 def _unit_words(rows: pd.DataFrame) -> str:
@@ -115,13 +116,15 @@ def cost_words(
     rows = rows_where(frontier, category="all").sort_values("cost")
     if rows.empty:
         return ["No cost is known for these models."]
-    each = claims[claims["category"] != "all"]
-    known = int(each["verdict"].isin(["good enough", "floor suffices"]).sum())
-    words = f"By category something is shown to be good enough in {many(known)} of {in_words(len(each))}."
+    each, whole = claims[claims["category"] != "all"], claims_where(claims, "cost")
+    if len(rows) < 2 or whole["verdict"].isin(["all failed", "one model"]).any():
+        return [*claim_sentences(whole), _unit_words(rows)]
+    known = int((~each["verdict"].isin(["undecided", "all failed", "one model"])).sum())
+    words = f"By category the choice is made in {many(known)} of {in_words(len(each))}."
     return [
         _frontier_words(rows),
-        *claim_sentences(claims_where(claims, "cost")),
-        *[words] * (len(each) > 0),
+        *claim_sentences(whole),
+        *[words] * (len(each) > 1),
         _unit_words(rows),
     ]
 

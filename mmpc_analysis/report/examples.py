@@ -13,10 +13,10 @@ import pandas as pd
 
 from .. import store, tables
 from ..metrics.cards import headline_metrics, lower_is_better
-from .components import needed
+from .claim_words import claims_where
+from .components import Absent, needed
 from .figures import rows_of
 from .html import Safe, aligned_html, image_html, joined, markup
-from .leaderboard import ranked
 from .run import Run, shown_completions
 from .wording import display_name, number
 from ..tables import TASK_TITLES, tasks_of
@@ -110,15 +110,20 @@ def examples_of_task(
     task: str,  # image_to_text or text_to_image
     count: int = 4,  # Examples of each kind
 ) -> Safe:  # Best and worst cards, empty where no model has a score
-    "The best and worst answers of the model that comes first."
-    metric = headline_metrics(run.tables["averages"], task)[-1]
-    rows = ranked(run.tables["averages"], task, metric)
-    rows, pieces = rows[rows["role"] == "model"], []
-    for model in rows["system"].head(1):
-        for kind, part in pick_examples(run, task, metric, model, count).items():
+    "The best and worst answers of the model that the claim about the best one names."
+    claims, pieces = claims_where(run.tables["claims"], "best", task), []
+    named = claims[claims["subject"] != ""].set_index("metric")["subject"]
+    metrics = [m for m in headline_metrics(run.tables["averages"], task) if m in named.index]
+    for metric in metrics[-1:]:
+        for kind, part in pick_examples(run, task, metric, named[metric], count).items():
             cards = [example_card(run, row, task, metric) for _, row in part.iterrows()]
-            words = {"task": TASK_TITLES[task], "kind": kind, "model": model, "metric": display_name(metric)}
-            pieces.append(markup(_CARDS, cards=joined(cards or [Safe("<p>None.</p>")]), **words))
+            words = {
+                "task": TASK_TITLES[task],
+                "kind": kind,
+                "model": named[metric],
+                "metric": display_name(metric),
+            }
+            pieces += [markup(_CARDS, cards=joined(cards), **words)] * bool(cards)
     return joined(pieces)
 
 # %% ../../nbs/report/54_examples.ipynb #c371ec64
@@ -128,5 +133,7 @@ def examples(
     "Best and worst answers beside the truth."
     for name in ("scores", "completions", "items"):
         needed(run, name)
-    tasks = tasks_of(needed(run, "averages"))
-    return joined([_HOW_MARKED, *(examples_of_task(run, task) for task in tasks)])
+    pieces = [examples_of_task(run, task) for task in tasks_of(needed(run, "averages"))]
+    if not any(pieces):
+        raise Absent("no model is named whose answers could be shown")
+    return joined([_HOW_MARKED, *pieces])

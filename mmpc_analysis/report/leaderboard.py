@@ -15,7 +15,13 @@ import pandas as pd
 from ..analysis.claims import both_ways
 from ..metrics.cards import headline_metrics, lower_is_better
 from . import figures
-from .claim_words import claim_sentences, claims_where, pair_words
+from mmpc_analysis.report.claim_words import (
+    claim_sentences,
+    claims_where,
+    floor_words,
+    lost_words,
+    pair_words,
+)
 from mmpc_analysis.report.components import (
     by_task,
     estimate_cell,
@@ -108,9 +114,10 @@ def leading_words(
     sentences = []
     for metric in metrics:
         best = claims_where(claims, "best", task, metric)
-        leader = set(best["subject"]) if len(best) else set()
         floors = claims_where(claims, "floor", task, metric)
-        sentences += claim_sentences(best) + claim_sentences(floors[floors["subject"].isin(leader)])
+        led = floors[floors["subject"].isin(best["subject"])]
+        alike = best["verdict"].eq("same").any()  # Where nobody leads, the floors are held against all
+        sentences += claim_sentences(best) + (floor_words(floors) if alike else claim_sentences(led))
     return sentences
 
 
@@ -126,7 +133,7 @@ def scores_of_task(
     figure = figure_html(level_panels(averages, task, metrics), f"levels-{task}", words)
     table = score_table(averages, task, metrics, f"{title}: mean over all products with its interval.")
     full = score_table(averages, task, every, f"{title}: every metric.")
-    sentences = [] if claims is None else leading_words(claims, task, metrics)
+    sentences = [] if claims is None else leading_words(claims, task, metrics) + lost_words(claims, task)
     parts = [markup("<h3>{t}</h3>", t=title), *([paragraph(sentences)] if sentences else []), table]
     return joined([*parts, with_numbers(figure, full)])
 
@@ -220,11 +227,16 @@ def comparison_piece(
 ) -> Safe:  # A figure, sentences and numbers
     "Who is better than whom, and who is equal."
     rows = task_rows(run, "comparisons", task, metric)
+    claims = claims_where(run.tables["claims"], "pair", task, metric)
+    said = {frozenset(pair) for pair in zip(claims["subject"], claims["other"], strict=True)}
+    rows = rows[[frozenset(pair) in said for pair in zip(rows["model"], rows["other"], strict=True)]]
     rows = rows[rows["category"] == "all"]
+    if rows.empty:
+        return paragraph(lost_words(run.tables["claims"], task))
     words = "Matrix of differences between models, the row's over the column's, with a star where a joint interval leaves out zero."
     figure = figure_html(contrast_matrix(rows, task, metric), f"comparisons-{task}", words)
     return with_numbers(
-        joined([figure, paragraph(pair_words(claims_where(run.tables["claims"], "pair", task, metric)))]),
+        joined([figure, paragraph(pair_words(claims))]),
         _pair_numbers(rows),
     )
 

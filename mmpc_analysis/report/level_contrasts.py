@@ -76,7 +76,7 @@ def level_panels(
         for trace in _panel(rows, legend=place == 1):
             figure.add_trace(trace, row=place, col=1)
         figure.update_xaxes(title_text=f"Mean {heads[place - 1][1]}", row=place, col=1)
-    own = all(level == "own" for level, _ in heads)
+    own = len(heads) == 1 or all(level == "own" for level, _ in heads)
     question = "How did the models score?" if own else "At which level do the completions resemble the truth?"
     figure.update_layout(base_layout(question, height, legend={"y": 1 + 30 / height}, margin={"t": 110}))
     figure.update_annotations(x=0, xanchor="left", font_size=13)

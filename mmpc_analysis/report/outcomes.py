@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .components import Absent, model_cell, needed, with_numbers
+from .claim_words import lost_words
+from .components import Absent, model_cell, needed, paragraph, with_numbers
 from .figures import base_layout, models_by_size, named, one_row_each, ordered, rows_of
 from .html import Safe, escaped, figure_html, joined, markup, table_html
 from .run import Run, shown_completions
@@ -97,8 +98,10 @@ def outcomes(
     words = "Stacked bars: the share of each outcome among the answers of each model."
     for task in tasks_of(averages):
         figure = figure_html(outcome_bars(averages, task), f"outcomes-{task}", words)
+        lost = lost_words(run.tables["claims"], task)
         pieces += [
             markup("<h3>{t}</h3>", t=TASK_TITLES[task]),
+            *[paragraph(lost)] * bool(lost),
             with_numbers(figure, outcome_table(averages, task)),
         ]
     return joined(pieces)
@@ -111,7 +114,7 @@ def failed_answers(
     "Answers that were not content."
     answers = shown_completions(run)
     failed = answers[~answers["outcome"].isin(USABLE)].sort_values(["outcome", "model", "item_id"])
-    counts = {"n": count(len(failed)), "all": count(len(answers))}
+    counts = {"n": count(len(failed)) if len(failed) else "None", "all": count(len(answers))}
     sentence = markup("<p>{n} of {all} answers could not be used.</p>", **counts)
     if failed.empty:
         return sentence
@@ -134,9 +137,12 @@ def set_aside_rows(
     shown: int = 20,  # Rows in full
 ) -> Safe:  # A sentence and a table
     "Rows of the catalogue that could not be used."
-    records = run.manifest.get("set_aside", [])
-    words = f"{count(len(records))} row{'s' if len(records) != 1 else ''}"
-    sentence = markup("<p>{n} of the catalogue were set aside.</p>", n=words)
+    records = run.manifest.get("set_aside")
+    if records is None:
+        return Safe("")  # No catalogue was read
+    words = "No row" if not records else f"{count(len(records))} row{'s' if len(records) > 1 else ''}"
+    verb = "was" if len(records) < 2 else "were"
+    sentence = markup("<p>{n} of the catalogue {verb} set aside.</p>", n=words, verb=verb)
     if not records:
         return sentence
     frame = pd.DataFrame(records[:shown]).rename(columns=lambda name: display_name(name).capitalize())

@@ -110,24 +110,9 @@ def _needs(row: dict) -> str:
         return f"{models} models find no effect however large, as no degree of freedom is left"
     return f"{models} models need a slope of {significant(row['detectable'])} for ten times the parameters"
 
-# %% ../../nbs/report/69_power.ipynb #d22d0ef7
-def _observed(row: pd.Series, slopes: pd.DataFrame) -> list[str]:
-    "Whether the observed slope is as large as what could be seen."
-    if slopes["estimate"].isna().all() or not np.isfinite(row["detectable"]):
-        return []
-    slope = float(slopes["estimate"].iloc[0])
-    if abs(slope) < row["detectable"]:
-        size, odds = "smaller than that", "miss it more often than one time in five"
-    else:
-        size, odds = "at least as large", "find it at least four times in five"
-    return [
-        f"The slope observed here, {significant(slope)}, is {size}: if it were the truth, a study like this would {odds}."
-    ]
-
 # %% ../../nbs/report/69_power.ipynb #43029439
 def power_words(
     powers: pd.DataFrame,  # Powers of one task and metric
-    slopes: pd.DataFrame,  # Slopes of the same
 ) -> list[str]:  # Sentences
     "What a study of this size can see."
     rows = (
@@ -137,9 +122,6 @@ def power_words(
     sentences = _pair_words(these)
     if len(general):
         sentences.append(_size_words(general))
-        sentences += _observed(
-            general.iloc[0], rows_where(slopes, category="all", question="scale_in_general")
-        )
     return sentences or [
         "The power of this study cannot be simulated: the scores do not vary, or one model answered."
     ]
@@ -163,11 +145,11 @@ def power_piece(
     metric: str,  # Metric
 ) -> Safe:  # A figure, sentences and numbers
     "What a study of this size can see."
-    rows, slopes = task_rows(run, "powers", task, metric), task_rows(run, "slopes", task, metric)
+    rows = task_rows(run, "powers", task, metric)
     words = "Power against the true effect, for two models and for size in general, for several sizes of the study."
     figure = figure_html(power_curves(rows, task, metric), f"powers-{task}", words)
     designs = task_rows(run, "powers", task).drop_duplicates(["metric", "question", "models", "items"])
-    return with_numbers(joined([figure, paragraph(power_words(rows, slopes))]), _power_numbers(designs))
+    return with_numbers(joined([figure, paragraph(power_words(rows))]), _power_numbers(designs))
 
 # %% ../../nbs/report/69_power.ipynb #7f18a2c6
 def power(

@@ -24,22 +24,28 @@ __all__ = ['FLOORS_TEXT', 'READING_TEXT', 'SCORES_TEXT', 'floors', 'how_to_read'
            'defect_section', 'flat', 'provenance']
 
 # %% ../../nbs/report/80_reading.ipynb #cda3ac3f
-FLOORS_TEXT = Safe("""<p>A score means little until one knows what is to be had for nothing. These rows are scored like any model.</p><dl class="facts">
-<dt>template</dt><dd>A title or picture made from the category alone.</dd>
-<dt>shuffled</dt><dd>The true title or picture of another product of the same category.</dd>
-<dt>blind</dt><dd>The same model asked without being shown the product: what it scores by habit.</dd>
-<dt>oracle (ceiling)</dt><dd>The truth itself, through the same scoring code.</dd></dl>""")
+_FLOORS = '<p>A score means little until one knows what is to be had for nothing. These rows are scored like any model.</p><dl class="facts">{f}</dl>'
+FLOORS_TEXT = {
+    "template": Safe("<dt>template</dt><dd>A title or picture made from the category alone.</dd>"),
+    "shuffled": Safe(
+        "<dt>shuffled</dt><dd>The true title or picture of another product of the same category.</dd>"
+    ),
+    "blind": Safe(
+        "<dt>blind</dt><dd>The same model asked without being shown the product: what it scores by habit.</dd>"
+    ),
+    "oracle": Safe("<dt>oracle (ceiling)</dt><dd>The truth itself, through the same scoring code.</dd>"),
+}
 
 # %% ../../nbs/report/80_reading.ipynb #2947481b
 READING_TEXT = Safe("""<ul><li>An interval says how far a mean would move with other products of the same kind. It does not speak of other models, prompts or catalogues.</li>
-<li>Intervals that do not overlap tell two models apart; overlapping ones leave it open. A comparison on the same products can be sharper than that.</li>
+<li>Whether two models differ is not read off their two intervals, overlapping or not: it is said where they are compared on the same products.</li>
 <li>A failed answer counts, with the worst score that says nothing; <em>usable</em> is the share of answers that did not fail.</li>
 <li>Levels are not comparable with each other: 0.6 of a cosine is not more than 0.4 of a word overlap. Hold each against its own floors.</li>
 <li>Many numbers stand on this page; the most striking of many is partly luck. Adjusted p-values account for it, the eye does not.</li></ul>""")
 
 # %% ../../nbs/report/80_reading.ipynb #a519220e
 SCORES_TEXT = Safe("""<ul><li>An interval says how far a mean would move with other items of the same kind. It does not speak of other models.</li>
-<li>Intervals that do not overlap tell two models apart; overlapping ones leave it open. A comparison on the same items can be sharper than that.</li>
+<li>Whether two models differ is not read off their two intervals, overlapping or not: it is said where they are compared on the same items.</li>
 <li>A score that was not given is unknown: it is left out, and the number of items beside each mean says how many there were.</li>
 <li>Many numbers stand on this page; the most striking of many is partly luck. Adjusted p-values account for it, the eye does not.</li></ul>""")
 
@@ -48,9 +54,20 @@ def floors(
     run: Run,  # The run
 ) -> Safe:  # What floors and ceiling are
     "What the floors and the ceiling of a run are."
-    if needed(run, "averages")["role"].eq("model").all():
+    averages = needed(run, "averages")
+    if averages["role"].eq("model").all():
         raise Absent("no floor and no ceiling was scored")
-    return FLOORS_TEXT
+    rows = averages[averages["role"] != "model"]
+    there = {
+        "blind" if role == "blind" else name for name, role in zip(rows["model"], rows["role"], strict=True)
+    }
+    own = [
+        markup("<dt>{n}</dt><dd>Given with the scores.</dd>", n=name)
+        for name in sorted(there - {*FLOORS_TEXT})
+    ]
+    return markup(
+        _FLOORS, f=joined([*(text for name, text in FLOORS_TEXT.items() if name in there), *own], "")
+    )
 
 
 def how_to_read(

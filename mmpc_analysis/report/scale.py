@@ -15,12 +15,14 @@ import pandas as pd
 from .claim_words import claim_sentences, claims_where
 from .components import Absent, by_metric, estimate_cell, needed, paragraph
 from mmpc_analysis.report.figures import (
+    APART,
     HOLLOW,
     SYMBOLS,
     base_layout,
     colour_of,
     floor_lines,
     model_mark,
+    named,
     one_row_each,
     question_title,
 )
@@ -54,10 +56,8 @@ def scale_warning(
         if models >= 3
         else "No correlation can be computed from so few."
     )
-    return (
-        f"{plural(models, 'model').capitalize()} {verb} {plural(models, 'point')}. The interval says how the order of these "
-        f"models would vary with other products; it says nothing about other models. {rest}"
-    )
+    order = "The interval says how the order of these models would vary with other products; it says nothing about other models. "
+    return f"{plural(models, 'model').capitalize()} {verb} {plural(models, 'point')}. {order if models > 1 else ''}{rest}"
 
 # %% ../../nbs/report/63_scale.ipynb #47a88b65
 _SAME = ["model", "precision", "prompt"]  # What a model and its blind run have in common
@@ -82,7 +82,8 @@ def score_against_scale(
     figure = go.Figure(layout=base_layout(title, 500, margin={"t": 130}))
     for place, (family, members) in enumerate(sized.groupby("family", sort=True)):
         line = {"color": colour_of(family), "width": 1.5}
-        x, y, hidden = members["parameters"], members["estimate"], {"showlegend": False, "hoverinfo": "skip"}
+        beside = members[~members["system"].str.endswith(APART)]
+        x, y, hidden = beside["parameters"], beside["estimate"], {"showlegend": False, "hoverinfo": "skip"}
         figure.add_scatter(x=x, y=y, mode="lines", name=label(family), line=line, **hidden)
         for _, model in members.iterrows():
             both = rows[(rows[_SAME] == model[_SAME]).all(axis=1)]
@@ -102,7 +103,7 @@ def score_against_scale(
 # %% ../../nbs/report/63_scale.ipynb #6c904dfd
 _EFFECT_CAPTION = (
     "orrelation of score with log10 parameters; interval from resampled items, p from permuted models. "
-    "Where lower is better, a negative value favours larger models."
+    "Pooled ones mix families, those within families do not. Where lower is better, a negative value favours larger models."
 )
 
 # %% ../../nbs/report/63_scale.ipynb #7bf2df0e
@@ -159,6 +160,7 @@ def scale(
     models = models_only(needed(run, "averages"))
     if not models["parameters"].gt(0).any():
         raise Absent("no model's number of parameters is known")
-    warning = scale_warning(checkpoint_of(models[models["parameters"].gt(0)]).nunique())
+    models = named(models[models["parameters"].gt(0)])
+    warning = scale_warning(checkpoint_of(models[~models["system"].str.endswith(APART)]).nunique())
     notice = markup('<div class="notice" role="note"><p>{w}</p></div>', w=warning)
     return joined([notice, by_metric(run, scale_piece)])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from .claim_words import claim_sentences, claims_where, size_words
-from .components import by_task, estimate_cell, paragraph, task_rows, with_numbers
+from .components import Absent, by_task, estimate_cell, paragraph, task_rows, with_numbers
 from mmpc_analysis.report.figures import (
     DETAILS,
     LOOKS,
@@ -186,4 +186,6 @@ def size(
     run: Run,  # The run
 ) -> Safe:  # A piece per task
     "Whether size matters, among these models and in general."
+    if len(run.tables["slopes"]) and claims_where(run.tables["claims"], "size").empty:
+        raise Absent("no two models of known size can be compared")
     return by_task(run, "slopes", size_piece)

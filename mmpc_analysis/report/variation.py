@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from .claim_words import claim_sentences, claims_where
 from .components import by_task, estimate_cell, paragraph, task_rows, with_numbers
 from mmpc_analysis.report.figures import (
     DETAILS,
@@ -32,7 +33,6 @@ from mmpc_analysis.report.wording import (
     plural,
     rows_where,
     share,
-    significant,
     span,
 )
 
@@ -102,16 +102,6 @@ _SOURCE_WORDS = {
     "residual": "in one model on one product",
 }
 
-# %% ../../nbs/report/67_variation.ipynb #c7f8b95f
-def _model_words(row: pd.Series) -> str:
-    "How far models of one family and size lie apart."
-    if row["low"] > 0:
-        return f"Models of one family and size differ by a standard deviation of {span(row)}, which no number of products makes smaller."
-    return (
-        f"Models of one family and size may not differ at all, or by a standard deviation of up to {significant(row['high'])} (estimate "
-        f"{significant(row['estimate'])}): {in_words(int(row['n']))} models cannot tell, and that is the error term of every claim about scale."
-    )
-
 # %% ../../nbs/report/67_variation.ipynb #85a9f7c9
 def _prompt_words(rows: pd.DataFrame) -> list[str]:
     "How much of a score hangs on the wording of the question; nothing where there was one."
@@ -127,6 +117,7 @@ def _prompt_words(rows: pd.DataFrame) -> list[str]:
 # %% ../../nbs/report/67_variation.ipynb #d73c84d8
 def variance_words(
     variances: pd.DataFrame,  # Variances of one task and metric
+    claims: pd.DataFrame | None = None,  # Claims of question variance of the same
 ) -> list[str]:  # Sentences
     "Where the differences between scores lie."
     rows = rows_where(variances).sort_values("share", ascending=False)
@@ -134,11 +125,11 @@ def variance_words(
         return ["Variance components cannot be estimated: too few models leave no degree of freedom."]
     first, second = rows.head(2).to_dict("records")
     sentence = (
-        f"Beyond size and family, {percent(first['share'])} of the variance of {metric_name(rows)} lies {_SOURCE_WORDS[first['term']]} "
+        f"By the estimates, beyond size and family, {percent(first['share'])} of the variance of {metric_name(rows)} lies {_SOURCE_WORDS[first['term']]} "
         f"and {percent(second['share'])} {_SOURCE_WORDS[second['term']]}."
     )
     rows = rows.set_index("term")
-    return [sentence, _model_words(rows.loc["model"]), *_prompt_words(rows)]
+    return [sentence, *([] if claims is None else claim_sentences(claims)), *_prompt_words(rows)]
 
 # %% ../../nbs/report/67_variation.ipynb #03585979
 def variance_piece(
@@ -158,7 +149,7 @@ def variance_piece(
     cells |= {"Share": [share(s) for s in every["share"]], "Levels": [count(n) for n in every["n"]]}
     kinds = ", of prompts by chi-square" if every["term"].eq("prompt").any() else ""
     caption = f"Standard deviations beyond size and family, with profile intervals{kinds}. Question: scale in general."
-    sentences = paragraph(variance_words(rows))
+    sentences = paragraph(variance_words(rows, claims_where(run.tables["claims"], "variance", task, metric)))
     return with_numbers(joined([figure, sentences]), table_html(cells, caption, tuple(cells)[2:]))
 
 # %% ../../nbs/report/67_variation.ipynb #35c81c46

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .components import by_metric, estimate_cell, with_numbers
+from .claim_words import claim_sentences, claims_where
+from .components import by_metric, estimate_cell, paragraph, with_numbers
 from mmpc_analysis.report.figures import (
     DETAILS,
     base_layout,
@@ -23,7 +24,7 @@ from mmpc_analysis.report.figures import (
     question_title,
     rows_of,
 )
-from .html import Safe, figure_html, table_html
+from .html import Safe, figure_html, joined, table_html
 from .run import Run
 from .wording import display_name, distinct_labels, distinct_names, label, short
 
@@ -93,7 +94,10 @@ def category_piece(
     averages = run.tables["averages"]
     words = "Heatmap of the mean score, categories down, models and floors across. The numbers are in the table below."
     figure = figure_html(heatmap(averages, task, metric), f"heat-{task}-{metric}", words)
-    return with_numbers(figure, category_table(averages, task, metric))
+    said = claim_sentences(claims_where(run.tables["claims"], "category", task, metric))
+    return with_numbers(
+        joined([figure, *[paragraph(said)] * bool(said)]), category_table(averages, task, metric)
+    )
 
 # %% ../../nbs/report/60_weak_spots.ipynb #1cf4a328
 def categories(

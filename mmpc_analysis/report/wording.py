@@ -14,12 +14,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 
-from ..analysis.comparison import direction
-
 # %% auto #0
-__all__ = ['ALPHA', 'number', 'short', 'percent', 'share', 'count', 'parameter_count', 'significant', 'chance', 'in_words',
-           'plural', 'many', 'interval_text', 'span', 'display_name', 'label', 'distinct_names', 'distinct_labels',
-           'correction_name', 'metric_name', 'rows_where', 'side_of']
+__all__ = ['number', 'short', 'percent', 'share', 'count', 'parameter_count', 'significant', 'chance', 'in_words', 'plural',
+           'listed', 'many', 'interval_text', 'span', 'display_name', 'label', 'distinct_names', 'distinct_labels',
+           'correction_name', 'metric_name', 'rows_where']
 
 # %% ../../nbs/report/00_wording.ipynb #9214e9d4
 def number(
@@ -122,6 +120,14 @@ def plural(
     return f"{in_words(int(n))} {one if n == 1 else several or one + 's'}"
 
 # %% ../../nbs/report/00_wording.ipynb #636e2017
+def listed(
+    names: Iterable[str],  # Names of models or other things
+) -> str:  # Such as a, b and c
+    "Names as a list in prose."
+    *first, last = [*names] or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def many(
     n: int,  # How many
 ) -> str:  # In words, none for zero
@@ -219,15 +225,3 @@ def rows_where(
     for column, value in wanted.items():
         rows = rows[rows[column] == value]
     return rows
-
-# %% ../../nbs/report/00_wording.ipynb #bf340a14
-ALPHA = 0.05  # Level at which a corrected p-value makes a claim
-
-# %% ../../nbs/report/00_wording.ipynb #8a8d1ebd
-def side_of(
-    row: pd.Series,  # A slope: estimate, p_adjusted, metric
-) -> str:  # better, worse, or open
-    "What a slope says of larger models, after correction."
-    if not row["p_adjusted"] <= ALPHA:
-        return "open"
-    return "better" if row["estimate"] * direction(row["metric"]) > 0 else "worse"

@@ -40,9 +40,9 @@ def decided(*established):
 def test_cost_words_name_the_frontier_and_the_decision():
     said = cost_words(priced([True, False, True]), decided(True, False, True))
     assert said[0].startswith(
-        "By their means, cheapest first, m2, m0 stand on the frontier; for m1 another model"
+        "By their means, cheapest first, m2 and m0 stand on the frontier; for m1 another model"
     )
-    assert "m1 is the cheapest model shown" in said[1] and "good enough in one of two" in said[2]
+    assert "m1 is the cheapest model shown" in said[1] and "made in one of two" in said[2]
     assert "measured time of this machine" in said[3] and "drawing" not in said[3]
     other = cost_words(priced([True, True, True], "EUR"), decided(False, False, False))
     assert (

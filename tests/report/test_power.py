@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from simulated_scores import simulated_conclusions
-from slope_rows import PLACE, UP, size
+from slope_rows import PLACE
 
 from mmpc_analysis.report.power import power_curves, power_words
 
@@ -38,18 +38,8 @@ DESIGNS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("observed", "words"),
-    [
-        (0.03, "smaller than that"),
-        (-0.03, "smaller than that"),
-        (0.06, "at least as large"),
-        (-0.06, "at least as large"),
-    ],
-)
-def test_power_words_hold_the_observed_slope_against_what_can_be_seen(observed, words):
-    slopes = size(UP, (observed, -1, 1, 0.5))
-    said = power_words(powered(DESIGNS), slopes)
+def test_power_words_say_what_can_be_seen_and_nothing_of_what_was():
+    said = power_words(powered(DESIGNS))
     assert (
         said[0]
         == "In chrf 80% of studies tell two models apart that differ by 0.04 on 100 products, or by 0.02 on 400 products."
@@ -59,20 +49,16 @@ def test_power_words_hold_the_observed_slope_against_what_can_be_seen(observed, 
         and "400 products 0.045" in said[1]
         and "12 models 0.03" in said[1]
     )
-    assert (
-        words in said[2]
-        and (("miss it" in said[2]) == (abs(observed) < 0.05))
-        and (("find it" in said[2]) == (abs(observed) >= 0.05))
-    )
+    assert len(said) == 2 and "observed" not in " ".join(said)
 
 
 def test_power_words_of_a_study_without_a_degree_of_freedom():
     never = powered(DESIGNS | {("scale_in_general", 6, 100): np.inf, ("scale_in_general", 6, 400): np.inf})
-    said = power_words(never, size(UP, UP))
+    said = power_words(never)
     assert "find no effect however large" in said[1] and "400 products never" in said[1] and len(said) == 2
     two = {k: v for k, v in DESIGNS.items() if k[0] == "these_models"}
-    assert len(power_words(powered(two), size(UP, UP))) == 1
-    assert "cannot be simulated" in power_words(powered(DESIGNS).head(0), size(UP, UP))[0]
+    assert len(power_words(powered(two))) == 1
+    assert "cannot be simulated" in power_words(powered(DESIGNS).head(0))[0]
 
 
 def test_curves_of_power_show_the_table_and_compute_nothing(made):
