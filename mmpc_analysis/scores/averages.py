@@ -6,7 +6,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/scores/averages.html.md"""
 
 # %% auto #0
 __all__ = ['GroupSums', 'sum_groups', 'merge_sums', 'joined_categories', 'check_draws', 'average_sums', 'average',
-           'paired_difference', 'resample_sums', 'item_rng']
+           'paired_difference', 'item_rng']
 
 # %% ../../nbs/scores/04_averages.ipynb #08eefc0d
 from collections.abc import Sequence
@@ -307,23 +307,6 @@ def paired_difference(
     effects["term"] = effects["model"] + " over " + effects["other"]
     effects["method"] = "paired, " + effects["method"]
     return validate(effects.rename(columns={"category": "scope"}), EFFECTS)
-
-# %% ../../nbs/scores/04_averages.ipynb #e6ac50b4
-def resample_sums(
-    total: np.ndarray,  # (items, series) Sums of an item's values
-    count: np.ndarray,  # (items, series) Number of its values
-    draws: int,  # Number of draws
-    rng: np.random.Generator,  # Source of the draws
-) -> tuple[np.ndarray, np.ndarray]:  # (draws, series) Sums and counts of each draw
-    "Draw items with replacement and add up each draw."
-    n = len(total)
-    block = max(1, 10_000_000 // n)
-    sums, counts = [], []
-    for start in range(0, draws, block):
-        weights = rng.multinomial(n, np.full(n, 1 / n), size=min(block, draws - start)).astype(np.float64)
-        sums.append(weights @ total)
-        counts.append(weights @ count)
-    return np.concatenate(sums), np.concatenate(counts)
 
 # %% ../../nbs/scores/04_averages.ipynb #13722a7e
 def item_rng(

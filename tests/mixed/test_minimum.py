@@ -155,9 +155,11 @@ def test_balanced_tables_have_the_estimates_of_the_analysis_of_variance():
         rest = wide - wide.mean(1, keepdims=True) - wide.mean(0) + wide.mean()
         square = (rest**2).sum() / ((n - 1) * (m - 1))
         items, models = m * wide.mean(1).var(ddof=1), n * wide.mean(0).var(ddof=1)
-        if models > square:
-            theta = solve(problem_of(frame, "value ~ 1 + (1|item) + (1|model)")).theta
-            assert theta**2 == pytest.approx([(items / square - 1) / m, (models / square - 1) / n], rel=1e-6)
+        assert models > square and items > square, (
+            "else a variance is zero, and this formula is not its estimate"
+        )
+        theta = solve(problem_of(frame, "value ~ 1 + (1|item) + (1|model)")).theta
+        assert theta**2 == pytest.approx([(items / square - 1) / m, (models / square - 1) / n], rel=1e-6)
 
 
 def test_what_shows_shrinks_with_the_rows():

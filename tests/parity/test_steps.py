@@ -1,11 +1,14 @@
 "The steps of the walk against scikit-learn."
 
 import numpy as np
+import pandas as pd
+import pytest
 from parity_cases import SOME
+from PIL import Image
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mmpc_analysis.parity import mmpcbench_scores as mmpcbench
-from mmpc_analysis.parity.steps import fitted_cosine
+from mmpc_analysis.parity.steps import fitted_cosine, image_steps
 
 
 def test_fitted_cosine_equals_scikit_learn():
@@ -23,3 +26,35 @@ def test_fitted_cosine_equals_scikit_learn():
     )
     expected = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "first_read"),
+    [
+        ("PNG", "reference"),
+        ("JPEG", "reference"),
+        ("GIF", "reference"),
+        ("BMP", "reference"),
+        ("WEBP", "formats"),
+        ("TIFF", "formats"),
+        ("AVIF", None),
+        ("PPM", None),
+    ],
+)
+@pytest.mark.parametrize("side", ["true", "drawn"])
+def test_from_which_step_on_a_format_is_read(tmp_path, kind, first_read, side):
+    "What MMPCBench skips is read from the second step on if a catalogue may hold it; AVIF is read by neither, and that is said."
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "one.jpg", kind)
+    Image.new("RGB", (40, 30), "navy").save(tmp_path / "other.png")
+    true, drawn = ("one.jpg", "other.png") if side == "true" else ("other.png", "one.jpg")
+    rows = pd.DataFrame(
+        {"truth": [true], "image": [drawn], "outcome": ["ok"], "category": ["c"], "model": ["m"]}
+    )
+    unread = {}
+    for steps in image_steps(rows, str(tmp_path), str(tmp_path), unread).values():
+        names = [step.name for step in steps]
+        read = [bool(np.isfinite(step.values).all()) for step in steps]
+        start = len(names) if first_read is None else names.index(first_read)
+        assert read == [k >= start for k in range(len(names))]
+    assert sum(unread.values()) == (first_read is None)
+    assert all("one.jpg" in reason for reason in unread)
