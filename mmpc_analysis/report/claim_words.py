@@ -84,7 +84,7 @@ WORDS |= {
     ("level", "too few"): "Too few products to hold meaning against the {other} level for {subject}.",
     ("cost", "good enough"): "{subject} is the cheapest model shown to be no more than {margin} worse than any other. It costs {cost}{against_best}. It trails the best by more than that in {risk} of the bootstrap draws.",
     ("cost", "floor suffices"): "No model is needed: the floor {subject} costs nothing and is shown to be no more than {margin} worse than any model.",
-    ("cost", "floor the same"): "No model is needed here: the floor {subject} costs nothing, and none of the models scored better than it on any of {n} {unit}.",
+    ("cost", "floor the same"): "No model is shown to be better than the floor {subject}, which costs nothing, on {n} {unit}.",
     ("cost", "undecided"): "Undecided: none of known cost is shown to be within {margin} of every other on {n} {unit}; more items or a wider margin could decide it.",
     ("cost", "all failed"): "No model gave a usable answer, so none is good enough.",
     ("cost", "all equal"): "All models have the same score on each of {n} {unit}, and {subject} is the cheapest. It costs {cost}.",
@@ -211,7 +211,7 @@ def _be(n: int) -> str:
     "The verb that fits a count."
     return "is" if n == 1 else "are"
 
-
+# %% ../../nbs/report/05_claim_words.ipynb #3d75eaf8
 def pair_words(
     pairs: pd.DataFrame,  # Claims of question pair at one place
 ) -> list[str]:  # Sentences, none without pairs

@@ -37,7 +37,7 @@ def averages_table(models=MODELS, categories=("all", "Toys_and_Games", "All_Beau
                 usable = counts[:2].sum() / counts.sum()
                 place = (TASK, model, role, "", "", "", family, parameters, category, metric, level)
                 rows.append((*place, value, low, high, counts.sum(), usable, *counts))
-    names = [name for name in AVERAGES.names if name not in ("groups", "method")]
+    names = [name for name in AVERAGES.names if name not in ("groups", "method", "item_set")]
     return validate(pd.DataFrame(rows, columns=names), AVERAGES)
 
 
