@@ -78,6 +78,8 @@ STATEMENTS = {
     ("cost", "all equal"): "|mu[a] - mu[b]| = 0 for all models a and b",
     ("cost", "floor suffices"): "mu[subject] > mu[m] - margin for every model m",
 }
+
+# %% ../../nbs/analysis/95_claims.ipynb #564f2938
 SILENT = {
     ("level", "open"),
     ("level", "depends on the metric"),
@@ -144,6 +146,15 @@ def _ahead(pairs: pd.DataFrame, level: float) -> np.ndarray:
     exact = (pairs["estimate"] > 0) & (pairs["p_max_t"] <= 1 - level)
     return np.where(tied, exact, pairs["low_joint"] > 0)
 
+# %% ../../nbs/analysis/95_claims.ipynb #ec2fc7d7
+def _leaders(means: pd.DataFrame, leads: pd.DataFrame, level: float) -> tuple[str, list[str]]:
+    "The model that is ahead of all others, else one of the highest mean; and every model of the highest mean."
+    shown = leads.assign(ahead=_ahead(leads, level)).groupby("model")["ahead"].sum() == len(means) - 1
+    merit = means["estimate"] * direction(means["metric"].iloc[0])
+    top = sorted(merit.index[merit >= merit.max() - 1e-12])  # A rounding error makes no leader
+    compared = [model for model in top if model in shown.index] or [leads["model"].iloc[0]]
+    return next(iter(shown.index[shown]), compared[0]), top
+
 # %% ../../nbs/analysis/95_claims.ipynb #053269c9
 def best_claim(
     models: pd.DataFrame,  # Averages of the models at one place
@@ -166,12 +177,7 @@ def best_claim(
             "best", scored.iloc[0], "", "not compared", "averages", estimate=np.nan, low=np.nan, high=np.nan
         )
     leads, means = both_ways(pairs), scored.set_index("model")
-    shown = leads.assign(ahead=_ahead(leads, level)).groupby("model")["ahead"].sum() == len(scored) - 1
-    merit = means["estimate"] * direction(scored["metric"].iloc[0])
-    top = sorted(merit.index[merit >= merit.max() - 1e-12])  # A rounding error makes no leader
-    leader = next(
-        iter(shown.index[shown]), next((m for m in top if m in shown.index), leads["model"].iloc[0])
-    )
+    leader, top = _leaders(means, leads, level)
     ahead = leads[leads["model"] == leader].sort_values(["estimate", "other"])
     beaten = set(ahead["other"][_ahead(ahead, level)])
     rivals = sorted({*scored["model"]} - beaten - {leader})
@@ -451,7 +457,7 @@ def _best_claims(averages: pd.DataFrame, comparisons: pd.DataFrame, level: float
         rows.append(best_claim(models, comparisons[same], level))
     return rows
 
-
+# %% ../../nbs/analysis/95_claims.ipynb #0449e893
 def _undirected_claims(averages: pd.DataFrame) -> list[dict]:
     "That nothing is best by a metric without a better end."
     averages = models_only(averages)
