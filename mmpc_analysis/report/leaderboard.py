@@ -1,4 +1,4 @@
-"""Which model comes first, and is it told apart from the next?
+"""Which model is best, and from which others is it told apart?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/report/leaderboard.html.md"""
 
