@@ -1,4 +1,4 @@
-"""Which model comes first, and is it told apart from the next?
+"""Which model is best, and from which others is it told apart?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/report/leaderboard.html.md"""
 
@@ -131,7 +131,9 @@ def scores_of_task(
     every = sorted(set(averages.loc[averages["task"] == task, "metric"]))
     words = "Bars of the mean score of each model, one panel per level, with floors and ceiling as lines."
     figure = figure_html(level_panels(averages, task, metrics), f"levels-{task}", words)
-    table = score_table(averages, task, metrics, f"{title}: mean over all products with its interval.")
+    table = score_table(
+        averages, task, metrics, f"{title}: mean with its interval, over as many items as are said beside it."
+    )
     full = score_table(averages, task, every, f"{title}: every metric.")
     sentences = [] if claims is None else leading_words(claims, task, metrics) + lost_words(claims, task)
     parts = [markup("<h3>{t}</h3>", t=title), *([paragraph(sentences)] if sentences else []), table]
@@ -146,15 +148,22 @@ def scores(
     return joined([scores_of_task(averages, task, run.tables["claims"]) for task in tasks_of(averages)])
 
 # %% ../../nbs/report/50_leaderboard.ipynb #30d543e8
-def _marked(rows: pd.DataFrame) -> pd.DataFrame:
-    "Every pair from both of its ends, with its marks."
+def _marked(rows: pd.DataFrame, claims: pd.DataFrame | None) -> pd.DataFrame:
+    "Every pair from both of its ends, with the marks of its claim; by its intervals where there is none."
     both = both_ways(rows)
     apart = (both["low_joint"] > 0) | (both["high_joint"] < 0)
-    sign = np.where(both["verdict"].isin(["equivalent", "equal"]), " =", "")
+    equal = both["verdict"].isin(["equivalent", "equal"])
+    if claims is not None and len(claims):
+        said = {frozenset(row[:2]): row[2] for row in claims[["subject", "other", "verdict"]].to_numpy()}
+        of = pd.Series(
+            [said.get(frozenset(pair), "") for pair in zip(both["model"], both["other"], strict=True)]
+        )
+        apart, equal = of.str.startswith("better"), of.isin(["equal", "same", "better within margin"])
+    sign = np.where(equal, " =", "")
     return both.assign(mark=np.where(apart, "*", "") + pd.Series(sign, dtype=object))
 
 # %% ../../nbs/report/50_leaderboard.ipynb #1943719a
-_KEY = "Row over column, blue is better<br>* joint interval leaves out zero<br>= equal within the margin"
+_KEY = "Row over column, blue is better<br>* told apart<br>= equal within the margin"
 _CELLS = ("estimate", "mark", "low_joint", "high_joint")
 _CELL = "%{y} over %{x}<br><b>%{z:.3f}</b>, %{customdata[0]:.3f} to %{customdata[1]:.3f} (all pairs)<extra></extra>"
 
@@ -188,12 +197,13 @@ def contrast_matrix(
     task: str,  # image_to_text or text_to_image
     metric: str,  # Metric to show
     category: str = "all",  # Category, or all
+    claims: pd.DataFrame | None = None,  # Claims about these pairs, which the marks follow
 ) -> go.Figure:  # Models down and across, difference as colour and number
     "By how much each model is better than each other."
     import plotly.graph_objects as go
 
     rows = figures.rows_of(comparisons, task=task, metric=metric, category=category)
-    both, names = _marked(rows), sorted({*rows["model"], *rows["other"]}, key=_by_family)
+    both, names = _marked(rows, claims), sorted({*rows["model"], *rows["other"]}, key=_by_family)
     layout = figures.base_layout(
         figures.question_title("Which models can be told apart?", rows, category), 200 + 52 * len(names)
     )
@@ -233,8 +243,8 @@ def comparison_piece(
     rows = rows[rows["category"] == "all"]
     if rows.empty:
         return paragraph(lost_words(run.tables["claims"], task))
-    words = "Matrix of differences between models, the row's over the column's, with a star where a joint interval leaves out zero."
-    figure = figure_html(contrast_matrix(rows, task, metric), f"comparisons-{task}", words)
+    words = "Matrix of differences between models, the row's over the column's, with a star where two are told apart."
+    figure = figure_html(contrast_matrix(rows, task, metric, claims=claims), f"comparisons-{task}", words)
     return with_numbers(
         joined([figure, paragraph(pair_words(claims))]),
         _pair_numbers(rows),
