@@ -240,7 +240,7 @@ def recommended(epochs: int) -> dict:
     return stages
 
 
-def study(items: int = 30, epochs: int = 5, encoders: bool = True) -> dict:
+def study(items: int = 24, epochs: int = 5, encoders: bool = True) -> dict:
     "Every stage, or without `encoders` those that take no neural network."
     stages, answers, scores = scored(items, encoders)
     same = scores[scores["metric"].isin(["chrf", "token_f1", *ENCODED])]
