@@ -50,7 +50,8 @@ SETTINGS = {
 }
 # What numbers may differ by, of the larger of 1 and the number; 0 is the same bits, None is no promise. Of single precision the widest sum of the encoders counts, of
 # 1,536 products in the encoder of titles: 1536 u = 9.2e-5. In double precision 1e-12 covers every sum of 8,192 products. A minimum is found to 1e-6, as between engines;
-# degrees of freedom come from second differences of a criterion about that minimum, and lose more.
+# degrees of freedom come from second differences of a criterion about that minimum, and lose more;
+# with two of them the bounds and p-values lose as much.
 PROMISES = {
     "scores by words": 0.0,
     "scores of pixels": 1e-12,
@@ -64,12 +65,13 @@ PROMISES = {
     "effect sizes of scores by encoders": None,
     "mixed models": 1e-6,
     "slopes, variances and claims": 1e-6,
-    "degrees of freedom": 1e-4,
+    "degrees of freedom of fits, bounds and p-values": 1e-4,
     "ranking of given vectors": 0.0,
     "recommenders without training": 0.0,
     "recommenders trained": None,
     "mean metrics of trained recommenders": None,
 }
+RESTING = ("low", "high", "p_value", "p_adjusted")  # Columns of fits that rest on degrees of freedom
 SIZES = {"a-s": 1e9, "a-m": 4e9, "a-l": 2e10, "b-s": 2e9, "b-m": 9e9, "b-l": 5e10}
 
 
@@ -292,8 +294,9 @@ def gaps(one: dict, other: dict) -> dict[str, dict]:
 
 def row_of(stage: str, column: str) -> str:
     "The promise that a column of a stage is under."
-    if column.endswith("dof"):
-        return "degrees of freedom"
+    fitted = stage in ("mixed models", "slopes, variances and claims")
+    if fitted and (column.endswith("dof") or column in RESTING):
+        return "degrees of freedom of fits, bounds and p-values"
     if column == "d_z" and stage == "averages and comparisons of scores by encoders":
         return (
             "effect sizes of scores by encoders"  # A mean over a spread, and two models may have next to none
