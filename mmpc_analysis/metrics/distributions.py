@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 # %% auto #0
-__all__ = ['FeatureSet', 'feature_set', 'merge_features', 'shared_items', 'frechet', 'Distance', 'kid', 'mmd', 'Floor',
+__all__ = ['FeatureSet', 'feature_set', 'merge_features', 'common_items', 'frechet', 'Distance', 'kid', 'mmd', 'Floor',
            'beside_floor', 'distance_name', 'compare_sets']
 
 # %% ../../nbs/metrics/70_distributions.ipynb #5838accc
@@ -54,7 +54,7 @@ def merge_features(
     return feature_set(np.concatenate([p.ids for p in parts]), np.concatenate([p.values for p in parts]))
 
 # %% ../../nbs/metrics/70_distributions.ipynb #274f4915
-def shared_items(
+def common_items(
     real: FeatureSet,  # Features of the true pictures
     models: dict[str, FeatureSet],  # Model to features of its pictures
 ) -> tuple[
@@ -188,7 +188,7 @@ def _checked_equal(real: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.
     real, drawn = _checked(real, drawn)
     if len(real) != len(drawn):
         raise ValueError(
-            f"both sets must have the same items, got {len(real)} and {len(drawn)}; use shared_items"
+            f"both sets must have the same items, got {len(real)} and {len(drawn)}; use common_items"
         )
     return real, drawn
 
@@ -275,7 +275,7 @@ def compare_sets(
     seed: int = 0,  # Seed of the splits
 ) -> pd.DataFrame:  # One row per model and distance
     "Every distance of every model, on equal items and beside the floor."
-    real, models, coverage = shared_items(real, models)
+    real, models, coverage = common_items(real, models)
     rows = []
     for model, features in models.items():
         pair = real.values, features.values

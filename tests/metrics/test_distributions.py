@@ -127,7 +127,7 @@ def test_sets_are_equal_and_coverage_is_told():
     gap = np.arange(12.0).reshape(6, 2) + 1
     gap[1] = np.nan
     models = {"m": dm.feature_set(list("abcdef"), gap), "k": dm.feature_set(list("abcde"), gap[:5] * 2)}
-    same, others, coverage = dm.shared_items(real, models)
+    same, others, coverage = dm.common_items(real, models)
     assert same.ids.tolist() == list("acde") == others["m"].ids.tolist() == others["k"].ids.tolist()
     assert coverage == {"m": pytest.approx(5 / 6), "k": pytest.approx(4 / 6)}
     table = dm.compare_sets(real, models, splits=1)
