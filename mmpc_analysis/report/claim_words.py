@@ -250,7 +250,7 @@ def pair_words(
         )
     return sentences
 
-
+# %% ../../nbs/report/05_claim_words.ipynb #7b64d552
 _PAIR_KINDS = {
     "apart": ("better", "better within margin"),
     "equal": ("equal", "better within margin"),

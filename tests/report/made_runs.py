@@ -14,7 +14,7 @@ SIX = {"a-s": 1e9, "a-m": 4e9, "a-l": 2e10, "b-s": 2e9, "b-m": 9e9, "b-l": 5e10}
 THREE = {name: SIX[name] for name in ("a-s", "a-m", "a-l")}
 TWO = {name: SIX[name] for name in ("a-s", "a-l")}
 LEVELS = {"chrf": "word", "minilm_cosine": "semantic", "length_ratio": "faithfulness"} | {
-    "ssim": "pixel", "lpips_alex": "patch", "effnet_cosine": "semantic",
+    "ssim": "pixel", "mse": "pixel", "lpips_alex": "patch", "effnet_cosine": "semantic",
 }  # fmt: skip
 TEXTS = {"chrf": 1.0, "minilm_cosine": 1.0}
 PICTURES = {"ssim": 1.0, "lpips_alex": -1.0, "effnet_cosine": 1.0}
@@ -58,7 +58,7 @@ def made(
                         )
                     )
     frame = pd.DataFrame(rows, columns=["item_id", "category", "model", "role", "metric", "value"])
-    frame["task"] = "text_to_image" if set(metrics) & set(PICTURES) else "image_to_text"
+    frame["task"] = "text_to_image" if set(metrics) & {*PICTURES, "mse"} else "image_to_text"
     frame["level"] = frame["metric"].map(LEVELS)
     frame["family"] = frame["model"].str[0].where(frame["role"] == "model", "")
     frame["parameters"] = frame["model"].map(SIX)
@@ -132,6 +132,7 @@ RUNS = {
     ),
     "hard half lost": _hard_half,
     "bigger worse": lambda: made({m: 1 - merit(m) for m in SIX}, PICTURES),
+    "an error": lambda: made({m: merit(m) for m in THREE}, {"mse": -1.0}),
     "families crossed": lambda: made(
         {"a-s": 0.5, "a-m": 0.56, "a-l": 0.63, "b-s": 0.72, "b-m": 0.78, "b-l": 0.85}
 
