@@ -521,11 +521,11 @@ CLAIMS = Table(
     "claims",
     "one answer to one question at one place",
     (
-        Column("question", "str", "What was asked, one of `claims.CLAIM_QUESTIONS`"),
+        Column("question", "str", "What was asked, of models or of recommenders"),
         *_PLACE,
         Column("subject", "str", "Whom or what the answer is about"),
         Column("other", "str", "What it is held against, empty where nothing is"),
-        Column("verdict", "str", "The answer, one of those that `claims.STATEMENTS` spells out"),
+        Column("verdict", "str", "The answer, one of those that the pages on claims spell out"),
         Column("estimate", "float", "The quantity that was judged", required=False),
         Column("low", "float", "Lower bound of its interval", required=False),
         Column("high", "float", "Upper bound of its interval", required=False),
@@ -538,6 +538,8 @@ CLAIMS = Table(
     ),
     unique=("question", "task", "category", "metric", "subject", "other"),
 )
+
+# %% ../nbs/00_tables.ipynb #1bffa106
 FLOOR_GAINS = Table(
     "floor_gains",
     "one model against one floor on the same items",

@@ -70,6 +70,41 @@ def _of_readers(rows: pd.DataFrame, readers: set[tuple]) -> pd.DataFrame:
     return rows[np.array([key in readers for key in _keys(rows)], dtype=bool) & ~use]
 
 # %% ../../nbs/recommendation/65_worth_claims.ipynb #477f1eef
+def _gain_claims(told: pd.DataFrame) -> list[dict]:
+    "Whether users gain with each fill, and what comes back of what was lost."
+    ratios = told[told["term"] == "recovered"].set_index(["recommender", "modality", "metric", "fill"])
+    rows = []
+    for _, row in told[told["term"] == "gain"].iterrows():
+        ratio = ratios.loc[(row["recommender"], row["modality"], row["metric"], row["fill"])]
+        share = {
+            f"recovered{end}": ratio[of] for end, of in (("", "estimate"), ("_low", "low"), ("_high", "high"))
+        }
+        facts = {"other": row["fill"], "seeds": row["seeds"]}
+        rows.append(_worth("gain", row, row["verdict"], "recovery", **facts, **share))
+    return rows
+
+# %% ../../nbs/recommendation/65_worth_claims.ipynb #7c8917d6
+def _lead_claims(told: pd.DataFrame) -> list[dict]:
+    "Which fill serves the users of a recommender best, if one is shown to."
+    rows = []
+    for _, leads in told[told["term"] == "lead"].groupby(["recommender", "modality", "metric"]):
+        nearest, behind = leads.sort_values(["estimate", "against"]).iloc[0], leads["verdict"] == "ahead"
+        verdict = "ahead" if behind.all() else nearest["verdict"].replace("ahead", "not shown")
+        facts = {"other": nearest["fill"], "against": nearest["against"], "fills": len(leads) + 1}
+        beside = ", ".join(sorted(leads.loc[~behind, "against"]))
+        rows.append(_worth("lead", nearest, verdict, "recovery", beside=beside, **facts))
+    return rows
+
+
+def _link_claims(known: pd.DataFrame, level: float) -> list[dict]:
+    "Which content metrics tell what a completion is worth."
+    rows = []
+    for _, row in known[known["estimate"].notna()].iterrows():
+        tells = "tells" if row["p_adjusted"] <= 1 - level and row["estimate"] > 0 else "not shown"
+        rows.append(_worth("link", row, tells, "links", other=row["content_metric"], unit="items"))
+    return rows
+
+# %% ../../nbs/recommendation/65_worth_claims.ipynb #a7aaa9b3
 def worth_claims(
     recovery: pd.DataFrame,  # Recovery table
     links: pd.DataFrame,  # Links table
@@ -81,50 +116,5 @@ def worth_claims(
     rows += [_worth("use", row, row["verdict"], "recovery", seeds=row["seeds"]) for _, row in use.iterrows()]
     readers = set(_keys(use[use["verdict"] == "used"]))
     told, known = (_largest_rate(_of_readers(frame, readers)) for frame in (pooled, links))
-    ratios = told[told["term"] == "recovered"].set_index(["recommender", "modality", "metric", "fill"])
-    for _, row in told[told["term"] == "gain"].iterrows():
-        ratio = ratios.loc[(row["recommender"], row["modality"], row["metric"], row["fill"])]
-        share = {
-            "recovered": ratio["estimate"],
-            "recovered_low": ratio["low"],
-            "recovered_high": ratio["high"],
-        }
-        rows.append(
-            _worth("gain", row, row["verdict"], "recovery", other=row["fill"], seeds=row["seeds"], **share)
-        )
-    for _, leads in told[told["term"] == "lead"].groupby(["recommender", "modality", "metric"]):
-        nearest = leads.sort_values(["estimate", "against"]).iloc[0]
-        verdicts = set(leads["verdict"])
-        verdict = (
-            "ahead"
-            if verdicts == {"ahead"}
-            else nearest["verdict"]
-            if nearest["verdict"] != "ahead"
-            else "not shown"
-        )
-        beside = ", ".join(sorted(leads.loc[leads["verdict"] != "ahead", "against"]))
-        rows.append(
-            _worth(
-                "lead",
-                nearest,
-                verdict,
-                "recovery",
-                other=nearest["fill"],
-                against=nearest["against"],
-                beside=beside,
-                fills=len(leads) + 1,
-            )
-        )
-    for _, row in known[known["estimate"].notna()].iterrows():
-        tells = row["p_adjusted"] <= 1 - level and row["estimate"] > 0
-        rows.append(
-            _worth(
-                "link",
-                row,
-                "tells" if tells else "not shown",
-                "links",
-                other=row["content_metric"],
-                unit="items",
-            )
-        )
+    rows += _gain_claims(told) + _lead_claims(told) + _link_claims(known, level)
     return tables.validate(pd.DataFrame(rows), tables.CLAIMS) if rows else tables.empty(tables.CLAIMS)

@@ -316,7 +316,9 @@ def test_pairs_that_differ_in_prompt_or_precision_are_marked():
     scores = make_scores(values).assign(role="model", prompt="full", precision="float32")
     scores.loc[scores["model"] == "b", "prompt"] = "short"
     scores.loc[scores["model"] == "c", "precision"] = "nf4"
-    table = compare(scores, draws=50).query("category == 'all'")  # Named with their prompts, of which there are two
+    table = compare(scores, draws=50).query(
+        "category == 'all'"
+    )  # Named with their prompts, of which there are two
     table.index = table["model"].str[0] + " over " + table["other"].str[0]
     assert table["same_prompt"].to_dict() == {"a over b": False, "a over c": True, "b over c": False}
     assert table["same_precision"].to_dict() == {"a over b": True, "a over c": False, "b over c": False}
