@@ -1,4 +1,4 @@
-"""What may be said after this run, and what does each sentence assert about the world?
+"""What may be said after this run, in one table?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/analysis/claims.html.md"""
 
@@ -7,8 +7,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/analysis/claims.html.md"""
 # %% ../../nbs/analysis/95_claims.ipynb #8cc05060
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 
 import numpy as np
@@ -17,111 +16,16 @@ import pandas as pd
 from .. import tables
 from .comparison import direction
 from .conclusions import conclusion_tables, directional_metrics
-from mmpc_analysis.analysis.equivalence import (
-    best_equivalence_p,
-    correlation_equivalence_p,
-    models_needed,
-)
 from .floor_gains import floor_gain_table
 from .headlines import lost_table
-from .multiplicity import holm
-from ..scores.intervals import mean_spread
+from .size_claims import category_claim, size_by_category_claim, size_claim
+from .statements import CLAIM_PLACE, claim, places
 from ..scores.item_sets import headline_set
 from ..tables import models_only, system_names
 
 # %% auto #0
-__all__ = ['CLAIM_QUESTIONS', 'STATEMENTS', 'SILENT', 'BOUND', 'FEWEST_IN_CATEGORY', 'claim', 'places', 'both_ways', 'best_claim',
-           'pair_claim', 'floor_claim', 'lost_claim', 'size_claim', 'welch_p', 'size_by_category_claim',
-           'category_claim', 'variance_claim', 'cost_claim', 'level_claims', 'claim_table', 'analysis_tables']
-
-# %% ../../nbs/analysis/95_claims.ipynb #e0cb9fb1
-CLAIM_QUESTIONS = {
-    "lost": "Did its engine lose answers of a model?",
-    "best": "Which model is best?",
-    "floor": "Does the model know more than nothing?",
-    "pair": "Which of two models is better?",
-    "level": "Does meaning stay where words or patches are lost?",
-    "size": "Did the larger ones of these models score better?",
-    "size_in_general": "Would larger models score better in general?",
-    "size_by_category": "Does size help more in one category than in another?",
-    "category": "Which category is hardest?",
-    "variance": "Do models of one family and size differ?",
-    "cost": "Which is the cheapest that is good enough?",
-}
-
-# %% ../../nbs/analysis/95_claims.ipynb #88626b89
-STATEMENTS = {
-    ("best", "best"): "mu[subject] > mu[m] for every other model m",
-    (
-        "best",
-        "best within margin",
-    ): "mu[subject] > mu[m] and mu[subject] < mu[m] + margin for every other model m",
-    ("best", "among"): "mu[subject] > mu[m] for every model m but those of other",
-    ("best", "equal"): "|mu[a] - mu[b]| < margin for all models a and b",
-    ("floor", "better"): "mu[subject] > mu[f] for every floor f",
-    ("floor", "worse"): "mu[subject] < mu[other]",
-    ("pair", "better"): "mu[subject] > mu[other]",
-    ("pair", "better within margin"): "mu[other] < mu[subject] < mu[other] + margin",
-    ("pair", "equal"): "|mu[subject] - mu[other]| < margin",
-    ("level", "more"): "for all metrics of both: share beaten[semantic] > share beaten[other] of subject",
-    ("level", "less"): "for all metrics of both: share beaten[semantic] < share beaten[other] of subject",
-    ("size", "better"): "beta of these models > 0",
-    ("size", "worse"): "beta of these models < 0",
-    ("size_in_general", "better"): "beta over models like these > 0",
-    ("size_in_general", "worse"): "beta over models like these < 0",
-    ("size_in_general", "no matter"): "|correlation of size and mu over models like these| < bound",
-    ("size_by_category", "differ"): "beta is not the same in all categories",
-    ("category", "hardest"): "mean mu of the models is lower in subject than in every other category",
-    ("category", "differ"): "mean mu of the models is not the same in all categories",
-    ("variance", "differ"): "standard deviation of mu between models of one family and size > 0",
-    ("cost", "good enough"): "mu[subject] > mu[m] - margin for every other model m",
-    ("cost", "all equal"): "|mu[a] - mu[b]| = 0 for all models a and b",
-    ("cost", "floor suffices"): "mu[subject] > mu[m] - margin for every model m",
-}
-
-# %% ../../nbs/analysis/95_claims.ipynb #564f2938
-SILENT = {
-    ("level", "open"),
-    ("level", "depends on the metric"),
-    ("level", "one metric"),
-    ("level", "too few"),
-    ("lost", "counted"),
-    ("lost", "apart"),
-    ("best", "same"), ("best", "no direction"), ("pair", "same"), ("pair", "all failed"), ("category", "too few"),
-    ("cost", "floor the same"),
-    ("best", "open"), ("best", "one model"), ("best", "all failed"), ("best", "not compared"), ("floor", "open"),
-    ("pair", "open"), ("pair", "untested"), ("size", "open"), ("size", "no estimate"), ("size_in_general", "open"),
-    ("size_in_general", "no estimate"), ("size_by_category", "open"), ("category", "open"), ("variance", "open"),
-    ("cost", "undecided"), ("cost", "all failed"), ("cost", "one model"),
-}  # Verdicts that assert nothing  # fmt: skip
-
-# %% ../../nbs/analysis/95_claims.ipynb #4faa16b9
-_PLACE = ("task", "category", "metric", "level")
-
-
-def claim(
-    question: str,  # One of CLAIM_QUESTIONS
-    place: pd.Series,  # task, category, metric and level, perhaps estimate, low, high, n and method too
-    subject: str,  # Whom or what the answer is about
-    verdict: str,  # The answer
-    table: str,  # Table that it was read from
-    **columns,  # Other columns of `tables.CLAIMS`; what is none of them goes to detail
-) -> dict:  # A row
-    "One claim as a row of the table."
-    row = {k: place[k] for k in (*_PLACE, "estimate", "low", "high", "n", "method") if k in place}
-    row = {"n": 0, "method": "", "other": "", "unit": "listing groups"} | row | columns
-    where = ", ".join(f"{k}={place[k]}" for k in _PLACE[:3])
-    detail = {k: row.pop(k) for k in sorted(set(row) - set(tables.CLAIMS.names))}
-    row |= {"question": question, "subject": subject, "verdict": verdict, "rests_on": f"{table}: {where}"}
-    return row | {"detail": json.dumps(detail, default=float)}
-
-# %% ../../nbs/analysis/95_claims.ipynb #4558b08b
-def places(
-    rows: pd.DataFrame,  # Rows of an analysis table
-) -> Iterator[pd.DataFrame]:  # The pooled rows of each task and metric
-    "An analysis table place by place."
-    for _, part in rows[rows["category"] == "all"].groupby(list(_PLACE), sort=True):
-        yield part
+__all__ = ['both_ways', 'best_claim', 'pair_claim', 'floor_claim', 'lost_claim', 'variance_claim', 'cost_claim', 'level_claims',
+           'claim_table', 'analysis_tables']
 
 # %% ../../nbs/analysis/95_claims.ipynb #b2fe469f
 def both_ways(
@@ -250,143 +154,6 @@ def lost_claim(
     }
     return claim("lost", place, row["model"], verdict, "lost", **facts)
 
-# %% ../../nbs/analysis/95_claims.ipynb #30bccffa
-BOUND = 0.3  # A correlation with size that would not matter
-
-
-def _no_matter(row: pd.Series, alpha: float) -> tuple[bool, float]:
-    "Whether the correlation with size is shown to be small, and how many models that takes where these cannot."
-    points = int(row["models"] - row["families"] + 1)
-    if points < 3 or best_equivalence_p(points, BOUND) > alpha:
-        return False, models_needed(BOUND, alpha) + int(row["families"]) - 1
-    t = row["estimate"] / row["standard_error"]
-    shown = correlation_equivalence_p(float(t / np.hypot(t, row["dof"] ** 0.5)), points, BOUND) <= alpha
-    return bool(shown), np.nan
-
-# %% ../../nbs/analysis/95_claims.ipynb #83a39117
-def _no_slope(row: pd.Series) -> str:
-    "Why there is no slope, without the advice for whoever fits."
-    if row["question"] == "scale_in_general" and row["models"] < row["families"] + 2:
-        return "the models leave no degree of freedom"
-    if "predicts every score exactly" in row["method"]:
-        return "the scores of the models are copies of each other"
-    why = row["method"].removeprefix("no fit: ").removeprefix("no interval: ").split(";")[0]
-    return why.removesuffix(", so there is nothing to explain").removesuffix(", so a slope is not identified")
-
-
-def size_claim(
-    row: pd.Series,  # A slope
-    level: float = 0.95,  # One less the level of the tests, in (0, 1)
-) -> dict:  # A row of question size or size_in_general
-    "What a slope says of larger models, after correction."
-    general = row["question"] == "scale_in_general"
-    unit, needed = ("models", np.nan) if general else ("listing groups", np.nan)
-    if not np.isfinite(row["p_adjusted"]):
-        verdict = "no estimate"
-    elif row["p_adjusted"] <= 1 - level:
-        verdict = "better" if row["estimate"] * direction(row["metric"]) > 0 else "worse"
-    else:
-        shown, needed = _no_matter(row, 1 - level) if general else (False, np.nan)
-        verdict = "no matter" if shown else "open"
-    facts = {k: row[k] for k in ("models", "families", "dof", "correction")}
-    facts |= {"why": _no_slope(row)} if verdict == "no estimate" else {}
-    n = row["models"] if general else row["n"]
-    return claim(
-        "size_in_general" if general else "size", row, "models", verdict, "slopes",
-        n=int(n), unit=unit, p_value=row["p_adjusted"], needed=needed, bound=BOUND, **facts,
-    )  # fmt: skip
-
-# %% ../../nbs/analysis/95_claims.ipynb #a2b60d47
-def welch_p(
-    estimate: np.ndarray,  # (k,) Independent estimates
-    error: np.ndarray,  # (k,) Their standard errors, positive
-    dof: np.ndarray,  # (k,) Degrees of freedom of each error
-) -> float:  # p-value, NaN for fewer than two
-    """Welch's test that independent estimates have one mean.
-
-    Source: Welch (1951), On the comparison of several mean values, doi:10.1093/biomet/38.3-4.330.
-    """
-    from scipy import stats
-
-    k, w = len(estimate), 1 / np.asarray(error, dtype=float) ** 2
-    if k < 2:
-        return np.nan
-    off = np.sum((1 - w / w.sum()) ** 2 / np.asarray(dof, dtype=float))
-    top = np.sum(w * (estimate - np.sum(w * estimate) / w.sum()) ** 2) / (k - 1)
-    below = 1 + 2 * (k - 2) / (k**2 - 1) * off
-    return float(stats.f.sf(top / below, k - 1, (k**2 - 1) / (3 * off)))
-
-# %% ../../nbs/analysis/95_claims.ipynb #7c939ed7
-def size_by_category_claim(
-    slopes: pd.DataFrame,  # Slopes of one task and metric in the categories, of question these_models
-    level: float = 0.95,  # One less the level of the test, in (0, 1)
-) -> dict:  # A row of question size_by_category
-    "Whether the slopes of the categories are shown to differ."
-    known = slopes[slopes["standard_error"].gt(0) & slopes["dof"].gt(0)]
-    p_value = welch_p(*(known[c].to_numpy(float) for c in ("estimate", "standard_error", "dof")))
-    place = slopes.iloc[0][[*_PLACE]].replace(slopes["category"].iloc[0], "all")
-    return claim(
-        "size_by_category", place, "categories", "differ" if p_value <= 1 - level else "open", "slopes",
-        n=len(known), unit="categories", p_value=p_value, method="Welch's test of the slopes",
-    )  # fmt: skip
-
-# %% ../../nbs/analysis/95_claims.ipynb #5e9b0725
-FEWEST_IN_CATEGORY = 10  # Listing groups below which a category is not compared
-
-
-def _category_means(part: pd.DataFrame) -> pd.DataFrame:
-    "Mean, standard error and degrees of freedom of each category, the models' mean of a listing group as unit."
-    wide = part.pivot_table(
-        index=["category", "parent_id", "item_id"], columns="model", values="value"
-    ).dropna()
-    sums = (
-        wide.mean(axis=1)
-        .rename("mean")
-        .groupby(level=["category", "parent_id"])
-        .agg(["sum", "size"])
-        .reset_index()
-    )
-    rows = {}
-    for category, of in sums.groupby("category"):
-        found = mean_spread(of[["sum"]].to_numpy(float), of[["size"]].to_numpy(float))
-        rows[category] = [v[0] for v in (found.mean, found.error, found.degrees, found.groups)]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["estimate", "error", "dof", "groups"])
-
-# %% ../../nbs/analysis/95_claims.ipynb #39921a68
-def category_claim(
-    part: pd.DataFrame,  # Scores of the models at one task and metric
-    level: float = 0.95,  # One less the level of the tests, in (0, 1)
-) -> dict:  # A row of question category
-    """Whether some categories are harder than others, and which one is hardest of all.
-
-    Source: Welch (1951), doi:10.1093/biomet/38.3-4.330; Holm (1979), https://www.jstor.org/stable/4615733.
-    """
-    from scipy import stats
-
-    sign, means = direction(part["metric"].iloc[0]), _category_means(part)
-    means = means[(means["groups"] >= FEWEST_IN_CATEGORY) & (means["error"] > 0)]
-    place = part.iloc[0][["task", "metric", "level"]].to_dict() | {"category": "all"}
-    facts = {
-        "unit": "listing groups",
-        "n": int(means["groups"].sum()),
-        "method": "Welch's test, Holm over the rest",
-    }
-    p_value = welch_p(*(means[c].to_numpy() for c in ("estimate", "error", "dof")))
-    if len(means) < 2:
-        return claim("category", place, "categories", "too few", "scores", **facts)
-    if not p_value <= 1 - level:
-        return claim("category", place, "categories", "open", "scores", p_value=p_value, **facts)
-    lowest, rest = (means["estimate"] * sign).idxmin(), means.drop((means["estimate"] * sign).idxmin())
-    gap, low = (rest["estimate"] - means.loc[lowest, "estimate"]) * sign, means.loc[lowest]
-    error = np.hypot(rest["error"], low["error"])
-    freedom = error**4 / (rest["error"] ** 4 / rest["dof"] + low["error"] ** 4 / low["dof"])
-    every = holm(2 * stats.t.sf(np.abs(gap / error), freedom)).max()
-    alone = "hardest" if every <= 1 - level else "differ"
-    return claim(
-        "category", place, lowest if alone == "hardest" else "categories", alone, "scores", other=gap.idxmin() if alone == "hardest" else "",
-        estimate=gap.min(), p_value=every if alone == "hardest" else p_value, mean=low["estimate"], **facts,
-    )  # fmt: skip
-
 # %% ../../nbs/analysis/95_claims.ipynb #92952f6b
 def variance_claim(
     row: pd.Series,  # The row of term model of the variances
@@ -453,7 +220,7 @@ def _best_claims(averages: pd.DataFrame, comparisons: pd.DataFrame, level: float
     "Which model is best at every task and metric."
     rows = []
     for models in places(models_only(averages)):
-        same = (comparisons[list(_PLACE)] == models.iloc[0][list(_PLACE)]).all(axis=1)
+        same = (comparisons[list(CLAIM_PLACE)] == models.iloc[0][list(CLAIM_PLACE)]).all(axis=1)
         rows.append(best_claim(models, comparisons[same], level))
     return rows
 

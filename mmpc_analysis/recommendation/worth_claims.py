@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .. import tables
-from ..analysis.claims import claim
+from ..analysis.statements import claim
 
 # %% auto #0
 __all__ = ['WORTH_QUESTIONS', 'WORTH_STATEMENTS', 'WORTH_SILENT', 'worth_claims']

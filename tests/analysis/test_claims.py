@@ -9,8 +9,10 @@ import pytest
 from conftest import ROOT
 from simulated_scores import answered, simulated
 
-from mmpc_analysis.analysis.claims import CLAIM_QUESTIONS, SILENT, STATEMENTS, analysis_tables, welch_p
+from mmpc_analysis.analysis.claims import analysis_tables
 from mmpc_analysis.analysis.headlines import headline_averages
+from mmpc_analysis.analysis.size_claims import welch_p
+from mmpc_analysis.analysis.statements import CLAIM_QUESTIONS, SILENT, STATEMENTS
 
 sys.path.insert(0, str(ROOT / "tools" / "experiments"))
 import audit_claims

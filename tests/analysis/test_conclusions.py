@@ -8,7 +8,7 @@ from simulated_scores import SIZES, answered, averaged, simulated
 
 from mmpc_analysis import store, tables
 from mmpc_analysis.analysis import conclusions
-from mmpc_analysis.analysis.claims import size_claim
+from mmpc_analysis.analysis.size_claims import size_claim
 
 
 def slopes_by_hand(scores, parents):

@@ -9,7 +9,7 @@ from simulated_scores import SIZES, simulated
 from slope_rows import DOWN, OPEN, PLACE, UP, size, slope
 
 from mmpc_analysis import tables
-from mmpc_analysis.analysis import claims, conclusions
+from mmpc_analysis.analysis import claims, conclusions, size_claims
 from mmpc_analysis.report.claim_words import claim_sentences, claims_where, pair_words, size_words
 
 
@@ -18,10 +18,10 @@ def claim_rows(rows, make):
     return tables.validate(pd.DataFrame(made), tables.CLAIMS)
 
 
-def size_claims(slopes):
-    made = [claims.size_claim(row) for _, row in slopes.iterrows()]
+def claims_of_size(slopes):
+    made = [size_claims.size_claim(row) for _, row in slopes.iterrows()]
     single = slopes[slopes["category"].ne("all") & slopes["question"].eq("these_models")]
-    made += [claims.size_by_category_claim(single)] if len(single) > 1 else []
+    made += [size_claims.size_by_category_claim(single)] if len(single) > 1 else []
     return tables.validate(pd.DataFrame(made), tables.CLAIMS)
 
 
@@ -98,7 +98,7 @@ def test_the_largest_difference_is_told_from_the_better_side():
     ],
 )
 def test_sentences_of_size_follow_both_answers(these, general, among, in_general):
-    first, second = claim_sentences(size_claims(size(these, general)))
+    first, second = claim_sentences(claims_of_size(size(these, general)))
     assert among in first and in_general in second
     for words in ("scored better", "scored worse", "families score better", "families score worse"):
         assert (words in first + second) == (words in among + " " + in_general), words
@@ -106,39 +106,39 @@ def test_sentences_of_size_follow_both_answers(these, general, among, in_general
 
 
 def test_on_an_error_a_falling_line_means_better():
-    first = claim_sentences(size_claims(size(DOWN, OPEN, metric="mse")))[0]
+    first = claim_sentences(claims_of_size(size(DOWN, OPEN, metric="mse")))[0]
     assert "larger ones scored better" in first and "lower is better" in first
-    assert "larger ones scored worse" in claim_sentences(size_claims(size(UP, OPEN, metric="mse")))[0]
+    assert "larger ones scored worse" in claim_sentences(claims_of_size(size(UP, OPEN, metric="mse")))[0]
 
 
 def test_a_claim_rests_on_the_corrected_p_value():
     rows = size(UP, UP)
     rows["p_adjusted"] = 0.2
-    first, second = claim_sentences(size_claims(rows))
+    first, second = claim_sentences(claims_of_size(rows))
     assert "is open" in first and "is open" in second and "Holm, 2 tests" in first
-    assert "scored" not in claim_sentences(size_claims(rows.assign(p_adjusted=np.nan)))[0]
+    assert "scored" not in claim_sentences(claims_of_size(rows.assign(p_adjusted=np.nan)))[0]
 
 
 def test_few_models_cannot_show_that_size_does_not_matter_and_many_can():
-    few = claims.size_claim(pd.Series(slope("scale_in_general", 0.0, -0.1, 0.1, 0.9)))
+    few = size_claims.size_claim(pd.Series(slope("scale_in_general", 0.0, -0.1, 0.1, 0.9)))
     assert few["verdict"] == "open" and '"needed": 32' in few["detail"]
     many = pd.Series(slope("scale_in_general", 1e-6, -0.1, 0.1, 0.9, models=400, families=2, dof=397.0))
-    assert claims.size_claim(many)["verdict"] == "no matter"
+    assert size_claims.size_claim(many)["verdict"] == "no matter"
     away = many.copy()
     away["estimate"] = 6 * away["standard_error"]
-    assert claims.size_claim(away)["verdict"] == "open"
+    assert size_claims.size_claim(away)["verdict"] == "open"
 
 
 def test_three_models_of_two_families_leave_nothing_to_say_in_general():
     scores = simulated(items=10, sizes={n: SIZES[n] for n in ("a-s", "a-l", "b-s")})
     slopes = conclusions.slope_table(scores).query("category == 'all'")
-    second = claim_sentences(claims_where(size_claims(slopes), "size_in_general"))[0]
+    second = claim_sentences(claims_where(claims_of_size(slopes), "size_in_general"))[0]
     assert "nothing can be said" in second and "score better" not in second
 
 
 def forest(sides, general=OPEN):
     rows = [slope("these_models", *side, category=f"c{k}") for k, side in enumerate(sides)]
-    return size_claims(
+    return claims_of_size(
         pd.DataFrame(
             rows + [slope("scale_in_general", *general, category=f"c{k}") for k in range(len(sides))]
         )
@@ -173,7 +173,7 @@ def test_claims_from_real_tables_agree_with_what_was_simulated():
     for name, (rise, spread) in {"none": (0.0, 0.0), "law": (0.2, 0.0), "six": (0.1, 0.15)}.items():
         slopes = conclusions.slope_table(simulated(slope=rise, model=spread, items=60, seed=11))
         said[name] = (
-            size_claims(slopes[slopes["category"] == "all"]).set_index("question")["verdict"].to_dict()
+            claims_of_size(slopes[slopes["category"] == "all"]).set_index("question")["verdict"].to_dict()
         )
     assert said["none"]["size"] == "open" and said["law"] == {"size": "better", "size_in_general": "better"}
     assert said["six"]["size_in_general"] == "open" != said["six"]["size"]
@@ -182,5 +182,5 @@ def test_claims_from_real_tables_agree_with_what_was_simulated():
 def test_no_sentence_has_an_unfilled_field():
     scores = simulated(items=20, model=0.05)
     slopes = conclusions.slope_table(scores)
-    for sentence in claim_sentences(size_claims(slopes)):
+    for sentence in claim_sentences(claims_of_size(slopes)):
         assert not re.search(r"[{}]|nan|None|unknown", sentence), sentence
