@@ -34,7 +34,7 @@ FAMILY = np.array([name[0] for name in MODELS])
 CENTRED = LOG_SIZE - np.array([LOG_SIZE[f == FAMILY].mean() for f in FAMILY])
 MARGIN = 0.02
 DRAWS = 199
-STUDIES = 500
+STUDIES = 200
 WORLDS = {
     "equal": {},  # Six equal models, a floor as good as they, no category harder than another
     "equal, many zeros": {"law": "zeros"},  # The same of scores that are mostly zero
