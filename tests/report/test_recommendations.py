@@ -133,10 +133,10 @@ def test_the_floor_is_found_and_comes_last():
 @pytest.fixture(scope="module")
 def published():
     "The published tables as a run, as far as the section on recommenders reads them."
-    names = ("recovery", "links")
+    names = ("recovery", "links", "claims")
     folder = ROOT / "nbs" / "results"
     found = {n: tables.validate(pd.read_parquet(folder / f"{n}.parquet"), tables.TABLES[n]) for n in names}
-    return Run(str(folder), "", found, {"study": {"catalogue": {"source": "embedded"}}})
+    return Run(str(folder), "", found, {"purchases": "simulated"})
 
 
 def worded(run):
@@ -146,15 +146,23 @@ def worded(run):
 def test_worth_says_whose_purchases_and_closes_what_was_not_shown(published):
     words, rows = worded(published), published.tables["recovery"]
     assert f"{rows['n'].max():,} users are judged" in words and "purchases are simulated" in words
-    own = replace(published, manifest={"study": {"catalogue": {"source": "mine.csv"}}})
-    assert "simulated" not in worded(own)
-    unused = rows.assign(low=rows["low"].where(rows["term"] != "use", -0.1))
-    closed = worded(replace(published, tables=published.tables | {"recovery": unused}))
-    assert closed.count("was not shown to use the") >= (rows["term"] == "use").sum()
-    assert "Gains over the floor" not in closed and "content metric" not in closed
-    used = rows.assign(low=rows["low"].where(rows["term"] != "use", 0.1))
-    opened = worded(replace(published, tables=published.tables | {"recovery": used}))
-    assert opened.count("Gains over the floor") == 2 and "was not shown to use the titles" not in opened
+    own = replace(published, manifest={"purchases": "mine.csv"})
+    assert "simulated" not in worded(own) and "read from mine.csv" in worded(own)
+    uses = published.tables["claims"]
+    closed = {
+        "recovery": rows.assign(verdict=rows["verdict"].replace("used", "not shown")),
+        "claims": uses[uses["question"] == "use"],
+    }
+    closed["claims"] = closed["claims"].assign(verdict="not shown")
+    words = worded(replace(published, tables=published.tables | closed))
+    assert words.count("was not shown to use the") >= (rows["term"] == "use").sum()
+    assert "Gains over the floor" not in words and "content metric" not in words
+    opened = published.tables | {
+        "claims": uses.assign(verdict=uses["verdict"].mask(uses["question"] == "use", "used"))
+    }
+    opened["recovery"] = rows.assign(verdict=rows["verdict"].mask(rows["term"] == "use", "used"))
+    words = worded(replace(published, tables=opened))
+    assert words.count("Gains over the floor") == 2 and "was not shown to use the titles" not in words
 
 
 def test_worth_is_left_out_where_no_recommender_reads_features(published):
