@@ -83,7 +83,7 @@ INTERACTIONS = Table(
 # %% ../nbs/00_tables.ipynb #4a91b470
 MODALITIES = ("text", "image")
 TASKS = {"image_to_text": "text", "text_to_image": "image"}
-OUTCOMES = ("ok", "repaired", "truncated", "invalid", "refused", "engine_error")
+OUTCOMES = ("ok", "repaired", "truncated", "invalid", "refused", "interrupted", "engine_error")
 USABLE = ("ok", "repaired")
 ROLES = ("model", "blind", "floor", "ceiling")
 SYSTEM = ("model", "precision", "prompt", "role")  # What together names whoever answered
@@ -142,14 +142,18 @@ COMPLETIONS = Table(
         Column("task", "str", "image_to_text or text_to_image"),
         *_ASKED,
         Column("key", "str", "Content key: the same key is the same question"),
-        Column("outcome", "str", "ok, repaired, truncated, invalid, refused or engine_error"),
+        Column("outcome", "str", "ok, repaired, truncated, invalid, refused, interrupted or engine_error"),
         Column("text", "str", "The title, or the image prompt", required=False),
         Column("image", "str", "Drawn picture, as a path inside the run", required=False),
         Column("raw_text", "str", "What the model wrote, or the error of the engine", required=False),
-        Column("finish_reason", "str", "stop, length or error", required=False),
+        Column("finish_reason", "str", "Why the engine stopped, one of FINISH_REASONS", required=False),
         Column("input_tokens", "float", "Length of the question", "tokens", required=False),
         Column("output_tokens", "float", "Length of the answer", "tokens", required=False),
-        Column("seconds", "float", "The answer's share of its batch's time", "s", required=False),
+        Column(
+            "seconds", "float", "The answer's share of the time that the engine worked", "s", required=False
+        ),
+        Column("logprob", "float", "Mean log-probability of the answer's tokens", "nats", required=False),
+        Column("least_logprob", "float", "Log-probability of its least likely token", "nats", required=False),
     ),
     unique=("item_id", "task", *SYSTEM),
 )
@@ -185,7 +189,7 @@ AVERAGES = Table(
         Column("high", "float", "Upper bound of its interval", required=False),
         Column("n", "int", "Items averaged", "count"),
         Column("coverage", "float", "Share of completions that could be used", "[0, 1]", required=False),
-        *(Column(o, "int", f"Completions with outcome {o}", "count") for o in OUTCOMES),
+        *(Column(o, "int", f"Completions with outcome {o}", "count", absent="0") for o in OUTCOMES),
         Column(
             "groups",
             "int",

@@ -18,14 +18,25 @@ from dataclasses import dataclass
 from .prompts import PROMPTS
 
 # %% ../../nbs/completion/22_answers.ipynb #883a3fc7
-FINISH_REASONS = ("stop", "length", "filter", "error")  # Why an engine stopped writing
+FINISH_REASONS = (  # Why an engine stopped writing
+    "stop",  # The model ended its answer
+    "length",  # Token limit
+    "filter",  # Withheld by a server
+    "refusal",  # Declined, in a field of its own
+    "tool_calls",  # A call of a tool instead of an answer
+    "repetition",  # Stopped by the engine, because the model repeats itself
+    "abort",  # Broken off by the engine
+    "unknown",  # The engine gave no reason, or one that nobody knows
+    "error",  # No answer at all
+)
+_INTERRUPTED = ("tool_calls", "repetition", "abort", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
 class ReadAnswer:
     "What a model's raw text amounts to."
 
-    outcome: str  # ok, repaired, truncated, invalid, refused or engine_error
+    outcome: str  # ok, repaired, truncated, invalid, refused, interrupted or engine_error
     text: str | None  # The title or image prompt; None unless the outcome is ok or repaired
 
 # %% ../../nbs/completion/22_answers.ipynb #be18016d
@@ -318,15 +329,17 @@ def _answer_in(text: str, answer_key: str, cut: bool, examples: Sequence[str]) -
 def read_answer(
     raw_text: str | None,  # What the model wrote
     answer_key: str,  # The key of the object that was asked for
-    finish_reason: str = "stop",  # `stop`, `length` at the token limit, `filter` by a server, or `error`
+    finish_reason: str = "stop",  # One of FINISH_REASONS
     examples: Sequence[str]
     | None = None,  # Answers that the prompt shows; None for those of `PROMPTS` with the key
 ) -> ReadAnswer:  # Outcome, and the text of a usable answer
     "The outcome of a completion, and its title or image prompt."
     if finish_reason not in FINISH_REASONS:
-        raise ValueError(f"finish_reason must be stop, length, filter or error, got {finish_reason!r}")
-    if finish_reason in ("filter", "error"):
-        return ReadAnswer("refused" if finish_reason == "filter" else "engine_error", None)
+        raise ValueError(f"finish_reason must be one of {', '.join(FINISH_REASONS)}, got {finish_reason!r}")
+    if finish_reason in ("filter", "refusal", "error"):
+        return ReadAnswer("engine_error" if finish_reason == "error" else "refused", None)
+    if finish_reason in _INTERRUPTED:
+        return ReadAnswer("interrupted", None)
     if examples is None:
         examples = [p.example for p in PROMPTS.values() if p.answer_key == answer_key]
     said = after_thinking(raw_text or "")

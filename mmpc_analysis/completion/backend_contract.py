@@ -17,9 +17,9 @@ import pandas as pd
 from ..catalogue.items import load_catalogue
 from ..catalogue.pictures import open_image
 from .answers import FINISH_REASONS
-from .backends import Answer, Backend, Request
 from .completions import ask_safely
 from .prompts import conversation, prompt_for
+from .protocol import Answer, Backend, Request
 
 # %% auto #0
 __all__ = ['canary_requests', 'Promise', 'BackendContractError', 'check_backend']

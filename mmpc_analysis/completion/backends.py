@@ -8,177 +8,35 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/completion/backends.html.md"
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from mmpc_analysis.completion.checkpoints import (
     BackendError,
     Engine,
-    begin_once,
-    escape_special_tokens,
     fit_image,
-    fitted_size,
     load_engine,
     may_add_bos,
     pinned_options,
     register_processors,
     torch_threads,
 )
-from mmpc_analysis.completion.models import (
-    ModelCard,
-    find_weights,
-    model_card,
-    register_model,
-    weights_fingerprint,
-    weights_id,
-)
+from .inputs import make_inputs, plan_batches, read_row
+from .models import weights_fingerprint
+from .protocol import Answer, Request
 
 if TYPE_CHECKING:
     import PIL.Image
     import torch
-    import transformers
 
 # %% auto #0
-__all__ = ['Request', 'Answer', 'Backend', 'plan_batches', 'make_inputs', 'read_row', 'PreparedBatch', 'TransformersBackend',
-           'ReplayBackend', 'load_backend', 'register_backend']
-
-# %% ../../nbs/completion/30_backends.ipynb #fb413f46
-@dataclass(frozen=True, slots=True)
-class Request:
-    "One question to a model."
-
-    key: str  # Content key, carried through to the answer
-    conversation: list[dict]  # Turns as `prompts.conversation` makes them
-    image: PIL.Image.Image | None = None  # RGB picture for the conversation's image part
-    max_new_tokens: int = 128  # Longest answer, tokens
-
-# %% ../../nbs/completion/30_backends.ipynb #0f713424
-@dataclass(frozen=True, slots=True)
-class Answer:
-    "What came back."
-
-    key: str  # Key of the request
-    text: str  # What the model wrote; for `error`, what went wrong
-    finish_reason: str  # `stop`, `length` at the token limit, `filter` by a server, or `error`
-    input_tokens: float = float("nan")  # Length of the question without padding
-    output_tokens: float = float("nan")  # Length of the answer with its end token, without padding
-    seconds: float = float("nan")  # This answer's share of its batch's time
-
-# %% ../../nbs/completion/30_backends.ipynb #2a217c0b
-class Backend(Protocol):
-    "What an engine offers."
-
-    identity: str  # Everything about the engine that can change an answer
-    precision: str  # Such as `float32` or `nf4`; the column `precision` of the completions
-    batch_size: int  # Requests that are answered together
-
-    def ask(self, requests: list[Request]) -> list[Answer]:  # One for each request, in the same order
-        "Answer some questions."
-
-# %% ../../nbs/completion/30_backends.ipynb #a46d0466
-def plan_batches(
-    requests: list[Request],  # Questions in any order
-    batch_size: int,  # Most requests in a batch
-) -> list[list[int]]:  # Positions of the requests, batch by batch
-    "Requests in batches of equal media and similar length."
-    kinds: dict[tuple, list[int]] = {}
-    for i, request in enumerate(requests):
-        kinds.setdefault((request.image is not None, request.max_new_tokens), []).append(i)
-    sizes = [(np.prod(r.image.size) if r.image else 0, len(str(r.conversation))) for r in requests]
-    ordered = [sorted(kinds[kind], key=lambda i: sizes[i]) for kind in sorted(kinds)]
-    return [kind[i : i + batch_size] for kind in ordered for i in range(0, len(kind), batch_size)]
-
-# %% ../../nbs/completion/30_backends.ipynb #b3f06f6d
-def make_inputs(
-    requests: list[Request],  # All with a picture, or all without
-    processor: transformers.ProcessorMixin,  # With padding on the left
-    special: re.Pattern,  # Matches the tokenizer's special tokens
-) -> dict[str, torch.Tensor]:  # What `generate` takes, token-type ids included
-    """The tensors of a batch.
-
-    Raises: `BackendError` where the padding came out on the right.
-    """
-    inputs = _shared_inputs(requests, processor, special) or _whole_inputs(requests, processor, special)
-    if not bool(inputs["attention_mask"][:, -1].all()):
-        raise BackendError(
-            "the processor padded on the right, where generation goes on; set padding_side to 'left'"
-        )
-    return inputs
-
-
-def _whole_inputs(
-    requests: list[Request], processor: transformers.ProcessorMixin, special: re.Pattern
-) -> dict[str, torch.Tensor]:
-    "The tensors of requests of which each is rendered and tokenised."
-
-    def plain(part: dict) -> dict:
-        return (
-            part | {"text": escape_special_tokens(part["text"], special)} if part["type"] == "text" else part
-        )
-
-    turns = [
-        [turn | {"content": [plain(part) for part in turn["content"]]} for turn in r.conversation]
-        for r in requests
-    ]
-    texts = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    texts, adds = begin_once(texts, processor.tokenizer)
-    pictures = [[r.image] for r in requests if r.image is not None]
-    given = {"images": pictures} | _no_resizing(requests, processor) if pictures else {}
-    return dict(processor(text=texts, add_special_tokens=adds, padding=True, return_tensors="pt", **given))
-
-# %% ../../nbs/completion/30_backends.ipynb #d7720c95
-def _shared_inputs(
-    requests: list[Request], processor: transformers.ProcessorMixin, special: re.Pattern
-) -> dict[str, torch.Tensor] | None:
-    "The tensors of requests that mostly differ in their pictures."
-    import torch
-
-    kinds: dict[tuple, int] = {}
-    kinds_asked = [(r.image.size, str(r.conversation)) for r in requests if r.image is not None]
-    row = [kinds.setdefault(kind, len(kinds)) for kind in kinds_asked]
-    if not kinds_asked or 2 * len(kinds) > len(kinds_asked):
-        return None
-    firsts = [requests[row.index(i)] for i in range(len(kinds))]
-    inputs = _whole_inputs(firsts, processor, special)
-    alone, pixels = (_pixels(group, processor) for group in (firsts, requests))
-    shown = [name for name in inputs if name in pixels]
-    if not shown or not all(torch.equal(inputs[name], alone[name]) for name in shown):
-        return None
-    return {name: pixels[name] if name in shown else rows[row] for name, rows in inputs.items()}
-
-
-def _pixels(requests: list[Request], processor: transformers.ProcessorMixin) -> dict[str, torch.Tensor]:
-    "The pictures of requests as the image processor makes them."
-    pictures, fitted = [[r.image] for r in requests], _no_resizing(requests, processor)
-    return dict(processor.image_processor(pictures, return_tensors="pt", **fitted))
-
-# %% ../../nbs/completion/30_backends.ipynb #96b0e3d8
-def _no_resizing(requests: list[Request], processor: transformers.ProcessorMixin) -> dict[str, bool]:
-    "What to tell an image processor about pictures of the right size."
-    sizes = {r.image.size for r in requests}
-    fitted = all(fitted_size(size, processor.image_processor) == size for size in sizes)
-    return {"do_resize": False} if fitted else {}
-
-# %% ../../nbs/completion/30_backends.ipynb #7c39343b
-def read_row(
-    tokens: list[int],  # Generated ids of one row, with whatever follows its end
-    ends: set[int],  # Ids of end tokens
-    limit: int,  # The request's own token limit
-) -> tuple[list[int], str]:  # Ids up to the end token, and `stop` or `length`
-    "The tokens of one answer, and why it ended."
-    for position, token in enumerate(tokens[:limit]):
-        if token in ends:
-            return tokens[: position + 1], "stop"
-    return tokens[:limit], "length"
+__all__ = ['PreparedBatch', 'TransformersBackend', 'ReplayBackend']
 
 # %% ../../nbs/completion/30_backends.ipynb #9e5193f0
 @dataclass(frozen=True, slots=True)
@@ -299,45 +157,3 @@ class ReplayBackend:
     def ask(self, requests: list[Request]) -> list[Answer]:  # `error` where there is no stored answer
         missing = Answer("", "no stored answer has this key", "error")
         return [replace(self.answers.get(r.key, missing), key=r.key) for r in requests]
-
-# %% ../../nbs/completion/30_backends.ipynb #ddac502a
-def load_backend(
-    model: str | ModelCard,  # Name of a model's card, or the card
-    weights: str | None = None,  # Folder of the weights, where they are not where the card says
-    *,
-    batch_size: int | None = None,  # Requests answered together; None for what suits the model
-    device: str = "cpu",  # `cpu`, `cuda`, `cuda:1` or `auto`
-    quantisation: str | None = None,  # `nf4` for 4 bits, on a GPU
-    threads: int | None = None,  # Torch threads; None for one with stand-ins, torch's choice otherwise
-) -> Backend:  # Nothing is loaded before the first question
-    "The engine that runs a model on this machine."
-    card = model if isinstance(model, ModelCard) else model_card(model)
-    if card.role != "mllm":
-        raise ValueError(
-            f"model must be one that answers questions, got the {card.role} {card.name!r}; see list_models()"
-        )
-    if card.make:
-        if weights or quantisation:
-            raise ValueError(
-                f"{card.name} is registered and takes neither weights nor quantisation; leave them out"
-            )
-        return card.make()
-    source = find_weights(card, weights)
-    revision = None if os.path.isdir(source) else weights_id(card, weights)
-    dtype = "float32" if device == "cpu" else card.precision
-    batch_size, threads = (
-        batch_size or (64 if card.embedded else 8),
-        threads or (1 if card.embedded else None),
-    )
-    return TransformersBackend(source, revision, device, dtype, quantisation, batch_size, threads)
-
-# %% ../../nbs/completion/30_backends.ipynb #74d69031
-def register_backend(
-    name: str,  # What the tables will call it
-    make: Callable[[], Backend],  # Makes the backend, such as its class
-    family: str = "own",  # Models that differ in size alone share a family
-    parameters: int | None = None,  # All weights; None where unknown, then it says nothing about size
-    **card,  # Other fields of its `ModelCard`, such as licence or note
-) -> ModelCard:  # Its card, which `model_card(name)` now gives
-    "Let studies and the command line find a backend by a name."
-    return register_model(ModelCard(name, family, "mllm", parameters, make=make, **{"precision": ""} | card))

@@ -22,10 +22,11 @@ import pandas as pd
 
 from ..catalogue.pictures import ImageError, decode_pixels, open_image, read_image_file
 from .answers import read_answer
-from .backends import Answer, Backend, Request, load_backend
+from .backend_choice import load_backend
 from .checkpoints import BackendError
 from .models import ModelCard, model_card
 from .prompts import Prompt, conversation, find_prompt, prompt_for
+from .protocol import Answer, Backend, Request
 from mmpc_analysis.store import (
     compact_lines,
     fixed_batches,
@@ -144,7 +145,7 @@ def load_request(
     except Exception as error:  # A processor may refuse one picture with anything
         return Answer(question.key, _reason(error), "error")
     turns = conversation(prompt, title=question.title, image=picture is not None)
-    return Request(question.key, turns, picture, prompt.max_new_tokens)
+    return Request(question.key, turns, picture, prompt.max_new_tokens, prompt.answer_key)
 
 
 def _reason(error: Exception) -> str:
@@ -254,7 +255,8 @@ def ask_open(
     return failed
 
 # %% ../../nbs/completion/50_completions.ipynb #28e0ecf3
-_READ = ["key", "outcome", "text", "raw_text", "finish_reason", "input_tokens", "output_tokens", "seconds"]
+_TOLD = ["input_tokens", "output_tokens", "seconds", "logprob", "least_logprob"]  # By the engine, as numbers
+_READ = ["key", "outcome", "text", "raw_text", "finish_reason", *_TOLD]
 
 # %% ../../nbs/completion/50_completions.ipynb #5f7704ab
 def answer_row(
@@ -266,8 +268,8 @@ def answer_row(
         answer.text, prompt.answer_key, answer.finish_reason, [prompt.example] if prompt.example else []
     )
     raw = answer.text.encode("utf-8", "replace").decode("utf-8")  # Half of a surrogate pair cannot be stored
-    counts = (answer.input_tokens, answer.output_tokens, answer.seconds)
-    return (answer.key, read.outcome, read.text, raw, answer.finish_reason, *counts)
+    numbers = [getattr(answer, name) for name in _TOLD]
+    return (answer.key, read.outcome, read.text, raw, answer.finish_reason, *numbers)
 
 # %% ../../nbs/completion/50_completions.ipynb #4699a422
 def completion_rows(

@@ -13,8 +13,8 @@ import re
 import time
 from dataclasses import dataclass
 
-from .backends import Answer, Request
 from .checkpoints import BackendError
+from .protocol import Answer, Request
 
 # %% auto #0
 __all__ = ['ServerBackend']

@@ -159,7 +159,7 @@ def run_completions(
 
     Reads pictures; writes the answers below completions, as they come.
     """
-    from mmpc_analysis.completion.backends import load_backend
+    from mmpc_analysis.completion.backend_choice import load_backend
     from mmpc_analysis.completion.completions import complete
 
     choice, prompts, parts = inputs.study.completion, prompts_of(inputs.study), []

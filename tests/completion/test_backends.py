@@ -14,17 +14,13 @@ import torch
 from PIL import Image
 
 from mmpc_analysis.catalogue.pictures import open_image
-from mmpc_analysis.completion.backends import (
-    ReplayBackend,
-    Request,
-    TransformersBackend,
-    load_backend,
-    make_inputs,
-    plan_batches,
-)
+from mmpc_analysis.completion.backend_choice import load_backend
+from mmpc_analysis.completion.backends import ReplayBackend, TransformersBackend
 from mmpc_analysis.completion.checkpoints import BackendError
+from mmpc_analysis.completion.inputs import make_inputs, plan_batches
 from mmpc_analysis.completion.models import find_weights, model_card
 from mmpc_analysis.completion.prompts import conversation, prompt_for
+from mmpc_analysis.completion.protocol import Request
 
 ROOT = str(files("mmpc_analysis") / "data" / "catalogue")
 

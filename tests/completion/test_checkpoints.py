@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from mmpc_analysis.catalogue.pictures import open_image
-from mmpc_analysis.completion.backends import Request, TransformersBackend, load_backend, make_inputs
+from mmpc_analysis.completion.backend_choice import load_backend
+from mmpc_analysis.completion.backends import TransformersBackend
 from mmpc_analysis.completion.checkpoints import (
     BackendError,
     escape_special_tokens,
@@ -27,8 +28,10 @@ from mmpc_analysis.completion.checkpoints import (
     special_tokens,
     torch_threads,
 )
+from mmpc_analysis.completion.inputs import make_inputs
 from mmpc_analysis.completion.models import find_weights, model_card
 from mmpc_analysis.completion.prompts import conversation, prompt_for
+from mmpc_analysis.completion.protocol import Request
 
 ROOT = str(files("mmpc_analysis") / "data" / "catalogue")
 
@@ -101,7 +104,8 @@ def in_a_fresh_python(code, **environment):
 
 
 ASK = """
-from mmpc_analysis.completion.backends import Request, load_backend
+from mmpc_analysis.completion.backend_choice import load_backend
+from mmpc_analysis.completion.protocol import Request
 from mmpc_analysis.completion.prompts import conversation, prompt_for
 from mmpc_analysis.catalogue.pictures import open_image
 prompt = prompt_for("image_to_text", short=True)

@@ -21,7 +21,8 @@ import pytest
 from PIL import Image
 
 from mmpc_analysis.completion import completions as module
-from mmpc_analysis.completion.backends import Answer, ReplayBackend, load_backend
+from mmpc_analysis.completion.backend_choice import load_backend
+from mmpc_analysis.completion.backends import ReplayBackend
 from mmpc_analysis.completion.checkpoints import BackendError
 from mmpc_analysis.completion.completions import (
     answer_batches,
@@ -33,6 +34,7 @@ from mmpc_analysis.completion.completions import (
 )
 from mmpc_analysis.completion.models import model_card
 from mmpc_analysis.completion.prompts import own_prompt, prompt_for
+from mmpc_analysis.completion.protocol import Answer
 from mmpc_analysis.store import compact_lines, fixed_batches, read_shards, store_lines, stored_lines
 from mmpc_analysis.tables import COMPLETIONS, validate
 
@@ -341,7 +343,7 @@ def test_text_that_cannot_be_stored_is_stored(items, tmp_path):
 WORKER = """
 import json, sys, time
 import pandas as pd
-from mmpc_analysis.completion.backends import Answer
+from mmpc_analysis.completion.protocol import Answer
 from mmpc_analysis.completion.completions import complete
 
 class Slow:

@@ -7,9 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from PIL import Image
 
-from mmpc_analysis.completion.backends import Request
 from mmpc_analysis.completion.checkpoints import BackendError
 from mmpc_analysis.completion.prompts import conversation, prompt_for
+from mmpc_analysis.completion.protocol import Request
 from mmpc_analysis.completion.servers import ServerBackend
 
 TITLE, PROMPT = prompt_for("image_to_text", short=True), prompt_for("text_to_image", short=True)
