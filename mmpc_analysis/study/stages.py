@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from .. import store, tables
+from ..completion.devices import resolve_device
 from ..recommendation.benchmark import BIG_STEPS, Grid
 from ..recommendation.training import Training
 from ..store import cached_table
@@ -246,7 +247,8 @@ def training_choices(
     "What a study says about training."
     choice = study.recommendation
     how = {k: getattr(choice, k) for k in ("epochs", "learning_rate", "batch_size", "patience")}
-    training = Training(**how, device=study.completion.device)
+    device = resolve_device(study.completion.device)
+    training = Training(**how, device="cuda" if device == "spread" else device)
     big = replace(training, batch_size=max(training.batch_size, BIG_STEPS.batch_size))
     return {"training": training, "trainings": {"mmgcn": big}, "fallback": choice.fallback}
 
