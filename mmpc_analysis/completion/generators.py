@@ -11,6 +11,8 @@ import gc
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -192,7 +194,7 @@ def load_generator(
     hide_broken_torchvision()
     collect_memory()
     try:
-        with silence_libraries():
+        with silence_libraries(), _without_bar():
             from diffusers import AutoPipelineForText2Image
 
             pipeline = AutoPipelineForText2Image.from_pretrained(
@@ -202,6 +204,20 @@ def load_generator(
             return place_generator(pipeline, device, offload)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise BackendError(f"{source} could not be loaded: {error}") from error
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    "Run a block without the bars of diffusers."
+    from diffusers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 # %% ../../nbs/completion/57_generators.ipynb #e2bd81d3
 def collect_memory() -> None:
