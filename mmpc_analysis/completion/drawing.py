@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from .checkpoints import BackendError
 from .completions import run_name
+from .devices import BackendError, free_memory
 from mmpc_analysis.completion.generators import (
     GeneratorSetup,
-    collect_memory,
     draw_batch,
     free_generator,
     generator_setup,
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
 # %% auto #0
-__all__ = ['image_seed', 'plan_drawings', 'png_bytes', 'store_image', 'out_of_memory', 'draw_in_parts', 'draw', 'with_images']
+__all__ = ['image_seed', 'plan_drawings', 'png_bytes', 'store_image', 'draw_in_parts', 'draw', 'with_images']
 
 # %% ../../nbs/completion/60_drawing.ipynb #4f1bfc06
 def image_seed(
@@ -104,9 +103,7 @@ def _stored_drawings(folder: str, out: str) -> dict[str, str]:
     return {key: note["image"] for key, note in notes.items() if posixpath.basename(note["image"]) in present}
 
 # %% ../../nbs/completion/60_drawing.ipynb #1d39bff6
-def out_of_memory(
-    error: BaseException,  # Whatever drawing raised
-) -> bool:  # Whether a smaller batch may do
+def _out_of_memory(error: Exception) -> bool:
     "Whether an error says that there was not enough memory."
     text = str(error).lower()
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
@@ -132,7 +129,7 @@ def draw_in_parts(
                 drawn += draw_them(prompts[part], seeds[part])
                 continue
             except Exception as error:
-                if not out_of_memory(error):
+                if not _out_of_memory(error):
                     raise
                 reason = str(error)[:200]
             most = _fewer(len(prompts[part]), name, reason)
@@ -151,7 +148,7 @@ def _fewer(size: int, name: str, reason: str) -> int:
     warnings.warn(
         f"{name}: {size} pictures at once do not fit the memory, {size // 2} from here on", stacklevel=4
     )
-    collect_memory()
+    free_memory()
     return size // 2
 
 # %% ../../nbs/completion/60_drawing.ipynb #30b89982
@@ -188,7 +185,10 @@ def draw(
     offload: str = "none",  # `model` or `sequential` for a generator that does not fit the GPU
     draw_them: Callable | None = None,  # Draws (prompts, seeds); None for the generator
 ) -> pd.DataFrame:  # (n, columns) A copy with `image` filled; failed drawings are engine errors
-    "Draw every usable image prompt once, and note which picture belongs to which completion."
+    """Draw every usable image prompt once, and note which picture belongs to which completion.
+
+    Raises: `ValueError` for what a generator cannot be or do, before anything is drawn; `BackendError` where it cannot draw at all.
+    """
     setup = generator_setup(generator, weights, device, precision, offload, steps)
     card, completions = setup.card, validate(completions, COMPLETIONS)
     plan = plan_drawings(completions, setup.identity, seed)

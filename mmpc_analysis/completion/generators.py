@@ -7,22 +7,16 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/completion/generators.html.m
 # %% ../../nbs/completion/57_generators.ipynb #534d46e8
 from __future__ import annotations
 
-import gc
 import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from mmpc_analysis.completion.checkpoints import (
-    BackendError,
-    hide_broken_torchvision,
-    pinned_options,
-    silence_libraries,
-)
+from .checkpoints import hide_broken_torchvision, pinned_options, silence_libraries
+from .devices import BackendError, free_memory, resolve_device, resolve_precision
 from mmpc_analysis.completion.models import (
     ModelCard,
     check_weights,
@@ -36,8 +30,8 @@ if TYPE_CHECKING:
     import PIL.Image
 
 # %% auto #0
-__all__ = ['PRECISIONS', 'OFFLOADS', 'call_settings', 'GeneratorSetup', 'generator_setup', 'generator_facts', 'absent_parts',
-           'place_generator', 'load_generator', 'collect_memory', 'free_generator', 'draw_batch']
+__all__ = ['OFFLOADS', 'call_settings', 'GeneratorSetup', 'generator_setup', 'generator_facts', 'absent_parts', 'place_generator',
+           'load_generator', 'free_generator', 'draw_batch']
 
 # %% ../../nbs/completion/57_generators.ipynb #2768a021
 def call_settings(
@@ -49,26 +43,24 @@ def call_settings(
     return settings | ({"num_inference_steps": steps} if steps else {})
 
 # %% ../../nbs/completion/57_generators.ipynb #ae5b7910
-PRECISIONS = ("float32", "bfloat16", "float16")  # Arithmetic of a generator
-OFFLOADS = ("none", "model", "sequential")  # What of it waits in the computer's memory
+OFFLOADS = ("none", "model", "sequential")  # What of a generator waits in the computer's memory
 
 
-def _chosen_device(device: str) -> str:
-    "A device that is there."
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+def _generator_device(device: str, offload: str) -> str:
+    "One device that is there, for a generator with such an offload."
+    if device == "spread":
         raise ValueError(
-            f"device of a generator must be auto, cpu, cuda or one GPU such as cuda:1, got {device!r}"
+            "device of a generator must be auto, cpu, cuda or one GPU such as cuda:1, got 'spread'; "
+            "where it does not fit, choose the offload model or sequential"
         )
-    if device == "cpu":
-        return device
-    import torch
-
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "auto":
-        return "cuda" if there else "cpu"
-    if int(device.partition(":")[2] or 0) >= there:
-        raise ValueError(f"device {device!r} is not there, torch sees {there} GPUs; choose auto or cpu")
-    return device
+    if offload not in OFFLOADS:
+        raise ValueError(f"offload must be one of {', '.join(OFFLOADS)}, got {offload!r}")
+    place = resolve_device(device)
+    if offload != "none" and place == "cpu":
+        raise ValueError(
+            f"offload {offload!r} moves a generator to a GPU part by part, and here it runs on the CPU; leave it none"
+        )
+    return place
 
 # %% ../../nbs/completion/57_generators.ipynb #7dab8416
 @dataclass(frozen=True, slots=True)
@@ -79,7 +71,7 @@ class GeneratorSetup:
     source: str  # Local folder or hub id
     weights: str  # What stands for its exact weights: a fingerprint, or a commit
     device: str  # `cpu`, `cuda` or `cuda:1`
-    precision: str  # Type of the arithmetic, one of `PRECISIONS`
+    precision: str  # Type of the arithmetic
     offload: str  # What waits in the computer's memory, one of `OFFLOADS`
     settings: dict  # Keyword arguments of the pipeline
 
@@ -96,31 +88,26 @@ def generator_setup(
     generator: str | ModelCard,  # Name of a generator's card, or the card
     weights: str | None = None,  # Folder of the weights, where they are not where the card says
     device: str = "auto",  # `auto`, `cpu`, `cuda` or `cuda:1`
-    precision: str | None = None,  # One of `PRECISIONS`; None for the card's on a GPU, float32 on a CPU
+    precision: str
+    | None = None,  # `float32`, `bfloat16` or `float16`; None for the card's on a GPU, float32 on a CPU
     offload: str = "none",  # One of `OFFLOADS`
     steps: int | None = None,  # Denoising steps; None for the card's own
 ) -> GeneratorSetup:  # Nothing is loaded
     """A generator with every choice made.
 
-    Raises: `ValueError` for a model that does not draw, for a choice that cannot be had, and for broken weights.
+    Raises: `ValueError` for a model that does not draw, for a choice that cannot be had, and for broken weights;
+    `BackendError` for a GPU that is not there.
     """
     card = generator if isinstance(generator, ModelCard) else model_card(generator)
     if card.role != "generator":
         raise ValueError(
             f"generator must be a model that draws, got the {card.role} {card.name!r}; see list_models()"
         )
-    place = _chosen_device(device)
-    precision = precision or ("float32" if place == "cpu" else card.precision)
-    for name, value, known in (("precision", precision, PRECISIONS), ("offload", offload, OFFLOADS)):
-        if value not in known:
-            raise ValueError(f"{name} of a generator must be one of {', '.join(known)}, got {value!r}")
-    if offload != "none" and place == "cpu":
-        raise ValueError(
-            f"offload {offload!r} moves a generator to a GPU part by part, and the device is the CPU; leave it none"
-        )
+    place = _generator_device(device, offload)
+    precision = resolve_precision(card.precision, place, precision)
     if precision == "float16" and place == "cpu":
         raise ValueError(
-            "precision float16 is for a GPU, and the device is the CPU; choose float32 or bfloat16"
+            "precision float16 is for a GPU, and here a generator runs on the CPU; choose float32 or bfloat16"
         )
     source = find_weights(card, weights)
     if os.path.isdir(source):
@@ -192,7 +179,7 @@ def load_generator(
     options = pinned_options(source, revision) | absent_parts(source) | {"use_safetensors": True}
     options.pop("trust_remote_code")
     hide_broken_torchvision()
-    collect_memory()
+    free_memory()
     try:
         with silence_libraries(), _without_bar():
             from diffusers import AutoPipelineForText2Image
@@ -220,20 +207,11 @@ def _without_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 # %% ../../nbs/completion/57_generators.ipynb #e2bd81d3
-def collect_memory() -> None:
-    "Give back the memory of models that nobody holds any more."
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def free_generator() -> None:
     "Let the loaded generator go."
     if load_generator.cache_info().currsize:
         load_generator.cache_clear()
-        collect_memory()
+        free_memory()
 
 # %% ../../nbs/completion/57_generators.ipynb #f8ef3b14
 def draw_batch(
