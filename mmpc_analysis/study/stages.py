@@ -74,7 +74,8 @@ def run_drawing(
 
     choice, prompts = inputs.study.drawing, completions["task"] == "text_to_image"
     if prompts.any():
-        how = {"steps": choice.steps, "batch_size": choice.batch_size, "seed": inputs.study.seed}
+        how = {key: getattr(choice, key) for key in ("steps", "batch_size", "device", "precision", "offload")}
+        how["seed"] = inputs.study.seed
         drawn = draw(completions[prompts], inputs.out, choice.generator, progress=progress, **how)
         parts = [part for part in (completions[~prompts], drawn) if len(part)]
         completions = tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
