@@ -21,6 +21,7 @@ from mmpc_analysis.completion.checkpoints import (
     load_processor,
     silence_libraries,
     special_tokens,
+    start_ids,
 )
 from .inputs import plan_batches
 from .models import ModelCard
@@ -49,8 +50,7 @@ def extra_starts(
     tokenizer: transformers.PreTrainedTokenizerBase,  # The model's own
 ) -> int:  # 0 where it starts with one BOS or none
     "How many BOS too many a prompt starts with."
-    starts = {tokenizer.bos_token_id, *tokenizer("")["input_ids"][:1]}
-    run = len([*takewhile(lambda i: i == ids[0], ids)]) if ids and ids[0] in starts else 0
+    run = len([*takewhile(lambda i: i == ids[0], ids)]) if start_ids(tokenizer).intersection(ids[:1]) else 0
     return max(run - 1, 0)
 
 

@@ -157,12 +157,14 @@ def run_completions(
 ) -> pd.DataFrame:  # (k, columns) Completions of every model, task and prompt
     """Ask every model of a study; what was answered before is not asked again.
 
-    Reads pictures; writes the answers below completions, as they come.
+    Reads pictures; writes the answers below completions, as they come, and the table certificates.
     """
     from mmpc_analysis.completion.backend_choice import load_backend
+    from mmpc_analysis.completion.certificate import certify_run, keep_certificates
     from mmpc_analysis.completion.completions import complete
 
     choice, prompts, parts = inputs.study.completion, prompts_of(inputs.study), []
+    certificates, own = [], [prompt for asked in prompts.values() for prompt in asked]
     engine = {
         "batch_size": choice.batch_size,
         "device": choice.device,
@@ -170,11 +172,15 @@ def run_completions(
     }
     asked = {"root": inputs.catalogue.root, "out": inputs.out, "hidden": inputs.hidden, "progress": progress}
     for card in inputs.cards.values():
-        backend = load_backend(card, **engine)
+        backend, mine = load_backend(card, **engine), []
         for task, blind in product(choice.tasks, (False, True) if choice.blind else (False,)):
             for prompt in prompts[task] or (None,):  # None for the card's own form
                 how = {"backend": backend, "blind": blind, "prompt": prompt}
-                parts.append(complete(inputs.selected, card, task, **how, **asked))
+                mine.append(complete(inputs.selected, card, task, **how, **asked))
+        parts += mine
+        mine, where = pd.concat(mine, ignore_index=True), {"root": inputs.catalogue.root, "out": inputs.out}
+        certificates.append(certify_run(backend, mine, inputs.selected, card=card, prompts=own, **where))
+    keep_certificates(pd.concat(certificates, ignore_index=True), inputs.out)
     return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
 
 # %% ../../nbs/study/20_stages.ipynb #068f8a60
