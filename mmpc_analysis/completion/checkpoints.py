@@ -18,19 +18,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .devices import BackendError, device_options
+
 if TYPE_CHECKING:
     import PIL.Image
     import transformers
 
 # %% auto #0
-__all__ = ['BackendError', 'pinned_options', 'register_processors', 'hide_broken_torchvision', 'silence_libraries',
-           'load_processor', 'greedy_settings', 'load_weights', 'four_bit_config', 'escape_special_tokens',
-           'special_tokens', 'begin_once', 'may_add_bos', 'fitted_size', 'fit_image', 'Engine', 'load_engine',
-           'torch_threads']
-
-# %% ../../nbs/completion/10_checkpoints.ipynb #608cdc4b
-class BackendError(RuntimeError):
-    "An engine that cannot answer any question as it is set up."
+__all__ = ['pinned_options', 'register_processors', 'hide_broken_torchvision', 'silence_libraries', 'load_processor',
+           'greedy_settings', 'load_weights', 'four_bit_config', 'escape_special_tokens', 'special_tokens',
+           'begin_once', 'may_add_bos', 'fitted_size', 'fit_image', 'Engine', 'load_engine', 'torch_threads']
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #370ba643
 def pinned_options(
@@ -156,7 +153,7 @@ def greedy_settings(
 def load_weights(
     source: str,  # Local folder or hub id
     revision: str | None = None,  # Commit of a hub id
-    device: str = "cpu",  # `cpu`, `cuda`, `cuda:1`, or `auto` to spread over what there is
+    device: str = "cpu",  # `cpu`, `cuda`, `cuda:1` or `spread`, as `resolve_device` gives it
     dtype: str = "float32",  # Type of the weights in memory, and of the arithmetic
     quantisation: str | None = None,  # `nf4` for 4 bits with bitsandbytes, on a GPU
 ) -> transformers.PreTrainedModel:  # In evaluation mode
@@ -164,11 +161,10 @@ def load_weights(
     import torch
     from transformers import AutoModelForImageTextToText
 
-    options = {"dtype": getattr(torch, dtype), "use_safetensors": True} | pinned_options(source, revision)
+    options = {"dtype": getattr(torch, dtype), "use_safetensors": True} | device_options(device)
+    options |= pinned_options(source, revision)
     if quantisation:
-        options["quantization_config"] = four_bit_config(quantisation, dtype)
-    if device != "cpu":
-        options["device_map"] = "auto" if device == "auto" else {"": device}
+        options["quantization_config"] = four_bit_config(quantisation, dtype, device)
     with silence_libraries():
         return AutoModelForImageTextToText.from_pretrained(source, **options).eval()
 
@@ -176,6 +172,7 @@ def load_weights(
 def four_bit_config(
     quantisation: str,  # Only `nf4` is known
     dtype: str,  # Type of the arithmetic
+    device: str = "cuda",  # Where the weights go
 ) -> transformers.BitsAndBytesConfig:  # 4-bit NormalFloat with double quantisation
     """Settings of 4-bit weights.
 
@@ -188,10 +185,10 @@ def four_bit_config(
 
     if quantisation != "nf4":
         raise ValueError(f"quantisation must be None or 'nf4', got {quantisation!r}")
-    if not (importlib.util.find_spec("bitsandbytes") and torch.cuda.is_available()):
-        raise BackendError(
-            "'nf4' needs a CUDA device and the package bitsandbytes; leave quantisation None here"
-        )
+    if device == "cpu" or not torch.cuda.is_available():
+        raise BackendError(f"'nf4' needs a CUDA GPU, got the device {device!r}; leave quantisation None here")
+    if not importlib.util.find_spec("bitsandbytes"):
+        raise BackendError("'nf4' needs the package bitsandbytes; pip install 'mmpc_analysis[gpu]'")
     settings = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=getattr(torch, dtype), **settings)
 
