@@ -200,7 +200,9 @@ _UNSUPPORTED = re.compile(
     r"|extra_forbidden|no longer|deprecated|invalid (?:parameter|argument|field)",
     re.I,
 )
-_ONE_ITEM = re.compile(r"too (?:large|long|many|small|big)|context|exceed|maximum|at (?:most|least)|greater|less than", re.I)
+_ONE_ITEM = re.compile(
+    r"too (?:large|long|many|small|big)|context|exceed|maximum|at (?:most|least)|greater|less than", re.I
+)
 
 
 def rejected_fields(

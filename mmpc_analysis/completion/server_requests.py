@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from .pixels import scale_down
 from .protocol import Offers, Request, Sampling
 
 if TYPE_CHECKING:
     import PIL.Image
 
 # %% auto #0
-__all__ = ['IMAGE_FORMATS', 'SERVER_PIXELS', 'GREEDY', 'OPTIONAL', 'fit_to_budget', 'data_address', 'chat_messages',
-           'ServerProfile', 'profile_text', 'read_profile', 'title_schema', 'answer_seed', 'chat_body',
-           'pinned_settings']
+__all__ = ['IMAGE_FORMATS', 'SERVER_PIXELS', 'GREEDY', 'OPTIONAL', 'data_address', 'chat_messages', 'ServerProfile',
+           'profile_text', 'read_profile', 'title_schema', 'answer_seed', 'chat_body', 'pinned_settings']
 
 # %% ../../nbs/completion/36_server_requests.ipynb #bd955e8e
 IMAGE_FORMATS = {  # Name: media type and how Pillow writes it
@@ -30,23 +30,7 @@ IMAGE_FORMATS = {  # Name: media type and how Pillow writes it
 }
 SERVER_PIXELS = 1_003_520  # 1,280 tokens of 28 x 28 pixels, where no other budget is given
 
-
-def fit_to_budget(
-    image: PIL.Image.Image,  # RGB
-    pixels: int,  # Most pixels of a picture, at least 1
-) -> PIL.Image.Image:  # The same shape, at most so many pixels
-    "Scale a picture down to a budget of pixels."
-    from PIL import Image
-
-    width, height = image.size
-    if width * height <= pixels:
-        return image
-    scale = (pixels / (width * height)) ** 0.5
-    width, height = (max(1, int(side * scale)) for side in (width, height))
-    longest = max(1, pixels // min(width, height))
-    return image.resize((min(width, longest), min(height, longest)), Image.Resampling.LANCZOS)
-
-# %% ../../nbs/completion/36_server_requests.ipynb #688b1ef8
+# %% ../../nbs/completion/36_server_requests.ipynb #294e23c3
 def data_address(
     image: PIL.Image.Image,  # RGB
     image_format: str = "jpeg",  # `jpeg`, `webp` or `png`
@@ -60,7 +44,7 @@ def data_address(
     image.convert("RGB").save(buffer, **options)
     return f"data:{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
-# %% ../../nbs/completion/36_server_requests.ipynb #351c8a96
+# %% ../../nbs/completion/36_server_requests.ipynb #f3bbc359
 def chat_messages(
     request: Request,  # One question
     pixels: int = SERVER_PIXELS,  # Most pixels of its picture
@@ -71,12 +55,12 @@ def chat_messages(
     def part(content: dict) -> dict:
         if content["type"] != "image":
             return content
-        address = data_address(fit_to_budget(request.image, pixels), image_format)
+        address = data_address(scale_down(request.image, pixels), image_format)
         return {"type": "image_url", "image_url": {"url": address}}
 
     return [{**turn, "content": [part(c) for c in turn["content"]]} for turn in request.conversation]
 
-# %% ../../nbs/completion/36_server_requests.ipynb #01a3397d
+# %% ../../nbs/completion/36_server_requests.ipynb #85384b9d
 @dataclass(frozen=True)
 class ServerProfile:
     "What a server was found to take and to do."
@@ -107,7 +91,7 @@ class ServerProfile:
         "Whether a field is worth sending."
         return self.fields.get(name, "accepted") not in ("refused", "ignored") and name not in self.dropped
 
-# %% ../../nbs/completion/36_server_requests.ipynb #93d940b4
+# %% ../../nbs/completion/36_server_requests.ipynb #073de18e
 def profile_text(
     profile: ServerProfile,  # Of one server
 ) -> str:  # JSON with sorted keys
@@ -131,7 +115,7 @@ def read_profile(
     tuples = {name: tuple(given[name]) for name in ("models", "dropped") if name in given}
     return ServerProfile(**given | tuples)
 
-# %% ../../nbs/completion/36_server_requests.ipynb #dd9f76b0
+# %% ../../nbs/completion/36_server_requests.ipynb #0a2bd840
 GREEDY = {"temperature": 0, "top_p": 1, "seed": 0, "top_k": 1, "repetition_penalty": 1.0}
 OPTIONAL = (*GREEDY, "n", "logprobs", "response_format", "max_completion_tokens")  # May be left out
 
@@ -149,7 +133,7 @@ def title_schema(
     }
     return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
 
-# %% ../../nbs/completion/36_server_requests.ipynb #7ece5281
+# %% ../../nbs/completion/36_server_requests.ipynb #86824a51
 def answer_seed(
     sampling: Sampling,  # How answers are drawn
     key: str,  # Of the question
@@ -179,12 +163,14 @@ def chat_body(
     taken = {name: value for name, value in settings.items() if profile.takes(name)}
     return {"model": profile.model, "messages": messages, profile.limit: request.max_new_tokens, **taken}
 
-# %% ../../nbs/completion/36_server_requests.ipynb #51eac395
+# %% ../../nbs/completion/36_server_requests.ipynb #157dae0c
 def pinned_settings(
     profile: ServerProfile,  # What the server takes
 ) -> str:  # Such as `temperature 0, top_p 1, top_k 1, repetition_penalty free`
     "How answers of a server are chosen, as text."
     pinned = [
-        f"{name} {GREEDY[name]}" if profile.takes(name) else f"{name} free" for name in GREEDY if name != "seed"
+        f"{name} {GREEDY[name]}" if profile.takes(name) else f"{name} free"
+        for name in GREEDY
+        if name != "seed"
     ]
     return ", ".join(pinned + ["schema"] * profile.offers.schema)
