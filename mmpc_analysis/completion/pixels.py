@@ -102,7 +102,9 @@ def read_picture_rule(
     folder: str,  # Of a checkpoint
 ) -> PictureRule | None:  # None where its files say nothing that is known here
     "How a checkpoint in a folder turns a picture into tokens."
-    found = [_json(folder, name) for name in ("processor_config.json", "preprocessor_config.json", "config.json")]
+    found = [
+        _json(folder, name) for name in ("processor_config.json", "preprocessor_config.json", "config.json")
+    ]
     images = found[0].get("image_processor") or found[1]
     size, vision = images.get("size") or {}, found[2].get("vision_config") or {}
     most = images.get("max_pixels") or size.get("longest_edge")
