@@ -64,7 +64,8 @@ _HOMES = {
     "report.cost": ("frontier_figure", "cost_words",),
     "report.page": ("write_report",),
     "report.own_runs": ("report_scores",),
-    "study.declaration": ("Study", "read_study",),
+    "study.choices": ("Study",),
+    "study.declaration": ("read_study",),
     "study.stages": ("run_study",),
 }
 _NAMES = {name: module for module, names in _HOMES.items() for name in names}

@@ -19,21 +19,20 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from .. import store, tables
+from ..completion.devices import resolve_device
 from ..recommendation.benchmark import BIG_STEPS, Grid
 from ..recommendation.training import Training
 from ..store import cached_table
-from mmpc_analysis.study.declaration import (
-    CatalogueChoice,
-    Study,
+from mmpc_analysis.study.asked import (
+    backend_of,
     cards_of,
     check_study,
+    engine_facts,
+    price_table,
     prompts_of,
-    purchases_of,
-    read_catalogue,
-    read_study,
-    run_folder,
-    study_toml,
 )
+from .choices import CatalogueChoice, Study
+from .declaration import purchases_of, read_catalogue, read_study, run_folder, study_toml
 from .manifest import write_run_manifest
 
 if TYPE_CHECKING:
@@ -157,24 +156,21 @@ def run_completions(
 ) -> pd.DataFrame:  # (k, columns) Completions of every model, task and prompt
     """Ask every model of a study; what was answered before is not asked again.
 
-    Reads pictures; writes the answers below completions, as they come.
+    Reads pictures; writes the answers below completions, as they come, and engines.json.
     """
-    from mmpc_analysis.completion.backend_choice import load_backend
     from mmpc_analysis.completion.completions import complete
 
-    choice, prompts, parts = inputs.study.completion, prompts_of(inputs.study), []
-    engine = {
-        "batch_size": choice.batch_size,
-        "device": choice.device,
-        "quantisation": choice.quantisation or None,
-    }
+    choice, prompts, parts, facts = inputs.study.completion, prompts_of(inputs.study), [], {}
     asked = {"root": inputs.catalogue.root, "out": inputs.out, "hidden": inputs.hidden, "progress": progress}
-    for card in inputs.cards.values():
-        backend = load_backend(card, **engine)
+    for name, card in inputs.cards.items():
+        backend = backend_of(inputs.study, name, card)
         for task, blind in product(choice.tasks, (False, True) if choice.blind else (False,)):
             for prompt in prompts[task] or (None,):  # None for the card's own form
                 how = {"backend": backend, "blind": blind, "prompt": prompt}
                 parts.append(complete(inputs.selected, card, task, **how, **asked))
+        facts[name] = engine_facts(card, backend)
+        getattr(backend, "close", lambda: None)()  # Before the next is loaded
+    store.write_text(f"{inputs.out}/engines.json", json.dumps(facts, indent=1))
     return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
 
 # %% ../../nbs/study/20_stages.ipynb #068f8a60
@@ -251,7 +247,8 @@ def training_choices(
     "What a study says about training."
     choice = study.recommendation
     how = {k: getattr(choice, k) for k in ("epochs", "learning_rate", "batch_size", "patience")}
-    training = Training(**how, device=study.completion.device)
+    device = resolve_device(study.completion.device)
+    training = Training(**how, device="cuda" if device == "spread" else device)
     big = replace(training, batch_size=max(training.batch_size, BIG_STEPS.batch_size))
     return {"training": training, "trainings": {"mmgcn": big}, "fallback": choice.fallback}
 
@@ -385,6 +382,7 @@ def run_conclusions(
     Writes a table for each of `analysis_tables`, the claims last.
     """
     from mmpc_analysis.analysis.claims import analysis_tables, level_claims
+    from mmpc_analysis.analysis.conclusions import decision_table, frontier_table
     from mmpc_analysis.metrics.cards import headline_metrics
     from mmpc_analysis.metrics.own_metrics import metric_keys
     from mmpc_analysis.recommendation.worth_claims import worth_claims
@@ -400,7 +398,14 @@ def run_conclusions(
         inputs.draws,
         *metric_keys(scores["metric"]),
     ]
-    makers = analysis_tables(scores, completions, averages, **inputs.draws)
+    prices, others = price_table(inputs.study, _systems(inputs.out), completions), {}
+    if prices is not None:
+        others = {
+            "decisions": partial(decision_table, scores, completions, prices, **inputs.draws),
+            "frontier": partial(frontier_table, averages, completions, prices),
+        }
+        key = [*key, store.fingerprint(prices)]
+    makers = analysis_tables(scores, completions, averages, **inputs.draws, others=others)
     recovery, links, contrasts = (
         _stored(inputs.out, t) for t in (tables.RECOVERY, tables.LINKS, tables.CONTRASTS)
     )
@@ -415,6 +420,12 @@ def run_conclusions(
 
     makers["claims"] = claims
     return {name: cached_table(inputs.out, tables.TABLES[name], key, make) for name, make in makers.items()}
+
+
+def _systems(out: str) -> dict[str, tuple[str, str]]:
+    "What each model of a study is called in the tables: model and precision."
+    facts = store.read_json(f"{out}/engines.json")
+    return {name: (fact["model"], fact["precision"]) for name, fact in facts.items()}
 
 
 def _stored(out: str, table: tables.Table) -> pd.DataFrame:

@@ -32,7 +32,8 @@ from mmpc_analysis.recommendation.splits import split_interactions
 from mmpc_analysis.recommendation.training import SMALL
 from mmpc_analysis.report.recommendations import fallback_words
 from mmpc_analysis.store import cached_table
-from mmpc_analysis.study.declaration import RecommendationChoice, Study, check_study
+from mmpc_analysis.study.asked import check_study
+from mmpc_analysis.study.choices import RecommendationChoice, Study
 from mmpc_analysis.study.stages import grid_of
 
 GRID = Grid(("vbpr", "popularity"), ("text", "image"), (0.5,), ("zeros", "category_mean", "drop"), (0,))
