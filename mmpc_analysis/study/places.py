@@ -12,16 +12,27 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..completion.devices import precision_name, resolve_precision
+from mmpc_analysis.completion.memory import (
+    CPU_BATCH_BYTES,
+    WIDTHS,
+    ModelShape,
+    memory_estimate,
+    model_shape,
+    published_shapes,
+    request_memory,
+)
+from .choices import ModelChoice
 
 if TYPE_CHECKING:
     from mmpc_analysis.completion.models import ModelCard
 
 # %% auto #0
-__all__ = ['NUMBER_BYTES', 'Machine', 'free_disk', 'this_machine', 'WeightsPlace', 'weights_place', 'device_on', 'precision_on',
-           'free_on', 'fit_verdict', 'fit_row']
+__all__ = ['GPU_SHARE', 'Machine', 'free_disk', 'this_machine', 'WeightsPlace', 'local_folder', 'weights_place', 'device_on',
+           'precision_on', 'room_on', 'Load', 'load_of', 'fit_verdict', 'fit_row']
 
 # %% ../../nbs/study/22_places.ipynb #0ae14afa
 @dataclass(frozen=True, slots=True)
@@ -91,24 +102,25 @@ class WeightsPlace:
         "Whether a model could be loaded with no network."
         return self.where in ("embedded", "folder", "hub cache", "own engine")
 
-# %% ../../nbs/study/22_places.ipynb #53243928
-NUMBER_BYTES = {
-    "float32": 4.0,
-    "bfloat16": 2.0,
-    "float16": 2.0,
-    "nf4": 0.52,
-}  # Of a weight; nf4 with its scales
-
-
-def _cached_bytes(card: ModelCard) -> tuple[float, bool]:
-    "Bytes of a model's weights in the hub's cache, and whether they are all of them."
+# %% ../../nbs/study/22_places.ipynb #dcc70595
+def local_folder(
+    card: ModelCard,  # Of which model
+) -> str:  # Its own folder or its snapshot in the hub's cache, empty where there is neither
+    "Where the files of a model are on this machine, weights or not."
+    if card.folder or card.make or not card.hub_id:
+        return card.folder or ""
     from huggingface_hub import try_to_load_from_cache
 
     name = "model_index.json" if card.role == "generator" else "config.json"
     found = try_to_load_from_cache(card.hub_id, name, revision=card.revision)
-    if not isinstance(found, str):
+    return str(Path(found).parent) if isinstance(found, str) else ""
+
+
+def _cached_bytes(card: ModelCard) -> tuple[float, bool]:
+    "Bytes of a model's weights in the hub's cache, and whether they are all of them."
+    root = Path(local_folder(card) or ".")
+    if root == Path("."):
         return 0.0, False
-    root = Path(found).parent
     files = [Path(top, n) for top, _, names in os.walk(root) for n in names if n.endswith(".safetensors")]
     present = float(sum(path.stat().st_size for path in files if path.exists()))
     index = root / "model.safetensors.index.json"
@@ -134,10 +146,13 @@ def weights_place(
     present, whole = _cached_bytes(card)
     if whole:
         return WeightsPlace("hub cache", HF_HUB_CACHE, 0.0)
-    missing = max((card.parameters or 0) * NUMBER_BYTES.get(card.precision, 2.0) - present, 0.0) / 1e9
+    missing = max((card.parameters or 0) * WIDTHS.get(card.precision, 2) - present, 0.0) / 1e9
     return WeightsPlace("half in the cache" if present else "not here", HF_HUB_CACHE, missing)
 
-# %% ../../nbs/study/22_places.ipynb #0da47c93
+# %% ../../nbs/study/22_places.ipynb #eb7f843b
+GPU_SHARE = 0.9  # Of a GPU's free memory; the rest is left to its libraries, as the engine leaves it
+
+
 def device_on(
     machine: Machine,  # Where it would run
     device: str = "auto",  # As a study says it: auto, cpu, cuda, cuda:1 or spread
@@ -156,20 +171,61 @@ def precision_on(
     return precision_name(resolve_precision(card.precision, device, precision), quantisation)
 
 
-def free_on(
+def room_on(
     machine: Machine,  # Where it would run
     device: str,  # As `device_on` gives it
 ) -> float:  # GB; 0 where there is no such device, NaN where nobody knows
-    "The memory that is free on a device."
+    "The memory that a model may take on a device."
     if device == "cpu":
         return machine.memory
-    each = [free for _, free in machine.gpus]
+    each = [GPU_SHARE * free for _, free in machine.gpus]
     if device == "spread":
         return float(sum(each))
     place = int(device.partition(":")[2] or 0)
     return each[place] if place < len(each) else 0.0
 
-# %% ../../nbs/study/22_places.ipynb #a9838061
+# %% ../../nbs/study/22_places.ipynb #82338a08
+@dataclass(frozen=True, slots=True)
+class Load:
+    "What a model has to hold in memory."
+
+    parameters: float  # All weights, NaN where unknown
+    shape: ModelShape | None = None  # Its figures; None to count the weights alone
+    size: tuple[int, int] | None = None  # Width and height of the largest picture, pixels
+    text_tokens: int = 200  # Of the longest question's words
+    new_tokens: int = 128  # Longest answer
+    pixels: int | None = None  # Pixel budget
+
+    @property
+    def _question(self) -> tuple:
+        return self.size, self.text_tokens, self.new_tokens
+
+    def needs(self, precision: str, batch: int = 1) -> float:  # GB
+        "The memory of weights and a batch in a number format."
+        if self.shape:
+            return memory_estimate(self.shape, batch, *self._question, precision, self.pixels).total / 1e9
+        dtype = precision.removeprefix("nf4-")
+        return self.parameters * (0.55 if dtype != precision else WIDTHS[dtype]) / 1e9
+
+    def batch(self, precision: str, device: str, room: float, most: int) -> int:  # At most `most`, at least 1
+        "How many questions are answered together."
+        if not self.shape:
+            return most
+        one = request_memory(self.shape, *self._question, precision, self.pixels).total
+        left = CPU_BATCH_BYTES if device == "cpu" else room * 1e9 - self.needs(precision, 0) * 1e9
+        return max(1, min(most, int(left // one)))
+
+
+def load_of(
+    card: ModelCard,  # Of which model
+    **question,  # size, text_tokens, new_tokens and pixels of Load
+) -> Load:  # With the figures of its build, where they are known without asking the hub
+    "What a model has to hold."
+    known = card.folder or card.hub_id in published_shapes() or local_folder(card)
+    parameters = float("nan") if card.parameters is None else card.parameters
+    return Load(parameters, model_shape(card) if known else None, **question)
+
+# %% ../../nbs/study/22_places.ipynb #06d671a7
 def fit_verdict(
     needs: Callable[[str], float],  # GB that the model needs in a number format
     precision: str,  # The one that it gets, as `precision_on` gives it
@@ -177,60 +233,58 @@ def fit_verdict(
     machine: Machine,  # Where it would run
 ) -> str:  # fits, fits with nf4, only spread, does not fit, or unknown
     "Whether a model fits, and if not, how it would."
-    free, need = free_on(machine, device), needs(precision)
-    if free != free or need != need:
+    room, need = room_on(machine, device), needs(precision)
+    if room != room or need != need:
         return "unknown"
-    if need <= free:
+    if need <= room:
         return "fits"
-    gpus = max((free for _, free in machine.gpus), default=0.0)
+    gpus = max((GPU_SHARE * free for _, free in machine.gpus), default=0.0)
     if device != "cpu" and not precision.startswith("nf4") and needs(f"nf4-{precision}") <= gpus:
         return "fits with nf4"
-    return "only spread" if len(machine.gpus) > 1 and need <= free_on(machine, "spread") else "does not fit"
+    return "only spread" if len(machine.gpus) > 1 and need <= room_on(machine, "spread") else "does not fit"
 
-# %% ../../nbs/study/22_places.ipynb #b85f426a
+# %% ../../nbs/study/22_places.ipynb #3b471328
 _TODO = {
     "fits": "",
-    "fits with nf4": 'needs {need:,.0f} GB and {free:,.0f} are free; quantisation = "nf4" needs {four:,.0f} GB',
-    "only spread": 'needs {need:,.0f} GB and {free:,.0f} are free; device = "spread" takes all GPUs',
-    "does not fit": "needs {need:,.1f} GB and {free:,.1f} are free; take a larger GPU, a smaller model or a server",
-    "unknown": "look at the memory yourself: a parameter count or the free memory is unknown",
+    "fits with nf4": 'needs {need:,.1f} GB of {room:,.1f}; quantisation = "nf4" needs {four:,.1f}',
+    "only spread": 'needs {need:,.1f} GB of {room:,.1f}; device = "spread" takes all GPUs',
+    "does not fit": "needs {need:,.1f} GB of {room:,.1f}; take a GPU with more, a smaller model or a server",
+    "unknown": "look at the memory yourself: the size of the model or of the memory is unknown",
 }
 
 
 def fit_row(
-    card: ModelCard,  # Of which model
+    name: str,  # What the study calls the model
+    card: ModelCard,  # Its card
     machine: Machine,  # Where it would run
-    needs: Callable[[str], float],  # GB that it needs in a number format
-    device: str = "auto",  # As the study says it
-    precision: str = "",  # As the study says it, empty for the card's own
-    quantisation: str = "",  # nf4, or empty
-    server: str = "",  # Address of its server, empty for none
-) -> dict:  # model, weights, folder, download, disk, device, precision, needs, free (GB), verdict, todo
+    load: Load,  # What it has to hold
+    choice: ModelChoice = ModelChoice(),  # Its device, precision, quantisation, server and batch size
+) -> (
+    dict
+):  # model, weights, folder, download, disk, device, precision, needs, room (GB), batch, verdict, todo
     "Where a model is, what it gets, whether it fits, and what to do."
-    place = weights_place(card, server)
-    row = {"model": card.name, "weights": place.where, "folder": place.folder, "download": place.download}
-    row["disk"] = machine.disk(place.folder) if place.folder else float("nan")
+    place, unknown = weights_place(card, choice.server), float("nan")
+    row = {"model": name, "weights": place.where, "folder": place.folder, "download": place.download}
+    row["disk"] = machine.disk(place.folder) if place.folder else unknown
     if place.where in ("server", "own engine"):
-        nothing = {"device": place.where, "precision": "", "needs": float("nan"), "free": float("nan")}
-        return row | nothing | {"verdict": "not asked", "todo": ""}
-    device = device_on(machine, device)
-    precision = precision_on(device, card, precision, quantisation)
-    need, free = needs(precision), free_on(machine, device)
-    verdict = fit_verdict(needs, precision, device, machine)
-    words = _TODO[verdict].format(
-        need=need, free=free, four=needs(f"nf4-{precision}") if verdict == "fits with nf4" else 0
-    )
-    row |= {"device": device, "precision": precision, "needs": need, "free": free, "verdict": verdict}
-    return row | {"todo": "; ".join(filter(None, (words, _disk_words(place, row["disk"]))))}
+        row |= {"device": "", "precision": choice.precision, "needs": unknown, "room": unknown}
+        return row | {"batch": choice.concurrency, "verdict": "not here", "todo": ""}
+    device = device_on(machine, choice.device)
+    precision = precision_on(device, card, choice.precision, choice.quantisation)
+    verdict, room = fit_verdict(load.needs, precision, device, machine), room_on(machine, device)
+    batch = load.batch(precision, device, room, choice.batch_size or 8) if verdict == "fits" else 1
+    need = load.needs(precision, batch)
+    four = load.needs(f"nf4-{precision}") if verdict == "fits with nf4" else unknown
+    words = [_TODO[verdict].format(need=need, room=room, four=four), _disk_words(place, row["disk"])]
+    row |= {"device": device, "precision": precision, "needs": need, "room": room, "batch": batch}
+    return row | {"verdict": verdict, "todo": "; ".join(filter(None, words))}
 
 
 def _disk_words(place: WeightsPlace, free: float) -> str:
     "What a download comes to, and whether there is room for it."
     if not place.download:
         return ""
-    room = f"{place.download:,.1f} GB to download into {place.folder}"
-    return (
-        f"{room}, where only {free:,.1f} GB are free; set HF_HOME to another disk"
-        if free < place.download
-        else room
-    )
+    room = f"{place.download:,.1f} GB to download"
+    if free < place.download:
+        return f"{room}, and {free:,.1f} GB are free in {place.folder}; set HF_HOME to another disk"
+    return room

@@ -19,7 +19,8 @@ from ..catalogue.pictures import ImageError, image_size
 from ..completion.checkpoints import begin_once
 from ..completion.completions import task_items
 from ..completion.pixels import PICTURE_RULES, PictureRule, image_tokens, read_picture_rule
-from .declaration import prompts_of
+from ..completion.prompts import Prompt, conversation, prompt_for
+from .asked import prompts_of
 from .stages import LEAST_ITEMS, StudyInputs, grid_of
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['LOOKED_AT', 'CHARACTERS', 'TEMPLATE', 'OUTPUT_SHARE', 'ANSWER_BYTES', 'ROW_BYTES', 'PIXEL_BYTES', 'picture_rule',
-           'sample_items', 'picture_sizes', 'picture_table', 'text_tokens', 'question_table', 'count_trainings',
-           'disk_table']
+           'sample_items', 'picture_sizes', 'picture_table', 'text_tokens', 'token_row', 'question_table',
+           'count_trainings', 'disk_table']
 
 # %% ../../nbs/study/24_workload.ipynb #421c3371
 def picture_rule(
@@ -107,22 +108,40 @@ def text_tokens(
     pictures = sum(part["type"] == "image" for part in turns[0][0]["content"])  # Stands for all of its tokens
     return float(np.mean(lengths)) - pictures, "tokenizer"
 
-# %% ../../nbs/study/24_workload.ipynb #4a413e59
+# %% ../../nbs/study/24_workload.ipynb #45e1703a
+def token_row(
+    items: pd.DataFrame,  # (n, columns) Items that are asked about
+    sizes: Sequence[tuple[int, int]],  # Width and height of their pictures, pixels
+    prompt: Prompt,  # What is asked
+    rule: PictureRule | None,  # How the model turns a picture into tokens
+    pixels: int = 0,  # Pixel budget, 0 for none
+    processor=None,  # Of the model, None where it is not on this machine
+) -> dict:  # picture_tokens, text_tokens, input_tokens, output_tokens (means), counted
+    "The tokens of one question to one model."
+    shows = prompt.task == "image_to_text"
+    given = [None] if shows else items["title"].dropna().tolist() or [None]
+    text, counted = text_tokens([conversation(prompt, title, image=shows) for title in given], processor)
+    tokens = _tokens_of(sizes, rule, pixels) if shows else [0]
+    picture = float(np.mean(tokens)) if tokens else float("nan")
+    row = {"picture_tokens": picture, "text_tokens": text, "input_tokens": picture + text}
+    return row | {"output_tokens": prompt.max_new_tokens * OUTPUT_SHARE, "counted": counted}
+
+# %% ../../nbs/study/24_workload.ipynb #37956783
 def question_table(
     inputs: StudyInputs,  # Items, what is hidden of them, and whom to ask
 ) -> pd.DataFrame:  # model, task, prompt, items, blind, questions, drawings
     "How many questions each model gets, and how many pictures are drawn of its answers."
     choice, rows = inputs.study.completion, []
-    for card in inputs.cards.values():
+    for name, card in inputs.cards.items():
         for task, prompts in prompts_of(inputs.study).items():
             n, blind = len(task_items(inputs.selected, task, inputs.hidden)), int(choice.blind)
             for prompt in prompts or (prompt_for(task, short=card.embedded),):
                 drawn = n * (1 + blind) if task == "text_to_image" else 0
-                rows.append((card.name, task, prompt.id, n, blind, n + blind, drawn))
+                rows.append((name, task, prompt.id, n, blind, n + blind, drawn))
     names = ["model", "task", "prompt", "items", "blind", "questions", "drawings"]
     return pd.DataFrame(rows, columns=names)
 
-# %% ../../nbs/study/24_workload.ipynb #8d0a937d
+# %% ../../nbs/study/24_workload.ipynb #ffd143b2
 def count_trainings(
     inputs: StudyInputs,  # Purchases, items and the grid of recommenders
     questions: pd.DataFrame,  # As `question_table` gives them: whose completions there will be
@@ -136,7 +155,7 @@ def count_trainings(
     models = {tables.TASKS[task]: tuple(sorted(set(rows))) for task, rows in names.groupby(questions["task"])}
     return len(conditions(grid_of(inputs.study), models))
 
-# %% ../../nbs/study/24_workload.ipynb #540c8516
+# %% ../../nbs/study/24_workload.ipynb #e5a417e0
 ANSWER_BYTES, ROW_BYTES, PIXEL_BYTES = (
     450,
     600,
