@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from mmpc_analysis.completion.models import ModelCard
 
 # %% auto #0
-__all__ = ['GPU_SHARE', 'Machine', 'free_disk', 'this_machine', 'WeightsPlace', 'local_folder', 'weights_place', 'device_on',
-           'precision_on', 'room_on', 'Load', 'load_of', 'fit_verdict', 'fit_row']
+__all__ = ['GPU_SHARE', 'PLACES', 'Machine', 'free_disk', 'this_machine', 'WeightsPlace', 'local_folder', 'weights_place',
+           'device_on', 'precision_on', 'room_on', 'Load', 'load_of', 'fit_verdict', 'fit_row']
 
 # %% ../../nbs/study/22_places.ipynb #0ae14afa
 @dataclass(frozen=True, slots=True)
@@ -253,16 +253,31 @@ _TODO = {
 }
 
 
+PLACES = {
+    "model": "As the study calls it",
+    "weights": "As `WeightsPlace.where`",
+    "folder": "Where they are, or would be downloaded to",
+    "download": "Still to be downloaded, GB",
+    "disk": "Free on that folder's disk, GB",
+    "device": "As `device_on`, empty where nothing of it runs here",
+    "precision": "As `precision_on`",
+    "needs": "Memory of weights and one batch, GB",
+    "room": "Memory that it may take, GB",
+    "batch": "Questions answered together, or in flight on a server",
+    "verdict": "As `fit_verdict`, or not here",
+    "todo": "What to do, empty for nothing",
+}
+
+
 def fit_row(
     name: str,  # What the study calls the model
     card: ModelCard,  # Its card
     machine: Machine,  # Where it would run
     load: Load,  # What it has to hold
-    choice: ModelChoice = ModelChoice(),  # Its device, precision, quantisation, server and batch size
-) -> (
-    dict
-):  # model, weights, folder, download, disk, device, precision, needs, room (GB), batch, verdict, todo
+    choice: ModelChoice | None = None,  # Its device, precision, quantisation, server and batch size
+) -> dict:  # A row of `PLACES`
     "Where a model is, what it gets, whether it fits, and what to do."
+    choice = choice or ModelChoice()
     place, unknown = weights_place(card, choice.server), float("nan")
     row = {"model": name, "weights": place.where, "folder": place.folder, "download": place.download}
     row["disk"] = machine.disk(place.folder) if place.folder else unknown
@@ -275,16 +290,6 @@ def fit_row(
     batch = load.batch(precision, device, room, choice.batch_size or 8) if verdict == "fits" else 1
     need = load.needs(precision, batch)
     four = load.needs(f"nf4-{precision}") if verdict == "fits with nf4" else unknown
-    words = [_TODO[verdict].format(need=need, room=room, four=four), _disk_words(place, row["disk"])]
+    todo = _TODO[verdict].format(need=need, room=room, four=four)
     row |= {"device": device, "precision": precision, "needs": need, "room": room, "batch": batch}
-    return row | {"verdict": verdict, "todo": "; ".join(filter(None, words))}
-
-
-def _disk_words(place: WeightsPlace, free: float) -> str:
-    "What a download comes to, and whether there is room for it."
-    if not place.download:
-        return ""
-    room = f"{place.download:,.1f} GB to download"
-    if free < place.download:
-        return f"{room}, and {free:,.1f} GB are free in {place.folder}; set HF_HOME to another disk"
-    return room
+    return row | {"verdict": verdict, "todo": todo}

@@ -21,7 +21,8 @@ from ..completion.completions import task_items
 from ..completion.pixels import PICTURE_RULES, PictureRule, image_tokens, read_picture_rule
 from ..completion.prompts import Prompt, conversation, prompt_for
 from .asked import prompts_of
-from .stages import LEAST_ITEMS, StudyInputs, grid_of
+from .stages import LEAST_ITEMS, grid_of
+from .study_inputs import StudyInputs
 
 if TYPE_CHECKING:
     from mmpc_analysis.completion.models import ModelCard
