@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from .backends import TransformersBackend
 from .models import ModelCard, find_weights, model_card, register_model, weights_id
-from .protocol import Backend
+from .protocol import Backend, check_offer
 
 # %% auto #0
 __all__ = ['load_backend', 'register_backend']
@@ -26,6 +26,7 @@ def load_backend(
     device: str = "cpu",  # `cpu`, `cuda`, `cuda:1` or `auto`
     quantisation: str | None = None,  # `nf4` for 4 bits, on a GPU
     threads: int | None = None,  # Torch threads; None for one with stand-ins, torch's choice otherwise
+    logprobs: bool = False,  # Whether answers say how sure the model was of them
 ) -> Backend:  # Nothing is loaded before the first question
     "The engine that runs a model on this machine."
     card = model if isinstance(model, ModelCard) else model_card(model)
@@ -38,7 +39,10 @@ def load_backend(
             raise ValueError(
                 f"{card.name} is registered and takes neither weights nor quantisation; leave them out"
             )
-        return card.make()
+        made = card.make()
+        if logprobs:
+            check_offer(made, "logprobs")
+        return made
     source = find_weights(card, weights)
     revision = None if os.path.isdir(source) else weights_id(card, weights)
     dtype = "float32" if device == "cpu" else card.precision
@@ -46,7 +50,7 @@ def load_backend(
         batch_size or (64 if card.embedded else 8),
         threads or (1 if card.embedded else None),
     )
-    return TransformersBackend(source, revision, device, dtype, quantisation, batch_size, threads)
+    return TransformersBackend(source, revision, device, dtype, quantisation, batch_size, threads, logprobs)
 
 # %% ../../nbs/completion/45_backend_choice.ipynb #74d69031
 def register_backend(

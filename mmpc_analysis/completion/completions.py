@@ -246,13 +246,18 @@ def ask_open(
     rows = [[by_key[key] for key in keys] for keys in batches]
     with tqdm(total=sum(map(len, batches)), desc=label, unit="item", disable=label is None) as bar:
         for batch in answer_batches(backend, rows, prompt, root):
-            store_lines(folder, [asdict(a) for a in batch if a.finish_reason != "error"])
+            store_lines(folder, [_known_fields(a) for a in batch if a.finish_reason != "error"])
             for answer in batch:
                 (failed if answer.finish_reason == "error" else answers)[answer.key] = answer
             bar.update(len(batch))
             if failed:
                 bar.set_postfix(failed=len(failed))
     return failed
+
+
+def _known_fields(answer: Answer) -> dict:
+    "An answer as a line: what is NaN is left out, since JSON has no word for it."
+    return {name: value for name, value in asdict(answer).items() if value == value}
 
 # %% ../../nbs/completion/50_completions.ipynb #28e0ecf3
 _TOLD = ["input_tokens", "output_tokens", "seconds", "logprob", "least_logprob"]  # By the engine, as numbers

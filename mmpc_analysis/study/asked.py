@@ -124,7 +124,8 @@ def price_table(
     who = who.drop_duplicates("system").set_index("system")[["model", "precision"]]
     listed = price_list(completions).set_index("model")
     for name, price in study.prices.items():
-        same = (who == systems[name]).all(axis=1)
+        model, precision = systems[name]
+        same = (who["model"] == model) & (who["precision"] == precision)
         for key, value in asdict(price).items():
             listed.loc[who.index[same], key] = np.nan if value is None else value
     return listed.reset_index()

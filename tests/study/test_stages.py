@@ -29,14 +29,13 @@ from mmpc_analysis.study.stages import (
     LEAST_ITEMS,
     STAGES,
     _write_completions,
-    prepare_inputs,
     run_analysis,
     run_comparison,
     run_conclusions,
     run_scoring,
     run_study,
-    select_items,
 )
+from mmpc_analysis.study.study_inputs import prepare_inputs, select_items
 
 SMALL = Study(
     name="small",
