@@ -31,7 +31,11 @@ def test_the_stored_run_is_of_the_present_requirements(stored):
 def test_what_was_installed_stands_at_its_bound(stored):
     asked = BOUNDS.bounds(GROUPS)
     assert set(stored["versions"]) == {*asked, *BOUNDS.EXCEPTED}
-    wrong = {n: (stored["versions"][n], b) for n, b in asked.items() if Version(stored["versions"][n]) != Version(b)}
+    wrong = {
+        n: (stored["versions"][n], b)
+        for n, b in asked.items()
+        if Version(stored["versions"][n]) != Version(b)
+    }
     assert not wrong, f"installed and asked for differ: {wrong}; {AGAIN}"
     assert "openai" in asked and "bitsandbytes" in asked, "the extras `server` and `gpu` name what they need"
 
@@ -46,7 +50,11 @@ def test_everything_was_imported_and_passed(stored):
 
 @pytest.mark.parametrize(
     ("requirement", "bound"),
-    [("numpy>=2", ("numpy", "2")), ("Rouge_Score>=0.1.2", ("rouge-score", "0.1.2")), ("json.repair==0.40", ("json-repair", "0.40"))],
+    [
+        ("numpy>=2", ("numpy", "2")),
+        ("Rouge_Score>=0.1.2", ("rouge-score", "0.1.2")),
+        ("json.repair==0.40", ("json-repair", "0.40")),
+    ],
 )
 def test_a_bound_is_read_from_a_requirement(requirement, bound):
     assert BOUNDS.bounds({"requirements": [requirement]}) == dict([bound])

@@ -33,13 +33,26 @@ OUT = ROOT / "tests" / "data" / "house" / "lower_bounds.json"
 GROUPS = ("requirements", *(f"{extra}_requirements" for extra in ("demo", "mixed", "server", "gpu")))
 EXCEPTED = ("torch",)
 ON_TOP = ("pytest>=8", "hypothesis>=6.100", "polars>=1.20")
-IMPORTED = ("bitsandbytes", "openai", "diffusers", "accelerate", "mixedlm", "transformers.models.auto.modeling_auto")
+IMPORTED = (
+    "bitsandbytes",
+    "openai",
+    "diffusers",
+    "accelerate",
+    "mixedlm",
+    "transformers.models.auto.modeling_auto",
+)
 
 CORE = (
     "tests/test_tables.py",
     "tests/test_store.py",
-    *(f"tests/catalogue/test_{name}.py" for name in ("items", "listings", "missing", "pictures", "purchases")),
-    *(f"tests/completion/test_{name}.py" for name in ("answers", "backends", "completions", "models", "prompts")),
+    *(
+        f"tests/catalogue/test_{name}.py"
+        for name in ("items", "listings", "missing", "pictures", "purchases")
+    ),
+    *(
+        f"tests/completion/test_{name}.py"
+        for name in ("answers", "backends", "completions", "models", "prompts")
+    ),
     *(f"tests/metrics/test_{name}.py" for name in ("cards", "words", "semantic")),
     *(f"tests/scores/test_{name}.py" for name in ("averages", "measures", "scoring", "whole_sets")),
     *(f"tests/mixed/test_{name}.py" for name in ("fit", "minimum")),
@@ -68,7 +81,9 @@ def bounds(groups: dict[str, list[str]]) -> dict[str, str]:
     for requirement in (one for group in groups.values() for one in group):
         name, wanted = name_of(requirement), re.fullmatch(r"[\w.-]+(>=|==)([\w.]+)(?:,\S*)?", requirement)
         if not wanted:
-            raise ValueError(f"a requirement must name its lower bound as name>=1.2 or name==1.2, got {requirement!r}")
+            raise ValueError(
+                f"a requirement must name its lower bound as name>=1.2 or name==1.2, got {requirement!r}"
+            )
         if name not in EXCEPTED:
             found[name] = wanted[2]
     return found
@@ -84,7 +99,9 @@ def run(*command: str | Path) -> subprocess.CompletedProcess:
     words = [str(part) for part in command]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment())
     if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command[:6]))} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+        raise SystemExit(
+            f"{' '.join(map(str, command[:6]))} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        )
     return done
 
 
@@ -97,7 +114,18 @@ def install(venv: Path, groups: dict[str, list[str]]) -> Path:
     limits = [row for row in rows if row[:1].isalpha() and name_of(row) in EXCEPTED]
     asked = [one for group in groups.values() for one in group if name_of(one) in EXCEPTED]
     pins = [f"{name}=={bound}" for name, bound in bounds(groups).items()]
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins, *asked, *limits, *ON_TOP)
+    run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        *pins,
+        *asked,
+        *limits,
+        *ON_TOP,
+    )
     return python
 
 
@@ -111,20 +139,39 @@ from openai import AsyncOpenAI
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 print(json.dumps(names))
 """
-VERSIONS = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
+VERSIONS = (
+    "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
+)
 
 
 def environment() -> dict[str, str]:
     "How the package is found and kept quiet: from this tree, on one thread, without a network."
-    calm = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    calm = {
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     return os.environ | calm | {"PYTHONPATH": str(ROOT)}
 
 
 def tests(python: Path, files: list[str], folder: Path) -> dict:
     "Run some test files: how many passed of each, and what did not."
     told = folder / "tests.xml"
-    command = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", f"--junitxml={told}", *files)
-    shown = subprocess.run([str(part) for part in command], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    command = (
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--tb=short",
+        f"--junitxml={told}",
+        *files,
+    )
+    shown = subprocess.run(
+        [str(part) for part in command], cwd=ROOT, env=environment(), capture_output=True, text=True
+    )
     if not told.exists():
         raise SystemExit(f"pytest could not run:\n{shown.stdout[-4000:]}\n{shown.stderr[-2000:]}")
     passed, failed, skipped = dict.fromkeys(files, 0), [], 0
@@ -144,7 +191,9 @@ def tests(python: Path, files: list[str], folder: Path) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--venv", type=Path, help="folder of an environment that is kept")
-    parser.add_argument("--tests", nargs="*", help="test files instead of the core ones; then nothing is stored")
+    parser.add_argument(
+        "--tests", nargs="*", help="test files instead of the core ones; then nothing is stored"
+    )
     chosen = parser.parse_args()
     groups, started = settings(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -169,7 +218,9 @@ def main() -> None:
     if not chosen.tests:
         OUT.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
     if found["failed"]:
-        raise SystemExit(f"{len(found['failed'])} tests fail at the lower bounds: raise a bound in settings.ini, or mend the code")
+        raise SystemExit(
+            f"{len(found['failed'])} tests fail at the lower bounds: raise a bound in settings.ini, or mend the code"
+        )
 
 
 if __name__ == "__main__":
