@@ -27,6 +27,7 @@ from .asked import backend_of, check_study, engine_facts, price_table, prompts_o
 from .choices import Study
 from .declaration import read_study, run_folder
 from .manifest import write_run_manifest
+from .readiness import check_run
 from .study_inputs import StudyInputs, prepare_inputs, purchase_split
 
 if TYPE_CHECKING:
@@ -385,6 +386,7 @@ def run_study(
     study = study if isinstance(study, Study) else read_study(study)
     check_study(study)
     out, started, seconds = str(out or run_folder(study.name)), time.perf_counter(), {}
+    check_run(study, out)
     (store.clear_other_version if remake else store.check_version)(out)
     inputs = prepare_inputs(study, out)
     for stage, result in _stages(inputs, progress):
