@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # %% auto #0
-__all__ = ['finish_reason', 'Reply', 'Failure', 'read_message', 'read_replies', 'read_logprobs', 'error_words', 'retry_after',
+__all__ = ['finish_reason', 'Reply', 'Failure', 'read_message', 'read_replies', 'reply_logprobs', 'error_words', 'retry_after',
            'rejected_fields', 'redact']
 
 # %% ../../nbs/completion/35_server_replies.ipynb #fa376aca
@@ -108,7 +108,7 @@ def read_replies(
         why = "refusal" if refusal else why
         why = "tool_calls" if choice["message"].get("tool_calls") and not text and why == "stop" else why
         counts = [count / len(choices) for count in (asked, wrote)]
-        sure = read_logprobs(choice.get("logprobs"))
+        sure = reply_logprobs(choice.get("logprobs"))
         replies.append(Reply(refusal or text, why, *counts, *sure, str(body.get("model") or "")))
     return replies
 
@@ -119,7 +119,7 @@ def _count(value: object) -> float:
     return float(value) if good else float("nan")
 
 # %% ../../nbs/completion/35_server_replies.ipynb #3780cd94
-def read_logprobs(
+def reply_logprobs(
     told: object,  # `logprobs` of a choice
 ) -> tuple[float, float]:  # Mean and least log-probability, nats, NaN where there are none
     "How sure a model was, from what a server tells."

@@ -40,7 +40,7 @@ from mmpc_analysis.study.workload import (
 )
 
 # %% auto #0
-__all__ = ['Forecast', 'ask_server', 'Sample', 'forecast', 'duration', 'place_text', 'work_text', 'forecast_text']
+__all__ = ['Forecast', 'server_state', 'Sample', 'forecast', 'duration', 'place_text', 'work_text', 'forecast_text']
 
 # %% ../../nbs/study/28_forecast.ipynb #4e90af89
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def _gb(value: float) -> str:
     )
 
 # %% ../../nbs/study/28_forecast.ipynb #71c78c87
-def ask_server(
+def server_state(
     choice: ModelChoice,  # With the address of a server
     seconds: float = 5.0,  # How long to wait for it
 ) -> str:  # answers, or does not answer and why
@@ -180,7 +180,9 @@ def _model_rows(sample: Sample, name: str, rows: pd.DataFrame, measure: bool) ->
     )
     place = fit_row(name, card, sample.machine, load, choice)
     if choice.server:
-        place["todo"] = ask_server(choice) if measure else "not asked whether it answers; measuring does that"
+        place["todo"] = (
+            server_state(choice) if measure else "not asked whether it answers; measuring does that"
+        )
     timed = _timed(sample, name, place, prompts) if measure else [None] * len(prompts)
     price = study.prices.get(name)
     work = [
