@@ -6,6 +6,7 @@ import shutil
 from importlib.resources import files
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -14,6 +15,7 @@ from mmpc_analysis.catalogue.pictures import open_image
 from mmpc_analysis.completion.backend_choice import load_backend
 from mmpc_analysis.completion.backends import TransformersBackend
 from mmpc_analysis.completion.checkpoints import fit_image, fitted_size, limit_pixels, load_processor
+from mmpc_analysis.completion.completions import complete
 from mmpc_analysis.completion.models import find_weights, model_card
 from mmpc_analysis.completion.pixels import (
     PICTURE_RULES,
@@ -210,3 +212,49 @@ def test_asking_fits_pictures_that_nobody_fitted():
     assert all(torch.equal(one[name], two[name]) for name in one)
     plain = load_backend("standin-gemma-s").prepare([raw]).inputs
     assert not torch.equal(one["pixel_values"], plain["pixel_values"])
+
+
+# ---------------------------------------------------------------- pictures that one engine cannot take
+
+
+def bomb(path):
+    "A small file whose header states 40,000 by 40,000 pixels."
+    import struct
+    import zlib
+
+    Image.new("L", (8, 8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 40_000, 40_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    path.write_bytes(bytes(data))
+
+
+MADE = {
+    "2400 x 6": ((2400, 6), "aspect ratio"),
+    "6 x 2400": ((6, 2400), "aspect ratio"),
+    "1 x 5000": ((1, 5000), "aspect ratio"),
+    "5000 x 1": ((5000, 1), "aspect ratio"),
+    "bomb": (None, "is over 89,478,485 pixels; make it smaller"),
+    "nearly too long": ((2000, 10), None),
+    "nearly too long once it is rounded": ((12_000, 61), None),
+    "36 megapixels": ((6000, 6000), None),
+}
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_a_picture_that_one_engine_cannot_take_is_one_row(tmp_path, kind):
+    size, reason = MADE[kind]
+    items = pd.read_csv(f"{ROOT}/items.csv", dtype=str).query("split == 'test'").head(3)
+    for name in ("a.png", "c.png"):
+        Image.effect_noise((60, 40), 80).convert("RGB").save(tmp_path / name)
+    if size:
+        Image.new("L", size, 90).save(tmp_path / "b.png")
+    else:
+        bomb(tmp_path / "b.png")
+    where = {"root": str(tmp_path), "out": str(tmp_path / "run"), "progress": False}
+    rows = complete(
+        items.assign(image=["a.png", "b.png", "c.png"]), "standin-qwen-s", "image_to_text", **where
+    )
+    assert (rows["outcome"] == "engine_error").tolist() == [False, bool(reason), False]
+    if reason:
+        assert reason in rows["raw_text"].iloc[1]
