@@ -171,12 +171,14 @@ def _read_shard(folder: str, path: str) -> pd.DataFrame:
 def read_shards(
     folder: str,  # Folder of the table, local or fsspec
     table: Table,  # The declaration
+    names: Container[str] | None = None,  # Names of the shards that are wanted; None for all
 ) -> pd.DataFrame:  # (n, columns) All rows, shard by shard in order of their names
     """Read every shard of a table.
 
     Raises: `ValueError` naming the file that is damaged or of another version, `FileNotFoundError` where there is no shard.
     """
-    frames = [_read_shard(folder, path) for path in shard_names(folder).values()]
+    there = shard_names(folder).items()
+    frames = [_read_shard(folder, path) for name, path in there if names is None or name in names]
     if not frames:
         raise FileNotFoundError(
             f"there is no shard of {table.name} in {str(folder)!r}; name the folder of a table"

@@ -14,12 +14,11 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from ..catalogue.pictures import ImageError, decode_pixels, open_image, read_image_file
@@ -35,12 +34,11 @@ from mmpc_analysis.store import (
     compact_lines,
     fixed_batches,
     hash_key,
-    hash_unit,
     store_lines,
     stored_lines,
     write_shard,
 )
-from ..tables import COMPLETIONS, SYSTEM, TASKS, parent_ids, validate
+from ..tables import COMPLETIONS, TASKS, parent_ids, validate
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -48,7 +46,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['KEPT_BYTES', 'AHEAD_BYTES', 'content_key', 'task_items', 'title_input', 'image_input', 'plan_questions',
            'load_request', 'load_requests', 'prepare_batch', 'ask_safely', 'answer_batches', 'ask_open', 'answer_row',
-           'completion_rows', 'run_name', 'question_costs', 'complete', 'Certificate', 'upper_limit', 'certify']
+           'completion_rows', 'run_name', 'question_costs', 'complete']
 
 # %% ../../nbs/completion/50_completions.ipynb #8d1e1b46
 def content_key(
@@ -301,7 +299,7 @@ def ask_open(
     rows = [[by_key[key] for key in keys] for keys in batches]
     with tqdm(total=sum(map(len, batches)), desc=label, unit="item", disable=label is None) as bar:
         for batch in answer_batches(backend, rows, prompt, root, limit):
-            store_lines(folder, [asdict(a) for a in batch if a.finish_reason != "error"])
+            store_lines(folder, [_known_fields(a) for a in batch if a.finish_reason != "error"])
             for answer in batch:
                 (failed if answer.finish_reason == "error" else answers)[answer.key] = answer
             bar.update(len(batch))
@@ -309,6 +307,11 @@ def ask_open(
             if any(told.values()):
                 bar.set_postfix({name: n for name, n in told.items() if n})
     return failed
+
+
+def _known_fields(answer: Answer) -> dict:
+    "An answer as a line: what is NaN is left out, since JSON has no word for it."
+    return {name: value for name, value in asdict(answer).items() if value == value}
 
 # %% ../../nbs/completion/50_completions.ipynb #28e0ecf3
 _TOLD = ["input_tokens", "output_tokens", "seconds", "logprob", "least_logprob"]  # By the engine, as numbers
@@ -428,75 +431,3 @@ def complete(
     rows = completion_rows(questions, failed | answers, prompt, card, backend.precision, blind)
     write_shard(rows, COMPLETIONS, posixpath.join(str(out), "completions"), name)
     return rows
-
-# %% ../../nbs/completion/50_completions.ipynb #2da0e21a
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    "Whether the batch size changed answers."
-
-    model: str  # Name of the model
-    task: str  # `image_to_text` or `text_to_image`
-    n: int  # Different questions asked again
-    changed: int  # How many of them were answered differently
-    share: float  # changed / n, NaN when none was asked
-    high: float  # Upper limit of the exact one-sided 95% interval of the share
-    answers: pd.DataFrame  # (n, 4) key, batched, single, same
-
-# %% ../../nbs/completion/50_completions.ipynb #961975e1
-def upper_limit(
-    changed: int,  # Changed answers
-    n: int,  # Answers compared
-    level: float = 0.95,  # Confidence, in (0, 1)
-) -> float:  # In [0, 1], NaN when n is 0
-    """The upper limit of a share.
-
-    Source: Clopper & Pearson (1934), Biometrika 26, 404-413, doi:10.1093/biomet/26.4.404.
-    """
-    from scipy.stats import binomtest
-
-    if n == 0:
-        return float("nan")
-    return float(binomtest(changed, n, alternative="less").proportion_ci(level, method="exact").high)
-
-# %% ../../nbs/completion/50_completions.ipynb #ecfac557
-def _one_task(completions: pd.DataFrame, given: Prompt | None) -> tuple[str, str, Prompt]:
-    "What completions have in common."
-    names = completions[["task", *SYSTEM]].drop_duplicates()
-    if len(names) != 1 or names["role"].iloc[0] != "model":
-        raise ValueError(
-            f"completions must be of one model and task and not blind, got {len(names)} combinations"
-        )
-    task, model, _, prompt, _ = names.iloc[0]
-    return model, task, find_prompt(prompt, task, {given.id: given} if given else None)
-
-# %% ../../nbs/completion/50_completions.ipynb #0e402d24
-def certify(
-    completions: pd.DataFrame,  # (n, columns) Completions of one model and task, not blind
-    items: pd.DataFrame,  # (m, columns) Their items
-    *,
-    root: str,  # Folder of the pictures
-    sample: int | None = 32,  # Different questions to ask again; None for all
-    seed: int = 0,  # Which ones, by their hash
-    prompt: Prompt | None = None,  # What was asked, where that was one's own
-    backend: Backend | None = None,  # The engine; None for the model's own
-    **engine,  # Passed on to `load_backend`
-) -> Certificate:  # Share of changed answers and its upper limit
-    "Ask stored questions again at batch size 1, and count the answers that changed."
-    model, task, prompt = _one_task(completions, prompt)
-    backend = backend or load_backend(model, **engine)
-    known = completions[completions["outcome"] != "engine_error"].drop_duplicates("key")
-    known = known.assign(draw=[hash_unit(seed, key) for key in known["key"]]).sort_values("draw")[:sample]
-    questions = plan_questions(items[items["item_id"].isin(known["item_id"])], prompt, backend.identity, root)
-    lost = set(known["key"]) - set(questions["key"])
-    if lost:
-        raise ValueError(
-            f"{len(lost)} of {len(known)} questions have another key; pass the items and weights of that run"
-        )
-    rows = list(questions.itertuples(index=False))
-    requests, _ = load_requests(rows, prompt, root, getattr(backend, "fit", None))
-    single = {answer.key: answer.text for request in requests for answer in backend.ask([request])}
-    pairs = known[["key", "raw_text"]].rename(columns={"raw_text": "batched"}).reset_index(drop=True)
-    pairs["single"] = pairs["key"].map(single)
-    pairs["same"] = pairs["batched"] == pairs["single"]
-    n, changed = len(pairs), int((~pairs["same"]).sum())
-    return Certificate(model, task, n, changed, changed / n if n else np.nan, upper_limit(changed, n), pairs)
