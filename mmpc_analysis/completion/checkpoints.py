@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['PINNED', 'pinned_options', 'register_processors', 'hide_broken_torchvision', 'silence_libraries', 'load_processor',
-           'greedy_settings', 'load_weights', 'four_bit_config', 'escape_special_tokens', 'special_tokens',
+           'greedy_settings', 'load_weights', 'four_bit_config', 'escape_special_tokens', 'special_tokens', 'start_ids',
            'begin_once', 'may_add_bos', 'fitted_size', 'fit_image', 'limit_pixels', 'Engine', 'load_engine',
            'torch_threads']
 
@@ -221,17 +221,27 @@ def special_tokens(
     return re.compile("|".join(map(re.escape, names)) or r"(?!)")
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #8acc3f78
+def start_ids(
+    tokenizer: transformers.PreTrainedTokenizerBase,  # The model's own
+) -> set[int]:  # Its BOS, and what it puts before a text by itself; empty where there is neither
+    "Ids that begin a prompt."
+    whole, bare = (tokenizer("a", add_special_tokens=adds)["input_ids"] for adds in (True, False))
+    added = whole[:1] if whole[:1] != bare[:1] else []
+    return {*added, tokenizer.bos_token_id} - {None}
+
+
 def begin_once(
     texts: list[str],  # (b,) Conversations as the chat template rendered them
     tokenizer: transformers.PreTrainedTokenizerBase,  # The model's own
 ) -> tuple[list[str], bool]:  # What to tokenise, and its `add_special_tokens`
     "How to tokenise rendered text so that it starts with one BOS where one is due."
-    first = [tokenizer.bos_token_id]
+    starts = start_ids(tokenizer)
     heads = tokenizer([text[:64] for text in texts], add_special_tokens=False)["input_ids"]
-    begun = [ids[:1] == first for ids in heads]
+    begun = [bool(starts.intersection(ids[:1])) for ids in heads]
     if len(set(begun)) == 1:
         return texts, not begun[0]
-    missing = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == first else ""
+    first = tokenizer("a")["input_ids"][0]
+    missing = tokenizer.convert_ids_to_tokens(first) if first in starts else ""
     return [text if has else missing + text for text, has in zip(texts, begun, strict=True)], False
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #41915825
