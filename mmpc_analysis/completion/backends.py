@@ -142,9 +142,35 @@ def _score_answers(
         for text, row in zip(candidates, rows, strict=True)
     ]
 
+# %% ../../nbs/completion/30_backends.ipynb #fb9e806d
+class _Likelihoods:
+    "What a checkpoint offers beyond one answer to each question."
+
+    @property
+    def offers(self) -> Offers:  # Tells log-probabilities where it was asked to
+        return Offers(logprobs=self.logprobs, samples=True, scoring=True)
+
+    def _watch(self) -> TokenWatch | None:
+        return TokenWatch() if self.logprobs else None
+
+    def sample(
+        self,
+        requests: list[Request],  # Questions
+        sampling: Sampling,  # How many answers, and how they are drawn
+    ) -> list[list[Answer]]:  # n answers to each question
+        return _draw_answers(self, requests, sampling)
+
+    def score(
+        self,
+        request: Request,  # A question
+        candidates: list[str],  # Answers to it
+        image: bool = True,  # Whether its picture is shown
+    ) -> list[ScoredAnswer]:  # One for each candidate
+        return _score_answers(self, request if image else without_picture(request), candidates)
+
 # %% ../../nbs/completion/30_backends.ipynb #6c9c317c
 @dataclass(frozen=True)
-class TransformersBackend:
+class TransformersBackend(_Likelihoods):
     "A checkpoint on this machine."
 
     source: str  # Local folder or hub id
@@ -171,10 +197,6 @@ class TransformersBackend:
         start = "|one BOS" * may_add_bos(self.source)
         return f"transformers|{weights}|{self.precision}|greedy{start}"
 
-    @property
-    def offers(self) -> Offers:  # Draws and scores; tells log-probabilities where it was asked to
-        return Offers(logprobs=self.logprobs, samples=True, scoring=True)
-
     @cached_property
     def engine(self) -> Engine:  # Loaded on first use
         return _open_engine(self)
@@ -188,23 +210,13 @@ class TransformersBackend:
 
     def answer(self, prepared: PreparedBatch) -> list[Answer]:  # The answers of one prepared batch
         with torch_threads(self.threads):
-            return _generate_answers(
-                self.engine, prepared, self.lock, TokenWatch() if self.logprobs else None
-            )
+            return _generate_answers(self.engine, prepared, self.lock, self._watch())
 
     def ask(self, requests: list[Request]) -> list[Answer]:  # One for each request, in the same order
         batches = plan_batches(requests, self.batch_size)
         answers = [self.answer(self.prepare([requests[i] for i in batch])) for batch in batches]
         done = dict(zip(chain(*batches), chain(*answers), strict=True))
         return [done[i] for i in range(len(requests))]
-
-    def sample(self, requests: list[Request], sampling: Sampling) -> list[list[Answer]]:  # n for each request
-        return _draw_answers(self, requests, sampling)
-
-    def score(
-        self, request: Request, candidates: list[str], image: bool = True
-    ) -> list[ScoredAnswer]:  # One for each
-        return _score_answers(self, request if image else without_picture(request), candidates)
 
 # %% ../../nbs/completion/30_backends.ipynb #a7ed2a67
 def __getattr__(name: str):
