@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['KEPT_BYTES', 'AHEAD_BYTES', 'content_key', 'task_items', 'title_input', 'image_input', 'plan_questions',
-           'load_request', 'load_requests', 'prepare_batch', 'ask_safely', 'answer_batches', 'ask_open', 'answer_row',
-           'completion_rows', 'run_name', 'question_costs', 'complete']
+           'load_request', 'load_requests', 'prepare_batch', 'ask_safely', 'answer_batches', 'stream_answers',
+           'ask_open', 'answer_row', 'completion_rows', 'run_name', 'question_costs', 'complete']
 
 # %% ../../nbs/completion/50_completions.ipynb #8d1e1b46
 def content_key(
@@ -279,6 +280,29 @@ def _held_bytes(requests: list[Request], prepared: object) -> int:
     pictures = sum(3 * r.image.width * r.image.height for r in requests if r.image is not None)
     return pictures + getattr(prepared, "nbytes", 0)
 
+# %% ../../nbs/completion/50_completions.ipynb #62e45049
+def stream_answers(
+    backend: Backend,  # An engine with `stream`
+    batches: list[list],  # Rows of the questions, batch by batch
+    prompt: Prompt,  # What is asked
+    root: str,  # Folder of the pictures
+) -> Iterator[list[Answer]]:  # Answers in small groups, in the order in which they are ready
+    "Answer questions without batches."
+    failed: list[Answer] = []
+
+    def requests() -> Iterator[Request]:
+        for question in chain(*batches):
+            request = load_request(question, prompt, root, getattr(backend, "fit", None))
+            if isinstance(request, Request):
+                yield request
+            else:
+                failed.append(request)
+
+    grouped = getattr(backend, "stream_groups", None)
+    groups = grouped(requests()) if grouped else ([answer] for answer in backend.stream(requests()))
+    yield from groups
+    yield failed
+
 # %% ../../nbs/completion/50_completions.ipynb #ac27dacf
 def ask_open(
     backend: Backend,  # The engine
@@ -298,7 +322,11 @@ def ask_open(
     by_key = {question.key: question for question in questions.itertuples(index=False)}
     rows = [[by_key[key] for key in keys] for keys in batches]
     with tqdm(total=sum(map(len, batches)), desc=label, unit="item", disable=label is None) as bar:
-        for batch in answer_batches(backend, rows, prompt, root, limit):
+        if hasattr(backend, "stream"):
+            groups = stream_answers(backend, rows, prompt, root)
+        else:
+            groups = answer_batches(backend, rows, prompt, root, limit)
+        for batch in groups:
             store_lines(folder, [_known_fields(a) for a in batch if a.finish_reason != "error"])
             for answer in batch:
                 (failed if answer.finish_reason == "error" else answers)[answer.key] = answer
