@@ -16,7 +16,7 @@ _HOMES = {
     "completion.models": ("MODELS", "ModelCard", "list_models", "model_card", "own_model",),
     "completion.prompts": ("prompt_for", "own_prompt",),
     "completion.answers": ("read_answer",),
-    "completion.protocol": ("Answer", "Backend", "Request",),
+    "completion.protocol": ("Answer", "Backend", "Offers", "Request", "Sampling", "ScoredAnswer",),
     "completion.backend_choice": ("load_backend", "register_backend",),
     "completion.completions": ("complete",),
     "completion.certificate": ("certify", "certify_run",),
