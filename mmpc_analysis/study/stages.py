@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,7 +164,6 @@ def run_completions(
     from mmpc_analysis.completion.completions import complete
 
     choice, prompts, parts = inputs.study.completion, prompts_of(inputs.study), []
-    certificates, own = [], [prompt for asked in prompts.values() for prompt in asked]
     engine = {
         "batch_size": choice.batch_size,
         "device": choice.device,
@@ -177,11 +176,12 @@ def run_completions(
             for prompt in prompts[task] or (None,):  # None for the card's own form
                 how = {"backend": backend, "blind": blind, "prompt": prompt}
                 mine.append(complete(inputs.selected, card, task, **how, **asked))
-        parts += mine
-        mine, where = pd.concat(mine, ignore_index=True), {"root": inputs.catalogue.root, "out": inputs.out}
-        certificates.append(certify_run(backend, mine, inputs.selected, card=card, prompts=own, **where))
-    keep_certificates(pd.concat(certificates, ignore_index=True), inputs.out)
-    return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
+        parts.append(pd.concat(mine, ignore_index=True))
+        given = {"root": asked["root"], "out": inputs.out, "card": card, "prompts": chain(*prompts.values())}
+        certify_run(backend, parts[-1], inputs.selected, **given)
+    completions = tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
+    keep_certificates(completions, inputs.out)
+    return completions
 
 # %% ../../nbs/study/20_stages.ipynb #068f8a60
 def run_drawing(
