@@ -237,7 +237,6 @@ def certify_run(
     backend: Backend,  # The engine that gave the completions
     completions: pd.DataFrame,  # (n, columns) All completions of one model: tasks, prompts, blind ones
     items: pd.DataFrame,  # (m, columns) Their items
-    *,
     root: str,  # Folder of the pictures
     out: str,  # Folder of the run, local or fsspec
     card: ModelCard | None = None,  # The model's card; None for that of its name

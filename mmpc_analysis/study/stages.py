@@ -177,8 +177,8 @@ def run_completions(
                 how = {"backend": backend, "blind": blind, "prompt": prompt}
                 mine.append(complete(inputs.selected, card, task, **how, **asked))
         parts.append(pd.concat(mine, ignore_index=True))
-        given = {"root": asked["root"], "out": inputs.out, "card": card, "prompts": chain(*prompts.values())}
-        certify_run(backend, parts[-1], inputs.selected, **given)
+        own = chain(*prompts.values())
+        certify_run(backend, parts[-1], inputs.selected, asked["root"], inputs.out, card, own)
     completions = tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
     keep_certificates(completions, inputs.out)
     return completions
