@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['KEPT_BYTES', 'content_key', 'task_items', 'title_input', 'image_input', 'plan_questions', 'load_request',
-           'load_requests', 'prepare_batch', 'ask_safely', 'answer_batches', 'ask_open', 'answer_row',
+           'load_requests', 'prepare_batch', 'ask_safely', 'answer_batches', 'stream_answers', 'ask_open', 'answer_row',
            'completion_rows', 'run_name', 'complete', 'Certificate', 'upper_limit', 'certify']
 
 # %% ../../nbs/completion/50_completions.ipynb #8d1e1b46
@@ -227,6 +228,29 @@ def answer_batches(
             first = partial(backend.answer, prepared) if prepared else None
             yield ask_safely(backend, requests, first) + failed
 
+# %% ../../nbs/completion/50_completions.ipynb #62e45049
+def stream_answers(
+    backend: Backend,  # An engine with `stream`
+    batches: list[list],  # Rows of the questions, batch by batch
+    prompt: Prompt,  # What is asked
+    root: str,  # Folder of the pictures
+) -> Iterator[list[Answer]]:  # Answers in small groups, in the order in which they are ready
+    "Answer questions without batches."
+    failed: list[Answer] = []
+
+    def requests() -> Iterator[Request]:
+        for question in chain(*batches):
+            request = load_request(question, prompt, root, getattr(backend, "fit", None))
+            if isinstance(request, Request):
+                yield request
+            else:
+                failed.append(request)
+
+    grouped = getattr(backend, "stream_groups", None)
+    groups = grouped(requests()) if grouped else ([answer] for answer in backend.stream(requests()))
+    yield from groups
+    yield failed
+
 # %% ../../nbs/completion/50_completions.ipynb #ac27dacf
 def ask_open(
     backend: Backend,  # The engine
@@ -245,7 +269,8 @@ def ask_open(
     by_key = {question.key: question for question in questions.itertuples(index=False)}
     rows = [[by_key[key] for key in keys] for keys in batches]
     with tqdm(total=sum(map(len, batches)), desc=label, unit="item", disable=label is None) as bar:
-        for batch in answer_batches(backend, rows, prompt, root):
+        answer = stream_answers if hasattr(backend, "stream") else answer_batches
+        for batch in answer(backend, rows, prompt, root):
             store_lines(folder, [_known_fields(a) for a in batch if a.finish_reason != "error"])
             for answer in batch:
                 (failed if answer.finish_reason == "error" else answers)[answer.key] = answer

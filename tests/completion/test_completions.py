@@ -627,7 +627,9 @@ def journal(out):
 
 def test_log_probabilities_come_back_as_they_were(items, tmp_path):
     def ask(**more):
-        return complete(items[:12], MODEL, "image_to_text", root=ROOT, out=str(tmp_path), progress=False, **more)
+        return complete(
+            items[:12], MODEL, "image_to_text", root=ROOT, out=str(tmp_path), progress=False, **more
+        )
 
     rows = ask(logprobs=True)
     assert (rows["least_logprob"] <= rows["logprob"]).all() and (rows["logprob"] < 0).all()
@@ -668,7 +670,9 @@ def test_answers_of_old_runs_survive_a_resume(items, tmp_path, old):
 
     class Sure(Parrot):
         def ask(self, requests):
-            return [replace(a, logprob=-0.1, least_logprob=-0.30000000000000004) for a in super().ask(requests)]
+            return [
+                replace(a, logprob=-0.1, least_logprob=-0.30000000000000004) for a in super().ask(requests)
+            ]
 
     sure = Sure()
     rows = run(items[:20], tmp_path, sure)
