@@ -40,6 +40,7 @@ class Scripted:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # Else headers and body lie 40 ms apart
 
             def do_GET(self):
                 self.tell(200, {}, {"data": [{"id": "m"}]})
