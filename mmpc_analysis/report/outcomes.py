@@ -44,7 +44,7 @@ _OUTCOME_STYLE = {
     "truncated": ("#E69F00", "\\"),
     "invalid": ("#D55E00", "x"),
     "refused": ("#CC79A7", "."),
-    "interrupted": ("#a05195", "."),
+    "interrupted": ("#a05195", "-"),
     "engine_error": ("#767676", "+"),
 }
 
