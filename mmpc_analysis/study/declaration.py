@@ -40,7 +40,7 @@ _EXPECTED = {
     "int_type": "be of type int",
     "float_type": "be of type float",
     "bool_type": "be of type bool",
-    "greater_than_equal": "be at least {ge}",
+    "greater_than_equal": "be at least {ge:g}",
     "greater_than": "be above {gt:g}",
     "less_than": "lie in (0, {lt:g})",  # What has an upper end begins above 0
     "less_than_equal": "lie in (0, {le:g}]",

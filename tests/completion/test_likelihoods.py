@@ -50,6 +50,13 @@ def backend(request):
     return load_backend(request.param, logprobs=True)
 
 
+def like(backend, **changes):
+    "The same engine under other settings, without loading it again."
+    other = replace(backend, **changes)
+    vars(other)["engine"] = backend.engine
+    return other
+
+
 def question(backend, request):
     "The tensors of one question as the processor itself makes them."
     processor = backend.engine.processor
@@ -120,7 +127,7 @@ def test_log_probabilities_are_those_of_a_plain_forward_pass(backend):
 
 
 def test_answers_are_the_ones_without(backend):
-    plain = replace(backend, logprobs=False)
+    plain = like(backend, logprobs=False)
     requests = shown(6) + told(6)
     same = ("key", "text", "finish_reason", "input_tokens", "output_tokens")
     with_them, without = backend.ask(requests), plain.ask(requests)
@@ -184,7 +191,7 @@ def test_what_is_drawn_depends_on_no_batch(backend):
     assert facts(backend.sample(requests[::-1], HOT)) == whole[::-1]
     assert [facts(backend.sample([r], HOT))[0] for r in requests] == whole
     for size in (1, 2, 5):
-        assert facts(replace(backend, batch_size=size).sample(requests, HOT)) == whole, size
+        assert facts(like(backend, batch_size=size).sample(requests, HOT)) == whole, size
 
 
 def test_more_answers_begin_with_the_same_ones_and_seeds_and_keys_tell_them_apart(backend):
@@ -225,15 +232,16 @@ def first_probabilities(backend, request, temperature=1.0):
 
 def test_draws_have_the_model_s_probabilities(backend, generated):
     request, n = replace(told(1)[0], max_new_tokens=1), 2000
-    wide = replace(backend, batch_size=500)
-    wide.sample([request], Sampling(n=n, temperature=4.0, seed=1))
+    wide = like(backend, batch_size=500)
+    wide.sample([request], Sampling(n=n, temperature=2.0, seed=1))
     drawn = np.array([row[0] for rows in generated for row in rows])
-    expected = n * first_probabilities(backend, request, 4.0)
+    expected = n * first_probabilities(backend, request, 2.0)
     counts = np.bincount(drawn, minlength=len(expected))
     often = expected >= 5
-    assert len(drawn) == n and often.sum() > 5
-    pooled = [np.append(x[often], x[~often].sum()) for x in (counts, expected)]
-    assert chisquare(*pooled).pvalue > 1e-3
+    assert len(drawn) == n and often.sum() > 3
+    seldom = np.arange(len(expected))[~often] % 10  # Hundreds of rare tokens, in ten heaps
+    pooled = [np.append(x[often], np.bincount(seldom, x[~often])) for x in (counts, expected)]
+    assert pooled[1].min() > 5 and chisquare(*pooled).pvalue > 1e-3
 
 
 def test_the_drawer_alone_has_the_right_frequencies_and_no_impossible_token():
@@ -324,7 +332,7 @@ def test_scores_depend_on_no_batch(backend):
     whole = backend.score(request, GIVEN)
     alone = [backend.score(request, [text])[0] for text in GIVEN]
     turned = backend.score(request, GIVEN[::-1])[::-1]
-    small = replace(backend, batch_size=2).score(request, GIVEN)
+    small = like(backend, batch_size=2).score(request, GIVEN)
     for other in (alone, turned, small):
         assert [(s.text, s.tokens) for s in other] == [(s.text, s.tokens) for s in whole]
         assert [s.logprob for s in other] == pytest.approx([s.logprob for s in whole], abs=1e-3)
