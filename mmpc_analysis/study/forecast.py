@@ -19,6 +19,7 @@ import pandas as pd
 
 from ..completion.checkpoints import load_processor
 from ..completion.devices import BackendError, free_memory
+from ..completion.generators import free_generator, generator_setup, load_generator
 from ..completion.models import ModelCard, model_card
 from ..completion.pixels import PIXEL_BUDGETS
 from ..completion.prompts import Prompt, find_prompt
@@ -229,13 +230,22 @@ def _generator_rows(sample: Sample, number: int, measure: bool) -> tuple[dict, d
 
 def _timed_drawings(sample: Sample, card: ModelCard, place: dict) -> pd.DataFrame | None:
     "A timed sample of pictures, None of a generator that cannot be loaded here."
-    from mmpc_analysis.completion.drawing import call_settings, load_generator
-
+    choice = sample.inputs.study.drawing
     if place["download"] or place["verdict"] != "fits" or not card.folder:
         return None
-    titles = sample.items["text_to_image"]["title"].dropna().tolist()
-    pipeline = load_generator(card.folder, None, place["device"], place["precision"])
-    return time_drawings(pipeline, titles, call_settings(card, sample.inputs.study.drawing.steps))
+    try:
+        setup = generator_setup(
+            card, None, choice.device, choice.precision or None, choice.offload, choice.steps
+        )
+        pipeline = load_generator(setup.source, setup.revision, setup.device, setup.precision, setup.offload)
+        return time_drawings(
+            pipeline, sample.items["text_to_image"]["title"].dropna().tolist(), setup.settings
+        )
+    except (BackendError, ValueError) as problem:
+        place |= {"verdict": "cannot be loaded", "todo": str(problem)}
+        return None
+    finally:
+        free_generator()
 
 # %% ../../nbs/study/28_forecast.ipynb #b898c22e
 def forecast(
@@ -336,15 +346,19 @@ def work_text(
         money = each["cost"].sum(min_count=len(each))
         low, high = (duration(each[bound].sum(min_count=len(each))) for bound in ("low", "high"))
         spread = f"{low} to {high}" if "?" not in (low, high) else ""
-        price = "no price" if money != money else f"{money:,.2f} {each['currency'].iloc[0]}"
+        about = "" if (each["how"] == "measured").all() else "~"
+        price = "no price" if money != money else f"{about}{money:,.2f} {each['currency'].iloc[0]}"
         time = duration(each["hours"].sum(min_count=len(each)))
         how = ", ".join(dict.fromkeys(each["how"] + " " + each["on"]))
         lines.append((model, f"{each['number'].sum():,}", time, spread, price, how))
     table = pd.DataFrame(lines, columns=["model", "number", "time", "between", "cost", "how"])
     known, unknown = work["hours"].sum(), rows["hours"].apply(lambda hours: hours.isna().any()).sum()
-    sums = [f"{duration(known)} in all" + (f", and {unknown} models of unknown time" if unknown else "")]
+    kinds = " and ".join(sorted(set(work.loc[work["hours"].notna(), "how"])))
+    sums = [f"{duration(known)} in all ({kinds})"] if kinds else []
+    sums += [f"time unknown for {unknown} of {len(table)}"] if unknown else []
     for currency, each in work[work["cost"].notna()].groupby("currency"):
-        sums.append(f"{each['cost'].sum():,.2f} {currency}")
+        about = "" if (each["how"] == "measured").all() else "~"
+        sums.append(f"{about}{each['cost'].sum():,.2f} {currency}")
     missing = rows["cost"].apply(lambda cost: cost.isna().any()).sum()
     sums += [f"no price for {missing} of {len(table)}"] if missing else []
     return _laid_out("Time and money", table) + "\n" + "\n".join(_wrapped("; ".join(sums) + "."))
@@ -393,4 +407,8 @@ def _assumptions(found: Forecast) -> str:
     how = {"characters": "guessed from characters", "tokenizer": "counted by the tokenizer"}
     words = how.get(found.counted, "counted by the tokenizers that are here, else guessed from characters")
     guess = "" if (found.work["how"] != "guess").all() else "A guess may be wrong threefold either way. "
+    billed = found.work[found.work["cost"].notna()]
+    guess += (
+        "" if (billed["how"] == "measured").all() else "Money marked ~ rests on guessed tokens or hours. "
+    )
     return f"{guess}Words were {words}; answers were taken to be a third of the longest allowed where nothing was measured. Scores and trainings are not in these times."
