@@ -418,7 +418,8 @@ def _accelerator() -> str:
 # %% ../../nbs/study/30_command_line.ipynb #55878028
 def _forecast_study(study: Path | None, measure: bool, out: str) -> None:
     "Print what a study needs; exit code 2 where it cannot run."
-    from mmpc_analysis.study.forecast import forecast, forecast_text
+    from mmpc_analysis.study.forecast import forecast
+    from mmpc_analysis.study.forecast_words import forecast_text
 
     with _explained():
         found = forecast(_base_study(study, None, begins=True, kept=False), measure, out=out)

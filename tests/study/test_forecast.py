@@ -18,7 +18,8 @@ from mmpc_analysis.study.choices import (
     Study,
 )
 from mmpc_analysis.study.command_line import app
-from mmpc_analysis.study.forecast import ask_server, duration, forecast, forecast_text
+from mmpc_analysis.study.forecast import ask_server, forecast
+from mmpc_analysis.study.forecast_words import duration, forecast_text
 from mmpc_analysis.study.places import Machine
 
 ROOMY = Machine(2, 16.0, disk=lambda folder: 1000.0)
@@ -212,6 +213,16 @@ def test_a_server_that_is_not_there_stops_the_study(server):
 )
 def test_durations(hours, text):
     assert duration(hours) == text
+
+
+def test_what_a_run_would_refuse_on_this_machine_is_told_beside_the_tables():
+    study = replace(SMALL, completion=replace(SMALL.completion, device="cuda:7"))
+    found = forecast(study)
+    assert "completion.device" in found.refusal and "'cuda:7' is not there" in found.refusal
+    assert not found.places.empty and found.problems[0] == found.refusal
+    text = forecast_text(found)
+    assert "Where the models are" in text and "'cuda:7' is not there" in " ".join(text.split())
+    assert forecast(study, machine=ROOMY).refusal == ""  # Of a machine that is described nothing is asked
 
 
 def test_doctor_prints_a_forecast_and_ends_as_the_study_would(tmp_path, monkeypatch):
