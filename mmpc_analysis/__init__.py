@@ -70,6 +70,7 @@ _HOMES = {
     "study.choices": ("Study",),
     "study.declaration": ("read_study",),
     "study.stages": ("run_study",),
+    "study.forecast": ("forecast",),
 }
 _NAMES = {name: module for module, names in _HOMES.items() for name in names}
 

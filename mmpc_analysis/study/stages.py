@@ -100,6 +100,22 @@ def _write_completions(completions: pd.DataFrame, out: str) -> None:
     store.remove_shards(folder, names)
     store.write_manifest(folder, tables.COMPLETIONS)
 
+# %% ../../nbs/study/20_stages.ipynb #6e4bf634
+def _drawing_line(inputs: StudyInputs, completions: pd.DataFrame) -> str:
+    "Store how much of each prompt the generator reads, and say what was drawn."
+    from mmpc_analysis.completion.image_prompts import cut_prompts_line, prompt_lengths
+    from mmpc_analysis.completion.models import model_card, weights_id
+
+    name, wanted = inputs.study.drawing.generator, completions["task"] == "text_to_image"
+    if not wanted.any():
+        store.remove_shards(f"{inputs.out}/drawings")
+        return "no image prompts"
+    key = [store.fingerprint(completions[wanted].drop(columns="seconds")), weights_id(model_card(name))]
+    rows = cached_table(inputs.out, tables.DRAWINGS, key, partial(prompt_lengths, completions, name))
+    return ", ".join(
+        filter(None, [f"{completions['image'].nunique()} different pictures", cut_prompts_line(rows)])
+    )
+
 # %% ../../nbs/study/20_stages.ipynb #d17033f7
 def run_scoring(
     inputs: StudyInputs,  # Items and their pictures, metrics and seed
@@ -355,7 +371,7 @@ def _stages(inputs: StudyInputs, progress: bool) -> Iterator[tuple[str, str]]:
     usable = completions["outcome"].isin(tables.USABLE).mean()
     yield "completions", f"{len(completions)} answers, {usable:.1%} of them usable"
     completions = run_drawing(inputs, completions, progress)
-    yield "drawing", f"{completions['image'].nunique()} different pictures"
+    yield "drawing", _drawing_line(inputs, completions)
     scores = run_scoring(inputs, completions, progress)
     yield "scores", f"{len(scores)} scores of {scores['metric'].nunique()} metrics"
     yield "recommendation", run_recommendation(inputs, completions, scores, progress)
