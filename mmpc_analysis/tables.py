@@ -14,10 +14,10 @@ import pandas as pd
 
 # %% auto #0
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'ROLES', 'SYSTEM', 'SCHEMA', 'LEVELS', 'HIDDEN',
-           'COMPLETIONS', 'DRAWINGS', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTESTS', 'CONTRASTS',
-           'WALK', 'RECOVERY', 'LINKS', 'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER',
-           'POWERS', 'CLAIMS', 'FLOOR_GAINS', 'LOST', 'AGREEMENT', 'TABLES', 'TASK_TITLES', 'Column', 'Table',
-           'TableError', 'empty', 'validate', 'system_names', 'checkpoint_of', 'models_only', 'parent_ids',
+           'COMPLETIONS', 'DRAWINGS', 'CERTIFICATES', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTESTS',
+           'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS', 'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS',
+           'FRONTIER', 'POWERS', 'CLAIMS', 'FLOOR_GAINS', 'LOST', 'AGREEMENT', 'TABLES', 'TASK_TITLES', 'Column',
+           'Table', 'TableError', 'empty', 'validate', 'system_names', 'checkpoint_of', 'models_only', 'parent_ids',
            'TaskTitles', 'tasks_of']
 
 # %% ../nbs/00_tables.ipynb #258292a4
@@ -179,6 +179,32 @@ DRAWINGS = Table(
         ),
     ),
     unique=("item_id", *SYSTEM),
+)
+
+# %% ../nbs/00_tables.ipynb #c3a7f1d2
+CERTIFICATES = Table(
+    "certificates",
+    "what is known of how one model was asked one prompt",
+    (
+        Column("task", "str", "image_to_text or text_to_image"),
+        Column("model", "str", "Name of the model's card"),
+        Column("precision", "str", "Precision of the weights in use"),
+        Column("prompt", "str", "Identifier of the prompt"),
+        Column("questions", "int", "Questions whose tokens were held against the processor's", "count"),
+        Column("differ", "int", "Of these, unlike what the processor makes in one step", "count"),
+        Column("uncompared", "int", "Questions whose tokens could not be made at all", "count"),
+        Column("difference", "str", "The first difference in words, empty where there is none"),
+        Column("counted", "int", "Questions whose tokens the engine or server counted itself", "count"),
+        Column("miscounted", "int", "Of these, with another number than the processor's", "count"),
+        Column("n", "int", "Answers compared with the same question asked alone", "count"),
+        Column("changed", "int", "Of these, answered otherwise when asked alone", "count"),
+        Column("share", "float", "changed / n", "[0, 1]", required=False),
+        Column("high", "float", "Upper limit of its exact one-sided 95% interval", "[0, 1]", required=False),
+        Column("errors", "int", "Questions that failed in their batch or alone, not among n", "count"),
+        Column("stopped", "str", "Why the rest could not be compared, empty where nothing stopped it"),
+        Column("key", "str", "Hash of all that the row was made from"),
+    ),
+    unique=("task", "model", "precision", "prompt"),
 )
 
 # %% ../nbs/00_tables.ipynb #57f9137c
@@ -798,6 +824,7 @@ TABLES = {
         HIDDEN,
         COMPLETIONS,
         DRAWINGS,
+        CERTIFICATES,
         SCORES,
         AVERAGES,
         SETS,

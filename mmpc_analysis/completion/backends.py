@@ -28,6 +28,7 @@ from mmpc_analysis.completion.checkpoints import (
     register_processors,
     torch_threads,
 )
+from .devices import free_memory, precision_name
 from .inputs import make_inputs, plan_batches, read_row
 from mmpc_analysis.completion.likelihoods import (
     TokenWatch,
@@ -39,7 +40,16 @@ from mmpc_analysis.completion.likelihoods import (
     token_drawer,
     without_picture,
 )
+from mmpc_analysis.completion.memory import (
+    ModelShape,
+    RequestMemory,
+    batch_budget,
+    estimate_request,
+    model_shape,
+    published_rule,
+)
 from .models import weights_fingerprint
+from .pixels import budget_applies, read_picture_rule
 from .protocol import Answer, Offers, Request, Sampling, ScoredAnswer
 
 if TYPE_CHECKING:
@@ -56,6 +66,10 @@ class PreparedBatch:
 
     requests: list[Request]  # Its questions
     inputs: dict[str, torch.Tensor]  # Its tensors
+
+    @property
+    def nbytes(self) -> int:  # Bytes of its tensors
+        return sum(tensor.nbytes for tensor in self.inputs.values())
 
 # %% ../../nbs/completion/30_backends.ipynb #6641ddad
 def _generate_answers(
@@ -93,7 +107,7 @@ def _open_engine(backend: TransformersBackend) -> Engine:
     """
     where = backend.source, backend.revision, backend.device, backend.dtype, backend.quantisation
     try:
-        return load_engine(*where)
+        return load_engine(*where, backend.pixels)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise BackendError(f"{backend.source} could not be loaded: {error}") from error
 
@@ -155,13 +169,15 @@ class TransformersBackend:
     batch_size: int = 8  # Requests that are answered together
     threads: int | None = None  # Torch threads while generating, None to leave them alone
     logprobs: bool = False  # Whether answers say how sure the model was of them
+    pixels: int | None = None  # Pixel budget, None for the checkpoint's own limit
+    memory: int | None = None  # Bytes that a batch may take, None for what the device has
     lock: threading.Lock = field(
         default_factory=threading.Lock, repr=False, compare=False
     )  # Of the tokenizer
 
     @property
     def precision(self) -> str:  # The column `precision` of the completions
-        return self.quantisation or self.dtype
+        return precision_name(self.dtype, self.quantisation)
 
     @cached_property
     def identity(self) -> str:  # Everything about this engine that can change an answer
@@ -169,7 +185,9 @@ class TransformersBackend:
         folder = os.path.isdir(self.source)
         weights = weights_fingerprint(self.source) if folder else f"{self.source}@{self.revision}"
         start = "|one BOS" * may_add_bos(self.source)
-        return f"transformers|{weights}|{self.precision}|greedy{start}"
+        rule = read_picture_rule(self.source) if folder else published_rule(self.source)
+        seen = f"|{self.pixels} pixels" if budget_applies(rule, self.pixels) else ""
+        return f"transformers|{weights}|{self.precision}|greedy{start}{seen}"
 
     @property
     def offers(self) -> Offers:  # Draws and scores; tells log-probabilities where it was asked to
@@ -179,12 +197,28 @@ class TransformersBackend:
     def engine(self) -> Engine:  # Loaded on first use
         return _open_engine(self)
 
+    @cached_property
+    def shape(self) -> ModelShape | None:  # Its figures, None where its configuration is not to be had
+        return model_shape(self.source, self.revision)
+
+    @cached_property
+    def batch_bytes(self) -> int | None:  # What a batch may take on the device, None where nothing is known
+        return self.memory or (batch_budget(self.shape, self.device, self.precision) if self.shape else None)
+
+    def request_bytes(
+        self, size: tuple[int, int] | None, characters: int, new_tokens: int
+    ) -> RequestMemory | None:  # What a question takes, with a picture of this size or without one
+        return estimate_request(
+            self.shape, size, 64 + characters // 2, new_tokens, self.precision, self.pixels
+        )
+
     def fit(self, image: PIL.Image.Image) -> PIL.Image.Image:  # At the size that the model sees
-        return fit_image(image, self.engine.processor.image_processor)
+        return fit_image(image, self.engine.processor.image_processor, self.pixels)
 
     def prepare(self, requests: list[Request]) -> PreparedBatch:  # The tensors of one batch
+        fitted = [replace(r, image=self.fit(r.image)) if r.image else r for r in requests]
         with self.lock:
-            return PreparedBatch(requests, make_inputs(requests, self.engine.processor, self.engine.special))
+            return PreparedBatch(fitted, make_inputs(fitted, self.engine.processor, self.engine.special))
 
     def answer(self, prepared: PreparedBatch) -> list[Answer]:  # The answers of one prepared batch
         with torch_threads(self.threads):
@@ -193,7 +227,12 @@ class TransformersBackend:
             )
 
     def ask(self, requests: list[Request]) -> list[Answer]:  # One for each request, in the same order
-        batches = plan_batches(requests, self.batch_size)
+        costs = [
+            self.request_bytes(r.image and r.image.size, len(str(r.conversation)), r.max_new_tokens)
+            for r in requests
+        ]
+        known = [cost.total for cost in costs if cost]
+        batches = plan_batches(requests, self.batch_size, known or None, self.batch_bytes)
         answers = [self.answer(self.prepare([requests[i] for i in batch])) for batch in batches]
         done = dict(zip(chain(*batches), chain(*answers), strict=True))
         return [done[i] for i in range(len(requests))]
@@ -205,6 +244,10 @@ class TransformersBackend:
         self, request: Request, candidates: list[str], image: bool = True
     ) -> list[ScoredAnswer]:  # One for each
         return _score_answers(self, request if image else without_picture(request), candidates)
+
+    def close(self) -> None:  # Lets go of the model
+        vars(self).pop("engine", None)
+        free_memory()
 
 # %% ../../nbs/completion/30_backends.ipynb #a7ed2a67
 def __getattr__(name: str):

@@ -13,7 +13,7 @@ import sys
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'BackendError', 'resolve_device', 'count_gpus', 'resolve_precision', 'precision_name', 'device_options',
-           'gpu_memory', 'free_memory']
+           'gpu_memory', 'free_memory', 'out_of_memory']
 
 # %% ../../nbs/completion/05_devices.ipynb #44648d6b
 class BackendError(RuntimeError):
@@ -106,3 +106,15 @@ def free_memory() -> None:
     torch = sys.modules.get("torch")  # Where nobody imported it, it holds nothing
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+# %% ../../nbs/completion/05_devices.ipynb #bdcffcaf
+def out_of_memory(
+    error: BaseException,  # What an engine raised
+) -> bool:  # Whether less work at a time may get through
+    "Whether an error says that a device's memory is full."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    texts = (
+        r"not enough memory|out of memory|can't allocate memory|cannot allocate memory|_STATUS_ALLOC_FAILED"
+    )
+    return isinstance(error, RuntimeError) and bool(re.search(texts, str(error), re.IGNORECASE))

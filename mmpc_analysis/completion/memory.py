@@ -7,9 +7,10 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/completion/memory.html.md"""
 # %% ../../nbs/completion/14_memory.ipynb #410f24ef
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .checkpoints import pinned_options, silence_libraries
 from .devices import PRECISIONS, count_gpus, gpu_memory
@@ -21,10 +22,12 @@ from mmpc_analysis.completion.pixels import (
     read_picture_rule,
     seen_size,
 )
+from ..store import cut_batches
 
 # %% auto #0
-__all__ = ['WIDTHS', 'CPU_BATCH_BYTES', 'ModelShape', 'published_shapes', 'model_shape', 'weight_bytes', 'RequestMemory',
-           'request_memory', 'MemoryEstimate', 'memory_estimate', 'largest_batch', 'batch_budget', 'cut_batches']
+__all__ = ['WIDTHS', 'CPU_BATCH_BYTES', 'ModelShape', 'published_shapes', 'published_rule', 'model_shape', 'weight_bytes',
+           'RequestMemory', 'request_memory', 'estimate_request', 'MemoryEstimate', 'memory_estimate', 'largest_batch',
+           'batch_budget', 'BatchLimit']
 
 # %% ../../nbs/completion/14_memory.ipynb #d92d5355
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,14 @@ def published_shapes() -> dict[str, ModelShape]:  # By hub id
         else ModelShape(*row, 262_208, True, 1152, vision, gemma)
         for name, *row, vision in rows
     }
+
+# %% ../../nbs/completion/14_memory.ipynb #b2adfa4a
+def published_rule(
+    source: str,  # Hub id
+) -> PictureRule | None:  # None for a model that was not published with this study
+    "How a published model turns a picture into tokens."
+    shape = published_shapes().get(source)
+    return shape.picture if shape else None
 
 # %% ../../nbs/completion/14_memory.ipynb #309e1a3c
 def model_shape(
@@ -166,6 +177,20 @@ def request_memory(
     inputs = 4 * numbers + 3 * 8 * tokens
     return RequestMemory(cache, numbers * (4 + width), max(seeing, reading) + writing, inputs)
 
+# %% ../../nbs/completion/14_memory.ipynb #1de74023
+def estimate_request(
+    shape: ModelShape | None,  # Figures of the model, None where they are not known
+    size: tuple[int, int] | None,  # Width and height of a picture, pixels; None without one
+    *more,  # Of `request_memory`: text_tokens, new_tokens, precision, pixels
+) -> RequestMemory | None:  # Bytes; None without figures
+    "The memory of one question, where it can be told."
+    if shape is None:
+        return None
+    try:
+        return request_memory(shape, size, *more)
+    except ValueError:  # A picture that it does not take will fail by itself
+        return request_memory(shape, None, *more)
+
 # %% ../../nbs/completion/14_memory.ipynb #479428d6
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
@@ -225,19 +250,25 @@ def batch_budget(
     least = min(gpu_memory(number)[1] for number in numbers)
     return max(0, int(0.9 * least) - weight_bytes(shape, precision) // len(numbers))
 
-# %% ../../nbs/completion/14_memory.ipynb #f727442a
-def cut_batches(
-    costs: Sequence[float],  # (n,) Bytes of each question, in the order in which they are asked
-    most: int,  # Most questions in a batch
-    budget: float
-    | None = None,  # Most bytes of a batch: its number of questions times the largest; None for no limit
-) -> list[range]:  # Positions of the questions, batch by batch
-    "Where a row of questions is cut into batches."
-    cuts, start, largest = [], 0, 0.0
-    for position, cost in enumerate(costs):
-        largest = max(largest, cost)
-        held = position - start
-        if held and (held >= most or (budget is not None and (held + 1) * largest > budget)):
-            cuts.append(range(start, position))
-            start, largest = position, cost
-    return [*cuts, range(start, len(costs))] if len(costs) else []
+# %% ../../nbs/completion/14_memory.ipynb #7dc805c6
+@dataclass(slots=True)
+class BatchLimit:
+    "How much a batch may hold, as far as a run has found out."
+
+    costs: dict[str, float] = field(
+        default_factory=dict
+    )  # Bytes of a question on the device by its key; without any, all count 1
+    inputs: dict[str, float] = field(default_factory=dict)  # Bytes of its tensors before they are there
+    most: float = math.inf  # Most that a batch may take
+    halved: int = 0  # Times that a batch did not fit
+
+    def of(self, keys: Sequence[str]) -> float:  # What a batch takes
+        return len(keys) * max(self.costs.get(key, 1.0) for key in keys)
+
+    def cut(self, keys: Sequence[str]) -> list[range]:  # Positions of the keys, in batches within the limit
+        return cut_batches([self.costs.get(key, 1.0) for key in keys], len(keys), self.most)
+
+    def halve(self, keys: Sequence[str]) -> None:  # After these did not fit together
+        self.halved += 1
+        alone = max(self.costs.get(key, 1.0) for key in keys)
+        self.most = min(self.most, max(alone, self.of(keys) / 2))

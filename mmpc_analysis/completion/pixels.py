@@ -18,11 +18,23 @@ if TYPE_CHECKING:
     import PIL.Image
 
 # %% auto #0
-__all__ = ['PIXEL_BUDGETS', 'PICTURE_RULES', 'scale_down', 'PictureRule', 'seen_size', 'image_tokens', 'read_picture_rule',
-           'budget_applies']
+__all__ = ['PIXEL_BUDGETS', 'PICTURE_RULES', 'check_pixels', 'scale_down', 'PictureRule', 'seen_size', 'image_tokens',
+           'read_picture_rule', 'budget_applies']
 
 # %% ../../nbs/completion/07_pixels.ipynb #c3f2a646
 PIXEL_BUDGETS = {"Qwen2.5-VL": 1_003_520, "Gemma-3": 802_816}  # Most pixels of a picture, by family
+
+
+def check_pixels(
+    pixels: int | None,  # A budget that somebody gave, None or 0 for none
+) -> int | None:  # The same, None for none
+    """A pixel budget that can be one.
+
+    Raises: `ValueError` for one below 1.
+    """
+    if pixels and pixels < 1:
+        raise ValueError(f"pixels must be at least 1, got {pixels}; 200704 is a picture of 448 by 448")
+    return pixels or None
 
 # %% ../../nbs/completion/07_pixels.ipynb #2bf22703
 def scale_down(

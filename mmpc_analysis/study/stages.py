@@ -44,20 +44,26 @@ def run_completions(
 ) -> pd.DataFrame:  # (k, columns) Completions of every model, task and prompt
     """Ask every model of a study; what was answered before is not asked again.
 
-    Reads pictures; writes the answers below completions, as they come, and engines.json.
+    Reads pictures; writes the answers below completions, as they come, engines.json and the table certificates.
     """
+    from mmpc_analysis.completion.certificate import certify_run, keep_certificates
     from mmpc_analysis.completion.completions import complete
 
-    choice, prompts, parts, facts = inputs.study.completion, prompts_of(inputs.study), [], {}
-    asked = {"root": inputs.catalogue.root, "out": inputs.out, "hidden": inputs.hidden, "progress": progress}
+    choice, prompts, facts = inputs.study.completion, prompts_of(inputs.study), {}
+    parts, certificates, own = [], [], [prompt for asked in prompts.values() for prompt in asked]
+    where = {"root": inputs.catalogue.root, "out": inputs.out}
     for name, card in inputs.cards.items():
-        backend = backend_of(inputs.study, name, card)
+        backend, mine = backend_of(inputs.study, name, card), []
         for task, blind in product(choice.tasks, (False, True) if choice.blind else (False,)):
             for prompt in prompts[task] or (None,):  # None for the card's own form
-                how = {"backend": backend, "blind": blind, "prompt": prompt}
-                parts.append(complete(inputs.selected, card, task, **how, **asked))
+                how = {"backend": backend, "blind": blind, "prompt": prompt, "hidden": inputs.hidden}
+                mine.append(complete(inputs.selected, card, task, progress=progress, **how, **where))
+        parts += mine
+        mine = pd.concat(mine, ignore_index=True)
+        certificates.append(certify_run(backend, mine, inputs.selected, card=card, prompts=own, **where))
         facts[name] = engine_facts(card, backend)
         getattr(backend, "close", lambda: None)()  # Before the next is loaded
+    keep_certificates(pd.concat(certificates, ignore_index=True), inputs.out)
     store.write_text(f"{inputs.out}/engines.json", json.dumps(facts, indent=1))
     return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
 
@@ -75,7 +81,8 @@ def run_drawing(
 
     choice, prompts = inputs.study.drawing, completions["task"] == "text_to_image"
     if prompts.any():
-        how = {"steps": choice.steps, "batch_size": choice.batch_size, "seed": inputs.study.seed}
+        how = {key: getattr(choice, key) for key in ("steps", "batch_size", "device", "precision", "offload")}
+        how["seed"] = inputs.study.seed
         drawn = draw(completions[prompts], inputs.out, choice.generator, progress=progress, **how)
         parts = [part for part in (completions[~prompts], drawn) if len(part)]
         completions = tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)

@@ -175,6 +175,15 @@ def test_a_second_run_changes_nothing_and_asks_nothing(finished, monkeypatch):
     assert prints(out) == before
 
 
+def test_every_run_carries_certificates(finished):
+    rows = table(finished[0], tables.CERTIFICATES)
+    assert set(zip(rows["model"], rows["task"], strict=True)) == {
+        (model, task) for model in SMALL.completion.models for task in tables.TASKS
+    }
+    assert rows["n"].eq(14).all() and rows["counted"].eq(15).all()  # Fourteen items, and the blind question
+    assert not rows[["differ", "uncompared", "miscounted", "changed", "errors"]].any().any()
+
+
 def test_a_run_in_parts_equals_a_run_in_one(finished, tmp_path):
     for through in ("completions", "drawing", "scores", "analysis"):
         run_study(SMALL, str(tmp_path), through=through, progress=False, say=lambda line: None)
@@ -208,6 +217,7 @@ def test_another_study_in_the_same_folder_leaves_no_rows_behind(finished, tmp_pa
     run_study(one, str(tmp_path / "run"), through="analysis", progress=False, say=lambda line: None)
     assert set(table(tmp_path / "run", tables.COMPLETIONS)["model"]) == {"standin-gemma-s"}
     assert "standin-qwen-s" not in set(table(tmp_path / "run", tables.AVERAGES)["model"])
+    assert set(table(tmp_path / "run", tables.CERTIFICATES)["model"]) == {"standin-gemma-s"}
 
 
 def own_files(folder: Path) -> Path:
