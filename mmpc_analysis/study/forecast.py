@@ -229,7 +229,7 @@ def _generator_rows(sample: Sample, number: int, measure: bool) -> tuple[dict, d
 
 def _timed_drawings(sample: Sample, card: ModelCard, place: dict) -> pd.DataFrame | None:
     "A timed sample of pictures, None of a generator that cannot be loaded here."
-    from mmpc_analysis.completion.drawing import call_settings, load_generator
+    from mmpc_analysis.completion.generators import call_settings, load_generator
 
     if place["download"] or place["verdict"] != "fits" or not card.folder:
         return None

@@ -230,7 +230,7 @@ def time_drawings(
     settings: dict,  # Keyword arguments of the pipeline
 ) -> pd.DataFrame:  # batch, seconds (of one picture); a row for each timed batch
     "Draw a few pictures and note how long they take."
-    from mmpc_analysis.completion.drawing import draw_batch
+    from mmpc_analysis.completion.generators import draw_batch
 
     size, timed = max(1, min(len(prompts) // BATCHES, BATCH_SIZE)), []
     for place in range(min(BATCHES, len(prompts))):
