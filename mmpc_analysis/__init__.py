@@ -16,7 +16,7 @@ _HOMES = {
     "completion.models": ("MODELS", "ModelCard", "list_models", "model_card", "own_model",),
     "completion.prompts": ("prompt_for", "own_prompt",),
     "completion.answers": ("read_answer",),
-    "completion.protocol": ("Answer", "Backend", "Request",),
+    "completion.protocol": ("Answer", "Backend", "Offers", "Request", "Sampling", "ScoredAnswer",),
     "completion.backend_choice": ("load_backend", "register_backend",),
     "completion.completions": ("complete",),
     "completion.certificate": ("certify", "certify_run",),
@@ -70,6 +70,7 @@ _HOMES = {
     "study.choices": ("Study",),
     "study.declaration": ("read_study",),
     "study.stages": ("run_study",),
+    "study.forecast": ("forecast",),
 }
 _NAMES = {name: module for module, names in _HOMES.items() for name in names}
 

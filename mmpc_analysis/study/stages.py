@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,23 +49,22 @@ def run_completions(
     from mmpc_analysis.completion.certificate import certify_run, keep_certificates
     from mmpc_analysis.completion.completions import complete
 
-    choice, prompts, facts = inputs.study.completion, prompts_of(inputs.study), {}
-    parts, certificates, own = [], [], [prompt for asked in prompts.values() for prompt in asked]
-    where = {"root": inputs.catalogue.root, "out": inputs.out}
+    choice, prompts, parts, facts = inputs.study.completion, prompts_of(inputs.study), [], {}
+    where, own = {"root": inputs.catalogue.root, "out": inputs.out}, list(chain(*prompts.values()))
     for name, card in inputs.cards.items():
         backend, mine = backend_of(inputs.study, name, card), []
         for task, blind in product(choice.tasks, (False, True) if choice.blind else (False,)):
             for prompt in prompts[task] or (None,):  # None for the card's own form
                 how = {"backend": backend, "blind": blind, "prompt": prompt, "hidden": inputs.hidden}
                 mine.append(complete(inputs.selected, card, task, progress=progress, **how, **where))
-        parts += mine
-        mine = pd.concat(mine, ignore_index=True)
-        certificates.append(certify_run(backend, mine, inputs.selected, card=card, prompts=own, **where))
+        parts.append(pd.concat(mine, ignore_index=True))
+        certify_run(backend, parts[-1], inputs.selected, **where, card=card, prompts=own)
         facts[name] = engine_facts(card, backend)
         getattr(backend, "close", lambda: None)()  # Before the next is loaded
-    keep_certificates(pd.concat(certificates, ignore_index=True), inputs.out)
     store.write_text(f"{inputs.out}/engines.json", json.dumps(facts, indent=1))
-    return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
+    completions = tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
+    keep_certificates(completions, inputs.out)
+    return completions
 
 # %% ../../nbs/study/20_stages.ipynb #068f8a60
 def run_drawing(
