@@ -14,6 +14,7 @@ _HOMES = {
     "catalogue.purchases": ("simulate_interactions", "read_interactions",),
     "catalogue.missing": ("gaps", "hide",),
     "completion.models": ("MODELS", "ModelCard", "list_models", "model_card", "own_model",),
+    "completion.memory": ("memory_estimate", "model_shape",),
     "completion.prompts": ("prompt_for", "own_prompt",),
     "completion.answers": ("read_answer",),
     "completion.protocol": ("Answer", "Backend", "Offers", "Request", "Sampling", "ScoredAnswer",),
