@@ -26,8 +26,9 @@ import pandas as pd
 from mmpc_analysis.catalogue.pictures import open_image
 from mmpc_analysis.completion.answers import read_answer
 from mmpc_analysis.completion.backend_choice import load_backend
+from mmpc_analysis.completion.certificate import certify
 from mmpc_analysis.completion.checkpoints import silence_libraries, torch_threads
-from mmpc_analysis.completion.completions import certify, complete, load_requests, plan_questions
+from mmpc_analysis.completion.completions import complete, load_requests, plan_questions
 from mmpc_analysis.completion.prompts import conversation, prompt_for
 from mmpc_analysis.completion.protocol import Request
 from mmpc_analysis.store import read_shards

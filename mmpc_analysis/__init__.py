@@ -18,7 +18,8 @@ _HOMES = {
     "completion.answers": ("read_answer",),
     "completion.protocol": ("Answer", "Backend", "Offers", "Request", "Sampling", "ScoredAnswer",),
     "completion.backend_choice": ("load_backend", "register_backend",),
-    "completion.completions": ("complete", "certify",),
+    "completion.completions": ("complete",),
+    "completion.certificate": ("certify", "certify_run",),
     "completion.backend_contract": ("canary_requests", "check_backend",),
     "completion.drawing": ("draw",),
     "metrics.cards": ("METRICS", "Metric", "list_metrics", "metric_card",),
@@ -64,7 +65,8 @@ _HOMES = {
     "report.cost": ("frontier_figure", "cost_words",),
     "report.page": ("write_report",),
     "report.own_runs": ("report_scores",),
-    "study.declaration": ("Study", "read_study",),
+    "study.choices": ("Study",),
+    "study.declaration": ("read_study",),
     "study.stages": ("run_study",),
 }
 _NAMES = {name: module for module, names in _HOMES.items() for name in names}

@@ -14,10 +14,11 @@ import pandas as pd
 
 # %% auto #0
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'ROLES', 'SYSTEM', 'SCHEMA', 'LEVELS', 'HIDDEN',
-           'COMPLETIONS', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTESTS', 'CONTRASTS', 'WALK',
-           'RECOVERY', 'LINKS', 'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS',
-           'CLAIMS', 'FLOOR_GAINS', 'LOST', 'AGREEMENT', 'TABLES', 'TASK_TITLES', 'Column', 'Table', 'TableError',
-           'empty', 'validate', 'system_names', 'checkpoint_of', 'models_only', 'parent_ids', 'TaskTitles', 'tasks_of']
+           'COMPLETIONS', 'DRAWINGS', 'CERTIFICATES', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTESTS',
+           'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS', 'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS',
+           'FRONTIER', 'POWERS', 'CLAIMS', 'FLOOR_GAINS', 'LOST', 'AGREEMENT', 'TABLES', 'TASK_TITLES', 'Column',
+           'Table', 'TableError', 'empty', 'validate', 'system_names', 'checkpoint_of', 'models_only', 'parent_ids',
+           'TaskTitles', 'tasks_of']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,54 @@ COMPLETIONS = Table(
         Column("least_logprob", "float", "Log-probability of its least likely token", "nats", required=False),
     ),
     unique=("item_id", "task", *SYSTEM),
+)
+
+# %% ../nbs/00_tables.ipynb #d7a3c002
+DRAWINGS = Table(
+    "drawings",
+    "one image prompt as the generator reads it",
+    (
+        *_ITEM,
+        *(c for c in _ASKED if c.name not in ("family", "parameters")),
+        Column("generator", "str", "Name of the generator's card"),
+        Column("encoders", "int", "Text encoders of the generator; 0 where they are not known", "count"),
+        Column("cut_by", "int", "How many of them read only the beginning of the prompt", "count"),
+        Column(
+            "tokens", "float", "Length of the prompt for the one that reads most", "tokens", required=False
+        ),
+        Column("limit", "float", "Most tokens that this one reads", "tokens", required=False),
+        Column("whole", "str", "Hash of all tokens of the prompt, for every encoder", required=False),
+        Column(
+            "read", "str", "Hash of the tokens that are read; equal where the pictures are", required=False
+        ),
+    ),
+    unique=("item_id", *SYSTEM),
+)
+
+# %% ../nbs/00_tables.ipynb #c3a7f1d2
+CERTIFICATES = Table(
+    "certificates",
+    "what is known of how one model was asked one prompt",
+    (
+        Column("task", "str", "image_to_text or text_to_image"),
+        Column("model", "str", "Name of the model's card"),
+        Column("precision", "str", "Precision of the weights in use"),
+        Column("prompt", "str", "Identifier of the prompt"),
+        Column("questions", "int", "Questions whose tokens were held against the processor's", "count"),
+        Column("differ", "int", "Of these, unlike what the processor makes in one step", "count"),
+        Column("uncompared", "int", "Questions whose tokens could not be made at all", "count"),
+        Column("difference", "str", "The first difference in words, empty where there is none"),
+        Column("counted", "int", "Questions whose tokens the engine or server counted itself", "count"),
+        Column("miscounted", "int", "Of these, with another number than the processor's", "count"),
+        Column("n", "int", "Answers compared with the same question asked alone", "count"),
+        Column("changed", "int", "Of these, answered otherwise when asked alone", "count"),
+        Column("share", "float", "changed / n", "[0, 1]", required=False),
+        Column("high", "float", "Upper limit of its exact one-sided 95% interval", "[0, 1]", required=False),
+        Column("errors", "int", "Questions that failed in their batch or alone, not among n", "count"),
+        Column("stopped", "str", "Why the rest could not be compared, empty where nothing stopped it"),
+        Column("key", "str", "Hash of all that the row was made from"),
+    ),
+    unique=("task", "model", "precision", "prompt"),
 )
 
 # %% ../nbs/00_tables.ipynb #57f9137c
@@ -774,6 +823,8 @@ TABLES = {
         INTERACTIONS,
         HIDDEN,
         COMPLETIONS,
+        DRAWINGS,
+        CERTIFICATES,
         SCORES,
         AVERAGES,
         SETS,

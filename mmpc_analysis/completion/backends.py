@@ -18,6 +18,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+if TYPE_CHECKING:
+    import PIL.Image
+    import torch
+
+# %% auto #0
+__all__ = ['PreparedBatch', 'TransformersBackend', 'ReplayBackend']
+
+# %% ../../nbs/completion/30_backends.ipynb #8c773fe6
 from mmpc_analysis.completion.checkpoints import (
     BackendError,
     Engine,
@@ -28,6 +36,7 @@ from mmpc_analysis.completion.checkpoints import (
     register_processors,
     torch_threads,
 )
+from .devices import free_memory, precision_name
 from .inputs import make_inputs, plan_batches, read_row
 from mmpc_analysis.completion.likelihoods import (
     TokenWatch,
@@ -39,15 +48,17 @@ from mmpc_analysis.completion.likelihoods import (
     token_drawer,
     without_picture,
 )
+from mmpc_analysis.completion.memory import (
+    ModelShape,
+    RequestMemory,
+    batch_budget,
+    estimate_request,
+    model_shape,
+    published_rule,
+)
 from .models import weights_fingerprint
+from .pixels import budget_applies, read_picture_rule
 from .protocol import Answer, Offers, Request, Sampling, ScoredAnswer
-
-if TYPE_CHECKING:
-    import PIL.Image
-    import torch
-
-# %% auto #0
-__all__ = ['PreparedBatch', 'TransformersBackend', 'ReplayBackend']
 
 # %% ../../nbs/completion/30_backends.ipynb #9e5193f0
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,10 @@ class PreparedBatch:
 
     requests: list[Request]  # Its questions
     inputs: dict[str, torch.Tensor]  # Its tensors
+
+    @property
+    def nbytes(self) -> int:  # Bytes of its tensors
+        return sum(tensor.nbytes for tensor in self.inputs.values())
 
 # %% ../../nbs/completion/30_backends.ipynb #6641ddad
 def _generate_answers(
@@ -93,7 +108,7 @@ def _open_engine(backend: TransformersBackend) -> Engine:
     """
     where = backend.source, backend.revision, backend.device, backend.dtype, backend.quantisation
     try:
-        return load_engine(*where)
+        return load_engine(*where, backend.pixels)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise BackendError(f"{backend.source} could not be loaded: {error}") from error
 
@@ -103,9 +118,9 @@ def _draw_answers(
 ) -> list[list[Answer]]:
     "Several answers to each request, each with random numbers of its own."
     drawn: list[list[Answer]] = [[] for _ in requests]
-    for batch in plan_batches(requests, max(1, backend.batch_size // sampling.n)):
+    for batch in backend._batches(requests, sampling.n):
         prepared = backend.prepare([requests[i] for i in batch])
-        most = max(1, backend.batch_size // len(batch))
+        most = max(1, backend._rows(prepared.requests) // len(batch))
         for first in range(0, sampling.n, most):
             numbers = range(first, min(first + most, sampling.n))
             answers = _draw_batch(backend, prepared, sampling, numbers)
@@ -134,13 +149,54 @@ def _score_answers(
     engine = backend.engine
     with backend.lock:
         ids = answer_tokens(candidates, engine)
+    longest = replace(request, max_new_tokens=max(map(len, ids), default=1))
+    most = backend._rows([longest])
     inputs = {k: v.to(engine.model.device) for k, v in backend.prepare([request]).inputs.items()}
     with torch_threads(backend.threads):
-        rows = score_tokens(engine.model, inputs, ids, backend.batch_size)
+        rows = score_tokens(engine.model, inputs, ids, most)
     return [
         ScoredAnswer(text, float(row.sum()), float(row.min()), len(row))
         for text, row in zip(candidates, rows, strict=True)
     ]
+
+# %% ../../nbs/completion/30_backends.ipynb #a1da059d
+class _Sized:
+    "What a checkpoint takes of the memory, and how batches are cut by it."
+
+    @cached_property
+    def shape(self) -> ModelShape | None:  # Its figures, None where its configuration is not to be had
+        return model_shape(self.source, self.revision)
+
+    @cached_property
+    def batch_bytes(self) -> int | None:  # What a batch may take on the device, None where nothing is known
+        return self.memory or (batch_budget(self.shape, self.device, self.precision) if self.shape else None)
+
+    def request_bytes(
+        self, size: tuple[int, int] | None, characters: int, new_tokens: int
+    ) -> RequestMemory | None:  # What a question takes, with a picture of this size or without one
+        return estimate_request(
+            self.shape, size, 64 + characters // 2, new_tokens, self.precision, self.pixels
+        )
+
+    def _costs(self, requests: list[Request]) -> list[float]:
+        "Bytes that each request takes, nothing where they are not known."
+        asked = [(r.image and r.image.size, len(str(r.conversation)), r.max_new_tokens) for r in requests]
+        return [cost.total for cost in (self.request_bytes(*one) for one in asked) if cost]
+
+    def _batches(self, requests: list[Request], times: int = 1) -> list[list[int]]:
+        "Positions of requests that fit together, each of them some times."
+        costs = [times * cost for cost in self._costs(requests)]
+        return plan_batches(requests, max(1, self.batch_size // times), costs or None, self.batch_bytes)
+
+    def _rows(self, requests: list[Request]) -> int:
+        "How many rows fit that are as large as the largest of some requests."
+        costs, budget = self._costs(requests), self.batch_bytes
+        fitting = int(budget // max(costs)) if costs and budget else self.batch_size
+        return max(1, min(self.batch_size, fitting))
+
+    def close(self) -> None:  # Lets go of the model
+        vars(self).pop("engine", None)
+        free_memory()
 
 # %% ../../nbs/completion/30_backends.ipynb #fb9e806d
 class _Likelihoods:
@@ -168,9 +224,20 @@ class _Likelihoods:
     ) -> list[ScoredAnswer]:  # One for each candidate
         return _score_answers(self, request if image else without_picture(request), candidates)
 
+# %% ../../nbs/completion/30_backends.ipynb #bf4f7e60
+def _identity(backend: TransformersBackend) -> str:
+    "Everything about a checkpoint that can change an answer."
+    pinned_options(backend.source, backend.revision)
+    folder = os.path.isdir(backend.source)
+    weights = weights_fingerprint(backend.source) if folder else f"{backend.source}@{backend.revision}"
+    start = "|one BOS" * may_add_bos(backend.source)
+    rule = read_picture_rule(backend.source) if folder else published_rule(backend.source)
+    seen = f"|{backend.pixels} pixels" if budget_applies(rule, backend.pixels) else ""
+    return f"transformers|{weights}|{backend.precision}|greedy{start}{seen}"
+
 # %% ../../nbs/completion/30_backends.ipynb #6c9c317c
 @dataclass(frozen=True)
-class TransformersBackend(_Likelihoods):
+class TransformersBackend(_Sized, _Likelihoods):
     "A checkpoint on this machine."
 
     source: str  # Local folder or hub id
@@ -181,39 +248,38 @@ class TransformersBackend(_Likelihoods):
     batch_size: int = 8  # Requests that are answered together
     threads: int | None = None  # Torch threads while generating, None to leave them alone
     logprobs: bool = False  # Whether answers say how sure the model was of them
+    pixels: int | None = None  # Pixel budget, None for the checkpoint's own limit
+    memory: int | None = None  # Bytes that a batch may take, None for what the device has
     lock: threading.Lock = field(
         default_factory=threading.Lock, repr=False, compare=False
     )  # Of the tokenizer
 
     @property
     def precision(self) -> str:  # The column `precision` of the completions
-        return self.quantisation or self.dtype
+        return precision_name(self.dtype, self.quantisation)
 
     @cached_property
     def identity(self) -> str:  # Everything about this engine that can change an answer
-        pinned_options(self.source, self.revision)
-        folder = os.path.isdir(self.source)
-        weights = weights_fingerprint(self.source) if folder else f"{self.source}@{self.revision}"
-        start = "|one BOS" * may_add_bos(self.source)
-        return f"transformers|{weights}|{self.precision}|greedy{start}"
+        return _identity(self)
 
     @cached_property
     def engine(self) -> Engine:  # Loaded on first use
         return _open_engine(self)
 
     def fit(self, image: PIL.Image.Image) -> PIL.Image.Image:  # At the size that the model sees
-        return fit_image(image, self.engine.processor.image_processor)
+        return fit_image(image, self.engine.processor.image_processor, self.pixels)
 
     def prepare(self, requests: list[Request]) -> PreparedBatch:  # The tensors of one batch
+        fitted = [replace(r, image=self.fit(r.image)) if r.image else r for r in requests]
         with self.lock:
-            return PreparedBatch(requests, make_inputs(requests, self.engine.processor, self.engine.special))
+            return PreparedBatch(fitted, make_inputs(fitted, self.engine.processor, self.engine.special))
 
     def answer(self, prepared: PreparedBatch) -> list[Answer]:  # The answers of one prepared batch
         with torch_threads(self.threads):
             return _generate_answers(self.engine, prepared, self.lock, self._watch())
 
     def ask(self, requests: list[Request]) -> list[Answer]:  # One for each request, in the same order
-        batches = plan_batches(requests, self.batch_size)
+        batches = self._batches(requests)
         answers = [self.answer(self.prepare([requests[i] for i in batch])) for batch in batches]
         done = dict(zip(chain(*batches), chain(*answers), strict=True))
         return [done[i] for i in range(len(requests))]

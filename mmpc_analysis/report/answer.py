@@ -10,6 +10,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ..metrics.cards import headline_metrics
+from .certificates import certificate_notices
 from .claim_words import claim_sentences, claims_where, level_counts, lost_words
 from .components import needed
 from .html import Safe, escaped, joined, markup
@@ -83,8 +84,12 @@ def notices(
     standins = sorted(name for name in names if name.startswith("standin-"))
     simulated = run.manifest.get("simulated") or []
     sentences = [_STANDINS.format(names=", ".join(standins))] if standins else []
-    return sentences + [
-        f"Simulated: {name}. Nothing about real shoppers follows from it." for name in simulated
+    certificates = run.tables.get("certificates")
+    failed = [] if certificates is None else certificate_notices(certificates)
+    return [
+        *failed,
+        *sentences,
+        *(f"Simulated: {name}. Nothing about real shoppers follows from it." for name in simulated),
     ]
 
 # %% ../../nbs/report/85_answer.ipynb #032677a9

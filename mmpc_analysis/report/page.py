@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .. import store
 from .answer import in_short, notices, what_was_run
+from .certificates import certificates
 from .components import Section, laid_out
 from .cost import cost
 from .examples import examples
@@ -43,6 +44,7 @@ SECTIONS = (
     Section("worth", "What completions are worth to a recommender", worth, link="Worth"),
     Section("examples", "Best and worst completions", examples, link="Examples"),
     Section("outcomes", "Outcomes and coverage", outcomes, link="Outcomes"),
+    Section("certificates", "What the models were given", certificates, link="Certificates"),
     Section("floors", "Floors and ceiling", floors, link="Floors"),
     Section("sets", "Whole sets", whole_sets, link="Sets"),
     Section(

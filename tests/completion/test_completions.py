@@ -26,14 +26,12 @@ from mmpc_analysis.completion.backends import ReplayBackend
 from mmpc_analysis.completion.checkpoints import BackendError
 from mmpc_analysis.completion.completions import (
     answer_batches,
-    certify,
     complete,
     plan_questions,
     run_name,
-    upper_limit,
 )
 from mmpc_analysis.completion.models import model_card
-from mmpc_analysis.completion.prompts import own_prompt, prompt_for
+from mmpc_analysis.completion.prompts import prompt_for
 from mmpc_analysis.completion.protocol import Answer
 from mmpc_analysis.store import compact_lines, fixed_batches, read_shards, store_lines, stored_lines
 from mmpc_analysis.tables import COMPLETIONS, validate
@@ -555,45 +553,10 @@ def test_batches_of_any_size_give_the_same_table(items, tmp_path, model, task):
         pd.testing.assert_frame_equal(timeless(tables[0]), timeless(other))
 
 
-def test_certificate_counts_changed_answers(items, tmp_path):
-    backend = load_backend(MODEL)
-    rows = complete(
-        items.head(20), MODEL, "image_to_text", root=ROOT, out=str(tmp_path), backend=backend, progress=False
-    )
-    fine = certify(rows, items, root=ROOT, backend=backend, sample=6)
-    assert (fine.n, fine.changed, fine.share) == (6, 0, 0.0) and 0 < fine.high < 0.5
-    assert certify(rows, items, root=ROOT, backend=backend, sample=6, seed=0).answers.equals(fine.answers)
-    tampered = rows.assign(raw_text=["?"] * 5 + list(rows["raw_text"][5:]))
-    broken = certify(tampered, items, root=ROOT, backend=backend, sample=None)
-    assert (broken.n, broken.changed) == (20, 5) and broken.share == 0.25
-
-
-def test_certificate_of_a_prompt_of_ones_own(items, tmp_path):
-    own = own_prompt("mine", "text_to_image", 'Say {"prompt": "..."}')
-    rows = run(items.head(4), tmp_path, Parrot(), prompt=own)
-    with pytest.raises(ValueError, match="there is no prompt 'mine'"):
-        certify(rows, items, root=ROOT, backend=Parrot())
-    assert certify(rows, items, root=ROOT, backend=Parrot(), prompt=own).changed == 0
-
-
 def test_a_prompt_of_the_other_task_is_refused(items, tmp_path):
     for prompt in ("title-full-1", prompt_for("image_to_text")):
         with pytest.raises(ValueError, match="expected one for text_to_image"):
             run(items.head(2), tmp_path, Parrot(), prompt=prompt)
-
-
-def test_certificate_refuses_another_run(items, tmp_path):
-    rows = run(items.head(4), tmp_path, Parrot())
-    with pytest.raises(ValueError, match="have another key"):
-        certify(rows, items, root=ROOT, backend=Parrot(identity="another"))
-    with pytest.raises(ValueError, match="one model and task"):
-        certify(pd.concat([rows, rows.assign(task="image_to_text")]), items, root=ROOT, backend=Parrot())
-
-
-def test_upper_limit_covers_as_it_says():
-    rng, share, n = np.random.default_rng(3), 0.1, 40
-    limits = [upper_limit(int(k), n) for k in rng.binomial(n, share, 4000)]
-    assert np.mean(np.array(limits) >= share) >= 0.94
 
 
 def test_an_old_run_can_be_replayed(items, tmp_path):

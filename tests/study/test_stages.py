@@ -15,7 +15,7 @@ from mmpc_analysis import store, tables
 from mmpc_analysis.catalogue.items import load_catalogue
 from mmpc_analysis.catalogue.purchases import simulate_interactions
 from mmpc_analysis.report.page import write_report
-from mmpc_analysis.study.declaration import (
+from mmpc_analysis.study.choices import (
     STANDINS,
     CatalogueChoice,
     CompletionChoice,
@@ -23,21 +23,19 @@ from mmpc_analysis.study.declaration import (
     RecommendationChoice,
     ScoreChoice,
     Study,
-    read_study,
-    study_from,
 )
+from mmpc_analysis.study.declaration import read_study, study_from
 from mmpc_analysis.study.stages import (
     LEAST_ITEMS,
     STAGES,
     _write_completions,
-    prepare_inputs,
     run_analysis,
     run_comparison,
     run_conclusions,
     run_scoring,
     run_study,
-    select_items,
 )
+from mmpc_analysis.study.study_inputs import prepare_inputs, select_items
 
 SMALL = Study(
     name="small",
@@ -177,6 +175,15 @@ def test_a_second_run_changes_nothing_and_asks_nothing(finished, monkeypatch):
     assert prints(out) == before
 
 
+def test_every_run_carries_certificates(finished):
+    rows = table(finished[0], tables.CERTIFICATES)
+    assert set(zip(rows["model"], rows["task"], strict=True)) == {
+        (model, task) for model in SMALL.completion.models for task in tables.TASKS
+    }
+    assert rows["n"].eq(14).all() and rows["counted"].eq(15).all()  # Fourteen items, and the blind question
+    assert not rows[["differ", "uncompared", "miscounted", "changed", "errors"]].any().any()
+
+
 def test_a_run_in_parts_equals_a_run_in_one(finished, tmp_path):
     for through in ("completions", "drawing", "scores", "analysis"):
         run_study(SMALL, str(tmp_path), through=through, progress=False, say=lambda line: None)
@@ -210,6 +217,7 @@ def test_another_study_in_the_same_folder_leaves_no_rows_behind(finished, tmp_pa
     run_study(one, str(tmp_path / "run"), through="analysis", progress=False, say=lambda line: None)
     assert set(table(tmp_path / "run", tables.COMPLETIONS)["model"]) == {"standin-gemma-s"}
     assert "standin-qwen-s" not in set(table(tmp_path / "run", tables.AVERAGES)["model"])
+    assert set(table(tmp_path / "run", tables.CERTIFICATES)["model"]) == {"standin-gemma-s"}
 
 
 def own_files(folder: Path) -> Path:
@@ -258,7 +266,7 @@ def test_files_of_ones_own_run_the_same_way(tmp_path):
         ({"recommendation": {"fills": ["zeros", "multi_hop"]}}, "is called 'co_purchase_propagation' now"),
         ({"catalogue": {"split": "tset"}}, r"\(test, train, unseen\) or empty"),
         ({"catalogue": {"source": "no/such/folder"}}, "no/such/folder"),
-        ({"completion": {"models": ["mine"], "own": {"mine": {"wieghts": "x"}}}}, "completion.own.mine"),
+        ({"completion": {"models": ["mine"]}, "models": {"mine": {"source": "nowhere"}}}, "models.mine"),
     ],
 )
 def test_a_study_that_cannot_run_is_refused_before_any_model_is_asked(given, message, tmp_path, monkeypatch):
