@@ -17,6 +17,8 @@ _HOMES = {
     "completion.prompts": ("prompt_for", "own_prompt",),
     "completion.answers": ("read_answer",),
     "completion.protocol": ("Answer", "Backend", "Request",),
+    "completion.server_probe": ("probe_server",),
+    "completion.servers": ("ServerBackend",),
     "completion.backend_choice": ("load_backend", "register_backend",),
     "completion.completions": ("complete", "certify",),
     "completion.backend_contract": ("canary_requests", "check_backend",),
