@@ -18,6 +18,8 @@ _HOMES = {
     "completion.prompts": ("prompt_for", "own_prompt",),
     "completion.answers": ("read_answer",),
     "completion.protocol": ("Answer", "Backend", "Offers", "Request", "Sampling", "ScoredAnswer",),
+    "completion.server_probe": ("probe_server",),
+    "completion.servers": ("ServerBackend",),
     "completion.backend_choice": ("load_backend", "register_backend",),
     "completion.completions": ("complete",),
     "completion.certificate": ("certify", "certify_run",),
