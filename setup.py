@@ -16,7 +16,8 @@ def requirements(name: str) -> list[str]:
 
 
 extras = {
-    name: requirements(f"{name}_requirements") for name in ("demo", "explore", "server", "mixed", "dev")
+    name: requirements(f"{name}_requirements")
+    for name in ("demo", "explore", "server", "mixed", "gpu", "dev")
 }
 
 setup(

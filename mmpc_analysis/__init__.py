@@ -16,7 +16,7 @@ _HOMES = {
     "completion.models": ("MODELS", "ModelCard", "list_models", "model_card", "own_model",),
     "completion.prompts": ("prompt_for", "own_prompt",),
     "completion.answers": ("read_answer",),
-    "completion.protocol": ("Answer", "Backend", "Request",),
+    "completion.protocol": ("Answer", "Backend", "Offers", "Request", "Sampling", "ScoredAnswer",),
     "completion.backend_choice": ("load_backend", "register_backend",),
     "completion.completions": ("complete",),
     "completion.certificate": ("certify", "certify_run",),
@@ -65,7 +65,8 @@ _HOMES = {
     "report.cost": ("frontier_figure", "cost_words",),
     "report.page": ("write_report",),
     "report.own_runs": ("report_scores",),
-    "study.declaration": ("Study", "read_study",),
+    "study.choices": ("Study",),
+    "study.declaration": ("read_study",),
     "study.stages": ("run_study",),
 }
 _NAMES = {name: module for module, names in _HOMES.items() for name in names}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from uuid import uuid4
 
 import pandas as pd
@@ -21,7 +21,8 @@ from .tables import SCHEMA, Table, empty, validate
 # %% auto #0
 __all__ = ['hash_key', 'hash_unit', 'write_bytes', 'write_text', 'write_shard', 'list_files', 'shard_names', 'remove_shards',
            'SchemaError', 'read_shards', 'fingerprint', 'write_manifest', 'read_manifest', 'read_json', 'check_version',
-           'clear_other_version', 'cached_table', 'store_lines', 'stored_lines', 'compact_lines', 'fixed_batches']
+           'clear_other_version', 'cached_table', 'store_lines', 'stored_lines', 'compact_lines', 'cut_batches',
+           'fixed_batches']
 
 # %% ../nbs/01_store.ipynb #8c32f46c
 def hash_key(
@@ -170,12 +171,14 @@ def _read_shard(folder: str, path: str) -> pd.DataFrame:
 def read_shards(
     folder: str,  # Folder of the table, local or fsspec
     table: Table,  # The declaration
+    names: Container[str] | None = None,  # Names of the shards that are wanted; None for all
 ) -> pd.DataFrame:  # (n, columns) All rows, shard by shard in order of their names
     """Read every shard of a table.
 
     Raises: `ValueError` naming the file that is damaged or of another version, `FileNotFoundError` where there is no shard.
     """
-    frames = [_read_shard(folder, path) for path in shard_names(folder).values()]
+    there = shard_names(folder).items()
+    frames = [_read_shard(folder, path) for name, path in there if names is None or name in names]
     if not frames:
         raise FileNotFoundError(
             f"there is no shard of {table.name} in {str(folder)!r}; name the folder of a table"
@@ -350,16 +353,40 @@ def compact_lines(
         if posixpath.basename(file) != "all.jsonl":
             fs.rm_file(file)
 
+# %% ../nbs/01_store.ipynb #8a93cd64
+def cut_batches(
+    costs: Sequence[float],  # (n,) What each thing takes, such as bytes, in their order
+    most: int,  # Most things in a batch
+    budget: float
+    | None = None,  # Most that a batch may take: its number of things times the largest; None for no limit
+) -> list[range]:  # Their positions, batch by batch
+    "Where a row of things is cut into batches."
+    cuts, start, largest = [], 0, 0.0
+    for position, cost in enumerate(costs):
+        largest, held = max(largest, cost), position - start
+        if held and (held >= most or (budget is not None and (held + 1) * largest > budget)):
+            cuts.append(range(start, position))
+            start, largest = position, cost
+    return [*cuts, range(start, len(costs))] if len(costs) else []
+
 # %% ../nbs/01_store.ipynb #f91980df
 def fixed_batches(
     keys: list[str],  # All different keys, in order
     done: set[str],  # Keys that have their answer
     size: int,  # Most keys in a batch
+    costs: dict[str, float] | None = None,  # What each key takes, such as bytes; None for nothing
+    budget: float | None = None,  # Most that a batch may take; None for no limit
 ) -> list[list[str]]:  # Keys that have none, batch by batch
     "Batches of what is open, the same ones whether or not a run was interrupted."
     if size < 1:
         raise ValueError(f"batch_size must be at least 1, got {size}")
-    cut = [keys[i : i + size] for i in range(0, len(keys), size)]
+    costs = costs or {}
+
+    def cut_keys(keys: list[str]) -> list[list[str]]:
+        cuts = cut_batches([costs.get(key, 0) for key in keys], size, budget)
+        return [keys[cut.start : cut.stop] for cut in cuts]
+
+    cut = cut_keys(keys)
     whole = [batch for batch in cut if not done & set(batch)]
     rest = [key for batch in cut if done & set(batch) for key in batch if key not in done]
-    return whole + [rest[i : i + size] for i in range(0, len(rest), size)]
+    return whole + cut_keys(rest)

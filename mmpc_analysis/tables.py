@@ -14,10 +14,10 @@ import pandas as pd
 
 # %% auto #0
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'ROLES', 'SYSTEM', 'SCHEMA', 'LEVELS', 'HIDDEN',
-           'COMPLETIONS', 'CERTIFICATES', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTESTS', 'CONTRASTS',
-           'WALK', 'RECOVERY', 'LINKS', 'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER',
-           'POWERS', 'CLAIMS', 'FLOOR_GAINS', 'LOST', 'AGREEMENT', 'TABLES', 'TASK_TITLES', 'Column', 'Table',
-           'TableError', 'empty', 'validate', 'system_names', 'checkpoint_of', 'models_only', 'parent_ids',
+           'COMPLETIONS', 'DRAWINGS', 'CERTIFICATES', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTESTS',
+           'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS', 'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS',
+           'FRONTIER', 'POWERS', 'CLAIMS', 'FLOOR_GAINS', 'LOST', 'AGREEMENT', 'TABLES', 'TASK_TITLES', 'Column',
+           'Table', 'TableError', 'empty', 'validate', 'system_names', 'checkpoint_of', 'models_only', 'parent_ids',
            'TaskTitles', 'tasks_of']
 
 # %% ../nbs/00_tables.ipynb #258292a4
@@ -157,6 +157,28 @@ COMPLETIONS = Table(
         Column("least_logprob", "float", "Log-probability of its least likely token", "nats", required=False),
     ),
     unique=("item_id", "task", *SYSTEM),
+)
+
+# %% ../nbs/00_tables.ipynb #d7a3c002
+DRAWINGS = Table(
+    "drawings",
+    "one image prompt as the generator reads it",
+    (
+        *_ITEM,
+        *(c for c in _ASKED if c.name not in ("family", "parameters")),
+        Column("generator", "str", "Name of the generator's card"),
+        Column("encoders", "int", "Text encoders of the generator; 0 where they are not known", "count"),
+        Column("cut_by", "int", "How many of them read only the beginning of the prompt", "count"),
+        Column(
+            "tokens", "float", "Length of the prompt for the one that reads most", "tokens", required=False
+        ),
+        Column("limit", "float", "Most tokens that this one reads", "tokens", required=False),
+        Column("whole", "str", "Hash of all tokens of the prompt, for every encoder", required=False),
+        Column(
+            "read", "str", "Hash of the tokens that are read; equal where the pictures are", required=False
+        ),
+    ),
+    unique=("item_id", *SYSTEM),
 )
 
 # %% ../nbs/00_tables.ipynb #c3a7f1d2
@@ -801,6 +823,7 @@ TABLES = {
         INTERACTIONS,
         HIDDEN,
         COMPLETIONS,
+        DRAWINGS,
         CERTIFICATES,
         SCORES,
         AVERAGES,

@@ -46,7 +46,12 @@ def floor_gain_table(
         for floor, own in floors.items():
             tests = count * (1 if own is None else names[of_task["role"] == "model"].nunique())
             kept = of_task if own is None else of_task[names.isin([*own, floor])]
-            gains = compare(kept, floor, draws=draws, seed=seed, level=1 - (1 - level) / tests)
+            called = dict(
+                zip(system_names(kept), names[kept.index], strict=True)
+            )  # Fewer systems, shorter names
+            against = next(short for short, name in called.items() if name == floor)
+            gains = compare(kept, against, draws=draws, seed=seed, level=1 - (1 - level) / tests)
+            gains = gains.replace({"model": called, "other": called})
             parts.append(gains.assign(floors=count, tests=tests))
     parts = [rows for rows in parts if len(rows)]
     if not parts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import posixpath
 import re
 import textwrap
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    import fsspec
     import PIL.Image
     from PIL.Image import Image as Picture
 
@@ -31,27 +33,49 @@ class ImageError(ValueError):
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #0044b931
 def image_path(
-    root: str,  # Folder of the pictures
+    root: str,  # Folder of the pictures, local or fsspec
     image: str,  # Path of a picture inside it
-) -> str:  # Absolute path of an ordinary file inside the root
+) -> str:  # Path of an ordinary file inside the root, absolute; an address where the root is on no local disk
     """Where a picture lies, if it lies inside its folder.
 
     Raises: `ImageError` for an address, for a path that leads out, and for a file that is not there.
     """
-    inside, base = str(image).replace("\\", "/"), os.path.realpath(root)
+    inside, (fs, folder) = str(image).replace("\\", "/"), _folder_of(root)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", inside):
         raise ImageError(f"{inside[:80]!r} is an address; download the picture and name its path here")
-    try:
-        path = os.path.realpath(os.path.join(base, inside))
-        is_file = os.path.isfile(path)
-    except ValueError as error:  # A NUL, or half of a surrogate pair
-        raise ImageError(f"{inside[:80]!r} cannot be a path ({error}); rename the picture") from error
-    outside = os.path.commonpath([base, path]) != base
-    if inside.startswith(("/", "~")) or ".." in inside.split("/") or outside:
+    leads_out = inside.startswith(("/", "~")) or ".." in inside.split("/")
+    if fs is None:
+        path, is_file, outside = _local_file(folder, inside)
+    else:
+        path = posixpath.join(folder, inside)
+        is_file, outside = not leads_out and fs.isfile(path), False
+        path = fs.unstrip_protocol(path)
+    if leads_out or outside:
         raise ImageError(f"{inside[:80]!r} leads out of the folder; move the picture into it")
     if not is_file:
         raise ImageError(f"{inside[:80]!r} is not there; add the picture or leave its cell empty")
     return path
+
+
+def _local_file(folder: str, inside: str) -> tuple[str, bool, bool]:
+    "Path of a picture on this machine, whether it is a file, and whether it leads out of its folder."
+    base = os.path.realpath(folder)
+    try:
+        path = os.path.realpath(os.path.join(base, inside))
+        return path, os.path.isfile(path), os.path.commonpath([base, path]) != base
+    except ValueError as error:  # A NUL, or half of a surrogate pair
+        raise ImageError(f"{inside[:80]!r} cannot be a path ({error}); rename the picture") from error
+
+
+def _folder_of(root: str) -> tuple[fsspec.AbstractFileSystem | None, str]:
+    "The file system of a folder, None for a local one, and the folder in it."
+    if "://" not in str(root):
+        return None, root
+    from fsspec.core import url_to_fs
+    from fsspec.implementations.local import LocalFileSystem
+
+    fs, folder = url_to_fs(str(root))
+    return None if isinstance(fs, LocalFileSystem) else fs, folder
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #1e2b9b2b
 MAX_PIXELS = 89_478_485  # Width times height; where Pillow suspects a decompression bomb
@@ -66,12 +90,12 @@ def _too_large(image: str) -> ImageError:
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # Formats that are opened
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #df2f9ef0
-def _opened(source: str | io.BytesIO, image: str) -> PIL.Image.Image:
+def _opened(source: str | bytes, image: str) -> PIL.Image.Image:
     "A picture that is not foreign or too large."
     from PIL import Image
 
     try:
-        picture = Image.open(source, formats=FORMATS)
+        picture = Image.open(source if isinstance(source, str) else io.BytesIO(source), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(image) from error
     except Exception as error:  # Readers raise many kinds on a damaged file
@@ -82,40 +106,42 @@ def _opened(source: str | io.BytesIO, image: str) -> PIL.Image.Image:
     return picture
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #7b3d9c12
-def _checked_path(root: str, image: str) -> str:
-    "Where a picture lies, if its file is neither empty nor too large."
-    path = image_path(root, image)
-    size = os.path.getsize(path)
+def _checked_source(root: str, image: str) -> str | bytes:
+    "Where a picture lies, or its bytes, if its file is neither empty nor too large."
+    path, fs = image_path(root, image), _folder_of(root)[0]
+    size = os.path.getsize(path) if fs is None else fs.size(path)
     if size == 0:
         raise ImageError(f"{image!r} is empty (0 bytes); copy the picture again")
     if size > MAX_BYTES:
         raise ImageError(f"{image!r} is over {MAX_BYTES:,} bytes; make it smaller")
-    return path
+    return path if fs is None else fs.cat_file(path)
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #f1b26a90
 def image_size(
-    root: str,  # Folder of the pictures
+    root: str,  # Folder of the pictures, local or fsspec
     image: str,  # Path of a picture inside it
 ) -> tuple[int, int]:  # Width and height as stored, pixels
     """Size of a picture from its header alone.
 
     Raises: `ImageError` for what is not allowed, empty, foreign, damaged or too large.
     """
-    with _opened(_checked_path(root, image), image) as picture:
+    with _opened(_checked_source(root, image), image) as picture:
         return picture.size
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #02be51fa
 def read_image_file(
-    root: str,  # Folder of the pictures
+    root: str,  # Folder of the pictures, local or fsspec
     image: str,  # Path of a picture inside it
 ) -> tuple[bytes, tuple[int, int]]:  # Content of the file, and width and height as stored, pixels
     """Bytes and size of a picture, with one reading of its file.
 
     Raises: `ImageError` for what `image_size` refuses.
     """
-    with open(_checked_path(root, image), "rb") as file:
-        data = file.read()
-    with _opened(io.BytesIO(data), image) as picture:
+    data = _checked_source(root, image)
+    if isinstance(data, str):
+        with open(data, "rb") as file:
+            data = file.read()
+    with _opened(data, image) as picture:
         return data, picture.size
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #675bda5d
@@ -131,32 +157,32 @@ def decode_pixels(
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #aa90e7d3
 def open_image(
-    root: str,  # Folder of the pictures
+    root: str,  # Folder of the pictures, local or fsspec
     image: str,  # Path of a picture inside it
 ) -> PIL.Image.Image:  # RGB, upright, on white, independent of the file
     """A picture as every model and metric sees it.
 
     Raises: `ImageError` for what `image_size` refuses, and where the pixels cannot be decoded.
     """
-    return decode_pixels(_checked_path(root, image), image)
+    return decode_pixels(_checked_source(root, image), image)
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #b85d07ce
 def open_stored_image(
-    root: str,  # Folder of the pictures
+    root: str,  # Folder of the pictures, local or fsspec
     image: str,  # Path of a picture inside it
 ) -> PIL.Image.Image:  # Upright, in the file's own mode, independent of the file
     """A picture before it is brought to the common form.
 
     Raises: `ImageError` for what `open_image` refuses, floating-point pixels excepted.
     """
-    return _decoded(_checked_path(root, image), image, lambda picture: picture.copy())
+    return _decoded(_checked_source(root, image), image, lambda picture: picture.copy())
 
 
 def _decoded(source: str | bytes, image: str, form: Callable) -> PIL.Image.Image:
     "Pixels of a picture, however damaged its file may be."
     from PIL import ExifTags, ImageOps
 
-    with _opened(source if isinstance(source, str) else io.BytesIO(source), image) as stored:
+    with _opened(source, image) as stored:
         try:
             turned = stored.getexif().get(ExifTags.Base.Orientation, 1) != 1
             return form(ImageOps.exif_transpose(stored) if turned else stored)
@@ -206,7 +232,7 @@ def square_image(
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #45ed8d94
 def read_images(
-    root: str,  # Folder of the pictures
+    root: str,  # Folder of the pictures, local or fsspec
     images: Sequence[str | None],  # (n,) Paths inside it, None where there is none
     sizes: Sequence[int] = (PIXEL_SIZE, ENCODER_SIZE),  # Sides wanted, pixels
 ) -> tuple[
@@ -229,7 +255,7 @@ def read_images(
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #d1573059
 def image_grid(
-    root: str,  # Folder of the pictures
+    root: str,  # Folder of the pictures, local or fsspec
     images: list[str | None],  # (n,) Paths inside it, None where there is none
     labels: list[str],  # (n,) Text below each picture
     columns: int = 6,  # Pictures in a row

@@ -11,11 +11,15 @@ import os
 from collections.abc import Callable
 
 from .backends import TransformersBackend
+from .devices import resolve_device, resolve_precision
 from .models import ModelCard, find_weights, model_card, register_model, weights_id
-from .protocol import Backend
+from .pixels import PIXEL_BUDGETS, check_pixels
+from .protocol import Backend, check_offer
+from .server_requests import SERVER_PIXELS
+from .servers import ServerBackend
 
 # %% auto #0
-__all__ = ['load_backend', 'register_backend']
+__all__ = ['load_backend', 'served_backend', 'register_backend']
 
 # %% ../../nbs/completion/45_backend_choice.ipynb #ddac502a
 def load_backend(
@@ -23,9 +27,14 @@ def load_backend(
     weights: str | None = None,  # Folder of the weights, where they are not where the card says
     *,
     batch_size: int | None = None,  # Requests answered together; None for what suits the model
-    device: str = "cpu",  # `cpu`, `cuda`, `cuda:1` or `auto`
+    device: str = "auto",  # `auto`, `cpu`, `cuda`, `cuda:1` or `spread`
+    precision: str | None = None,  # `float32`, `bfloat16` or `float16`; None for what suits the device
     quantisation: str | None = None,  # `nf4` for 4 bits, on a GPU
+    pixels: int | None = None,  # Most pixels of a picture that it is shown; None for its family's budget
     threads: int | None = None,  # Torch threads; None for one with stand-ins, torch's choice otherwise
+    logprobs: bool = False,  # Whether answers say how sure the model was of them
+    server: str | None = None,  # Address of an OpenAI-compatible server that runs the model; None for here
+    **line,  # With a server: served, concurrency, key_variable, as in `served_backend`
 ) -> Backend:  # Nothing is loaded before the first question
     "The engine that runs a model on this machine."
     card = model if isinstance(model, ModelCard) else model_card(model)
@@ -33,20 +42,51 @@ def load_backend(
         raise ValueError(
             f"model must be one that answers questions, got the {card.role} {card.name!r}; see list_models()"
         )
+    if server or line:
+        return served_backend(card, server or "", precision, pixels, logprobs, **line)
     if card.make:
-        if weights or quantisation:
+        if weights or quantisation or precision or pixels:
             raise ValueError(
-                f"{card.name} is registered and takes neither weights nor quantisation; leave them out"
+                f"{card.name} is registered and takes neither weights nor quantisation, precision or pixels; "
+                "leave them out"
             )
-        return card.make()
+        made = card.make()
+        if logprobs:
+            check_offer(made, "logprobs")
+        return made
     source = find_weights(card, weights)
     revision = None if os.path.isdir(source) else weights_id(card, weights)
-    dtype = "float32" if device == "cpu" else card.precision
-    batch_size, threads = (
-        batch_size or (64 if card.embedded else 8),
-        threads or (1 if card.embedded else None),
+    device = resolve_device(device)
+    dtype = resolve_precision(card.precision, device, precision)
+    batch_size = batch_size or (8 if device == "cpu" and not card.embedded else 64)
+    threads = threads or (1 if card.embedded else None)
+    pixels = check_pixels(pixels) or PIXEL_BUDGETS.get(card.family)
+    plain = (source, revision, device, dtype, quantisation, batch_size, threads, logprobs)
+    return TransformersBackend(*plain, pixels=pixels)
+
+# %% ../../nbs/completion/45_backend_choice.ipynb #c4d41251
+def served_backend(
+    card: ModelCard,  # The model
+    server: str,  # Address of an OpenAI-compatible server, such as http://localhost:8000/v1
+    precision: str | None = None,  # What is known of its precision there
+    pixels: int | None = None,  # Most pixels of a picture that is sent; None for its family's budget
+    logprobs: bool = False,  # Whether answers must say how sure the model was of them
+    served: str | None = None,  # Its name on the server; None for the only one that it lists
+    concurrency: int = 8,  # Questions in flight together
+    key_variable: str = "MMPC_API_KEY",  # Environment variable that holds the key
+) -> ServerBackend:  # Probed before the first question
+    "The engine that asks a model on a server."
+    backend = ServerBackend(
+        server,
+        served or "",
+        precision=precision or "server",
+        batch_size=concurrency,
+        pixels=pixels or PIXEL_BUDGETS.get(card.family, SERVER_PIXELS),
+        key_variable=key_variable,
     )
-    return TransformersBackend(source, revision, device, dtype, quantisation, batch_size, threads)
+    if logprobs:
+        check_offer(backend, "logprobs")
+    return backend
 
 # %% ../../nbs/completion/45_backend_choice.ipynb #74d69031
 def register_backend(

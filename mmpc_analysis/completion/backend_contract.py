@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pandas as pd
 
@@ -18,11 +17,12 @@ from ..catalogue.items import load_catalogue
 from ..catalogue.pictures import open_image
 from .answers import FINISH_REASONS
 from .completions import ask_safely
+from .offers import Promise, offered_promises
 from .prompts import conversation, prompt_for
 from .protocol import Answer, Backend, Request
 
 # %% auto #0
-__all__ = ['canary_requests', 'Promise', 'BackendContractError', 'check_backend']
+__all__ = ['canary_requests', 'BackendContractError', 'check_backend']
 
 # %% ../../nbs/completion/55_backend_contract.ipynb #6cf83742
 def canary_requests(
@@ -41,17 +41,6 @@ def canary_requests(
     return requests
 
 # %% ../../nbs/completion/55_backend_contract.ipynb #3b6920af
-@dataclass(frozen=True, slots=True)
-class Promise:
-    "One thing that a study relies on, and whether a backend does it."
-
-    name: str  # In a few words
-    kept: bool  # Whether it does
-    expected: str  # What was expected
-    got: str  # What came
-    remedy: str  # What to do where it is broken
-
-
 def _stable_text(name: str, before: object, now: object) -> Promise:
     "Whether a text about the engine is there and stays."
     good = isinstance(now, str) and now.strip() and now == before and not re.search(r" at 0x[0-9a-f]+", now)
@@ -244,6 +233,7 @@ def check_backend(
     promises.append(_kept_limit(backend, answered, answers[answered.key]))
     promises.append(_bad_alone(backend, requests, answers))
     promises += [_reads_input(requests, answers, images) for images in ((True, False) if sees else (False,))]
+    promises += offered_promises(backend, requests, answers)
     promises += [_stable_text(name, text, getattr(backend, name, None)) for name, text in before.items()]
     _refuse_broken(backend, promises)
     return pd.DataFrame(

@@ -7,7 +7,6 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/completion/backends.html.md"
 # %% ../../nbs/completion/30_backends.ipynb #d9120de3
 from __future__ import annotations
 
-import os
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from mmpc_analysis.completion.checkpoints import (
@@ -22,14 +22,23 @@ from mmpc_analysis.completion.checkpoints import (
     Engine,
     fit_image,
     load_engine,
-    may_add_bos,
-    pinned_options,
     register_processors,
     torch_threads,
 )
+from .devices import free_memory
 from .inputs import make_inputs, plan_batches, read_row
-from .models import weights_fingerprint
-from .protocol import Answer, Request
+from mmpc_analysis.completion.likelihoods import (
+    TokenWatch,
+    answer_tokens,
+    draw_numbers,
+    read_logprobs,
+    repeat_inputs,
+    score_tokens,
+    token_drawer,
+    without_picture,
+)
+from .local_models import LocalModel
+from .protocol import Answer, Offers, Request, Sampling, ScoredAnswer
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -46,8 +55,14 @@ class PreparedBatch:
     requests: list[Request]  # Its questions
     inputs: dict[str, torch.Tensor]  # Its tensors
 
+    @property
+    def nbytes(self) -> int:  # Bytes of its tensors
+        return sum(tensor.nbytes for tensor in self.inputs.values())
+
 # %% ../../nbs/completion/30_backends.ipynb #6641ddad
-def _generate_answers(engine: Engine, prepared: PreparedBatch, lock: threading.Lock) -> list[Answer]:
+def _generate_answers(
+    engine: Engine, prepared: PreparedBatch, lock: threading.Lock, watch: TokenWatch | None = None
+) -> list[Answer]:
     "Generate, cut each row at its end, and decode."
     import torch
 
@@ -55,17 +70,21 @@ def _generate_answers(engine: Engine, prepared: PreparedBatch, lock: threading.L
     model, inputs = engine.model, {k: v.to(engine.model.device) for k, v in prepared.inputs.items()}
     limits = [r.max_new_tokens for r in prepared.requests]
     with torch.inference_mode():
-        output = model.generate(**inputs, max_new_tokens=max(limits))
+        watched = {"logits_processor": [watch]} if watch else {}
+        output = model.generate(**inputs, max_new_tokens=max(limits), **watched)
     rows = output[:, inputs["input_ids"].shape[1] :].tolist()
     ends = set(model.generation_config.eos_token_id)
     cut = [read_row(row, ends, limit) for row, limit in zip(rows, limits, strict=True)]
     with lock:
         texts = engine.processor.batch_decode([ids for ids, _ in cut], skip_special_tokens=True)
+    sure = read_logprobs(watch, [ids for ids, _ in cut]) if watch else [()] * len(cut)
     lengths = inputs["attention_mask"].sum(1).tolist()
     seconds = (time.perf_counter() - began) / len(rows)
     return [
-        Answer(r.key, text.strip(), why, float(length), float(len(ids)), seconds)
-        for r, text, (ids, why), length in zip(prepared.requests, texts, cut, lengths, strict=True)
+        Answer(r.key, text.strip(), why, float(length), float(len(ids)), seconds, *told)
+        for r, text, (ids, why), length, told in zip(
+            prepared.requests, texts, cut, lengths, sure, strict=True
+        )
     ]
 
 # %% ../../nbs/completion/30_backends.ipynb #af1c7da7
@@ -76,58 +95,120 @@ def _open_engine(backend: TransformersBackend) -> Engine:
     """
     where = backend.source, backend.revision, backend.device, backend.dtype, backend.quantisation
     try:
-        return load_engine(*where)
+        return load_engine(*where, backend.pixels)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise BackendError(f"{backend.source} could not be loaded: {error}") from error
 
+# %% ../../nbs/completion/30_backends.ipynb #a43e7740
+def _draw_answers(
+    backend: TransformersBackend, requests: list[Request], sampling: Sampling
+) -> list[list[Answer]]:
+    "Several answers to each request, each with random numbers of its own."
+    drawn: list[list[Answer]] = [[] for _ in requests]
+    for batch in plan_batches(requests, max(1, backend.batch_size // sampling.n)):
+        prepared = backend.prepare([requests[i] for i in batch])
+        most = max(1, backend.batch_size // len(batch))
+        for first in range(0, sampling.n, most):
+            numbers = range(first, min(first + most, sampling.n))
+            answers = _draw_batch(backend, prepared, sampling, numbers)
+            for i, answer in zip(batch * len(numbers), answers, strict=True):
+                drawn[i].append(answer)
+    return drawn
+
+
+def _draw_batch(
+    backend: TransformersBackend, prepared: PreparedBatch, sampling: Sampling, numbers: range
+) -> list[Answer]:
+    "Some of the answers to each request of a batch, all requests once for each number."
+    engine, limit = backend.engine, max(r.max_new_tokens for r in prepared.requests)
+    repeated = repeat_inputs(prepared.inputs, len(numbers))
+    uniform = [draw_numbers(sampling.seed, r.key, n, limit) for n in numbers for r in prepared.requests]
+    watch = TokenWatch(token_drawer(sampling, np.array(uniform), engine.model.device))
+    batch = PreparedBatch(prepared.requests * len(numbers), repeated)
+    with torch_threads(backend.threads):
+        return _generate_answers(engine, batch, backend.lock, watch)
+
+# %% ../../nbs/completion/30_backends.ipynb #41dce77f
+def _score_answers(
+    backend: TransformersBackend, request: Request, candidates: list[str]
+) -> list[ScoredAnswer]:
+    "How likely each candidate is as the answer to a request."
+    engine = backend.engine
+    with backend.lock:
+        ids = answer_tokens(candidates, engine)
+    inputs = {k: v.to(engine.model.device) for k, v in backend.prepare([request]).inputs.items()}
+    with torch_threads(backend.threads):
+        rows = score_tokens(engine.model, inputs, ids, backend.batch_size)
+    return [
+        ScoredAnswer(text, float(row.sum()), float(row.min()), len(row))
+        for text, row in zip(candidates, rows, strict=True)
+    ]
+
+# %% ../../nbs/completion/30_backends.ipynb #fb9e806d
+class _Likelihoods:
+    "What a checkpoint offers beyond one answer to each question."
+
+    @property
+    def offers(self) -> Offers:  # Tells log-probabilities where it was asked to
+        return Offers(logprobs=self.logprobs, samples=True, scoring=True)
+
+    def _watch(self) -> TokenWatch | None:
+        return TokenWatch() if self.logprobs else None
+
+    def sample(
+        self,
+        requests: list[Request],  # Questions
+        sampling: Sampling,  # How many answers, and how they are drawn
+    ) -> list[list[Answer]]:  # n answers to each question
+        return _draw_answers(self, requests, sampling)
+
+    def score(
+        self,
+        request: Request,  # A question
+        candidates: list[str],  # Answers to it
+        image: bool = True,  # Whether its picture is shown
+    ) -> list[ScoredAnswer]:  # One for each candidate
+        return _score_answers(self, request if image else without_picture(request), candidates)
+
 # %% ../../nbs/completion/30_backends.ipynb #6c9c317c
 @dataclass(frozen=True)
-class TransformersBackend:
+class TransformersBackend(LocalModel, _Likelihoods):
     "A checkpoint on this machine."
 
-    source: str  # Local folder or hub id
-    revision: str | None = None  # Commit of a hub id
-    device: str = "cpu"  # Where the weights go
-    dtype: str = "float32"  # Type of the arithmetic
-    quantisation: str | None = None  # `nf4`, or None
-    batch_size: int = 8  # Requests that are answered together
-    threads: int | None = None  # Torch threads while generating, None to leave them alone
     lock: threading.Lock = field(
         default_factory=threading.Lock, repr=False, compare=False
     )  # Of the tokenizer
-
-    @property
-    def precision(self) -> str:  # The column `precision` of the completions
-        return self.quantisation or self.dtype
-
-    @cached_property
-    def identity(self) -> str:  # Everything about this engine that can change an answer
-        pinned_options(self.source, self.revision)
-        folder = os.path.isdir(self.source)
-        weights = weights_fingerprint(self.source) if folder else f"{self.source}@{self.revision}"
-        start = "|one BOS" * may_add_bos(self.source)
-        return f"transformers|{weights}|{self.precision}|greedy{start}"
 
     @cached_property
     def engine(self) -> Engine:  # Loaded on first use
         return _open_engine(self)
 
     def fit(self, image: PIL.Image.Image) -> PIL.Image.Image:  # At the size that the model sees
-        return fit_image(image, self.engine.processor.image_processor)
+        return fit_image(image, self.engine.processor.image_processor, self.pixels)
 
     def prepare(self, requests: list[Request]) -> PreparedBatch:  # The tensors of one batch
+        fitted = [replace(r, image=self.fit(r.image)) if r.image else r for r in requests]
         with self.lock:
-            return PreparedBatch(requests, make_inputs(requests, self.engine.processor, self.engine.special))
+            return PreparedBatch(fitted, make_inputs(fitted, self.engine.processor, self.engine.special))
 
     def answer(self, prepared: PreparedBatch) -> list[Answer]:  # The answers of one prepared batch
         with torch_threads(self.threads):
-            return _generate_answers(self.engine, prepared, self.lock)
+            return _generate_answers(self.engine, prepared, self.lock, self._watch())
 
     def ask(self, requests: list[Request]) -> list[Answer]:  # One for each request, in the same order
-        batches = plan_batches(requests, self.batch_size)
+        costs = [
+            self.request_bytes(r.image and r.image.size, len(str(r.conversation)), r.max_new_tokens)
+            for r in requests
+        ]
+        known = [cost.total for cost in costs if cost]
+        batches = plan_batches(requests, self.batch_size, known or None, self.batch_bytes)
         answers = [self.answer(self.prepare([requests[i] for i in batch])) for batch in batches]
         done = dict(zip(chain(*batches), chain(*answers), strict=True))
         return [done[i] for i in range(len(requests))]
+
+    def close(self) -> None:  # Lets go of the model
+        vars(self).pop("engine", None)
+        free_memory()
 
 # %% ../../nbs/completion/30_backends.ipynb #a7ed2a67
 def __getattr__(name: str):
@@ -148,11 +229,18 @@ class ReplayBackend:
     @cached_property
     def answers(self) -> dict[str, Answer]:  # Key to answer, errors left out
         stored = self.stored
-        table = stored if isinstance(stored, pd.DataFrame) else pd.read_json(stored, lines=True, dtype=False)
-        text = "raw_text" if "raw_text" in table else "text"
-        names = ["key", text, "finish_reason", "input_tokens", "output_tokens", "seconds"]
-        rows = table[names].drop_duplicates("key").itertuples(index=False, name=None)
-        return {row[0]: Answer(*row) for row in rows if row[2] != "error"}
+        if not isinstance(stored, pd.DataFrame):
+            stored = pd.read_json(stored, lines=True, dtype=False, precise_float=True)
+        text = "raw_text" if "raw_text" in stored else "text"
+        numbers = "input_tokens", "output_tokens", "seconds", "logprob", "least_logprob"
+        names = ["key", text, "finish_reason", *(name for name in numbers if name in stored)]
+        rows = stored[names].rename(columns={text: "text"}).drop_duplicates("key").to_dict("records")
+        return {row["key"]: Answer(**row) for row in rows if row["finish_reason"] != "error"}
+
+    @cached_property
+    def offers(self) -> Offers:  # Log-probabilities, where every stored answer has them
+        told = [answer.logprob == answer.logprob for answer in self.answers.values()]
+        return Offers(logprobs=bool(told) and all(told))
 
     def ask(self, requests: list[Request]) -> list[Answer]:  # `error` where there is no stored answer
         missing = Answer("", "no stored answer has this key", "error")

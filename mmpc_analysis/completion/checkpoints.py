@@ -18,19 +18,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .devices import BackendError, device_options
+from .pixels import scale_down
+
 if TYPE_CHECKING:
     import PIL.Image
     import transformers
 
 # %% auto #0
-__all__ = ['BackendError', 'pinned_options', 'register_processors', 'hide_broken_torchvision', 'silence_libraries',
-           'load_processor', 'greedy_settings', 'load_weights', 'four_bit_config', 'escape_special_tokens',
-           'special_tokens', 'start_ids', 'begin_once', 'may_add_bos', 'fitted_size', 'fit_image', 'Engine',
-           'load_engine', 'torch_threads']
-
-# %% ../../nbs/completion/10_checkpoints.ipynb #608cdc4b
-class BackendError(RuntimeError):
-    "An engine that cannot answer any question as it is set up."
+__all__ = ['PINNED', 'pinned_options', 'register_processors', 'hide_broken_torchvision', 'silence_libraries', 'load_processor',
+           'greedy_settings', 'load_weights', 'four_bit_config', 'escape_special_tokens', 'special_tokens', 'start_ids',
+           'begin_once', 'may_add_bos', 'fitted_size', 'fit_image', 'limit_pixels', 'Engine', 'load_engine',
+           'torch_threads']
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #370ba643
 def pinned_options(
@@ -139,6 +138,16 @@ def load_processor(
     return processor
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #fdf9f2b5
+PINNED = {
+    "do_sample": False,
+    "num_beams": 1,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "use_cache": True,
+}
+
+
 def greedy_settings(
     settings: transformers.GenerationConfig,  # The checkpoint's own
     tokenizer: transformers.PreTrainedTokenizerBase,  # Its tokenizer
@@ -149,14 +158,13 @@ def greedy_settings(
     given = settings.eos_token_id if settings.eos_token_id is not None else []
     ends = sorted({*np.atleast_1d(given).astype(int).tolist(), tokenizer.eos_token_id} - {None})
     padding = next(i for i in (settings.pad_token_id, tokenizer.pad_token_id, ends[0]) if i is not None)
-    plain = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "use_cache": True}
-    return GenerationConfig(**plain, eos_token_id=ends, pad_token_id=padding)
+    return GenerationConfig(**PINNED, eos_token_id=ends, pad_token_id=padding)
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #a25f7729
 def load_weights(
     source: str,  # Local folder or hub id
     revision: str | None = None,  # Commit of a hub id
-    device: str = "cpu",  # `cpu`, `cuda`, `cuda:1`, or `auto` to spread over what there is
+    device: str = "cpu",  # `cpu`, `cuda`, `cuda:1` or `spread`, as `resolve_device` gives it
     dtype: str = "float32",  # Type of the weights in memory, and of the arithmetic
     quantisation: str | None = None,  # `nf4` for 4 bits with bitsandbytes, on a GPU
 ) -> transformers.PreTrainedModel:  # In evaluation mode
@@ -164,11 +172,10 @@ def load_weights(
     import torch
     from transformers import AutoModelForImageTextToText
 
-    options = {"dtype": getattr(torch, dtype), "use_safetensors": True} | pinned_options(source, revision)
+    options = {"dtype": getattr(torch, dtype), "use_safetensors": True} | device_options(device)
+    options |= pinned_options(source, revision)
     if quantisation:
-        options["quantization_config"] = four_bit_config(quantisation, dtype)
-    if device != "cpu":
-        options["device_map"] = "auto" if device == "auto" else {"": device}
+        options["quantization_config"] = four_bit_config(quantisation, dtype, device)
     with silence_libraries():
         return AutoModelForImageTextToText.from_pretrained(source, **options).eval()
 
@@ -176,6 +183,7 @@ def load_weights(
 def four_bit_config(
     quantisation: str,  # Only `nf4` is known
     dtype: str,  # Type of the arithmetic
+    device: str = "cuda",  # Where the weights go
 ) -> transformers.BitsAndBytesConfig:  # 4-bit NormalFloat with double quantisation
     """Settings of 4-bit weights.
 
@@ -188,10 +196,10 @@ def four_bit_config(
 
     if quantisation != "nf4":
         raise ValueError(f"quantisation must be None or 'nf4', got {quantisation!r}")
-    if not (importlib.util.find_spec("bitsandbytes") and torch.cuda.is_available()):
-        raise BackendError(
-            "'nf4' needs a CUDA device and the package bitsandbytes; leave quantisation None here"
-        )
+    if device == "cpu" or not torch.cuda.is_available():
+        raise BackendError(f"'nf4' needs a CUDA GPU, got the device {device!r}; leave quantisation None here")
+    if not importlib.util.find_spec("bitsandbytes"):
+        raise BackendError("'nf4' needs the package bitsandbytes; pip install 'mmpc_analysis[gpu]'")
     settings = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=getattr(torch, dtype), **settings)
 
@@ -267,18 +275,51 @@ def fitted_size(
         factor = image_processor.patch_size * image_processor.merge_size
         limits = (factor, wanted.shortest_edge, wanted.longest_edge)
         target = smart_resize(height, width, *limits)
-        if smart_resize(*target, *limits) == target:  # Else the processor would scale this size once more
-            return target[::-1]
+        if max(target) <= 200 * min(target) and smart_resize(*target, *limits) == target:
+            return target[::-1]  # Else the processor would scale this size once more, or refuse it
     return None
 
-
+# %% ../../nbs/completion/10_checkpoints.ipynb #46a5daa1
 def fit_image(
     image: PIL.Image.Image,  # RGB, any size
     image_processor: transformers.BaseImageProcessor,  # The model's own
-) -> PIL.Image.Image:  # At the size to which the image processor would scale it
+    pixels: int | None = None,  # Pixel budget, None for the model's own limit
+) -> PIL.Image.Image:  # At the size to which the image processor would scale it, within the budget
     "A picture at the size that a model sees."
     target = fitted_size(image.size, image_processor)
-    return image if target is None else image.resize(target, image_processor.resample)
+    fitted = target, pixels
+    if image.info.get("fitted") == fitted or (target == image.size and not _above(target, pixels)):
+        return image
+    if target is None or _above(target, pixels):
+        image = scale_down(image, pixels)
+    if target is not None:
+        image = image.resize(target, image_processor.resample)
+        image.info["fitted"] = fitted
+    return image
+
+
+def _above(size: tuple[int, int], pixels: int | None) -> bool:
+    "Whether a picture of some size is over a budget."
+    return bool(pixels) and size[0] * size[1] > pixels
+
+
+def limit_pixels(
+    image_processor: transformers.BaseImageProcessor,  # The model's own; changed
+    pixels: int | None,  # Pixel budget, None for the model's own limit
+) -> None:
+    """Give an image processor that knows an area a smaller limit.
+
+    Raises: `ValueError` for a budget below what it scales every picture up to.
+    """
+    size = image_processor.size
+    most, least = (getattr(size, name, None) for name in ("longest_edge", "shortest_edge"))
+    if not pixels or not hasattr(image_processor, "merge_size") or not most or pixels >= most:
+        return
+    if pixels < (least or 0):
+        raise ValueError(
+            f"pixels must be at least {least:,}, to which this model scales smaller pictures up, got {pixels:,}"
+        )
+    image_processor.size = type(size)(shortest_edge=least, longest_edge=pixels)
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #ab01fa74
 @dataclass(frozen=True, slots=True)
@@ -296,9 +337,11 @@ def load_engine(
     device: str = "cpu",  # Where the weights go
     dtype: str = "float32",  # Type of the arithmetic
     quantisation: str | None = None,  # `nf4`, or None
+    pixels: int | None = None,  # Pixel budget, None for the checkpoint's own limit
 ) -> Engine:  # Ready to answer
     "Processor and weights of a checkpoint, decoding greedily."
     processor = load_processor(source, revision)
+    limit_pixels(processor.image_processor, pixels)
     model = load_weights(source, revision, device, dtype, quantisation)
     model.generation_config = greedy_settings(model.generation_config, processor.tokenizer)
     return Engine(processor, model, special_tokens(processor.tokenizer))

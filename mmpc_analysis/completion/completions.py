@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -23,6 +26,8 @@ from ..catalogue.pictures import ImageError, decode_pixels, open_image, read_ima
 from .answers import read_answer
 from .backend_choice import load_backend
 from .checkpoints import BackendError
+from .devices import free_memory, out_of_memory
+from .memory import BatchLimit
 from .models import ModelCard, model_card
 from .prompts import Prompt, conversation, find_prompt, prompt_for
 from .protocol import Answer, Backend, Request
@@ -40,9 +45,9 @@ if TYPE_CHECKING:
     import PIL.Image
 
 # %% auto #0
-__all__ = ['KEPT_BYTES', 'content_key', 'task_items', 'title_input', 'image_input', 'plan_questions', 'load_request',
-           'load_requests', 'prepare_batch', 'ask_safely', 'answer_batches', 'ask_open', 'answer_row',
-           'completion_rows', 'run_name', 'complete']
+__all__ = ['KEPT_BYTES', 'AHEAD_BYTES', 'content_key', 'task_items', 'title_input', 'image_input', 'plan_questions',
+           'load_request', 'load_requests', 'prepare_batch', 'ask_safely', 'answer_batches', 'stream_answers',
+           'ask_open', 'answer_row', 'completion_rows', 'run_name', 'question_costs', 'complete']
 
 # %% ../../nbs/completion/50_completions.ipynb #8d1e1b46
 def content_key(
@@ -191,6 +196,7 @@ def ask_safely(
     backend: Backend,  # The engine
     requests: list[Request],  # Questions of one batch
     first_try: Callable[[], list[Answer]] | None = None,  # How to ask them all; None for `backend.ask`
+    limit: BatchLimit | None = None,  # What a batch may hold; changed where one does not fit the memory
 ) -> list[Answer]:  # One for each request; `error` for those that fail alone
     """Ask a batch, and on failure its halves.
 
@@ -198,32 +204,104 @@ def ask_safely(
     """
     if not requests:
         return []
-    try:
-        return first_try() if first_try else backend.ask(requests)
-    except BackendError:
-        raise
-    except Exception as error:  # An engine may fail on one item with anything
+    limit = limit or BatchLimit()
+    keys, full = [r.key for r in requests], False
+    pieces = limit.cut(keys)
+    if len(pieces) == 1:
+        try:
+            return first_try() if first_try else backend.ask(requests)
+        except BackendError:
+            raise
+        except Exception as error:  # An engine may fail on one item with anything
+            full, reason = out_of_memory(error), _reason(error)
+        if full:  # Here nothing holds the error any more, nor it the tensors
+            _halve(limit, keys)
         if len(requests) == 1:
-            return [Answer(requests[0].key, _reason(error), "error")]
-    half = len(requests) // 2
-    return ask_safely(backend, requests[:half]) + ask_safely(backend, requests[half:])
+            return [Answer(keys[0], reason + _TOO_LARGE if full else reason, "error")]
+        half = len(requests) // 2
+        pieces = [range(half), range(half, len(requests))]
+    asked = (ask_safely(backend, requests[p.start : p.stop], None, limit) for p in pieces)
+    return [answer for answers in asked for answer in answers]
+
+
+_TOO_LARGE = "; alone it does not fit the memory: give fewer pixels, a quantisation or another device"
+
+
+def _halve(limit: BatchLimit, keys: list[str]) -> None:
+    "Give back the memory that a batch has filled, and say what becomes of the next ones."
+    free_memory()
+    limit.halve(keys)
+    if len(keys) > 1:
+        warnings.warn(
+            f"{len(keys)} questions at a time did not fit the memory; batches are half as large from here on",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 # %% ../../nbs/completion/50_completions.ipynb #3abfb8ff
+AHEAD_BYTES = 1_000_000_000  # Of pictures and tensors of two batches in memory
+
+
 def answer_batches(
     backend: Backend,  # The engine
     batches: list[list],  # Rows of the questions, batch by batch
     prompt: Prompt,  # What is asked
     root: str,  # Folder of the pictures
+    limit: BatchLimit | None = None,  # What a batch may hold; changed where one does not fit the memory
 ) -> Iterator[list[Answer]]:  # The answers of each batch, in the order of the batches
     "Answer batches of questions, preparing one ahead."
-    with ThreadPoolExecutor(1, thread_name_prefix="prepare") as ahead:
-        waiting = [ahead.submit(prepare_batch, backend, batch, prompt, root) for batch in batches[:1]]
-        for following in [*batches[1:], None][: len(batches)]:
-            requests, failed, prepared = waiting.pop().result()
-            if following is not None:
-                waiting.append(ahead.submit(prepare_batch, backend, following, prompt, root))
-            first = partial(backend.answer, prepared) if prepared else None
-            yield ask_safely(backend, requests, first) + failed
+    limit, waiting, ahead = limit or BatchLimit(), deque(batches), None
+    with ThreadPoolExecutor(1, thread_name_prefix="prepare") as pool:
+        while ahead or waiting:
+            ahead = ahead or pool.submit(prepare_batch, backend, _next(waiting, limit), prompt, root)
+            requests, failed, prepared = ahead.result()
+            ahead, held = None, _held_bytes(requests, prepared)
+            following = _next(waiting, limit) if waiting else []
+            coming = sum(limit.inputs.get(question.key, 0) for question in following)
+            if following and held + max(held, coming) <= AHEAD_BYTES:
+                ahead = pool.submit(prepare_batch, backend, following, prompt, root)
+            elif following:
+                waiting.appendleft(following)
+            first = partial(backend.answer, prepared) if prepared is not None else None
+            yield ask_safely(backend, requests, first, limit) + failed
+            requests = prepared = first = None  # Before the next is made
+
+
+def _next(waiting: deque[list], limit: BatchLimit) -> list:
+    "The next batch, or as much of it as the limit allows; the rest goes on waiting."
+    batch = waiting.popleft()
+    pieces = [batch[p.start : p.stop] for p in limit.cut([question.key for question in batch])]
+    waiting.extendleft(reversed(pieces[1:]))
+    return pieces[0]
+
+
+def _held_bytes(requests: list[Request], prepared: object) -> int:
+    "What the pictures and the tensors of a batch take."
+    pictures = sum(3 * r.image.width * r.image.height for r in requests if r.image is not None)
+    return pictures + getattr(prepared, "nbytes", 0)
+
+# %% ../../nbs/completion/50_completions.ipynb #62e45049
+def stream_answers(
+    backend: Backend,  # An engine with `stream`
+    batches: list[list],  # Rows of the questions, batch by batch
+    prompt: Prompt,  # What is asked
+    root: str,  # Folder of the pictures
+) -> Iterator[list[Answer]]:  # Answers in small groups, in the order in which they are ready
+    "Answer questions without batches."
+    failed: list[Answer] = []
+
+    def requests() -> Iterator[Request]:
+        for question in chain(*batches):
+            request = load_request(question, prompt, root, getattr(backend, "fit", None))
+            if isinstance(request, Request):
+                yield request
+            else:
+                failed.append(request)
+
+    grouped = getattr(backend, "stream_groups", None)
+    groups = grouped(requests()) if grouped else ([answer] for answer in backend.stream(requests()))
+    yield from groups
+    yield failed
 
 # %% ../../nbs/completion/50_completions.ipynb #ac27dacf
 def ask_open(
@@ -235,22 +313,33 @@ def ask_open(
     folder: str,  # Folder of the answers
     answers: dict[str, Answer],  # Key to answer; filled
     label: str | None,  # Left of the progress bar, None for no bar
+    limit: BatchLimit | None = None,  # What a batch may hold
 ) -> dict[str, Answer]:  # Key to error, of the questions that failed
     "Ask open questions, storing each batch as it comes."
     from tqdm import tqdm
 
-    failed: dict[str, Answer] = {}
+    failed, limit = {}, limit or BatchLimit()
     by_key = {question.key: question for question in questions.itertuples(index=False)}
     rows = [[by_key[key] for key in keys] for keys in batches]
     with tqdm(total=sum(map(len, batches)), desc=label, unit="item", disable=label is None) as bar:
-        for batch in answer_batches(backend, rows, prompt, root):
-            store_lines(folder, [asdict(a) for a in batch if a.finish_reason != "error"])
+        if hasattr(backend, "stream"):
+            groups = stream_answers(backend, rows, prompt, root)
+        else:
+            groups = answer_batches(backend, rows, prompt, root, limit)
+        for batch in groups:
+            store_lines(folder, [_known_fields(a) for a in batch if a.finish_reason != "error"])
             for answer in batch:
                 (failed if answer.finish_reason == "error" else answers)[answer.key] = answer
             bar.update(len(batch))
-            if failed:
-                bar.set_postfix(failed=len(failed))
+            told = {"failed": len(failed), "halved": limit.halved}
+            if any(told.values()):
+                bar.set_postfix({name: n for name, n in told.items() if n})
     return failed
+
+
+def _known_fields(answer: Answer) -> dict:
+    "An answer as a line: what is NaN is left out, since JSON has no word for it."
+    return {name: value for name, value in asdict(answer).items() if value == value}
 
 # %% ../../nbs/completion/50_completions.ipynb #28e0ecf3
 _TOLD = ["input_tokens", "output_tokens", "seconds", "logprob", "least_logprob"]  # By the engine, as numbers
@@ -308,6 +397,24 @@ def run_name(
     plain = re.sub(r"[^\w.-]+", "_", f"{task}-{model}").lstrip(".") + ("-blind" if role == "blind" else "")
     return f"{plain}-{hash_key(task, model, precision, prompt, role)[:10]}"
 
+# %% ../../nbs/completion/50_completions.ipynb #65e264c6
+def question_costs(
+    backend: Backend,  # The engine
+    questions: pd.DataFrame,  # (n, columns) Different questions
+    prompt: Prompt,  # What is asked
+) -> BatchLimit:  # With what each question takes, or empty where the engine does not tell
+    "What the questions of a batch take of the memory."
+    limit = BatchLimit()
+    if getattr(backend, "batch_bytes", None) is None:
+        return limit
+    for question in questions.itertuples(index=False):
+        side = max(1, round(question.size**0.5))
+        size, letters = ((side, side), 0) if question.image else (None, question.size)
+        cost = backend.request_bytes(size, letters + len(prompt.text), prompt.max_new_tokens)
+        if cost is not None:
+            limit.costs[question.key], limit.inputs[question.key] = cost.total, cost.inputs
+    return limit
+
 # %% ../../nbs/completion/50_completions.ipynb #0d640c00
 def complete(
     items: pd.DataFrame,  # (n, columns) Items
@@ -333,6 +440,7 @@ def complete(
         + (f" {getattr(prompt, 'id', prompt)}" if prompt else "")
     )
     prompt = find_prompt(prompt or prompt_for(task, short=card.embedded), task)
+    own = backend is None and not card.make  # Made here, so let go of here
     backend = backend or load_backend(card, batch_size=batch_size, **engine)
     chosen = task_items(items, task, hidden)
     questions = plan_questions(chosen, prompt, backend.identity, root, blind)
@@ -341,10 +449,15 @@ def complete(
     folder = posixpath.join(str(out), "answers", name)
     answers = {key: Answer(**line) for key, line in stored_lines(folder)[0].items()}
     askable = questions[questions["problem"].isna()].drop_duplicates("key").sort_values(["size", "key"])
-    batches = fixed_batches(list(askable["key"]), set(answers), batch_size or backend.batch_size)
-    failed = ask_open(
-        backend, askable, batches[::-1], prompt, root, folder, answers, label if progress else None
-    )
+    failed = {}
+    if set(askable["key"]) - set(answers):
+        limit = question_costs(backend, askable, prompt)
+        sizes = batch_size or backend.batch_size, limit.costs, getattr(backend, "batch_bytes", None)
+        batches = fixed_batches(list(askable["key"]), set(answers), *sizes)
+        shown = label if progress else None
+        failed = ask_open(backend, askable, batches[::-1], prompt, root, folder, answers, shown, limit)
+    if own and hasattr(backend, "close"):
+        backend.close()
     compact_lines(folder)
     rows = completion_rows(questions, failed | answers, prompt, card, backend.precision, blind)
     write_shard(rows, COMPLETIONS, posixpath.join(str(out), "completions"), name)

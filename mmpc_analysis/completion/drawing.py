@@ -7,28 +7,31 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/completion/drawing.html.md""
 # %% ../../nbs/completion/60_drawing.ipynb #dacbecce
 from __future__ import annotations
 
-import json
-import os
 import posixpath
+import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mmpc_analysis.completion.checkpoints import (
-    BackendError,
-    hide_broken_torchvision,
-    pinned_options,
-    silence_libraries,
-)
 from .completions import run_name
-from .models import ModelCard, find_weights, model_card, weights_id
+from .devices import BackendError, free_memory
+from mmpc_analysis.completion.generators import (
+    GeneratorSetup,
+    draw_batch,
+    free_generator,
+    generator_setup,
+    load_generator,
+)
+from .models import ModelCard
 from mmpc_analysis.store import (
     compact_lines,
     fixed_batches,
     hash_key,
+    read_shards,
+    shard_names,
     store_lines,
     stored_lines,
     write_bytes,
@@ -37,12 +40,10 @@ from mmpc_analysis.store import (
 from ..tables import COMPLETIONS, SYSTEM, USABLE, validate
 
 if TYPE_CHECKING:
-    import diffusers
     import PIL.Image
 
 # %% auto #0
-__all__ = ['image_seed', 'plan_drawings', 'call_settings', 'absent_parts', 'load_generator', 'draw_batch', 'png_bytes',
-           'store_image', 'draw', 'with_images']
+__all__ = ['image_seed', 'plan_drawings', 'png_bytes', 'store_image', 'draw_in_parts', 'draw', 'with_images']
 
 # %% ../../nbs/completion/60_drawing.ipynb #4f1bfc06
 def image_seed(
@@ -64,70 +65,6 @@ def plan_drawings(
     keys = [hash_key(identity, text, number) for text, number in zip(wanted["text"], seeds, strict=True)]
     plan = {"prompt": wanted["text"].astype(object), "seed": seeds, "key": keys}
     return pd.DataFrame(plan, index=wanted.index)
-
-# %% ../../nbs/completion/60_drawing.ipynb #af3311cf
-def call_settings(
-    card: ModelCard,  # A generator
-    steps: int | None = None,  # Denoising steps; None for the card's own
-) -> dict:  # Keyword arguments of the pipeline
-    "How a generator is called."
-    settings = {"num_inference_steps": 4, "guidance_scale": 0.0} | dict(card.call)
-    return settings | ({"num_inference_steps": steps} if steps else {})
-
-# %% ../../nbs/completion/60_drawing.ipynb #b2edfe6c
-def absent_parts(
-    source: str,  # Local folder or hub id
-) -> dict[str, None]:  # Parts to pass as None; empty for a hub id, whose parts are all there
-    "The parts that a pipeline's folder leaves empty."
-    index = os.path.join(source, "model_index.json")
-    if not os.path.isfile(index):
-        return {}
-    with open(index, encoding="utf-8") as file:
-        parts = json.load(file)
-    return {name: None for name, part in parts.items() if isinstance(part, list) and part[0] is None}
-
-# %% ../../nbs/completion/60_drawing.ipynb #669bc854
-@lru_cache(maxsize=1)
-def load_generator(
-    source: str,  # Local folder or hub id
-    revision: str | None = None,  # Commit of a hub id
-    device: str = "cpu",  # `cpu`, `cuda` or `cuda:1`
-    dtype: str = "float32",  # Type of the arithmetic
-) -> diffusers.DiffusionPipeline:  # Ready to be called, without a progress bar of its own
-    """The pipeline of a text-to-image checkpoint.
-
-    Raises: `BackendError` where it cannot be loaded.
-    """
-    import torch
-
-    options = pinned_options(source, revision) | absent_parts(source) | {"use_safetensors": True}
-    options.pop("trust_remote_code")
-    hide_broken_torchvision()
-    try:
-        with silence_libraries():
-            from diffusers import AutoPipelineForText2Image
-
-            pipeline = AutoPipelineForText2Image.from_pretrained(
-                source, dtype=getattr(torch, dtype), **options
-            )
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise BackendError(f"{source} could not be loaded: {error}") from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
-
-# %% ../../nbs/completion/60_drawing.ipynb #8407c9e7
-def draw_batch(
-    pipeline: diffusers.DiffusionPipeline,  # The generator
-    prompts: list[str],  # (b,) What to draw
-    seeds: list[int],  # (b,) Seed of each picture
-    settings: dict,  # Keyword arguments of the pipeline
-) -> list[PIL.Image.Image]:  # (b,) RGB pictures
-    "Draw some prompts, each with its own noise."
-    import torch
-
-    noise = [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]
-    with silence_libraries(), torch.inference_mode():
-        return pipeline(prompt=list(prompts), generator=noise, output_type="pil", **settings).images
 
 # %% ../../nbs/completion/60_drawing.ipynb #c285aef7
 def png_bytes(
@@ -165,6 +102,55 @@ def _stored_drawings(folder: str, out: str) -> dict[str, str]:
     notes = stored_lines(folder)[0]
     return {key: note["image"] for key, note in notes.items() if posixpath.basename(note["image"]) in present}
 
+# %% ../../nbs/completion/60_drawing.ipynb #1d39bff6
+def _out_of_memory(error: Exception) -> bool:
+    "Whether an error says that there was not enough memory."
+    text = str(error).lower()
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "out of memory" in text or "can't allocate memory" in text
+
+
+def draw_in_parts(
+    draw_them: Callable,  # Draws (prompts, seeds)
+    name: str,  # What the generator is called
+) -> Callable:  # Draws (prompts, seeds) too, in parts of at most what has fitted so far
+    """Remember how many pictures fit the memory.
+
+    Raises: `BackendError`, when it is called, where not even one does.
+    """
+    most = None
+
+    def parts(prompts: list[str], seeds: list[int]) -> list:
+        nonlocal most
+        drawn = []
+        while len(drawn) < len(prompts):
+            part = slice(len(drawn), len(drawn) + (most or len(prompts)))
+            try:
+                drawn += draw_them(prompts[part], seeds[part])
+                continue
+            except Exception as error:
+                if not _out_of_memory(error):
+                    raise
+                reason = str(error)[:200]
+            most = _fewer(len(prompts[part]), name, reason)
+        return drawn
+
+    return parts
+
+
+def _fewer(size: int, name: str, reason: str) -> int:
+    "How many pictures to draw at once after so many did not fit."
+    if size == 1:
+        raise BackendError(
+            f"{name} has not enough memory for one picture ({reason}); choose the offload model or sequential, "
+            "or a precision of two bytes"
+        )
+    warnings.warn(
+        f"{name}: {size} pictures at once do not fit the memory, {size // 2} from here on", stacklevel=4
+    )
+    free_memory()
+    return size // 2
+
 # %% ../../nbs/completion/60_drawing.ipynb #30b89982
 def _draw_safely(prompts: list[str], seeds: list[int], draw_them: Callable) -> list[PIL.Image.Image | str]:
     "Pictures of a batch, and on failure of its halves; a message where drawing failed alone."
@@ -179,18 +165,10 @@ def _draw_safely(prompts: list[str], seeds: list[int], draw_them: Callable) -> l
     return [drawn for half in halves for drawn in _draw_safely(prompts[half], seeds[half], draw_them)]
 
 # %% ../../nbs/completion/60_drawing.ipynb #08704659
-def _generator_call(
-    card: ModelCard, weights: str | None, device: str, steps: int | None
-) -> tuple[str, Callable]:
-    "What identifies a generator's drawings, and a function of (prompts, seeds) that loads it when it first draws."
-    name, source = weights_id(card, weights), find_weights(card, weights)
-    settings, dtype = call_settings(card, steps), "float32" if device == "cpu" else "float16"
-    revision = None if os.path.isdir(source) else name
-
-    def draw_them(prompts: list[str], seeds: list[int]) -> list[PIL.Image.Image]:
-        return draw_batch(load_generator(source, revision, device, dtype), prompts, seeds, settings)
-
-    return f"{name}|{json.dumps(settings, sort_keys=True)}|{dtype}", draw_them
+def _draw_with(setup: GeneratorSetup, prompts: list[str], seeds: list[int]) -> list[PIL.Image.Image]:
+    "Draw with the generator itself, which is loaded on the first call."
+    where = (setup.source, setup.revision, setup.device, setup.precision, setup.offload)
+    return draw_batch(load_generator(*where), prompts, seeds, setup.settings)
 
 # %% ../../nbs/completion/60_drawing.ipynb #39f959a1
 def draw(
@@ -198,26 +176,30 @@ def draw(
     out: str,  # Folder of the run, local or fsspec
     generator: str | ModelCard = "standin-sd3",  # Name of a generator's card, or the card
     seed: int = 0,  # Seed of the study
-    batch_size: int | None = None,  # Pictures drawn together; None for what suits the generator
+    batch_size: int | None = None,  # Pictures drawn together at most; None for what suits the generator
     progress: bool = True,  # Whether to show a bar with rate and time left
     steps: int | None = None,  # Denoising steps; None for the card's own
     weights: str | None = None,  # Folder of the weights, where they are not where the card says
-    device: str = "cpu",  # `cpu`, `cuda` or `cuda:1`
+    device: str = "auto",  # `auto` for a GPU where there is one, `cpu`, `cuda` or `cuda:1`
+    precision: str | None = None,  # Arithmetic; None for the card's on a GPU, float32 on a CPU
+    offload: str = "none",  # `model` or `sequential` for a generator that does not fit the GPU
     draw_them: Callable | None = None,  # Draws (prompts, seeds); None for the generator
 ) -> pd.DataFrame:  # (n, columns) A copy with `image` filled; failed drawings are engine errors
-    "Draw every usable image prompt once, and note which picture belongs to which completion."
-    card = generator if isinstance(generator, ModelCard) else model_card(generator)
-    if card.role != "generator":
-        raise ValueError(
-            f"generator must be a model that draws, got the {card.role} {card.name!r}; see list_models()"
-        )
-    completions = validate(completions, COMPLETIONS)
-    identity, by_generator = _generator_call(card, weights, device, steps)
-    plan = plan_drawings(completions, identity, seed)
-    folder = posixpath.join(str(out), "pictures", "drawings", card.name)
+    """Draw every usable image prompt once, and note which picture belongs to which completion.
+
+    Raises: `ValueError` for what a generator cannot be or do, before anything is drawn; `BackendError` where it cannot draw at all.
+    """
+    setup = generator_setup(generator, weights, device, precision, offload, steps)
+    card, completions = setup.card, validate(completions, COMPLETIONS)
+    plan = plan_drawings(completions, setup.identity, seed)
+    folder = posixpath.join(str(out), "pictures", "drawings", run_name(card.name, "by"))
     known, label = _stored_drawings(folder, out), card.name if progress else None
     size = batch_size if batch_size is not None else 32 if card.embedded else 4
-    failed = _draw_missing(plan, known, size, draw_them or by_generator, folder, str(out), label)
+    draw_them = draw_in_parts(draw_them or partial(_draw_with, setup), card.name)
+    try:
+        failed = _draw_missing(plan, known, size, draw_them, folder, str(out), label)
+    finally:
+        free_generator()
     compact_lines(folder)
     return with_images(completions, plan, known, failed, str(out))
 
@@ -263,6 +245,29 @@ def with_images(
     lost = plan.index[plan["key"].isin(failed)]
     drawn.loc[lost, "outcome"], drawn.loc[lost, "image"] = "engine_error", None
     drawn = validate(drawn, COMPLETIONS)
+    folder = posixpath.join(out, "completions")
     for who, rows in drawn[drawn["task"] == "text_to_image"].groupby(["model", "task", *SYSTEM[1:]]):
-        write_shard(rows, COMPLETIONS, posixpath.join(out, "completions"), run_name(*who))
+        _store_again(rows, folder, run_name(*who))
     return drawn
+
+
+def _store_again(rows: pd.DataFrame, folder: str, name: str) -> None:
+    "Write the rows of one system into the files that hold them, and the others into the system's own."
+    parts = [part for part in shard_names(folder) if part.startswith(f"{name}-")]
+    for part in parts:
+        stored = read_shards(folder, COMPLETIONS, [part])
+        here = rows["item_id"].isin(stored["item_id"])
+        if here.any():
+            write_shard(_replaced(stored, rows[here]), COMPLETIONS, folder, part)
+        rows = rows[~here]
+    if len(rows):
+        if name in shard_names(folder):
+            rows = _replaced(read_shards(folder, COMPLETIONS, [name]), rows)
+        write_shard(rows, COMPLETIONS, folder, name)
+
+
+def _replaced(stored: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    "Stored rows in their order, those of the same items as they are now, and new ones after them."
+    order = pd.unique(pd.concat([stored["item_id"], rows["item_id"]]))
+    both = pd.concat([stored, rows]).drop_duplicates("item_id", keep="last")
+    return both.set_index("item_id", drop=False).loc[order].reset_index(drop=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .checkpoints import BackendError, begin_once, escape_special_tokens, fitted_size
 from .protocol import Request
+from ..store import cut_batches
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,8 @@ __all__ = ['plan_batches', 'make_inputs', 'read_row']
 def plan_batches(
     requests: list[Request],  # Questions in any order
     batch_size: int,  # Most requests in a batch
+    costs: list[float] | None = None,  # Bytes that each request takes, None where nobody knows
+    budget: float | None = None,  # Bytes that a batch may take, None for no limit
 ) -> list[list[int]]:  # Positions of the requests, batch by batch
     "Requests in batches of equal media and similar length."
     kinds: dict[tuple, list[int]] = {}
@@ -33,7 +36,9 @@ def plan_batches(
         kinds.setdefault((request.image is not None, request.max_new_tokens), []).append(i)
     sizes = [(np.prod(r.image.size) if r.image else 0, len(str(r.conversation))) for r in requests]
     ordered = [sorted(kinds[kind], key=lambda i: sizes[i]) for kind in sorted(kinds)]
-    return [kind[i : i + batch_size] for kind in ordered for i in range(0, len(kind), batch_size)]
+    costs = costs or [0] * len(requests)
+    cuts = [(kind, cut_batches([costs[i] for i in kind], batch_size, budget)) for kind in ordered]
+    return [kind[cut.start : cut.stop] for kind, batches in cuts for cut in batches]
 
 # %% ../../nbs/completion/26_inputs.ipynb #b3f06f6d
 def make_inputs(

@@ -6,8 +6,8 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/completion/models.html.md"""
 
 # %% auto #0
 __all__ = ['ModelCard', 'standin_records', 'load_plugins', 'all_models', 'model_card', 'find_weights', 'weights_fingerprint',
-           'weights_id', 'pin_revision', 'count_parameters', 'own_model', 'register_model', 'list_models',
-           'standin_scores']
+           'weights_id', 'pin_revision', 'check_weights', 'count_parameters', 'own_model', 'register_model',
+           'list_models', 'standin_scores']
 
 # %% ../../nbs/completion/00_models.ipynb #85ef130e
 import dataclasses
@@ -249,6 +249,68 @@ def pin_revision(
     if card.hub_id is None:
         raise ValueError(f"only a model on the hub has revisions; {card.name} lies in {card.folder}")
     return dataclasses.replace(card, revision=revision)
+
+# %% ../../nbs/completion/00_models.ipynb #7306d30f
+def _check_tensors(path: Path) -> None:
+    "Refuse a safetensors file whose size is not what its header says."
+    size = path.stat().st_size
+    with open(path, "rb") as handle:
+        start = handle.read(8)
+        length = int.from_bytes(start, "little")
+        head = handle.read(length) if length <= size - 8 else b""
+    if start == b"version ":
+        raise ValueError(f"{path} is a pointer of Git LFS, not the weights themselves; run git lfs pull")
+    try:
+        rows = [row for name, row in json.loads(head).items() if name != "__metadata__"]
+        whole = 8 + length + max((row["data_offsets"][1] for row in rows), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(
+            f"{path} has {size:,} bytes and no header of safetensors; copy or download it again"
+        ) from error
+    if size != whole:
+        raise ValueError(
+            f"{path} has {size:,} bytes where its header says {whole:,}; copy or download it again"
+        )
+
+# %% ../../nbs/completion/00_models.ipynb #4969af61
+def check_weights(
+    folder: str | os.PathLike,  # Folder of a checkpoint, or of a pipeline with its parts below
+) -> None:
+    """Refuse weights that are not whole, from names, headers and sizes alone.
+
+    Raises: `ValueError` with the name of the file that is cut short, lacking or foreign.
+    """
+    root = Path(folder)
+    for path in _weight_folders(root):
+        if not any(path.glob("*.safetensors")):
+            raise ValueError(
+                f"{path} has no weights, only *.safetensors are read; copy or download them again"
+            )
+    for index in sorted(root.rglob("*.safetensors.index*.json")):
+        try:
+            shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"{index} cannot be read ({error}); copy or download it again") from error
+        for shard in sorted(shards):
+            if not (index.parent / shard).is_file():
+                raise ValueError(
+                    f"{index.parent / shard} is not there, and {index.name} names it; download it again"
+                )
+    for path in sorted(root.rglob("*.safetensors")):
+        _check_tensors(path)
+
+
+def _weight_folders(root: Path) -> list[Path]:
+    "Folders that must hold weights: the checkpoint's own, or the models among a pipeline's parts."
+    index = root / "model_index.json"
+    if not index.is_file():
+        return [root]
+    parts = json.loads(index.read_text("utf-8")).items()
+    used = [root / name for name, part in parts if isinstance(part, list) and part and part[0] is not None]
+    for path in used:
+        if not path.is_dir():
+            raise ValueError(f"{path} is not there, and {index.name} names it; copy or download it again")
+    return [path for path in used if (path / "config.json").is_file()]
 
 # %% ../../nbs/completion/00_models.ipynb #4fce2cae
 def count_parameters(

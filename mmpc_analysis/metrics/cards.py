@@ -63,6 +63,7 @@ NEEDS = {
     "example": (("image_to_text",), "the worked example of the title prompt"),
     "counts": (("image_to_text",), "word counts of the category's true titles; one call a category"),
     "weights": (("image_to_text",), "weights given for the card's encoder, None for its own"),
+    "device": (("image_to_text",), "where encoders run, such as cpu or cuda"),
     "reference_vectors": (tuple(TASKS), "(n, width) unit vectors by the card's encoder, NaN where none"),
     "candidate_vectors": (tuple(TASKS), "(n, width) unit vectors by the card's encoder, NaN where none"),
     "distractor_vectors": (tuple(TASKS), "iterator over n arrays (k, width): other products of the category"),
@@ -93,7 +94,9 @@ class Encoder:
 
     name: str  # First part of the names of its metrics
     task: str  # Task whose completions it reads
-    load: Callable | str  # Gives it, from the weights of each kind; or where that function stands
+    load: (
+        Callable | str
+    )  # Gives it, from the weights of each kind and, for the package's own, device=; or where it stands
     weights: tuple[str, ...] = ()  # Kinds of weights that can be brought along for it
     shipped: bool = True  # Whether it can be there without weights of one's own
     version: str = ""  # Of one's own encoder: what changes when its vectors do; empty for the code of `load`
@@ -109,7 +112,7 @@ ENCODERS = {
         Encoder(
             "dinov2", "text_to_image", f"{_ROOM}.picture_encoders:load_pinned", ("dinov2",), shipped=False
         ),
-        Encoder("lpips_alex", "text_to_image", f"{_ROOM}.images:load_lpips", ("alexnet", "lpips")),
+        Encoder("lpips_alex", "text_to_image", f"{_ROOM}.perceptual:load_lpips", ("alexnet", "lpips")),
     )
 }
 
@@ -159,7 +162,7 @@ _WORDS |= _word({"tfidf_cosine": _RARE}, needs=("references", "candidates", "cou
 
 # %% ../../nbs/metrics/00_cards.ipynb #30ba1205
 _meaning = partial(_cards, _TEXT, "semantic", (-1, 1), 0, "metrics.semantic", encoder="minilm")
-_WEIGHED = ("references", "candidates", "weights")
+_WEIGHED = ("references", "candidates", "weights", "device")
 _BERTSCORE = "BERTScore F1 by all-MiniLM-L6-v2, last layer, no idf, not rescaled", "arXiv:1904.09675"
 _MEANING = _meaning(
     {
@@ -198,7 +201,7 @@ def _retrieval(encoder: str, task: str, title: str) -> dict[str, Metric]:
 
 
 _MEANING |= _retrieval("minilm", _TEXT, "MiniLM")
-_PICTURE_NEEDS = {"needs": ("images", "candidates", "weights"), "encoder": "clip"}
+_PICTURE_NEEDS = {"needs": ("images", "candidates", "weights", "device"), "encoder": "clip"}
 _MEANING |= _cards(
     _TEXT, "semantic", (0, 2.5), 0, "metrics.semantic", {"clip_score": _CLIP}, **_PICTURE_NEEDS, **_DETAIL
 )
@@ -262,7 +265,15 @@ _LPIPS_NEEDS = {"needs": ("encoder", "references", "candidates"), "encoder": "lp
 _SEEN = (
     _cards(_IMAGE, "patch", (0, 1), 0, _PLACES, _EFFNET, needs=_MAPS, encoder="effnet")
     | _cards(
-        _IMAGE, "patch", (0, math.inf), 1, "metrics.images:lpips", _LPIPS, **_LPIPS_NEEDS, **_LOWER, **_DETAIL
+        _IMAGE,
+        "patch",
+        (0, math.inf),
+        1,
+        "metrics.perceptual:lpips",
+        _LPIPS,
+        **_LPIPS_NEEDS,
+        **_LOWER,
+        **_DETAIL,
     )
     | _cards(_IMAGE, "semantic", (0, 1), 0, _COSINE, _POOLED, needs=_VECTORS, encoder="effnet")
     | _retrieval("effnet", _IMAGE, "EfficientNet-Lite0")

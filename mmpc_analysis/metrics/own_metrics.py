@@ -175,7 +175,7 @@ _TITLES = {
     "Gamma usb cable 2 m": "usb cable 2 m by Gamma",
     "Hansa kitchen mixer tap": "a product",
 }  # True title to a completed one
-_CONSTANT = ("example", "counts", "weights", "encoder")  # Not row by row
+_CONSTANT = ("example", "counts", "weights", "device", "encoder")  # Not row by row
 
 
 def _samples(card: Metric) -> dict[str, object]:
@@ -201,6 +201,7 @@ def _samples(card: Metric) -> dict[str, object]:
         "example": "wooden toy train, 24 pieces",
         "counts": count_documents(true),
         "weights": None,
+        "device": "cpu",
         "distractor_vectors": [np.delete(vectors[0], i, axis=0) for i in range(n)],
     }
     for side, one, many in zip(("reference", "candidate"), vectors, maps, strict=True):

@@ -7,12 +7,13 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/metrics/picture_encoders.htm
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #fd891603
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -22,6 +23,14 @@ import numpy as np
 from ..catalogue.pictures import ENCODER_SIZE
 from ..completion.checkpoints import hide_broken_torchvision, pinned_options, silence_libraries
 from ..completion.models import weights_fingerprint
+from mmpc_analysis.metrics.batches import (
+    Memory,
+    batch_on,
+    device_key,
+    encoder_device,
+    equal_batches,
+    full_precision,
+)
 from .text_encoders import EncoderMissing, split_revision
 from ..store import hash_key, write_bytes
 
@@ -30,9 +39,13 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['ImageEncoder', 'Features', 'encoder_key', 'one_by_one', 'encode_images', 'effnet_file', 'load_effnet',
-           'processor_side', 'load_encoder', 'load_pinned', 'remember_features', 'pooled_features', 'pooled_vectors']
+           'processor_side', 'load_encoder', 'load_pinned', 'map_features', 'pooled_features', 'pooled_vectors']
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #db02f968
+_MAPS = 64_000_000  # Numbers of maps kept with an encoder, 256 MB: 3,100 pictures by EfficientNet-Lite0
+_KEPT = 128_000_000  # Numbers of pooled vectors kept with an encoder, 512 MB: 100,000 vectors of 1,280
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageEncoder:
     "A network that turns square pictures into features, and how its features are called."
@@ -41,6 +54,13 @@ class ImageEncoder:
     size: int  # Side of the square pictures that it takes, pixels
     key: str  # Hash of all that its features depend on: weights, size, torch and processor type
     network: Callable  # (size, size, 3) uint8 to a map (places, width) and a pooled vector, as tensors
+    passes: Callable | None = (
+        None  # (n, size, size, 3) uint8 to maps and pooled vectors, for batches; None for none
+    )
+    batch: int = 0  # Pictures of a batch, always as many; 0 where each goes alone
+    folder: str | None = None  # Local folder in which features are kept, None to keep none
+    maps: Memory = field(default_factory=lambda: Memory(_MAPS), repr=False)  # Content to map, the latest ones
+    pooled: Memory = field(default_factory=lambda: Memory(_KEPT), repr=False)  # Content to pooled vector
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #9b830817
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,11 +74,13 @@ class Features:
 def encoder_key(
     weights: str,  # Hash or commit of the weights
     size: int,  # Side of the pictures
+    device: str = "cpu",  # Where the encoder runs
 ) -> str:  # 32 hexadecimal characters
     "Name all that features depend on."
     import torch
 
-    return hash_key("features", weights, size, torch.__version__, torch.backends.cpu.get_cpu_capability())
+    here = torch.__version__, torch.backends.cpu.get_cpu_capability(), *device_key(device)
+    return hash_key("features", weights, size, *here)
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #3ede4a8a
 def one_by_one(
@@ -82,10 +104,27 @@ def one_by_one(
         torch.set_num_threads(threads)
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #079225a6
-def _stored(path: str) -> tuple[np.ndarray, np.ndarray] | None:
+def _feature_file(encoder: ImageEncoder, folder: str | None, picture: np.ndarray) -> str | None:
+    "Where the features of a picture are kept."
+    if folder is None:
+        return None
+    content = hashlib.sha256(picture.tobytes()).hexdigest()
+    return os.path.join(folder, encoder.key, content[:2], f"{content}.npz")
+
+
+def _store(path: str, area: np.ndarray, pooled: np.ndarray) -> None:
+    "Keep features for a later call."
+    buffer = io.BytesIO()
+    np.savez(buffer, map=area, pooled=pooled)
+    write_bytes(path, buffer.getvalue())
+
+
+def _stored(path: str | None) -> tuple[np.ndarray, np.ndarray] | None:
     "Features from an earlier call."
     from zipfile import BadZipFile
 
+    if path is None:
+        return None
     try:
         with np.load(path, allow_pickle=False) as saved:
             return saved["map"], saved["pooled"]
@@ -97,26 +136,39 @@ def _encode_one(
     encoder: ImageEncoder, folder: str | None, picture: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     "The features of one picture, from the folder or from the network."
-    path = None
-    if folder is not None:
-        content = hashlib.sha256(picture.tobytes()).hexdigest()
-        path = os.path.join(folder, encoder.key, content[:2], f"{content}.npz")
-        saved = _stored(path)
-        if saved is not None:
-            return saved
+    path = _feature_file(encoder, folder, picture)
+    saved = _stored(path)
+    if saved is not None:
+        return saved
     area, pooled = (tensor.float().numpy() for tensor in encoder.network(picture))
     if path is not None:
-        buffer = io.BytesIO()
-        np.savez(buffer, map=area, pooled=pooled)
-        write_bytes(path, buffer.getvalue())
+        _store(path, area, pooled)
     return area, pooled
+
+
+def _encode_batches(encoder: ImageEncoder, folder: str | None, pictures: list[np.ndarray]) -> list[tuple]:
+    "The features of pictures in batches of one size, from the folder or from the network."
+    paths = [_feature_file(encoder, folder, picture) for picture in pictures]
+    found = [_stored(path) for path in paths]
+    new = [k for k, features in enumerate(found) if features is None]
+    with full_precision():
+        for batch in equal_batches(len(new), encoder.batch):
+            rows = [new[k] for k in batch]
+            both = encoder.passes(np.stack([pictures[row] for row in rows]))
+            maps, pooled = (tensor.float().cpu().numpy() for tensor in both)
+            for k, row in enumerate(dict.fromkeys(rows)):  # The rest only fills the batch
+                found[row] = maps[k].copy(), pooled[k].copy()
+                if paths[row] is not None:
+                    _store(paths[row], *found[row])
+    return found
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #33ce23db
 def encode_images(
     encoder: ImageEncoder,  # From `load_effnet` or `load_encoder`
     pictures: np.ndarray,  # (n, size, size, 3) uint8, of the encoder's size
-    folder: str | None = None,  # Local folder in which features are kept; None to keep none
-) -> Features:  # Features of each picture, the same whatever it was encoded with
+    folder: str
+    | None = None,  # Local folder in which features are kept; None for the encoder's own, if it has one
+) -> Features:  # Features of each picture; one by one they are the same whatever it was encoded with
     "What an encoder sees in each picture."
     pictures, size = np.asarray(pictures), encoder.size
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1:] != (size, size, 3):
@@ -128,7 +180,12 @@ def encode_images(
     place = [first.setdefault(picture.tobytes(), i) for i, picture in enumerate(pictures)]
     chosen = sorted(set(place))
     distinct = [pictures[i] for i in chosen] or [np.zeros((size, size, 3), dtype=np.uint8)]
-    maps, pooled = zip(*one_by_one(partial(_encode_one, encoder, folder), distinct), strict=True)
+    folder = folder or encoder.folder
+    if encoder.batch and encoder.passes:
+        seen = _encode_batches(encoder, folder, distinct)
+    else:
+        seen = one_by_one(partial(_encode_one, encoder, folder), distinct)
+    maps, pooled = zip(*seen, strict=True)
     back = np.searchsorted(chosen, place).astype(int)
     return Features(np.stack(maps)[back], np.stack(pooled)[back])
 
@@ -178,10 +235,34 @@ def _effnet_pass(network: torch.nn.Module, picture: np.ndarray) -> tuple[torch.T
     area = area[0].flatten(1).T.contiguous()
     return area, area.mean(0)
 
+
+def _effnet_batch(
+    network: torch.nn.Module, device: str, pictures: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    "Pictures together through EfficientNet-Lite0."
+    import torch
+
+    values = (torch.from_numpy(pictures).to(device).float() - 127.0) / 128.0
+    values = values.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    maps = network.extract_features(values).flatten(2).transpose(1, 2).contiguous()
+    return maps, maps.mean(1)
+
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #1c6541df
+@lru_cache(maxsize=4)
+def _effnet(weights: str | None, size: int, device: str, batch: int) -> ImageEncoder:
+    "The encoder, made once, with what it remembers."
+    network, digest = _effnet_network(weights)
+    if device != "cpu":
+        network = copy.deepcopy(network).to(device)
+    name, key = "effnet" if weights is None else f"effnet@{digest[:8]}", encoder_key(digest, size, device)
+    many = partial(_effnet_batch, network, device)
+    return ImageEncoder(name, size, key, partial(_effnet_pass, network), many, batch)
+
+
 def load_effnet(
     weights: str | None = None,  # A safetensors file of EfficientNet-Lite0; None for the embedded one
     size: int = ENCODER_SIZE,  # Side of the pictures, a multiple of 32
+    device: str = "cpu",  # Where the encoder runs, or auto
 ) -> ImageEncoder:  # Named effnet where the weights are the embedded ones
     """The encoder that the extra `demo` ships.
 
@@ -190,9 +271,8 @@ def load_effnet(
     if size < 32 or size % 32:
         raise ValueError(f"size must be a multiple of 32, got {size}; use {max(32, size // 32 * 32)}")
     effnet_file()  # Also where the network is remembered from an earlier call
-    network, digest = _effnet_network(weights)
-    name = "effnet" if weights is None else f"effnet@{digest[:8]}"
-    return ImageEncoder(name, size, encoder_key(digest, size), partial(_effnet_pass, network))
+    device = encoder_device(device)
+    return _effnet(weights, size, device, batch_on(device))
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #6f24589b
 _AUTHORS = {
@@ -226,16 +306,25 @@ def processor_side(
     return int(side)
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #618ae155
+def _token_batch(
+    network: torch.nn.Module, processor: object, skipped: int, device: str, pictures: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    "Pictures together through a vision transformer."
+    from PIL import Image
+
+    shown = [Image.fromarray(picture) for picture in pictures]
+    values = processor(images=shown, do_resize=False, return_tensors="pt")["pixel_values"].to(device)
+    seen = network(pixel_values=values)
+    pooled = seen["image_embeds"] if "image_embeds" in seen else seen["pooler_output"]
+    return seen["last_hidden_state"][:, skipped:].contiguous(), pooled
+
+
 def _token_pass(
     network: torch.nn.Module, processor: object, skipped: int, picture: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
     "One picture through a vision transformer."
-    from PIL import Image
-
-    values = processor(images=[Image.fromarray(picture)], do_resize=False, return_tensors="pt")
-    seen = network(pixel_values=values["pixel_values"])
-    pooled = seen["image_embeds"] if "image_embeds" in seen else seen["pooler_output"]
-    return seen["last_hidden_state"][0, skipped:].contiguous(), pooled[0]
+    area, pooled = _token_batch(network, processor, skipped, "cpu", picture[None])
+    return area[0], pooled[0]
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #801cf7a8
 def _load_vision(kind: str, source: str, where: dict) -> torch.nn.Module:
@@ -254,15 +343,8 @@ def _load_vision(kind: str, source: str, where: dict) -> torch.nn.Module:
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #5bddc63d
 @lru_cache(maxsize=4)
-def load_encoder(
-    source: str,  # Local folder or hub id of DINOv2 or CLIP
-    revision: str | None = None,  # Commit of a hub id
-) -> ImageEncoder:  # Ready for `encode_images`
-    """A vision transformer as picture encoder.
-
-    Source: Oquab et al. (2023), arXiv:2304.07193; Radford et al. (2021), arXiv:2103.00020.
-    Raises: `EncoderMissing` where the checkpoint cannot be found, is of another kind, or is not whole.
-    """
+def _vision(source: str, revision: str | None, device: str, batch: int) -> ImageEncoder:
+    "The encoder, made once, with what it remembers."
     where = pinned_options(source, revision)
     hide_broken_torchvision()
     from transformers import AutoConfig, AutoImageProcessor
@@ -280,44 +362,63 @@ def load_encoder(
             raise EncoderMissing(f"{source} cannot be loaded ({reason}); give a folder with it") from error
     name, weights = _identify(kind, source, revision)
     side, skipped = processor_side(processor), 1 + getattr(config, "num_register_tokens", 0)
-    run = partial(_token_pass, network, processor, skipped)
-    return ImageEncoder(name, side, encoder_key(weights, side), run)
+    network, key = network.to(device), encoder_key(weights, side, device)
+    alone = partial(_token_pass, network, processor, skipped)
+    many = partial(_token_batch, network, processor, skipped, device)
+    return ImageEncoder(name, side, key, alone, many, batch)
+
+
+def load_encoder(
+    source: str,  # Local folder or hub id of DINOv2 or CLIP
+    revision: str | None = None,  # Commit of a hub id
+    device: str = "cpu",  # Where the encoder runs, or auto
+) -> ImageEncoder:  # Ready for `encode_images`
+    """A vision transformer as picture encoder.
+
+    Source: Oquab et al. (2023), arXiv:2304.07193; Radford et al. (2021), arXiv:2103.00020.
+    Raises: `EncoderMissing` where the checkpoint cannot be found, is of another kind, or is not whole.
+    """
+    device = encoder_device(device)
+    return _vision(source, revision, device, batch_on(device))
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #50ad0001
 def load_pinned(
     weights: str,  # Folder, or hub name@revision
+    device: str = "cpu",  # Where the encoder runs, or auto
 ) -> ImageEncoder:  # Ready for `encode_images`
     "A vision transformer by one text that says where it lies."
-    return load_encoder(*split_revision(weights))
+    return load_encoder(*split_revision(weights), device)
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #82ff5734
-_POOLED: dict[tuple[str, bytes], np.ndarray] = {}
-_KEPT = 20_000  # Pooled vectors kept, the latest ones
-
-
-def remember_features(
-    keys: list[tuple[str, bytes]],  # (n,) Encoder and content
-    vectors: np.ndarray,  # (n, width) Pooled vectors
-) -> None:
-    "Keep pooled vectors, and forget the oldest."
-    _POOLED.update(zip(keys, vectors, strict=True))
-    for key in list(_POOLED)[: max(0, len(_POOLED) - _KEPT)]:
-        del _POOLED[key]
+def _seen(encoder: ImageEncoder, pictures: np.ndarray, part: str) -> np.ndarray:
+    "Maps or pooled vectors of pictures, encoding only what was not seen lately."
+    keys = [sha256(picture.tobytes()).digest() for picture in pictures]
+    known = getattr(encoder, part).find(keys)
+    new = {key: k for k, key in reversed(list(enumerate(keys))) if key not in known}
+    if new:
+        fresh = encode_images(encoder, pictures[list(new.values())])
+        for key, area, pooled in zip(new, fresh.maps, fresh.pooled, strict=True):
+            both = {"maps": area.copy(), "pooled": pooled.copy()}  # Alone: a view would keep its whole batch
+            encoder.maps.keep({key: both["maps"]}, area.size)
+            encoder.pooled.keep({key: both["pooled"]}, pooled.size)
+            known[key] = both[part]
+    return np.stack([known[key] for key in keys])
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #773d6d5c
+def map_features(
+    encoder: ImageEncoder,  # A picture encoder
+    pictures: np.ndarray,  # (n, size, size, 3) uint8
+) -> np.ndarray:  # (n, places, width) float32
+    "Maps of pictures, encoding only what was not seen lately."
+    return _seen(encoder, pictures, "maps")
+
+
 def pooled_features(
     encoder: ImageEncoder,  # A picture encoder
     pictures: np.ndarray,  # (n, size, size, 3) uint8
 ) -> np.ndarray:  # (n, width) float32
     "Pooled vectors of pictures, encoding only what was not seen lately."
-    keys = [(encoder.key, sha256(picture.tobytes()).digest()) for picture in pictures]
-    found = {key: _POOLED[key] for key in keys if key in _POOLED}
-    new = [k for k, key in enumerate(keys) if key not in found]
-    if new:
-        fresh = encode_images(encoder, pictures[new]).pooled
-        found |= dict(zip([keys[k] for k in new], fresh, strict=True))
-        remember_features([keys[k] for k in new], fresh)
-    return np.stack([found[key] for key in keys])
+    return _seen(encoder, pictures, "pooled")
 
 # %% ../../nbs/metrics/50_picture_encoders.ipynb #95f40f5a
 def pooled_vectors(

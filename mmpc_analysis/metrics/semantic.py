@@ -11,12 +11,21 @@ __all__ = ['PREFIX', 'FACTOR', 'embedding_cosine', 'minilm_cosine', 'token_docum
 # %% ../../nbs/metrics/40_semantic.ipynb #977edf78
 import csv
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from hashlib import sha256
 
 import numpy as np
 
+from mmpc_analysis.metrics.batches import (
+    Memory,
+    batch_on,
+    encoder_device,
+    equal_batches,
+    full_precision,
+    padded_batches,
+)
 from mmpc_analysis.metrics.text_encoders import (
     EncoderMissing,
     TextEncoder,
@@ -39,7 +48,7 @@ def embedding_cosine(
     references: Sequence[str | None],  # (n,) True texts, None where missing
     candidates: Sequence[str | None],  # (n,) Written texts, None where missing
     weights: str | None = None,  # Folder or hub name@revision; None for the embedded MiniLM
-    device: str = "cpu",  # Where the encoder runs
+    device: str = "cpu",  # Where the encoder runs, or auto
     normalise: bool = True,  # Whether texts are brought to one form first
 ) -> np.ndarray:  # (n,) Cosines in [-1, 1], 0 where a text is blank, NaN where one is missing
     "Cosine of the embeddings of two texts, by any mean-pooling sentence encoder."
@@ -54,14 +63,14 @@ def minilm_cosine(
     references: Sequence[str | None],  # (n,) True texts, None where missing
     candidates: Sequence[str | None],  # (n,) Written texts, None where missing
     weights: str | None = None,  # Another copy of all-MiniLM-L6-v2; None for the embedded one
+    device: str = "cpu",  # Where the encoder runs, or auto
 ) -> np.ndarray:  # (n,) Cosines in [-1, 1], 0 where a text is blank, NaN where one is missing
     """Cosine of all-MiniLM-L6-v2 embeddings; 256 tokens of each text are read.
 
     Source: Wang et al. (2020), MiniLM, arXiv:2002.10957; Reimers & Gurevych (2019), arXiv:1908.10084.
     """
-    return embedding_cosine(
-        references, candidates, check_minilm(weights, "minilm_cosine", "embedding_cosine")
-    )
+    weights = check_minilm(weights, "minilm_cosine", "embedding_cosine", device)
+    return embedding_cosine(references, candidates, weights, device)
 
 # %% ../../nbs/metrics/40_semantic.ipynb #829ade7f
 def token_documents(
@@ -166,7 +175,7 @@ def bertscore(
     layer: int | None = None,  # Layer whose output is compared; None for the last
     counts: DocumentCounts | None = None,  # From `token_documents`, to weigh rare tokens; None to weigh alike
     baseline: str | os.PathLike | None = None,  # Baseline file to rescale with
-    device: str = "cpu",  # Where the encoder runs
+    device: str = "cpu",  # Where the encoder runs, or auto
     normalise: bool = True,  # Whether texts are brought to one form first
 ) -> BertScores:  # 0 where a text is blank (before rescaling), NaN where one is missing
     """BERTScore of each pair by any encoder of transformers.
@@ -186,53 +195,61 @@ def bertscore(
 
 # %% ../../nbs/metrics/40_semantic.ipynb #368daace
 @lru_cache(maxsize=2)
-def _minilm_scores(pairs: tuple[tuple, ...], weights: str) -> np.ndarray:
+def _minilm_scores(pairs: tuple[tuple, ...], weights: str, device: str) -> np.ndarray:
     "MiniLM's three numbers, remembered."
-    return _score_pairs(pairs, load_text_encoder(weights), None)
+    return _score_pairs(pairs, load_text_encoder(weights, device=device), None)
 
 
 def _minilm_column(
-    references: Sequence[str | None], candidates: Sequence[str | None], weights: str | None, column: int
+    references: Sequence[str | None],
+    candidates: Sequence[str | None],
+    weights: str | None,
+    device: str,
+    column: int,
 ) -> np.ndarray:
     "One of MiniLM's three numbers."
-    pairs = tuple(pair_up(references, candidates))
-    return _minilm_scores(pairs, check_minilm(weights, "minilm_bertscore", "bertscore"))[:, column].copy()
+    pairs, device = tuple(pair_up(references, candidates)), encoder_device(device)
+    weights = check_minilm(weights, "minilm_bertscore", "bertscore", device)
+    return _minilm_scores(pairs, weights, device)[:, column].copy()
 
 # %% ../../nbs/metrics/40_semantic.ipynb #413441ef
 def minilm_bertscore_precision(
     references: Sequence[str | None],  # (n,) True texts, None where missing
     candidates: Sequence[str | None],  # (n,) Written texts, None where missing
     weights: str | None = None,  # Another copy of all-MiniLM-L6-v2; None for the embedded one
+    device: str = "cpu",  # Where the encoder runs, or auto
 ) -> np.ndarray:  # (n,) In [-1, 1], 0 where a text is blank, NaN where one is missing
     """BERTScore precision by all-MiniLM-L6-v2, last layer: is what was said right?
 
     Source: Zhang et al. (2020), arXiv:1904.09675.
     """
-    return _minilm_column(references, candidates, weights, 0)
+    return _minilm_column(references, candidates, weights, device, 0)
 
 # %% ../../nbs/metrics/40_semantic.ipynb #c8fc2654
 def minilm_bertscore_recall(
     references: Sequence[str | None],  # (n,) True texts, None where missing
     candidates: Sequence[str | None],  # (n,) Written texts, None where missing
     weights: str | None = None,  # Another copy of all-MiniLM-L6-v2; None for the embedded one
+    device: str = "cpu",  # Where the encoder runs, or auto
 ) -> np.ndarray:  # (n,) In [-1, 1], 0 where a text is blank, NaN where one is missing
     """BERTScore recall by all-MiniLM-L6-v2, last layer: was everything said?
 
     Source: Zhang et al. (2020), arXiv:1904.09675.
     """
-    return _minilm_column(references, candidates, weights, 1)
+    return _minilm_column(references, candidates, weights, device, 1)
 
 # %% ../../nbs/metrics/40_semantic.ipynb #413488f6
 def minilm_bertscore_f1(
     references: Sequence[str | None],  # (n,) True texts, None where missing
     candidates: Sequence[str | None],  # (n,) Written texts, None where missing
     weights: str | None = None,  # Another copy of all-MiniLM-L6-v2; None for the embedded one
+    device: str = "cpu",  # Where the encoder runs, or auto
 ) -> np.ndarray:  # (n,) In [-1, 1], 0 where a text is blank, NaN where one is missing
     """BERTScore F1 by all-MiniLM-L6-v2, last layer.
 
     Source: Zhang et al. (2020), arXiv:1904.09675.
     """
-    return _minilm_column(references, candidates, weights, 2)
+    return _minilm_column(references, candidates, weights, device, 2)
 
 # %% ../../nbs/metrics/40_semantic.ipynb #1b9c58f7
 PREFIX = "A photo depicts "  # What the published score puts before a text
@@ -245,8 +262,23 @@ def _check_clip(kind: str, weights: str) -> None:
         raise ValueError(f"clip_score needs a CLIP checkpoint, got {kind} from {weights!r}")
 
 # %% ../../nbs/metrics/40_semantic.ipynb #001c4f1a
+@dataclass(frozen=True, slots=True, eq=False)
+class _Clip:
+    "CLIP, loaded, with what it has seen lately."
+
+    model: object
+    tokenizer: object
+    prepare: object
+    batch: int
+    said: Memory = field(default_factory=lambda: Memory(_KEPT))
+    seen: Memory = field(default_factory=lambda: Memory(_KEPT))
+
+
+_KEPT = 51_200_000  # Numbers of texts kept, and of pictures: 205 MB each, 100,000 vectors of 512
+
+
 @lru_cache(maxsize=2)
-def _clip(weights: str, device: str) -> tuple:
+def _clip(weights: str, device: str, batch: int) -> _Clip:
     "Load CLIP once."
     import transformers
 
@@ -258,19 +290,26 @@ def _clip(weights: str, device: str) -> tuple:
     tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
     # Older versions of transformers know the processor that works with Pillow by its short name only
     prepare = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
-    return model.eval().to(device), tokenizer, prepare.from_pretrained(name, **options)
+    return _Clip(model.eval().to(device), tokenizer, prepare.from_pretrained(name, **options), batch)
 
 # %% ../../nbs/metrics/40_semantic.ipynb #b4b3b068
-def _text_vectors(texts: list[str], model: object, tokenizer: object) -> np.ndarray:
+def _text_vectors(clip: _Clip, texts: list[str]) -> np.ndarray:
     "The text half of CLIP."
     import torch
 
-    longest = model.config.text_config.max_position_embeddings
-    ids = tokenizer([PREFIX + text for text in texts], truncation=True, max_length=longest)["input_ids"]
+    model, longest = clip.model, clip.model.config.text_config.max_position_embeddings
+    ids = clip.tokenizer([PREFIX + text for text in texts], truncation=True, max_length=longest)["input_ids"]
+    if clip.batch:
+        passes = padded_batches(ids, clip.batch, clip.tokenizer.pad_token_id or 0, longest)
+    else:
+        whole = (
+            (rows, np.array([ids[row] for row in rows])) for rows in fixed_passes([len(row) for row in ids])
+        )
+        passes = ((rows, batch, np.ones_like(batch)) for rows, batch in whole)
     vectors = np.zeros((len(texts), model.config.projection_dim), dtype=np.float32)
-    for rows in fixed_passes([len(row) for row in ids]):
-        batch = torch.tensor([ids[row] for row in rows], device=model.device)
-        out = model.text_model(input_ids=batch, attention_mask=torch.ones_like(batch))
+    for rows, batch, mask in passes:
+        given = [torch.from_numpy(part).to(model.device) for part in (batch, mask)]
+        out = model.text_model(input_ids=given[0], attention_mask=given[1])
         vectors[rows] = model.text_projection(out.pooler_output).cpu().numpy()
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -285,36 +324,57 @@ def _as_image(picture: object) -> object:
     return (Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture).convert("RGB")
 
 # %% ../../nbs/metrics/40_semantic.ipynb #e6ddebd6
-def _picture_vectors(pictures: list, model: object, prepare: object) -> np.ndarray:
+def _picture_vectors(clip: _Clip, pictures: list) -> np.ndarray:
     "The picture half of CLIP."
+    model, size = clip.model, clip.batch or _AT_ONCE
     vectors = np.zeros((len(pictures), model.config.projection_dim), dtype=np.float32)
-    for start in range(0, len(pictures), _AT_ONCE):
-        some = [_as_image(picture) for picture in pictures[start : start + _AT_ONCE]]
-        filled = some + some[:1] * (_AT_ONCE - len(some))
-        values = prepare(images=filled, return_tensors="pt")["pixel_values"].to(model.device)
+    for rows in equal_batches(len(pictures), size):
+        some = [_as_image(pictures[row]) for row in rows]
+        values = clip.prepare(images=some, return_tensors="pt")["pixel_values"].to(model.device)
         out = model.visual_projection(model.vision_model(pixel_values=values).pooler_output)
-        vectors[start : start + len(some)] = out[: len(some)].cpu().numpy()
+        own = len(dict.fromkeys(rows.tolist()))  # The rest only fills the pass
+        vectors[rows[:own]] = out[:own].cpu().numpy()
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 # %% ../../nbs/metrics/40_semantic.ipynb #3265a818
+def _picture_key(picture: object) -> bytes:
+    "What a picture shows, whatever it is called."
+    image = _as_image(picture)
+    return sha256(repr(image.size).encode() + image.tobytes()).digest()
+
+
+def _once(memory: Memory, given: dict, encode: Callable) -> dict:
+    "Vectors by key; what was encoded lately is not encoded again."
+    known = memory.find(given)
+    new = [key for key in given if key not in known]
+    if new:
+        vectors = encode([given[key] for key in new])
+        fresh = {key: vector.copy() for key, vector in zip(new, vectors, strict=True)}
+        memory.keep(fresh, vectors.shape[1])
+        known |= fresh
+    return known
+
+
 def _cosines(pictures: list, texts: list[str], weights: str, device: str) -> np.ndarray:
     "Cosine of each picture with its text."
     import torch
 
-    model, tokenizer, prepare = _clip(weights, device)
-    distinct = sorted(set(texts))
-    place = {text: i for i, text in enumerate(distinct)}
-    with torch.inference_mode():
-        said = _text_vectors(distinct, model, tokenizer)[[place[text] for text in texts]]
-        seen = _picture_vectors(pictures, model, prepare)
-    return (said.astype(np.float64) * seen).sum(axis=1)
+    device = encoder_device(device)
+    clip = _clip(weights, device, batch_on(device))
+    key = {id(picture): _picture_key(picture) for picture in {id(p): p for p in pictures}.values()}
+    shown = {key[id(picture)]: picture for picture in pictures}
+    with full_precision() if clip.batch else torch.inference_mode():
+        said = _once(clip.said, {text: text for text in sorted(set(texts))}, partial(_text_vectors, clip))
+        seen = _once(clip.seen, shown, partial(_picture_vectors, clip))
+    said = np.stack([said[text] for text in texts])
+    return (said.astype(np.float64) * np.stack([seen[key[id(picture)]] for picture in pictures])).sum(axis=1)
 
 # %% ../../nbs/metrics/40_semantic.ipynb #462ce2be
 def clip_score(
     pictures: Sequence,  # (n,) PIL images or (height, width, 3) uint8 arrays, None where missing
     texts: Sequence[str | None],  # (n,) Texts, None where missing
     weights: str | None = None,  # Folder or hub name@revision of a CLIP checkpoint
-    device: str = "cpu",  # Where CLIP runs
+    device: str = "cpu",  # Where CLIP runs, or auto
 ) -> np.ndarray:  # (n,) Scores in [0, 2.5], 0 where the text is blank, NaN where a picture or text is missing
     """CLIPScore of a picture and a text.
 

@@ -19,6 +19,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from ..completion.models import weights_fingerprint
+from .batches import Memory, batch_on, encoder_device, full_precision, padded_batches
 from .texts import clean_text
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #f96e81e6
@@ -52,6 +53,22 @@ def split_revision(
     return name, revision
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #1c4a3403
+_KEPT_NUMBERS = (
+    64_000_000  # Of token vectors kept with an encoder, 256 MB: 6,700 titles of 25 tokens by MiniLM
+)
+_KEPT = 77_000_000  # Of sentence vectors kept with an encoder, 308 MB: 200,000 texts by MiniLM
+
+
+def _tokens() -> Memory:
+    "Room for token vectors."
+    return Memory(_KEPT_NUMBERS)
+
+
+def _sentences() -> Memory:
+    "Room for sentence vectors."
+    return Memory(_KEPT)
+
+
 @dataclass(frozen=True, slots=True)
 class TextEncoder:
     "A loaded encoder, and what has to be known to use it."
@@ -63,8 +80,11 @@ class TextEncoder:
     reads: int  # Tokens of a text that are read, special ones among them
     width: int  # Length of a vector
     device: str  # Where it runs, such as cpu or cuda:0
-    remembered: dict = field(default_factory=dict, repr=False)  # Text to sentence vector, the latest ones
-    read: dict = field(default_factory=dict, repr=False)  # Token ids to token vectors, the latest ones
+    batch: int = 0  # Texts of a batch; 0 for passes of the processor
+    remembered: Memory = field(
+        default_factory=_sentences, repr=False
+    )  # Text to sentence vector, the latest ones
+    read: Memory = field(default_factory=_tokens, repr=False)  # Token ids to token vectors, the latest ones
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #4b0139ff
 def _reads(tokenizer: object, config: object) -> int:
@@ -82,7 +102,7 @@ def _check_layer(layer: int | None, layers: int) -> int:
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #8020e5f1
 @lru_cache(maxsize=4)
-def _load(weights: str, layer: int | None, device: str) -> TextEncoder:
+def _load(weights: str, layer: int | None, device: str, batch: int) -> TextEncoder:
     "Load an encoder from safetensors, without running code of the checkpoint."
     from transformers import AutoConfig, AutoModel, AutoTokenizer
     from transformers.utils import logging
@@ -105,19 +125,20 @@ def _load(weights: str, layer: int | None, device: str) -> TextEncoder:
             logging.enable_progress_bar()
     model = model.get_encoder() if config.is_encoder_decoder else model
     size = _reads(tokenizer, config), config.hidden_size
-    return TextEncoder(weights, tokenizer, model.eval().to(device), layers, *size, device)
+    return TextEncoder(weights, tokenizer, model.eval().to(device), layers, *size, device, batch)
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #439426bc
 def load_text_encoder(
     weights: str,  # Folder, or hub name with @revision
     layer: int | None = None,  # Layer whose output is used, from 1; None for the last
-    device: str = "cpu",  # Where it runs, such as cuda:0
+    device: str = "cpu",  # Where it runs, such as cuda:0, or auto
 ) -> TextEncoder:  # Loaded once, kept for the next call
     """Load an encoder of transformers.
 
     Raises: ValueError for a hub name without its commit, and for a layer that is not there.
     """
-    return _load(weights, layer, device)
+    device = encoder_device(device)
+    return _load(weights, layer, device, batch_on(device))
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #a082036c
 def encoder_signature(
@@ -131,6 +152,7 @@ def encoder_signature(
     return (
         f"{encoder.model.config.model_type}|layer:{encoder.layers}|width:{encoder.width}"
         f"|reads:{encoder.reads}|weights:{weights}|transformers:{__version__}"
+        + (f"|device:{encoder.device}|batch:{encoder.batch}" if encoder.batch else "")
     )
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #ef91693e
@@ -162,13 +184,29 @@ def fixed_passes(
             yield np.concatenate([some, np.repeat(some[:1], rows - len(some))])
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #ce64c6a6
+def _encode_batches(ids: Sequence[list[int]], encoder: TextEncoder) -> list[np.ndarray]:
+    "One vector per token, in padded batches."
+    import torch
+
+    vectors, filler = [None] * len(ids), encoder.tokenizer.pad_token_id or 0
+    with full_precision():
+        for rows, filled, mask in padded_batches(ids, encoder.batch, filler, encoder.reads):
+            given = (torch.from_numpy(part).to(encoder.device) for part in (filled, mask))
+            out = encoder.model(**dict(zip(("input_ids", "attention_mask"), given, strict=True)))
+            for row, vector in zip(rows, out.last_hidden_state.cpu().numpy(), strict=True):
+                vectors[row] = vector[: len(ids[row])]
+    return vectors
+
+
 def encode_tokens(
     ids: Sequence[list[int]],  # (n,) Token ids of each text, as `token_ids` gives them
     encoder: TextEncoder,  # A loaded encoder
 ) -> list[np.ndarray]:  # (n,) Arrays of (tokens, width) float32, special tokens among them
-    "One vector per token, the same bits whatever else is encoded."
+    "One vector per token; from a processor the same bits whatever else is encoded."
     import torch
 
+    if encoder.batch:
+        return _encode_batches(ids, encoder)
     vectors = [None] * len(ids)
     with torch.inference_mode():
         for rows in fixed_passes([len(row) for row in ids]):
@@ -179,24 +217,17 @@ def encode_tokens(
     return vectors
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #1a8fd6c8
-_KEPT_NUMBERS = 16_000_000  # Of token vectors kept with an encoder, 4 bytes each
-
-
 def token_vectors(
     ids: Sequence[list[int]],  # (n,) Token ids of each text, as `token_ids` gives them
     encoder: TextEncoder,  # A loaded encoder
 ) -> list[np.ndarray]:  # (n,) Arrays of (tokens, width) float32, as `encode_tokens` gives them
     "One vector per token; what was encoded lately is not encoded again."
     keys = [tuple(row) for row in ids]
-    known = {key: encoder.read[key] for key in keys if key in encoder.read}
+    known = encoder.read.find(keys)
     new = [key for key in dict.fromkeys(keys) if key not in known]
     for key, vectors in zip(new, encode_tokens([list(key) for key in new], encoder), strict=True):
-        known[key] = encoder.read[key] = vectors.copy()  # Alone: a view would keep its whole pass
-    over = sum(vectors.size for vectors in encoder.read.values()) - _KEPT_NUMBERS
-    for key in list(encoder.read):
-        if over <= 0:
-            break
-        over -= encoder.read.pop(key).size
+        known[key] = vectors.copy()  # Alone: a view would keep its whole pass
+        encoder.read.keep({key: known[key]}, vectors.size)
     return [known[key] for key in keys]
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #803f35a8
@@ -234,26 +265,22 @@ def _sentence_length(weights: str) -> int:
     return int((checkpoint_json(weights, "sentence_bert_config.json") or {}).get("max_seq_length") or 256)
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #6fa13f5a
-_KEPT = 20_000  # Sentence vectors kept with an encoder
-
-
 def _remember(texts: list[str], encoder: TextEncoder) -> dict[str, np.ndarray]:
     "Vectors of texts, encoding only those that are new."
-    known = {text: encoder.remembered[text] for text in texts if text in encoder.remembered}
+    known = encoder.remembered.find(texts)
     new = [text for text in texts if text not in known]
     ids = token_ids(new, encoder, min(encoder.reads, _sentence_length(encoder.weights)))
     for text, vectors in zip(new, token_vectors(ids, encoder), strict=True):
         mean = vectors.mean(axis=0)
-        known[text] = encoder.remembered[text] = mean / np.sqrt(np.square(mean).sum())
-    for text in list(encoder.remembered)[: max(0, len(encoder.remembered) - _KEPT)]:
-        del encoder.remembered[text]
+        known[text] = mean / np.sqrt(np.square(mean).sum())
+        encoder.remembered.keep({text: known[text]}, encoder.width)
     return known
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #b58312d0
 def embed_texts(
     texts: Sequence[str | None],  # (n,) Texts, None where missing
     weights: str | None = None,  # Folder or hub name@revision; None for the embedded MiniLM
-    device: str = "cpu",  # Where the encoder runs
+    device: str = "cpu",  # Where the encoder runs, or auto
 ) -> np.ndarray:  # (n, width) float32 unit vectors, zero for a blank text, NaN for a missing one
     """The mean of a text's token vectors, scaled to length 1.
 
@@ -269,12 +296,13 @@ def embed_texts(
 # %% ../../nbs/metrics/30_text_encoders.ipynb #7e57e802
 def text_embedder(
     weights: str | None = None,  # Folder or hub name@revision; None for the embedded MiniLM
+    device: str = "cpu",  # Where the encoder runs, or auto
 ) -> Callable[[Sequence[str | None]], np.ndarray]:  # From n texts to (n, width) vectors, as `embed_texts`
     """The sentence encoder as a function.
 
     Raises: `EncoderMissing` without weights and without the extra `demo`.
     """
-    return partial(embed_texts, weights=weights or minilm_folder())
+    return partial(embed_texts, weights=weights or minilm_folder(), device=device)
 
 # %% ../../nbs/metrics/30_text_encoders.ipynb #7e57e803
 def unit_cosine(
@@ -289,10 +317,11 @@ def check_minilm(
     weights: str | None,  # Folder or hub name@revision; None for the embedded MiniLM
     metric: str,  # Name of the metric that asks
     instead: str,  # Function for other encoders
+    device: str = "cpu",  # Where the encoder will run, so that it is loaded once
 ) -> str:  # The weights to load
     "Refuse to put the name of MiniLM on another encoder's number."
     weights = weights or minilm_folder()
-    config = load_text_encoder(weights).model.config
+    config = load_text_encoder(weights, device=device).model.config
     shape = (config.model_type, config.num_hidden_layers, config.hidden_size)
     if shape != ("bert", 6, 384):
         raise ValueError(

@@ -266,9 +266,10 @@ def paired_names(
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #9cfc8e52
 def _check_header(path: str) -> None:
     "Refuse what MMPCBench's header check refuses."
-    with open(path, "rb") as file:
-        start = file.read(8)
-    if not start.startswith(_HEADERS):
+    from fsspec.core import url_to_fs
+
+    fs, name = url_to_fs(path)
+    if not fs.cat_file(name, 0, 8).startswith(_HEADERS):
         raise ImageError("its first bytes are not those of JPEG, PNG, GIF or BMP, so the reference skips it")
 
 # %% ../../nbs/parity/10_mmpcbench_scores.ipynb #b189d323

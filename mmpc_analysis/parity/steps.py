@@ -23,7 +23,7 @@ from ..metrics.cards import METRICS
 from . import mmpcbench_scores as mmpcbench
 from ..scores import floors, measures
 from ..scores.floors import RESERVED
-from ..tables import OUTCOMES, USABLE, TableError, system_names
+from ..tables import OUTCOMES, USABLE, TableError, parent_ids, system_names
 
 # %% ../../nbs/parity/20_steps.ipynb #2d3dd713
 _NEEDED = ("item_id", "task", "model", "role", "family", "parameters", "outcome", "text", "image")
@@ -46,6 +46,7 @@ def comparable_rows(
     truth = floors.true_values(items, task)
     rows["truth"] = rows["item_id"].map(truth)
     rows["category"] = rows["item_id"].map(items.set_index("item_id")["category"])
+    rows["parent_id"] = rows["item_id"].map(parent_ids(items))
     reasons = {
         "a blind completion is a floor": rows["role"] == "blind",
         "its model has the name of a floor or ceiling": rows["model"].isin(RESERVED),
@@ -86,7 +87,10 @@ def _last_steps(steps: list[Step], rows: pd.DataFrame, failure: float, defect: s
         Step("failures", defect, values),
         Step("pooling", "categories weigh the same whatever their size: the mean over items", values, True),
         Step(
-            "interval", "the population standard deviation of items: an item-bootstrap interval", values, True
+            "interval",
+            "the population standard deviation of items: an interval over listing groups",
+            values,
+            True,
         ),
     ]
 

@@ -166,8 +166,9 @@ def _population_sd(values: pd.Series) -> float:
 # %% ../../nbs/parity/30_walk.ipynb #0febe117
 def _intervals(rows: pd.DataFrame, values: np.ndarray, task: str, metric: str, seed: int) -> pd.DataFrame:
     "What averaging says of the last step."
+    metric = {"cosine": "tfidf_cosine"}.get(metric, metric)  # Ours, whose scale has ends
     level = METRICS[metric].level if metric in METRICS else "word"
-    columns = rows[["item_id", "category", "model", "family", "parameters", "outcome"]]
+    columns = rows[["item_id", "parent_id", "category", "model", "family", "parameters", "outcome"]]
     scores = columns.assign(task=task, metric=metric, level=level, value=values)
     means = average(validate(scores, SCORES), seed=seed)
     return means[["model", "category", "estimate", "low", "high"]]

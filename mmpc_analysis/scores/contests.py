@@ -16,15 +16,10 @@ import numpy as np
 import pandas as pd
 
 from ..metrics.cards import METRICS, Metric, find_function, metric_card
-from ..metrics.picture_encoders import encode_images, pooled_vectors
+from ..metrics.picture_encoders import map_features, pooled_vectors
 from .floors import ItemContext
-from mmpc_analysis.scores.measures import (
-    available_metrics,
-    image_sizes,
-    item_context,
-    stack_images,
-    text_values,
-)
+from .measures import available_metrics, item_context, text_values
+from .picture_measures import image_sizes, stack_images
 from .retrieval import CONTESTED, item_distractors
 from ..tables import COMPLETIONS, CONTESTS, SYSTEM, USABLE, empty, parent_ids, validate
 
@@ -52,11 +47,11 @@ _BLOCK = 2_048  # Pairs of titles that are scored together
 
 
 def _title_pairs(
-    pairs: pd.DataFrame, names: list[str], known: ItemContext, weights: dict, encoders: dict
+    pairs: pd.DataFrame, names: list[str], known: ItemContext, weights: dict, encoders: dict, device: str
 ) -> tuple[dict[str, np.ndarray], dict]:
     "What each pair of a written title and an item scores."
     parts = [
-        text_values(pairs.iloc[start : start + _BLOCK], names, known, weights)
+        text_values(pairs.iloc[start : start + _BLOCK], names, known, weights, device)
         for start in range(0, len(pairs), _BLOCK)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in names}, {}
@@ -85,7 +80,7 @@ def _picture_inputs(
 
 
 def _picture_pairs(
-    pairs: pd.DataFrame, names: list[str], known: ItemContext, weights: dict, encoders: dict
+    pairs: pd.DataFrame, names: list[str], known: ItemContext, weights: dict, encoders: dict, device: str
 ) -> tuple[dict[str, np.ndarray], dict]:
     "What each pair of a drawn picture and an item scores; which pictures do not open."
     truths = [known.truth[i] for i in pairs["item_id"]]
@@ -96,7 +91,7 @@ def _picture_pairs(
     @cache
     def features(encoder: str, what: str) -> np.ndarray:
         seen = encoders[encoder], stacks[encoders[encoder].size]
-        return encode_images(*seen).maps if what == "maps" else pooled_vectors(*seen)
+        return map_features(*seen) if what == "maps" else pooled_vectors(*seen)
 
     both = {"reference": [place[t] for t in truths], "candidate": [place[c] for c in pairs["candidate"]]}
     values = {name: np.full(len(pairs), np.nan) for name in names}
@@ -202,13 +197,15 @@ def contest(
     count: int = CONTESTED,  # Distractors of an item, where the category has as many
     seed: int = 0,  # Seed of the choice of distractors
     weights: dict[str, str] | None = None,  # Kind of encoder to folder, file, or hub name@revision
+    device: str = "cpu",  # Where the package's encoders run: cpu, cuda, cuda:1, or auto
+    features: str | None = None,  # Local folder in which features of pictures are kept; None to keep none
 ) -> pd.DataFrame:  # (rows, 19) As declared in `tables.CONTESTS`
     """Against which other products each completion holds its own, by every metric.
 
     Source: Hanley & McNeil (1982), doi:10.1148/radiology.143.1.7063747.
     Raises: `ValueError` for a name that is no metric, and for fewer than two distractors.
     """
-    available, _, encoders = available_metrics(metrics, weights)
+    available, _, encoders = available_metrics(metrics, weights, device, features)
     names, parts = contest_metrics(available), []
     items = items.assign(**{name: None for name in ("title", "image") if name not in items})
     completions = validate(completions, COMPLETIONS)
@@ -220,7 +217,8 @@ def contest(
         rows = _candidates(completions, task, run)
         rows = rows[rows["item_id"].isin(known.truth)] if wanted else rows.head(0)
         met = item_distractors(items, known.truth, sorted(rows["item_id"].unique()), seed, count)
-        scored = partial(score, names=wanted, known=known, weights=weights or {}, encoders=encoders)
+        how = {"weights": weights or {}, "encoders": encoders, "device": device}
+        scored = partial(score, names=wanted, known=known, **how)
         for _, shelf in rows.groupby("category"):
             ids = sorted(shelf["item_id"].unique())
             for start in range(0, len(ids), _ITEMS):

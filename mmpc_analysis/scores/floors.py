@@ -142,3 +142,6 @@ class ItemContext:
     pool: dict[str, list[str]]  # item_id to the items that its decoys come from
     counts: dict[str, DocumentCounts]  # Category to word counts of its true titles
     templates: dict = field(default_factory=dict)  # item_id to size to template picture
+    vectors: dict = field(
+        default_factory=dict
+    )  # Encoder to pictures' keys to vectors of distractors, as far as known

@@ -19,15 +19,9 @@ from ..metrics import words
 from ..metrics.cards import METRICS, metric_card
 from . import floors
 from .floors import RESERVED, ItemContext
-from mmpc_analysis.scores.measures import (
-    TEMPLATE,
-    available_metrics,
-    encode_ahead,
-    image_sizes,
-    image_values,
-    item_context,
-    text_values,
-)
+from .measures import available_metrics, encode_ahead, item_context, text_values
+from .picture_measures import TEMPLATE, image_sizes, image_values
+from ..store import hash_unit
 from mmpc_analysis.tables import (
     OUTCOMES,
     SCORES,
@@ -157,7 +151,7 @@ def _with_values(rows: pd.DataFrame, values: dict[str, np.ndarray]) -> pd.DataFr
 
 # %% ../../nbs/scores/40_scoring.ipynb #f88e701c
 def _score_group(
-    rows: pd.DataFrame, names: list[str], known: ItemContext, encoders: dict, weights: dict
+    rows: pd.DataFrame, names: list[str], known: ItemContext, encoders: dict, weights: dict, device: str
 ) -> tuple[pd.DataFrame, list[dict]]:
     "Score one group of items."
     usable = rows["outcome"].isin(USABLE)
@@ -165,7 +159,7 @@ def _score_group(
     if metric_card(names[0]).task == "text_to_image":
         values, why = image_values(asked, names, known, encoders)
     else:
-        values, why = text_values(asked, names, known, weights), {}
+        values, why = text_values(asked, names, known, weights, device), {}
     blank = rows["item_id"].map(lambda i: known.truth[i] in why).astype(bool)
     gone = [c is None or c in why for c in asked["candidate"]]
     lost = usable & np.array(gone, dtype=bool) & ~blank
@@ -181,11 +175,12 @@ def _lost(row: pd.Series, why: dict) -> dict:
     return _note(row, why.get(row["candidate"], "there is no answer to score"))
 
 # %% ../../nbs/scores/40_scoring.ipynb #ff5990b0
-def _groups(items: pd.DataFrame, item_ids: list[str], size: int) -> list[list[str]]:
-    "Items that are scored together."
+def _groups(items: pd.DataFrame, item_ids: list[str], size: int, seed: int) -> list[list[str]]:
+    "Items that are scored together, an item near its shuffled partner."
     category = items.set_index("item_id")["category"]
+    place = {i: (category[i], hash_unit(seed, "shuffled", i), i) for i in item_ids}
     shelves: dict[str, list[str]] = {}
-    for i in sorted(item_ids, key=lambda i: (category[i], i)):
+    for i in sorted(item_ids, key=place.get):
         shelves.setdefault(category[i], []).append(i)
     return [ids[start : start + size] for ids in shelves.values() for start in range(0, len(ids), size)]
 
@@ -205,6 +200,7 @@ def _shown(
         for some in groups:
             if category[some[0]] != now:
                 now = category[some[0]]
+                known.vectors.clear()  # Distractors are of one category
                 answers, seen = _with_floors(known, items.iloc[shelves[now]], asked[now], task, seed, sizes)
             yield some, answers, seen
             bar.update(len(some))
@@ -228,13 +224,27 @@ def _as_scores(parts: list[pd.DataFrame], items: pd.DataFrame) -> pd.DataFrame:
     return _in_order(scores)
 
 # %% ../../nbs/scores/40_scoring.ipynb #3fd2989c
-_AHEAD = 16  # Groups whose titles are encoded together
+_AHEAD = 200_000  # Characters of titles that are encoded together, about
 
 
 def _titles_near(item_ids: list[str], known: ItemContext, names: list[str]) -> set[str]:
     "True titles of items, and of their distractors where a metric asks for them."
     pools = any("distractor_vectors" in metric_card(name).needs for name in names)
     return {known.truth[j] for i in item_ids for j in (i, *(known.pool[i] if pools else ()))}
+
+
+def _titles_ahead(
+    groups: list[list[str]], at: int, written: pd.Series, places: dict, known: ItemContext, names: list[str]
+) -> tuple[list[str], int]:
+    "Titles of the next groups, as many as are encoded together, and the first group after them."
+    texts: set[str] = set()
+    for upto in range(at, len(groups)):
+        some = groups[upto]
+        texts |= {*written.iloc[np.concatenate([places[i] for i in some])].dropna()}
+        texts |= _titles_near(some, known, names)
+        if sum(map(len, texts)) > _AHEAD:
+            break
+    return sorted(texts), upto + 1
 
 
 def score(
@@ -248,9 +258,11 @@ def score(
     weights: dict[str, str] | None = None,  # Kind of encoder to folder, file, or hub name@revision
     group: int = 32,  # Items scored together; bounds the memory
     progress: bool = True,  # Whether to show a progress bar
+    device: str = "cpu",  # Where the package's encoders run: cpu, cuda, cuda:1, or auto
+    features: str | None = None,  # Local folder in which features of pictures are kept; None to keep none
 ) -> pd.DataFrame:  # (rows, 15) As declared in `tables.SCORES`; notes in `attrs`
     "One row per item, model and metric, with floors and ceiling on the same items."
-    names, skipped, encoders = available_metrics(metrics, weights)
+    names, skipped, encoders = available_metrics(metrics, weights, device, features)
     items = items.assign(**{name: None for name in ("title", "image") if name not in items})
     good, aside = _triage(completions, items)
     parts = []
@@ -262,18 +274,20 @@ def score(
             continue
         sizes, known = image_sizes(wanted, encoders), item_context(items, task, root, seed)
         places, lacking = rows.groupby("item_id").indices, Counter()
-        groups = _groups(items, ids, group)
+        groups, upto, lost = _groups(items, ids, group, seed), 0, []
         for at, (some, answers, seen) in enumerate(_shown(groups, known, task, seed, sizes, progress)):
             mine = rows.iloc[np.concatenate([places[i] for i in some])]
-            if task == "image_to_text" and at % _AHEAD == 0:
-                near = [i for each in groups[at : at + _AHEAD] for i in each]
-                written = rows.iloc[np.concatenate([places[i] for i in near])]["text"].dropna()
-                encode_ahead(list({*written, *_titles_near(near, known, wanted)}), wanted, weights or {})
+            if task == "image_to_text" and at == upto:
+                texts, upto = _titles_ahead(groups, at, rows["text"], places, known, wanted)
+                encode_ahead(texts, wanted, weights or {}, device)
             these = pd.concat([_model_rows(mine, run, task), _floor_rows(some, answers)])
             lacking.update({model: sum(i not in given for i in some) for model, given in answers.items()})
-            part, lost = _score_group(these.reset_index(drop=True), wanted, seen, encoders, weights or {})
+            these, how = these.reset_index(drop=True), (encoders, weights or {}, device)
+            part, gone = _score_group(these, wanted, seen, *how)
             parts.append(part)
-            aside += lost
+            lost += gone
+        category = known.items["category"]
+        aside += sorted(lost, key=lambda note: (category[note["item_id"]], note["item_id"]))
         skipped += _absent(lacking, len(ids), task)
     scores = _as_scores(parts, items)
     scores.attrs = {"set_aside": aside, "skipped": skipped, "signatures": words.signatures()}

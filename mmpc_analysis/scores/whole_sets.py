@@ -19,7 +19,8 @@ from ..metrics.picture_encoders import ImageEncoder, pooled_features
 from ..metrics.words import CorpusCounts, count_corpus
 from . import floors
 from .averages import check_draws, item_rng
-from .measures import available_metrics, stack_images
+from .measures import available_metrics
+from .picture_measures import stack_images
 from ..tables import COMPLETIONS, SETS, SYSTEM, TASKS, USABLE, empty, system_names, validate
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #dffdca51
@@ -156,13 +157,20 @@ def _drawn(completions: pd.DataFrame, run: str) -> dict[str, dict]:
 
 # %% ../../nbs/scores/50_whole_sets.ipynb #0b0b2205
 def _picture_sets(
-    completions: pd.DataFrame, items: pd.DataFrame, root: str, run: str, seed: int
+    completions: pd.DataFrame,
+    items: pd.DataFrame,
+    root: str,
+    run: str,
+    seed: int,
+    device: str,
+    features: str | None,
 ) -> list[dict]:
     "Distances of every model that sees its items."
     truth = {i: (root, path) for i, path in floors.true_values(items, "text_to_image").items()}
     shown = completions.assign(system=system_names(completions))
     shown = shown[shown["role"].eq("model") & shown["item_id"].isin(truth)]
-    drawn, encoder = _drawn(shown, run), available_metrics(["effnet_cosine"])[2].get("effnet")
+    here = available_metrics(["effnet_cosine"], None, device, features)[2]
+    drawn, encoder = _drawn(shown, run), here.get("effnet")
     if encoder is None or not drawn:
         return []
     about = shown.drop_duplicates("system").set_index("system")[_WHO]
@@ -182,6 +190,8 @@ def score_sets(
     draws: int = 200,  # Bootstrap draws of items
     seed: int = 0,  # Seed of floors, draws and halves
     level: float = 0.95,  # Coverage of the intervals, in (0, 1)
+    device: str = "cpu",  # Where the package's encoders run: cpu, cuda, cuda:1, or auto
+    features: str | None = None,  # Local folder in which features of pictures are kept; None to keep none
 ) -> pd.DataFrame:  # (rows, 18) As declared in `tables.SETS`
     "Metrics of whole sets, for every model and floor."
     check_draws(draws, level)
@@ -194,7 +204,7 @@ def score_sets(
     if words and len(parts["image_to_text"]):
         rows += _text_sets(parts["image_to_text"], items, words, draws, seed, level)
     if set(names) - set(words) and len(parts["text_to_image"]):
-        found = _picture_sets(parts["text_to_image"], items, root, run, seed)
+        found = _picture_sets(parts["text_to_image"], items, root, run, seed, device, features)
         rows += [row for row in found if row["metric"] in names]
     if not rows:
         return empty(SETS)

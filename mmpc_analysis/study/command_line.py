@@ -17,12 +17,12 @@ import typer
 
 if TYPE_CHECKING:
     from mmpc_analysis.catalogue.items import Catalogue
-    from mmpc_analysis.study.declaration import CatalogueChoice, Study
+    from mmpc_analysis.study.choices import CatalogueChoice, Study
 
 # %% auto #0
-__all__ = ['app', 'choose_catalogue', 'choose_study', 'run_command', 'complete_command', 'draw_command', 'score_command',
-           'recommend_command', 'analyse_command', 'report_command', 'catalogue_command', 'models_command',
-           'doctor_command', 'main']
+__all__ = ['app', 'choose_catalogue', 'choose_engines', 'choose_study', 'run_command', 'complete_command', 'draw_command',
+           'score_command', 'recommend_command', 'analyse_command', 'report_command', 'catalogue_command',
+           'models_command', 'doctor_command', 'main']
 
 # %% ../../nbs/study/30_command_line.ipynb #6aa0032a
 app = typer.Typer(
@@ -68,6 +68,13 @@ _Columns = Annotated[
 _Interactions = Annotated[
     str, typer.Option("--interactions", "-i", help="File of purchases or reviews, simulated, or none.")
 ]
+_Server = Annotated[
+    str, typer.Option("--server", help="Address of an OpenAI-compatible server that runs the --model.")
+]
+_Device = Annotated[str, typer.Option(help="Where all runs: auto, cpu, cuda, cuda:1; models also spread.")]
+_Precision = Annotated[str, typer.Option(help="Of the models: float32, bfloat16 or float16.")]
+_Quantisation = Annotated[str, typer.Option(help="Of the models' weights: nf4, on a GPU.")]
+_Pixels = Annotated[int, typer.Option(help="Most pixels of a picture that any model is shown.")]
 _Layout = Annotated[str, typer.Option(help="Column names of a published format: amazon.")]
 _Category = Annotated[str, typer.Option(help="Category of the items that have none.")]
 
@@ -89,7 +96,7 @@ def choose_catalogue(
     limit: int = 0,  # Most items, 0 for the study's own limit
 ) -> CatalogueChoice:  # What to read
     "The catalogue a command line asks for."
-    from mmpc_analysis.study.declaration import CatalogueChoice
+    from mmpc_analysis.study.choices import CatalogueChoice
 
     if source and source != "embedded":
         base = CatalogueChoice(source=source, split="", limit=base.limit)
@@ -101,7 +108,8 @@ def choose_catalogue(
 # %% ../../nbs/study/30_command_line.ipynb #86562387
 def _base_study(study: Path | None, out: Path | None, begins: bool, kept: bool) -> Study:
     "The study a command starts from, before its options."
-    from mmpc_analysis.study.declaration import Study, read_study, run_folder
+    from mmpc_analysis.study.choices import Study
+    from mmpc_analysis.study.declaration import read_study, run_folder
 
     if study:
         return read_study(study)
@@ -114,6 +122,46 @@ def _base_study(study: Path | None, out: Path | None, begins: bool, kept: bool) 
         f"there is no run in {str(file.parent)!r}; name its folder with --out, or give a study file"
     )
 
+# %% ../../nbs/study/30_command_line.ipynb #bbe8f88d
+def _engine_options(server: str, device: str, precision: str, quantisation: str, pixels: int) -> dict:
+    "What was said of engines on the command line."
+    given = {"device": device, "precision": precision, "quantisation": quantisation, "pixels": pixels}
+    return {"server": server} | {key: value for key, value in given.items() if value}
+
+
+def choose_engines(
+    base: Study,  # As the study says
+    models: list[str] | None = None,  # Models instead of the study's
+    server: str = "",  # Server that runs them
+    **shared,  # device, precision, quantisation and pixels of all models
+) -> Study:  # The same, with other engines
+    """The engines a command line asks for; a device holds for generator and encoders too.
+
+    Raises: `ValueError` for a server without a model.
+    """
+    from mmpc_analysis.completion.models import all_models
+    from mmpc_analysis.study.choices import ModelChoice
+
+    if server and not models:
+        raise ValueError(f"--server {server} needs the name of its model; add --model NAME")
+    asked = {"models": tuple(models)} if models else {}
+    own, cards = dict(base.models), all_models()
+    for name in models or [] if server else []:
+        known = next((c.name for c in cards.values() if name in (c.name, c.hub_id)), "")
+        served = "" if known == name else name
+        own[name] = replace(own.get(name, ModelChoice(card=known, served=served)), server=server)
+    if models:
+        own = {name: choice for name, choice in own.items() if name in models}
+    study = replace(base, models=own, completion=replace(base.completion, **asked, **shared))
+    if prices := {name: price for name, price in study.prices.items() if name in study.completion.models}:
+        study = replace(study, prices=prices)
+    device = shared.get("device", "")
+    if device in ("", "spread"):
+        return study
+    return replace(
+        study, drawing=replace(study.drawing, device=device), scores=replace(study.scores, device=device)
+    )
+
 # %% ../../nbs/study/30_command_line.ipynb #9a667c05
 def choose_study(
     study: Path | None,  # Study file, or None
@@ -123,13 +171,15 @@ def choose_study(
     kept: bool = True,  # Whether a run folder's own study counts
     interactions: str = "",  # Purchases instead of the study's
     prompts: list[str] | None = None,  # Prompts instead of the study's, for their tasks
+    engine: dict | None = None,  # Options of choose_engines
     **catalogue,  # Options of choose_catalogue
 ) -> Study:  # What to run
     "The study a command line asks for, called after its catalogue where that is named."
-    from mmpc_analysis.study.declaration import prompts_by_task
+    from mmpc_analysis.study.asked import prompts_by_task
 
     base, source = _base_study(study, out, begins, kept), catalogue.get("source")
-    completion = replace(base.completion, models=tuple(models)) if models else base.completion
+    base = choose_engines(base, models, **(engine or {}))
+    completion = base.completion
     if prompts:
         completion = replace(completion, prompts=completion.prompts | prompts_by_task(base, prompts))
     name = Path(source).resolve().stem if source and source != "embedded" else base.name
@@ -164,12 +214,17 @@ def run_command(
     prompt: _Prompts = None,  # Prompts instead of the study's
     limit: _Limit = 0,  # Most items, 0 for all
     interactions: _Interactions = "",  # Purchases instead of the study's
+    server: _Server = "",  # Server that runs the model
+    device: _Device = "",  # Where models, generator and encoders run
+    precision: _Precision = "",  # Of the models
+    quantisation: _Quantisation = "",  # Of the models
+    pixels: _Pixels = 0,  # Budget of a picture, 0 for each family's own
 ) -> None:
     "Run a whole study, from the catalogue to report.html."
     source = {"source": catalogue, "columns": column, "layout": layout, "category": category, "limit": limit}
-    _run_stage(
-        "report", study, out, models=model, prompts=prompt, kept=False, interactions=interactions, **source
-    )
+    engine = _engine_options(server, device, precision, quantisation, pixels)
+    source |= {"interactions": interactions, "engine": engine}
+    _run_stage("report", study, out, models=model, prompts=prompt, kept=False, **source)
 
 # %% ../../nbs/study/30_command_line.ipynb #685387c5
 @app.command("complete")
@@ -179,9 +234,15 @@ def complete_command(
     model: _Models = None,  # Models instead of the study's
     prompt: _Prompts = None,  # Prompts instead of the study's
     limit: _Limit = 0,  # Most items, 0 for all
+    server: _Server = "",  # Server that runs the model
+    device: _Device = "",  # Where models run
+    precision: _Precision = "",  # Of the models
+    quantisation: _Quantisation = "",  # Of the models
+    pixels: _Pixels = 0,  # Budget of a picture, 0 for each family's own
 ) -> None:
     "Ask the models about what is hidden."
-    _run_stage("completions", study, out, models=model, prompts=prompt, limit=limit)
+    engine = _engine_options(server, device, precision, quantisation, pixels)
+    _run_stage("completions", study, out, models=model, prompts=prompt, limit=limit, engine=engine)
 
 # %% ../../nbs/study/30_command_line.ipynb #7027b1b6
 @app.command("draw")
@@ -243,7 +304,8 @@ def catalogue_command(
     ] = None,  # File for the rows set aside
 ) -> None:
     "Read a catalogue and say what is in it."
-    from mmpc_analysis.study.declaration import CatalogueChoice, read_catalogue
+    from mmpc_analysis.study.choices import CatalogueChoice
+    from mmpc_analysis.study.declaration import read_catalogue
 
     with _explained():
         loaded = read_catalogue(choose_catalogue(CatalogueChoice(), source, column, layout, category))

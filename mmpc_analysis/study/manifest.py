@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from .. import store, tables
-from .declaration import Study, purchases_source
+from .choices import Study
+from .declaration import purchases_source
 
 if TYPE_CHECKING:
     from mmpc_analysis.catalogue.items import Catalogue
@@ -59,21 +60,26 @@ def _git_state() -> str:
     return ask("rev-parse", "HEAD") + ("+" if ask("status", "--porcelain") else "") if inside else ""
 
 # %% ../../nbs/study/10_manifest.ipynb #ded9b2e5
-def _model_facts(study: Study, cards: dict[str, ModelCard], completions: pd.DataFrame) -> dict[str, dict]:
-    "Which weights answered and drew."
+def _model_facts(
+    study: Study, cards: dict[str, ModelCard], completions: pd.DataFrame, engines: dict
+) -> dict[str, dict]:
+    "Which weights answered and drew, and how."
     from mmpc_analysis.completion.models import model_card, weights_id
 
-    cards, used = (
-        dict(cards),
-        completions.groupby("model")["precision"].agg(lambda p: ", ".join(sorted(set(p)))),
-    )
+    cards = dict(cards)
+    used = completions.groupby("model")["precision"].agg(lambda p: ", ".join(sorted(set(p))))
     if "text_to_image" in study.completion.tasks:
         cards[study.drawing.generator] = model_card(study.drawing.generator)
     facts = {}
     for name, card in cards.items():
-        precision = {"stored_precision": card.precision, "used_precision": used.get(name)}
-        facts[name] = {"weights": weights_id(card), **precision, "family": card.family}
-        facts[name] |= {"parameters": card.parameters, "embedded": card.embedded}
+        engine, served = engines.get(name, {}), bool(getattr(study.models.get(name), "server", ""))
+        precision = {
+            "stored_precision": card.precision,
+            "used_precision": engine.get("precision", used.get(card.name)),
+        }
+        weights = engine.get("identity") if served else weights_id(card)  # Whose server says what it runs
+        facts[name] = {"weights": weights, **precision, "family": card.family}
+        facts[name] |= {"parameters": card.parameters, "embedded": card.embedded, "engine": engine}
     return facts
 
 # %% ../../nbs/study/10_manifest.ipynb #ec5a0f2f
@@ -117,7 +123,7 @@ def manifest_of(
         "purchases": Path(bought).name,
         "simulated": ["purchases, which decide what is popular"] if popular and bought == "simulated" else [],
         "generator": study.drawing.generator if "text_to_image" in study.completion.tasks else "",
-        "models": _model_facts(study, cards, completions),
+        "models": _model_facts(study, cards, completions, store.read_json(f"{out}/engines.json")),
         "prompts": sorted(completions["prompt"].unique()),
         "tables": {k: {f: m[f] for f in ("rows", "fingerprint")} for k, m in made.items() if m},
         "left_out": made["scores"].get("notes", {}),

@@ -10,145 +10,32 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, product
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from .. import store, tables
+from ..completion.devices import resolve_device
 from ..recommendation.benchmark import BIG_STEPS, Grid
 from ..recommendation.training import Training
 from ..store import cached_table
-from mmpc_analysis.study.declaration import (
-    CatalogueChoice,
-    Study,
-    cards_of,
-    check_study,
-    prompts_of,
-    purchases_of,
-    read_catalogue,
-    read_study,
-    run_folder,
-    study_toml,
-)
+from .asked import backend_of, check_study, engine_facts, price_table, prompts_of
+from .choices import Study
+from .declaration import read_study, run_folder
 from .manifest import write_run_manifest
+from .readiness import check_run
+from .study_inputs import StudyInputs, prepare_inputs, purchase_split
 
 if TYPE_CHECKING:
-    from mmpc_analysis.catalogue.items import Catalogue
-    from mmpc_analysis.completion.models import ModelCard
     from mmpc_analysis.recommendation.benchmark import Benchmark, Condition
 
 # %% auto #0
-__all__ = ['LEAST_ITEMS', 'STAGES', 'select_items', 'hide_items', 'StudyInputs', 'prepare_inputs', 'run_completions',
-           'run_drawing', 'run_scoring', 'grid_of', 'training_choices', 'run_recommendation', 'run_analysis',
-           'run_comparison', 'run_conclusions', 'RunResult', 'run_study']
-
-# %% ../../nbs/study/20_stages.ipynb #eb36e039
-def select_items(
-    items: pd.DataFrame,  # (n, columns) All items of the catalogue
-    choice: CatalogueChoice,  # Split and limit
-    seed: int = 0,  # Seed of the limit's draw
-) -> pd.DataFrame:  # (m, columns) Items that the study completes
-    """The items a study is about.
-
-    Raises: `ValueError` for a split that the catalogue does not have.
-    """
-    splits, split = sorted(set(items["split"].dropna())), choice.split
-    if split and not splits:
-        raise ValueError(f"this catalogue has no splits, so catalogue.split must be empty, got {split!r}")
-    if split and split not in splits:
-        raise ValueError(
-            f"catalogue.split must be one of its splits ({', '.join(splits)}) or empty, got {split!r}"
-        )
-    ids = items.loc[items["split"] == split, "item_id"] if split else items["item_id"]
-    ranked = sorted(ids, key=lambda item: store.hash_unit("limit", seed, item))
-    return items[items["item_id"].isin(ranked[: choice.limit or None])]
-
-# %% ../../nbs/study/20_stages.ipynb #6d0cd686
-def hide_items(
-    study: Study,  # Mechanism, rates, seed and tasks
-    items: pd.DataFrame,  # (n, columns) Items that the study completes
-    purchases: pd.DataFrame | None = None,  # (m, columns) Purchases of these items, for by_popularity
-) -> pd.DataFrame:  # (m, columns) Hidden modalities at every rate, of items that have both
-    "What a study hides: for each task, the modality that the task completes."
-    from mmpc_analysis.catalogue.missing import hide
-
-    parts = [
-        hide(items, tables.TASKS[task], rate, study.missing.mechanism, study.seed, purchases)
-        for task in study.completion.tasks
-        for rate in study.missing.rates
-    ]
-    return pd.concat(parts, ignore_index=True)
-
-# %% ../../nbs/study/20_stages.ipynb #1e3a746e
-@dataclass(frozen=True, slots=True)
-class StudyInputs:
-    "What a run is about, read once for all of its stages."
-
-    study: Study  # As it was declared
-    out: str  # Folder of the run
-    catalogue: Catalogue  # As it was read: the root of its pictures, and what was set aside
-    items: pd.DataFrame  # (n, columns) All of its items
-    selected: pd.DataFrame  # (m, columns) Those that are completed
-    hidden: pd.DataFrame  # (k, columns) What is hidden of them
-    purchases: (
-        pd.DataFrame | None
-    )  # (p, columns) Purchases of those that are completed, None where there are none
-    cards: dict[str, ModelCard]  # Name of each model to its card
-
-    @property
-    def draws(self) -> dict[str, int | float]:  # draws, seed and level
-        "How intervals are drawn everywhere in a run."
-        return {"draws": self.study.scores.draws, "seed": self.study.seed, "level": self.study.scores.level}
-
-# %% ../../nbs/study/20_stages.ipynb #86fcd2da
-def _why_nothing_is_hidden(study: Study, items: pd.DataFrame) -> str:
-    "What is amiss with items of which no modality was hidden."
-    titles, pictures = items["title"].notna(), items["image"].notna()
-    if (titles & pictures).any():
-        return f"at missing.rates {list(study.missing.rates)} none of {len(items)} items is drawn; raise them"
-    counts = f"of {len(items)} items {titles.sum()} have a title, {pictures.sum()} a picture and none both"
-    return f"{counts}; see mmpc catalogue {study.catalogue.source}"
-
-# %% ../../nbs/study/20_stages.ipynb #5e444d12
-def _what_was_known(study: Study, purchases: pd.DataFrame | None) -> pd.DataFrame | None:
-    "The purchases that train, where they decide what is hidden; None otherwise."
-    from mmpc_analysis.recommendation.splits import training_purchases
-
-    asked = study.missing.mechanism == "by_popularity" and purchases is not None
-    return training_purchases(purchases, _split_of(purchases)) if asked else None
-
-
-def _split_of(purchases: pd.DataFrame) -> str:
-    "How a study's purchases are split: as their file says, where it says it."
-    return "given" if "part" in purchases else "leave_last_two"
-
-# %% ../../nbs/study/20_stages.ipynb #9763add5
-def prepare_inputs(
-    study: Study,  # What to run
-    out: str,  # Folder of the run
-) -> StudyInputs:  # What all stages work on
-    """Read what a study is about, choose its items and hide what is to be completed.
-
-    Reads the catalogue and the purchases; writes study.toml, set_aside.csv and the tables items and hidden.
-
-    Raises: `ValueError` for purchases that cannot be used, and where nothing can be hidden.
-    """
-    catalogue = read_catalogue(study.catalogue)
-    store.write_text(f"{out}/set_aside.csv", catalogue.set_aside.to_csv(index=False))
-    items = cached_table(out, tables.ITEMS, [store.fingerprint(catalogue.items)], lambda: catalogue.items)
-    selected = select_items(items, study.catalogue, study.seed)
-    purchases = purchases_of(study, selected)
-    store.write_text(f"{out}/study.toml", study_toml(study))
-    prints = [store.fingerprint(selected), None if purchases is None else store.fingerprint(purchases)]
-    make = partial(hide_items, study, selected, _what_was_known(study, purchases))
-    hidden = cached_table(out, tables.HIDDEN, [asdict(study), *prints], make)
-    if hidden.empty:
-        raise ValueError(f"nothing can be hidden and compared: {_why_nothing_is_hidden(study, selected)}")
-    return StudyInputs(study, out, catalogue, items, selected, hidden, purchases, cards_of(study))
+__all__ = ['LEAST_ITEMS', 'STAGES', 'run_completions', 'run_drawing', 'run_scoring', 'grid_of', 'training_choices',
+           'run_recommendation', 'run_analysis', 'run_comparison', 'run_conclusions', 'RunResult', 'run_study']
 
 # %% ../../nbs/study/20_stages.ipynb #b5431151
 def run_completions(
@@ -157,31 +44,28 @@ def run_completions(
 ) -> pd.DataFrame:  # (k, columns) Completions of every model, task and prompt
     """Ask every model of a study; what was answered before is not asked again.
 
-    Reads pictures; writes the answers below completions, as they come, and the table certificates.
+    Reads pictures; writes the answers below completions, as they come, engines.json and the table certificates.
     """
-    from mmpc_analysis.completion.backend_choice import load_backend
     from mmpc_analysis.completion.certificate import certify_run, keep_certificates
     from mmpc_analysis.completion.completions import complete
 
-    choice, prompts, parts = inputs.study.completion, prompts_of(inputs.study), []
-    engine = {
-        "batch_size": choice.batch_size,
-        "device": choice.device,
-        "quantisation": choice.quantisation or None,
-    }
-    asked = {"root": inputs.catalogue.root, "out": inputs.out, "hidden": inputs.hidden, "progress": progress}
-    for card in inputs.cards.values():
-        backend, mine = load_backend(card, **engine), []
+    choice, prompts, facts = inputs.study.completion, prompts_of(inputs.study), {}
+    parts, certificates, own = [], [], [prompt for asked in prompts.values() for prompt in asked]
+    where = {"root": inputs.catalogue.root, "out": inputs.out}
+    for name, card in inputs.cards.items():
+        backend, mine = backend_of(inputs.study, name, card), []
         for task, blind in product(choice.tasks, (False, True) if choice.blind else (False,)):
             for prompt in prompts[task] or (None,):  # None for the card's own form
-                how = {"backend": backend, "blind": blind, "prompt": prompt}
-                mine.append(complete(inputs.selected, card, task, **how, **asked))
-        parts.append(pd.concat(mine, ignore_index=True))
-        own = chain(*prompts.values())
-        certify_run(backend, parts[-1], inputs.selected, asked["root"], inputs.out, card, own)
-    completions = tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
-    keep_certificates(completions, inputs.out)
-    return completions
+                how = {"backend": backend, "blind": blind, "prompt": prompt, "hidden": inputs.hidden}
+                mine.append(complete(inputs.selected, card, task, progress=progress, **how, **where))
+        parts += mine
+        mine = pd.concat(mine, ignore_index=True)
+        certificates.append(certify_run(backend, mine, inputs.selected, card=card, prompts=own, **where))
+        facts[name] = engine_facts(card, backend)
+        getattr(backend, "close", lambda: None)()  # Before the next is loaded
+    keep_certificates(pd.concat(certificates, ignore_index=True), inputs.out)
+    store.write_text(f"{inputs.out}/engines.json", json.dumps(facts, indent=1))
+    return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
 
 # %% ../../nbs/study/20_stages.ipynb #068f8a60
 def run_drawing(
@@ -197,7 +81,8 @@ def run_drawing(
 
     choice, prompts = inputs.study.drawing, completions["task"] == "text_to_image"
     if prompts.any():
-        how = {"steps": choice.steps, "batch_size": choice.batch_size, "seed": inputs.study.seed}
+        how = {key: getattr(choice, key) for key in ("steps", "batch_size", "device", "precision", "offload")}
+        how["seed"] = inputs.study.seed
         drawn = draw(completions[prompts], inputs.out, choice.generator, progress=progress, **how)
         parts = [part for part in (completions[~prompts], drawn) if len(part)]
         completions = tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
@@ -257,7 +142,8 @@ def training_choices(
     "What a study says about training."
     choice = study.recommendation
     how = {k: getattr(choice, k) for k in ("epochs", "learning_rate", "batch_size", "patience")}
-    training = Training(**how, device=study.completion.device)
+    device = resolve_device(study.completion.device)
+    training = Training(**how, device="cuda" if device == "spread" else device)
     big = replace(training, batch_size=max(training.batch_size, BIG_STEPS.batch_size))
     return {"training": training, "trainings": {"mmgcn": big}, "fallback": choice.fallback}
 
@@ -283,7 +169,7 @@ def run_recommendation(
             store.remove_shards(f"{inputs.out}/{name}")
         few = f"fewer than {LEAST_ITEMS} items" if len(selected) < LEAST_ITEMS else "no purchases"
         return f"{few}, so nothing was recommended"
-    grid, how = grid_of(study), _split_of(purchases)
+    grid, how = grid_of(study), purchase_split(purchases)
     where = (inputs.catalogue.root, inputs.out, study.missing.mechanism, study.seed, how)
     bench = make_benchmark(selected, purchases, completions, grid, *where, **training_choices(study))
     chosen = conditions(grid, models_of(bench))
@@ -380,6 +266,22 @@ def run_comparison(
     return sets, contrasts, cached_table(out, tables.WALK, [*prints, inputs.study.seed], make)
 
 # %% ../../nbs/study/20_stages.ipynb #c0c29b16
+def _priced(
+    inputs: StudyInputs, scores: pd.DataFrame, completions: pd.DataFrame, averages: pd.DataFrame
+) -> tuple[dict[str, Callable], list[str]]:
+    "What makes decisions by the study's prices, and their part of the key; nothing where there are none."
+    from mmpc_analysis.analysis.conclusions import decision_table, frontier_table
+
+    engines = store.read_json(f"{inputs.out}/engines.json")
+    systems = {name: (engine["model"], engine["precision"]) for name, engine in engines.items()}
+    prices = price_table(inputs.study, systems, completions)
+    if prices is None:
+        return {}, []
+    decisions = partial(decision_table, scores, completions, prices, **inputs.draws)
+    frontier = partial(frontier_table, averages, completions, prices)
+    return {"decisions": decisions, "frontier": frontier}, [store.fingerprint(prices)]
+
+# %% ../../nbs/study/20_stages.ipynb #424e617b
 def run_conclusions(
     inputs: StudyInputs,  # Bootstrap draws, level and seed
     completions: pd.DataFrame,  # (k, columns) Completions, with the time they took
@@ -406,7 +308,9 @@ def run_conclusions(
         inputs.draws,
         *metric_keys(scores["metric"]),
     ]
-    makers = analysis_tables(scores, completions, averages, **inputs.draws)
+    others, more = _priced(inputs, scores, completions, averages)
+    key = [*key, *more]
+    makers = analysis_tables(scores, completions, averages, **inputs.draws, others=others)
     recovery, links, contrasts = (
         _stored(inputs.out, t) for t in (tables.RECOVERY, tables.LINKS, tables.CONTRASTS)
     )
@@ -482,6 +386,7 @@ def run_study(
     study = study if isinstance(study, Study) else read_study(study)
     check_study(study)
     out, started, seconds = str(out or run_folder(study.name)), time.perf_counter(), {}
+    check_run(study, out)
     (store.clear_other_version if remake else store.check_version)(out)
     inputs = prepare_inputs(study, out)
     for stage, result in _stages(inputs, progress):

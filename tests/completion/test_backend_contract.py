@@ -3,6 +3,7 @@
 import ast
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ from mmpc_analysis.completion.backend_contract import BackendContractError
 from mmpc_analysis.completion.backends import ReplayBackend
 from mmpc_analysis.completion.checkpoints import BackendError
 from mmpc_analysis.completion.models import list_models, model_card, weights_id
+from mmpc_analysis.completion.protocol import Offers, ScoredAnswer
 
 PROMISES = [
     "batch_size", "one answer each", "known words", "answers", "tokens", "same again", "any order", "any batch",
@@ -58,7 +60,13 @@ def test_an_honest_backend_keeps_every_promise():
 
 def test_a_stand_in_keeps_every_promise():
     found = check_backend(load_backend("standin-qwen-s"), canary_requests(short=True))
-    assert list(found["promise"]) == [*PROMISES[:8], "halves", *PROMISES[8:]]
+    offered = ["offers samples", "offers scoring"]
+    assert list(found["promise"]) == [*PROMISES[:8], "halves", *PROMISES[8:12], *offered, *PROMISES[12:]]
+
+
+def test_a_stand_in_that_tells_log_probabilities_keeps_that_too():
+    found = check_backend(load_backend("standin-gemma-s", logprobs=True), canary_requests(short=True, n=2))
+    assert {"offers logprobs", "offers samples", "offers scoring"} <= set(found["promise"])
 
 
 def test_a_replay_keeps_every_promise_about_what_it_has():
@@ -251,6 +259,202 @@ def test_a_broken_promise_is_named_with_what_came_and_what_to_do(kind):
     named = {line.split(":")[0]: line for line in lines}
     assert promise in named and got in named[promise]
     assert kind in (Draws, SeesTheBatch, CountsPadding) or list(named) == [promise]
+
+
+# ---------------------------------------------------------------- what is offered beyond
+
+
+class Able(Honest):
+    "Offers everything and keeps it: each word has a log-probability by its length."
+
+    offers = Offers(logprobs=True, samples=True, scoring=True, schema=True)
+
+    def sure(self, words, seen=False):
+        return [-0.1 * len(word) - 0.01 * seen for word in words] or [-0.1]
+
+    def one(self, request, **around):
+        answer = super().one(request)
+        if request.answer_key:
+            answer = replace(answer, text=json.dumps({request.answer_key: answer.text}))
+        rows = self.sure(answer.text.split(), request.image is not None)
+        return replace(answer, logprob=sum(rows) / len(rows), least_logprob=min(rows))
+
+    def sample(self, requests, sampling):
+        return [[self.drawn(r, n, place=i) for n in range(sampling.n)] for i, r in enumerate(requests)]
+
+    def drawn(self, request, n, place):
+        answer = self.one(request)
+        return replace(answer, text=f"{answer.text} {n}")
+
+    def score(self, request, candidates, image=True):
+        return [self.scored(request, text, image) for text in candidates]
+
+    def scored(self, request, text, image):
+        rows = self.sure(text.split(), image and request.image is not None)
+        return ScoredAnswer(text, sum(rows), min(rows), len(rows))
+
+
+def test_an_able_backend_keeps_what_it_offers():
+    found = check_backend(Able())
+    offered = [f"offers {what}" for what in ("logprobs", "samples", "scoring", "schema")]
+    assert list(found["promise"]) == [*PROMISES[:12], *offered, *PROMISES[12:]]
+
+
+@pytest.mark.parametrize("offers", [None, Offers()])
+def test_whoever_offers_nothing_is_asked_for_nothing(offers):
+    kind = type("Modest", (Able,), {"offers": offers, "sample": None, "score": None})
+    assert list(check_backend(kind())["promise"]) == PROMISES
+
+
+class TextOnlyAble(Able):
+    sees_images = False
+
+
+def test_scores_without_pictures_need_not_differ_by_them():
+    assert "offers scoring" in set(check_backend(TextOnlyAble())["promise"])
+
+
+class OffersAText(Honest):
+    offers = "logprobs"
+
+
+class OffersWithoutScore(Honest):
+    offers = Offers(scoring=True)
+
+
+class OffersWithoutSample(Honest):
+    offers = Offers(samples=True)
+
+
+class TellsNothing(Able):
+    def one(self, request, **around):
+        return replace(super().one(request), logprob=math.nan, least_logprob=math.nan)
+
+
+class TellsProbabilities(Able):
+    def one(self, request, **around):
+        answer = super().one(request)
+        return replace(answer, logprob=math.exp(answer.logprob), least_logprob=math.exp(answer.least_logprob))
+
+
+class TellsTheSum(Able):
+    def one(self, request, **around):
+        answer = super().one(request)
+        return replace(answer, logprob=answer.logprob * answer.output_tokens)
+
+
+class TellsNoLeast(Able):
+    def one(self, request, **around):
+        return replace(super().one(request), least_logprob=0.0)
+
+
+class DrawsOne(Able):
+    def sample(self, requests, sampling):
+        return [answers[:1] for answers in super().sample(requests, sampling)]
+
+
+class DrawsByPlace(Able):
+    def drawn(self, request, n, place):
+        return replace(super().drawn(request, n, place), text=f"{n} at {place}")
+
+
+class DrawsAFlatList(Able):
+    def sample(self, requests, sampling):
+        return list(itertools.chain(*super().sample(requests, sampling)))
+
+
+class DrawsForOthers(Able):
+    def drawn(self, request, n, place):
+        return replace(super().drawn(request, n, place), key="k")
+
+
+class DrawsWithProbabilities(Able):
+    def drawn(self, request, n, place):
+        return replace(super().drawn(request, n, place), logprob=0.5)
+
+
+class ScoresAbove(Able):
+    def scored(self, request, text, image):
+        score = super().scored(request, text, image)
+        return replace(score, logprob=-score.logprob)
+
+
+class ScoresByMean(Able):
+    def scored(self, request, text, image):
+        score = super().scored(request, text, image)
+        return replace(score, logprob=score.logprob / score.tokens)
+
+
+class ScoresNumbers(Able):
+    def scored(self, request, text, image):
+        return super().scored(request, text, image).logprob
+
+
+class ScoresTheFirst(Able):
+    def score(self, request, candidates, image=True):
+        return super().score(request, candidates[:1], image)
+
+
+class ScoresTurned(Able):
+    def score(self, request, candidates, image=True):
+        return super().score(request, candidates[::-1], image)
+
+
+class ScoresBlindly(Able):
+    def scored(self, request, text, image):
+        return super().scored(request, text, False)
+
+
+class ScoresOtherwise(Able):
+    def scored(self, request, text, image):
+        score = super().scored(request, text, image)
+        return replace(score, logprob=2 * score.logprob)
+
+
+class FreeForm(Able):
+    def one(self, request, **around):
+        return super().one(replace(request, answer_key=""))
+
+
+class OtherForm(Able):
+    def one(self, request, **around):
+        return super().one(replace(request, answer_key="title" * bool(request.answer_key)))
+
+
+BROKEN_OFFERS = {
+    OffersAText: ("offers", "got 'logprobs'; name what it can do"),
+    OffersWithoutScore: ("offers scoring", "'OffersWithoutScore' object has no attribute 'score'"),
+    OffersWithoutSample: ("offers samples", "'OffersWithoutSample' object has no attribute 'sample'"),
+    TellsNothing: ("offers logprobs", "9 of 9 without; for 'blind' nan and nan"),
+    TellsProbabilities: ("offers logprobs", "fill both from the natural logarithms"),
+    TellsTheSum: ("offers logprobs", "9 of 9 without"),
+    TellsNoLeast: ("offers logprobs", "9 of 9 without"),
+    DrawsOne: ("offers samples", "with n answers to each"),
+    DrawsByPlace: ("offers samples", "others in another order"),
+    DrawsAFlatList: ("offers samples", "is not iterable"),
+    DrawsForOthers: ("offers samples", "('k', "),
+    DrawsWithProbabilities: ("offers samples", "a log-probability above 0"),
+    ScoresAbove: ("offers scoring", "logprob at most least_logprob at most 0"),
+    ScoresByMean: ("offers scoring", "sum the natural logarithms"),
+    ScoresNumbers: ("offers scoring", "expected score(request, candidates, image)"),
+    ScoresTheFirst: ("offers scoring", "[ScoredAnswer(text="),
+    ScoresTurned: ("offers scoring", "[ScoredAnswer(text="),
+    ScoresBlindly: ("offers scoring", "the same with and without the picture"),
+    ScoresOtherwise: ("offers scoring", "for an answer that was written at"),
+    FreeForm: ("offers schema", "enforce it, or set schema to False"),
+    OtherForm: ("offers schema", """{"title": """),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_OFFERS, ids=lambda kind: kind.__name__)
+def test_a_broken_offer_is_named_with_what_came_and_what_to_do(kind):
+    promise, got = BROKEN_OFFERS[kind]
+    with pytest.raises(BackendContractError) as error:
+        check_backend(kind())
+    named = {line.split(":")[0]: line for line in str(error.value).split("\n  ")[1:]}
+    assert promise in named and got in named[promise]
+    wrong_numbers = {"offers samples", "offers scoring"} if kind.__name__.startswith("Tells") else set()
+    assert set(named) <= {promise, *wrong_numbers}  # What is told wrongly shows wherever it is told
 
 
 # ---------------------------------------------------------------- by name

@@ -578,6 +578,80 @@ def test_an_old_run_can_be_replayed(items, tmp_path):
         pd.testing.assert_frame_equal(timeless(again), timeless(rows))
 
 
+# ---------------------------------------------------------------- how sure a model was
+
+SURE = ["logprob", "least_logprob"]
+
+
+def journal(out):
+    "Path and text of every file of answers of a run."
+    return {path: path.read_text("utf-8") for path in Path(out).rglob("answers/*/*.jsonl")}
+
+
+def test_log_probabilities_come_back_as_they_were(items, tmp_path):
+    def ask(**more):
+        return complete(
+            items[:12], MODEL, "image_to_text", root=ROOT, out=str(tmp_path), progress=False, **more
+        )
+
+    rows = ask(logprobs=True)
+    assert (rows["least_logprob"] <= rows["logprob"]).all() and (rows["logprob"] < 0).all()
+    again = ask(logprobs=True)
+    pd.testing.assert_frame_equal(again, rows)  # To the last bit, from the journal
+    pd.testing.assert_frame_equal(ask(), rows)  # Answers are the same ones, so they are found without it too
+    pd.testing.assert_frame_equal(read_shards(f"{tmp_path}/completions", COMPLETIONS)[SURE], rows[SURE])
+    replay = ReplayBackend(next(iter(map(str, journal(tmp_path)))), load_backend(MODEL).identity)
+    assert replay.offers.logprobs
+    replayed = run(items[:12], tmp_path / "replayed", replay, "image_to_text")
+    pd.testing.assert_frame_equal(replayed[SURE], rows[SURE])
+
+
+def test_what_is_not_known_is_left_out_of_the_journal(items, tmp_path):
+    rows = run(items[:8], tmp_path, Parrot())
+    assert rows[SURE].isna().all(axis=None)
+    lines = [line for text in journal(tmp_path).values() for line in text.splitlines()]
+
+    def strict(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    stored = [json.loads(line, parse_constant=strict) for line in lines]
+    assert len(stored) == 8 and not any({*SURE} & {*line} for line in stored)
+    parrot = Parrot()
+    pd.testing.assert_frame_equal(run(items[:8], tmp_path, parrot), rows)
+    assert parrot.asked == []
+
+
+@pytest.mark.parametrize("old", ["without the fields", "with NaN as Python writes it", "one of each"])
+def test_answers_of_old_runs_survive_a_resume(items, tmp_path, old):
+    first = run(items[:6], tmp_path, Parrot())
+    for i, (path, text) in enumerate(journal(tmp_path).items()):
+        rows = [json.loads(line) for line in text.splitlines()]
+        for n, row in enumerate(rows):
+            if old.startswith("with NaN") or (old == "one of each" and (n + i) % 2):
+                row |= {"input_tokens": float("nan"), "logprob": float("nan"), "least_logprob": float("nan")}
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    class Sure(Parrot):
+        def ask(self, requests):
+            return [
+                replace(a, logprob=-0.1, least_logprob=-0.30000000000000004) for a in super().ask(requests)
+            ]
+
+    sure = Sure()
+    rows = run(items[:20], tmp_path, sure)
+    assert sum(map(len, sure.asked)) == rows["key"].nunique() - first["key"].nunique()  # None twice
+    new = ~rows["key"].isin(first["key"])
+    assert rows.loc[~new, SURE].isna().all(axis=None) and new.any()
+    assert (rows.loc[new, "least_logprob"] == -0.30000000000000004).all()
+    parrot = Parrot()
+    pd.testing.assert_frame_equal(run(items[:20], tmp_path, parrot)[SURE], rows[SURE])
+    assert parrot.asked == []
+    replay = ReplayBackend(str(next(iter(journal(tmp_path)))), "parrot")
+    assert not replay.offers.logprobs
+    told = [a.least_logprob for a in replay.answers.values() if a.least_logprob == a.least_logprob]
+    assert told == [-0.30000000000000004] * int(rows.loc[new, "key"].nunique())
+
+
 def test_what_a_power_cut_spoils_is_done_again(items, tmp_path):
     first = run(items, tmp_path, Parrot())
     (folder,) = (tmp_path / "answers").iterdir()

@@ -32,7 +32,8 @@ from mmpc_analysis.recommendation.splits import split_interactions
 from mmpc_analysis.recommendation.training import SMALL
 from mmpc_analysis.report.recommendations import fallback_words
 from mmpc_analysis.store import cached_table
-from mmpc_analysis.study.declaration import RecommendationChoice, Study, check_study
+from mmpc_analysis.study.asked import check_study
+from mmpc_analysis.study.choices import RecommendationChoice, Study
 from mmpc_analysis.study.stages import grid_of
 
 GRID = Grid(("vbpr", "popularity"), ("text", "image"), (0.5,), ("zeros", "category_mean", "drop"), (0,))
@@ -385,7 +386,7 @@ def test_a_condition_is_trained_with_every_seed_and_one_without_chance_once():
 def test_what_judges_does_not_decide_what_is_hidden_by_popularity(monkeypatch):
     "Other purchases in validation and test, the same in training: the same titles are hidden."
     from mmpc_analysis.recommendation import benchmark as r
-    from mmpc_analysis.study.stages import _what_was_known, hide_items
+    from mmpc_analysis.study.study_inputs import _what_was_known, hide_items
 
     rng = np.random.default_rng(1)
     items = pd.DataFrame({"item_id": ITEMS, "category": "A", "title": "t", "image": "i.png"})

@@ -5,7 +5,7 @@ from functools import cache
 import pandas as pd
 from PIL import Image
 
-from mmpc_analysis.study.declaration import CatalogueChoice, CompletionChoice, ScoreChoice, Study
+from mmpc_analysis.study.choices import CatalogueChoice, CompletionChoice, ScoreChoice, Study
 from mmpc_analysis.study.stages import run_study
 
 ATTACKS = [

@@ -7,19 +7,16 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from mmpc_analysis.study.declaration import (
+from mmpc_analysis.study.asked import check_study, prompts_by_task, prompts_of
+from mmpc_analysis.study.choices import (
     CatalogueChoice,
-    CompletionChoice,
     MissingChoice,
+    ModelChoice,
+    PriceChoice,
     ScoreChoice,
     Study,
-    check_study,
-    prompts_by_task,
-    prompts_of,
-    read_study,
-    study_from,
-    study_toml,
 )
+from mmpc_analysis.study.declaration import read_study, study_from, study_toml
 
 
 @pytest.mark.parametrize(
@@ -33,7 +30,10 @@ from mmpc_analysis.study.declaration import (
         Study(
             name='quote " and \\ and é',
             catalogue=CatalogueChoice(columns={"title": "Produkt Name", "item_id": 'a"b'}),
-            completion=CompletionChoice(own={"my model": {"source": "x/y", "parameters": 7, "family": "f"}}),
+            models={"my model": ModelChoice(source="x/y", parameters=7, family="f")},
+            prices={
+                "my model": PriceChoice(hour_price=2.5, currency="EUR", source="a bill", date="2026-11-25")
+            },
         ),
     ],
 )
@@ -72,8 +72,8 @@ def test_a_study_made_in_python_is_held_to_the_same_rules():
         ({"completion": {"models": ["a", 2]}}, "completion.models must be of type str, got 2"),
         ({"completion": {"blind": 1}}, "completion.blind must be of type bool, got 1"),
         (
-            {"completion": {"own": {"mine": 3}}},
-            "completion.own.mine must be a table of keys and values, got 3",
+            {"models": {"mine": 3}},
+            "models.mine must be a section of its own, got 3",
         ),
         ({"recommendation": {"learning_rate": 0}}, "recommendation.learning_rate must be above 0, got 0"),
         ({"scores": {"level": float("nan")}}, "scores.level must"),

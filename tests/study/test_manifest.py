@@ -4,15 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from mmpc_analysis.study.declaration import (
-    CatalogueChoice,
-    MissingChoice,
-    RecommendationChoice,
-    Study,
-    cards_of,
-    purchases_source,
-    read_catalogue,
-)
+from mmpc_analysis.study.asked import cards_of
+from mmpc_analysis.study.choices import CatalogueChoice, MissingChoice, RecommendationChoice, Study
+from mmpc_analysis.study.declaration import purchases_source, read_catalogue
 from mmpc_analysis.study.manifest import manifest_of
 
 POPULAR = MissingChoice(mechanism="by_popularity")

@@ -15,7 +15,7 @@ from mmpc_analysis import store, tables
 from mmpc_analysis.catalogue.items import load_catalogue
 from mmpc_analysis.catalogue.purchases import simulate_interactions
 from mmpc_analysis.report.page import write_report
-from mmpc_analysis.study.declaration import (
+from mmpc_analysis.study.choices import (
     STANDINS,
     CatalogueChoice,
     CompletionChoice,
@@ -23,21 +23,19 @@ from mmpc_analysis.study.declaration import (
     RecommendationChoice,
     ScoreChoice,
     Study,
-    read_study,
-    study_from,
 )
+from mmpc_analysis.study.declaration import read_study, study_from
 from mmpc_analysis.study.stages import (
     LEAST_ITEMS,
     STAGES,
     _write_completions,
-    prepare_inputs,
     run_analysis,
     run_comparison,
     run_conclusions,
     run_scoring,
     run_study,
-    select_items,
 )
+from mmpc_analysis.study.study_inputs import prepare_inputs, select_items
 
 SMALL = Study(
     name="small",
@@ -268,7 +266,7 @@ def test_files_of_ones_own_run_the_same_way(tmp_path):
         ({"recommendation": {"fills": ["zeros", "multi_hop"]}}, "is called 'co_purchase_propagation' now"),
         ({"catalogue": {"split": "tset"}}, r"\(test, train, unseen\) or empty"),
         ({"catalogue": {"source": "no/such/folder"}}, "no/such/folder"),
-        ({"completion": {"models": ["mine"], "own": {"mine": {"wieghts": "x"}}}}, "completion.own.mine"),
+        ({"completion": {"models": ["mine"]}, "models": {"mine": {"source": "nowhere"}}}, "models.mine"),
     ],
 )
 def test_a_study_that_cannot_run_is_refused_before_any_model_is_asked(given, message, tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ from mmpc_analysis.recommendation import benchmark as r
 from mmpc_analysis.recommendation.recovery import links, recover
 from mmpc_analysis.study import stages
 from mmpc_analysis.study.declaration import purchases_of, read_catalogue, read_study
-from mmpc_analysis.study.stages import select_items
+from mmpc_analysis.study.study_inputs import select_items
 
 PACKAGES = {
     "mmpc_analysis": __version__,
