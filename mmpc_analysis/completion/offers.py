@@ -43,7 +43,7 @@ def _told_logprobs(answers: dict[str, Answer]) -> Promise:
     "Whether each answer says how likely it was, with possible numbers."
     written = [a for a in answers.values() if a.finish_reason in ("stop", "length")]
     odd = [a for a in written if not -math.inf < a.least_logprob <= a.logprob + 1e-6 <= 1e-6]
-    got = f"{len(odd)} of {len(written)} without"
+    got = f"{len(odd)} of {len(written)} otherwise"
     if odd:
         got += f"; for {odd[0].key!r} {odd[0].logprob} and {odd[0].least_logprob}"
     return Promise(

@@ -79,7 +79,8 @@ def read_message(
     "The text of a message, and its refusal."
     content, refusal = message.get("content"), message.get("refusal")
     parts = content if isinstance(content, list) else [content]
-    parts = [{"type": "text", "text": part} if isinstance(part, str) else part or {} for part in parts]
+    parts = [{"text": part} if isinstance(part, str) else part for part in parts]
+    parts = [part for part in parts if isinstance(part, dict)]
     said = [str(p.get("text") or "") for p in parts if p.get("type") in ("text", "output_text", None)]
     declined = [str(p.get("refusal") or p.get("text") or "") for p in parts if p.get("type") == "refusal"]
     declined += [refusal] if isinstance(refusal, str) else []
@@ -152,7 +153,7 @@ def error_words(
     said, field, code = [], "", ""
     for place in places[:5]:
         if isinstance(place, dict):
-            where = place.get("loc") or []
+            where = place.get("loc") if isinstance(place.get("loc"), list) else []
             field = field or str(place.get("param") or (where[-1] if where else "") or "")
             code = code or str(place.get("code") or place.get("type") or "")
             words = place.get("message") or place.get("msg") or place.get("detail") or json.dumps(place)

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..completion.completions import ask_safely, load_requests, plan_questions
+from ..completion.generators import draw_batch
 from ..completion.models import ModelCard
 from ..completion.prompts import Prompt
 from .choices import PriceChoice
@@ -230,8 +231,6 @@ def time_drawings(
     settings: dict,  # Keyword arguments of the pipeline
 ) -> pd.DataFrame:  # batch, seconds (of one picture); a row for each timed batch
     "Draw a few pictures and note how long they take."
-    from mmpc_analysis.completion.drawing import draw_batch
-
     size, timed = max(1, min(len(prompts) // TIMED_BATCHES, BATCH_SIZE)), []
     for place in range(min(TIMED_BATCHES, len(prompts))):
         part = prompts[place * size : (place + 1) * size]
