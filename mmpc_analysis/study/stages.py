@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from mmpc_analysis.recommendation.benchmark import Benchmark, Condition
 
 # %% auto #0
-__all__ = ['LEAST_ITEMS', 'STAGES', 'run_drawing', 'run_scoring', 'grid_of', 'training_choices', 'run_recommendation',
-           'run_analysis', 'run_comparison', 'run_conclusions', 'RunResult', 'run_study']
+__all__ = ['LEAST_ITEMS', 'STAGES', 'run_completions', 'run_drawing', 'run_scoring', 'grid_of', 'training_choices',
+           'run_recommendation', 'run_analysis', 'run_comparison', 'run_conclusions', 'RunResult', 'run_study']
 
 # %% ../../nbs/study/20_stages.ipynb #b5431151
 def run_completions(
@@ -49,14 +49,8 @@ def run_completions(
     from mmpc_analysis.completion.certificate import certify_run, keep_certificates
     from mmpc_analysis.completion.completions import complete
 
-<<<<<<< /tmp/tmpbd4oszwd/o
-    choice, prompts, facts = inputs.study.completion, prompts_of(inputs.study), {}
-    parts, certificates, own = [], [], [prompt for asked in prompts.values() for prompt in asked]
-    where = {"root": inputs.catalogue.root, "out": inputs.out}
-=======
     choice, prompts, parts, facts = inputs.study.completion, prompts_of(inputs.study), [], {}
     where, own = {"root": inputs.catalogue.root, "out": inputs.out}, list(chain(*prompts.values()))
->>>>>>> /tmp/tmpbd4oszwd/t
     for name, card in inputs.cards.items():
         backend, mine = backend_of(inputs.study, name, card), []
         for task, blind in product(choice.tasks, (False, True) if choice.blind else (False,)):
@@ -68,13 +62,9 @@ def run_completions(
         facts[name] = engine_facts(card, backend)
         getattr(backend, "close", lambda: None)()  # Before the next is loaded
     store.write_text(f"{inputs.out}/engines.json", json.dumps(facts, indent=1))
-<<<<<<< /tmp/tmpbd4oszwd/o
-    return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
-=======
     completions = tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
     keep_certificates(completions, inputs.out)
     return completions
->>>>>>> /tmp/tmpbd4oszwd/t
 
 # %% ../../nbs/study/20_stages.ipynb #068f8a60
 def run_drawing(
