@@ -16,12 +16,14 @@ _HOMES = {
     "completion.models": ("MODELS", "ModelCard", "list_models", "model_card", "own_model",),
     "completion.prompts": ("prompt_for", "own_prompt",),
     "completion.answers": ("read_answer",),
-    "completion.protocol": ("Answer", "Backend", "Request",),
+    "completion.protocol": ("Answer", "Backend", "Offers", "Request", "Sampling", "ScoredAnswer",),
     "completion.backend_choice": ("load_backend", "register_backend",),
     "completion.completions": ("complete",),
     "completion.certificate": ("certify", "certify_run",),
     "completion.backend_contract": ("canary_requests", "check_backend",),
+    "completion.generators": ("generator_facts", "generator_setup",),
     "completion.drawing": ("draw",),
+    "completion.image_prompts": ("cut_prompts", "prompt_lengths",),
     "metrics.cards": ("METRICS", "Metric", "list_metrics", "metric_card",),
     "metrics.distributions": ("compare_sets",),
     "metrics.own_metrics": ("check_metric", "register_encoder", "register_metric",),
@@ -68,6 +70,7 @@ _HOMES = {
     "study.choices": ("Study",),
     "study.declaration": ("read_study",),
     "study.stages": ("run_study",),
+    "study.forecast": ("forecast",),
 }
 _NAMES = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -7,11 +7,9 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/completion/backend_contract.
 # %% ../../nbs/completion/55_backend_contract.ipynb #5ba774cb
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -19,19 +17,12 @@ from ..catalogue.items import load_catalogue
 from ..catalogue.pictures import open_image
 from .answers import FINISH_REASONS
 from .completions import ask_safely
+from .offers import Promise, offered_promises
 from .prompts import conversation, prompt_for
-from mmpc_analysis.completion.protocol import (
-    Answer,
-    Backend,
-    Offers,
-    Request,
-    Sampling,
-    ScoredAnswer,
-    offers_of,
-)
+from .protocol import Answer, Backend, Request
 
 # %% auto #0
-__all__ = ['canary_requests', 'Promise', 'BackendContractError', 'check_backend']
+__all__ = ['canary_requests', 'BackendContractError', 'check_backend']
 
 # %% ../../nbs/completion/55_backend_contract.ipynb #6cf83742
 def canary_requests(
@@ -50,17 +41,6 @@ def canary_requests(
     return requests
 
 # %% ../../nbs/completion/55_backend_contract.ipynb #3b6920af
-@dataclass(frozen=True, slots=True)
-class Promise:
-    "One thing that a study relies on, and whether a backend does it."
-
-    name: str  # In a few words
-    kept: bool  # Whether it does
-    expected: str  # What was expected
-    got: str  # What came
-    remedy: str  # What to do where it is broken
-
-
 def _stable_text(name: str, before: object, now: object) -> Promise:
     "Whether a text about the engine is there and stays."
     good = isinstance(now, str) and now.strip() and now == before and not re.search(r" at 0x[0-9a-f]+", now)
@@ -203,114 +183,6 @@ def _reads_input(requests: list[Request], answers: dict[str, Answer], images: bo
         f"pass {where} to the model",
     )
 
-# %% ../../nbs/completion/55_backend_contract.ipynb #8a6387ba
-def _told_logprobs(answers: dict[str, Answer]) -> Promise:
-    "Whether each answer says how likely it was, with possible numbers."
-    written = [a for a in answers.values() if a.finish_reason in ("stop", "length")]
-    odd = [a for a in written if not -math.inf < a.least_logprob <= a.logprob + 1e-6 <= 1e-6]
-    got = f"{len(odd)} of {len(written)} without"
-    if odd:
-        got += f"; for {odd[0].key!r} {odd[0].logprob} and {odd[0].least_logprob}"
-    return Promise(
-        "offers logprobs",
-        not odd,
-        "a logprob of 0 or less, and a least_logprob at most that, for each answer",
-        got,
-        "fill both from the natural logarithms, or set logprobs to False in offers",
-    )
-
-# %% ../../nbs/completion/55_backend_contract.ipynb #4d4bc856
-def _drawn_answers(backend: Backend, requests: list[Request]) -> Promise:
-    "Whether several answers are drawn to each question, and the same ones again."
-    sampling = Sampling(n=2, seed=7)
-    try:
-        first, again = (backend.sample(asked, sampling) for asked in (requests, requests[::-1]))
-        found = [[(a.key, a.text, a.finish_reason) for a in answers] for answers in first]
-        same = found == [[(a.key, a.text, a.finish_reason) for a in answers] for answers in again][::-1]
-        listed = [[key for key, *_ in answers] for answers in found] == [[r.key] * 2 for r in requests]
-        known = all(why in FINISH_REASONS for answers in found for *_, why in answers)
-        certain = any(a.logprob > 0 or a.least_logprob > 0 for answers in first for a in answers)
-        got = "others in another order" if listed and not same else f"{found!r:.150}"
-        got = "a log-probability above 0" if certain else got
-        kept = same and listed and known and not certain
-    except Exception as error:  # A backend may raise anything
-        kept, got = False, f"{type(error).__name__}: {error}"[:200]
-    return Promise(
-        "offers samples",
-        kept,
-        "sample(requests, sampling) with n answers to each, the same in any order",
-        got,
-        "draw by seed, key and number of the answer, or set samples to False in offers",
-    )
-
-# %% ../../nbs/completion/55_backend_contract.ipynb #d75ba979
-def _scored_answers(backend: Backend, request: Request, own: Answer) -> Promise:
-    "Whether given answers get possible log-probabilities."
-    texts = [own.text, json.dumps({"title": "Blue Umbrella"})]
-    try:
-        scored = [list(backend.score(request, texts, image=image)) for image in (True, False)]
-        kept = all(map(_possible_scores, scored, [texts] * 2))
-        got = f"{scored[0]!r:.200}" if not kept else "that"
-        mean = scored[0][0].logprob / own.output_tokens if kept else math.nan
-        if kept and request.image is not None and scored[0] == scored[1]:
-            kept, got = False, "the same with and without the picture"
-        elif kept and scored[0][0].tokens == own.output_tokens and abs(mean - own.logprob) > 0.1:
-            kept, got = False, f"a mean of {mean:.3f} for an answer that was written at {own.logprob:.3f}"
-    except Exception as error:  # A backend may raise anything
-        kept, got = False, f"{type(error).__name__}: {error}"[:200]
-    return Promise(
-        "offers scoring",
-        kept,
-        "score(request, candidates, image) with a ScoredAnswer for each: logprob at most least_logprob at most 0",
-        got,
-        "sum the natural logarithms of the answer's tokens, or set scoring to False in offers",
-    )
-
-
-def _possible_scores(scored: list, texts: list[str]) -> bool:
-    "Whether there is a possible score for each text, in order."
-    return (
-        all(isinstance(s, ScoredAnswer) for s in scored)
-        and [s.text for s in scored] == texts
-        and all(-math.inf < s.logprob <= s.least_logprob + 1e-6 <= 1e-6 and s.tokens >= 1 for s in scored)
-    )
-
-# %% ../../nbs/completion/55_backend_contract.ipynb #f35cb8a9
-def _held_form(backend: Backend, request: Request) -> Promise:
-    "Whether an answer is held to the JSON object that is asked for."
-    asked = replace(request, key=f"{request.key}, as JSON", answer_key="listing")
-    answer = ask_safely(backend, [asked])[0]
-    try:
-        kept = answer.finish_reason == "length" or list(json.loads(answer.text)) == ["listing"]
-    except ValueError:
-        kept = False
-    return Promise(
-        "offers schema",
-        kept,
-        "a JSON object with the one key of request.answer_key",
-        f"{answer.text[:80]!r} with finish_reason {answer.finish_reason!r}",
-        "enforce it, or set schema to False in offers",
-    )
-
-
-def _offered(backend: Backend, requests: list[Request], answers: dict[str, Answer]) -> Iterator[Promise]:
-    "Whether it does what it says that it offers."
-    offers = offers_of(backend)
-    if not isinstance(offers, Offers):
-        remedy = "name what it can do, as in Offers(logprobs=True)"
-        yield Promise("offers", False, "an Offers object, or no offers at all", repr(offers)[:100], remedy)
-        return
-    answered = [r for r in requests if answers[r.key].finish_reason in ("stop", "length")]
-    answered.sort(key=lambda r: (answers[r.key].finish_reason != "stop", r.image is None))
-    if offers.logprobs:
-        yield _told_logprobs(answers)
-    if offers.samples:
-        yield _drawn_answers(backend, answered[:3])
-    if offers.scoring and answered:
-        yield _scored_answers(backend, answered[0], answers[answered[0].key])
-    if offers.schema and answered:
-        yield _held_form(backend, answered[0])
-
 # %% ../../nbs/completion/55_backend_contract.ipynb #89672ecf
 class BackendContractError(ValueError):
     "A backend that does not do what a study relies on."
@@ -361,7 +233,7 @@ def check_backend(
     promises.append(_kept_limit(backend, answered, answers[answered.key]))
     promises.append(_bad_alone(backend, requests, answers))
     promises += [_reads_input(requests, answers, images) for images in ((True, False) if sees else (False,))]
-    promises += _offered(backend, requests, answers)
+    promises += offered_promises(backend, requests, answers)
     promises += [_stable_text(name, text, getattr(backend, name, None)) for name, text in before.items()]
     _refuse_broken(backend, promises)
     return pd.DataFrame(

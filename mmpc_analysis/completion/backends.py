@@ -7,7 +7,6 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/completion/backends.html.md"
 # %% ../../nbs/completion/30_backends.ipynb #d9120de3
 from __future__ import annotations
 
-import os
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -23,12 +22,10 @@ from mmpc_analysis.completion.checkpoints import (
     Engine,
     fit_image,
     load_engine,
-    may_add_bos,
-    pinned_options,
     register_processors,
     torch_threads,
 )
-from .devices import free_memory, precision_name
+from .devices import free_memory
 from .inputs import make_inputs, plan_batches, read_row
 from mmpc_analysis.completion.likelihoods import (
     TokenWatch,
@@ -40,16 +37,7 @@ from mmpc_analysis.completion.likelihoods import (
     token_drawer,
     without_picture,
 )
-from mmpc_analysis.completion.memory import (
-    ModelShape,
-    RequestMemory,
-    batch_budget,
-    estimate_request,
-    model_shape,
-    published_rule,
-)
-from .models import weights_fingerprint
-from .pixels import budget_applies, read_picture_rule
+from .local_models import LocalModel
 from .protocol import Answer, Offers, Request, Sampling, ScoredAnswer
 
 if TYPE_CHECKING:
@@ -156,61 +144,44 @@ def _score_answers(
         for text, row in zip(candidates, rows, strict=True)
     ]
 
+# %% ../../nbs/completion/30_backends.ipynb #fb9e806d
+class _Likelihoods:
+    "What a checkpoint offers beyond one answer to each question."
+
+    @property
+    def offers(self) -> Offers:  # Tells log-probabilities where it was asked to
+        return Offers(logprobs=self.logprobs, samples=True, scoring=True)
+
+    def _watch(self) -> TokenWatch | None:
+        return TokenWatch() if self.logprobs else None
+
+    def sample(
+        self,
+        requests: list[Request],  # Questions
+        sampling: Sampling,  # How many answers, and how they are drawn
+    ) -> list[list[Answer]]:  # n answers to each question
+        return _draw_answers(self, requests, sampling)
+
+    def score(
+        self,
+        request: Request,  # A question
+        candidates: list[str],  # Answers to it
+        image: bool = True,  # Whether its picture is shown
+    ) -> list[ScoredAnswer]:  # One for each candidate
+        return _score_answers(self, request if image else without_picture(request), candidates)
+
 # %% ../../nbs/completion/30_backends.ipynb #6c9c317c
 @dataclass(frozen=True)
-class TransformersBackend:
+class TransformersBackend(LocalModel, _Likelihoods):
     "A checkpoint on this machine."
 
-    source: str  # Local folder or hub id
-    revision: str | None = None  # Commit of a hub id
-    device: str = "cpu"  # Where the weights go
-    dtype: str = "float32"  # Type of the arithmetic
-    quantisation: str | None = None  # `nf4`, or None
-    batch_size: int = 8  # Requests that are answered together
-    threads: int | None = None  # Torch threads while generating, None to leave them alone
-    logprobs: bool = False  # Whether answers say how sure the model was of them
-    pixels: int | None = None  # Pixel budget, None for the checkpoint's own limit
-    memory: int | None = None  # Bytes that a batch may take, None for what the device has
     lock: threading.Lock = field(
         default_factory=threading.Lock, repr=False, compare=False
     )  # Of the tokenizer
 
-    @property
-    def precision(self) -> str:  # The column `precision` of the completions
-        return precision_name(self.dtype, self.quantisation)
-
-    @cached_property
-    def identity(self) -> str:  # Everything about this engine that can change an answer
-        pinned_options(self.source, self.revision)
-        folder = os.path.isdir(self.source)
-        weights = weights_fingerprint(self.source) if folder else f"{self.source}@{self.revision}"
-        start = "|one BOS" * may_add_bos(self.source)
-        rule = read_picture_rule(self.source) if folder else published_rule(self.source)
-        seen = f"|{self.pixels} pixels" if budget_applies(rule, self.pixels) else ""
-        return f"transformers|{weights}|{self.precision}|greedy{start}{seen}"
-
-    @property
-    def offers(self) -> Offers:  # Draws and scores; tells log-probabilities where it was asked to
-        return Offers(logprobs=self.logprobs, samples=True, scoring=True)
-
     @cached_property
     def engine(self) -> Engine:  # Loaded on first use
         return _open_engine(self)
-
-    @cached_property
-    def shape(self) -> ModelShape | None:  # Its figures, None where its configuration is not to be had
-        return model_shape(self.source, self.revision)
-
-    @cached_property
-    def batch_bytes(self) -> int | None:  # What a batch may take on the device, None where nothing is known
-        return self.memory or (batch_budget(self.shape, self.device, self.precision) if self.shape else None)
-
-    def request_bytes(
-        self, size: tuple[int, int] | None, characters: int, new_tokens: int
-    ) -> RequestMemory | None:  # What a question takes, with a picture of this size or without one
-        return estimate_request(
-            self.shape, size, 64 + characters // 2, new_tokens, self.precision, self.pixels
-        )
 
     def fit(self, image: PIL.Image.Image) -> PIL.Image.Image:  # At the size that the model sees
         return fit_image(image, self.engine.processor.image_processor, self.pixels)
@@ -222,9 +193,7 @@ class TransformersBackend:
 
     def answer(self, prepared: PreparedBatch) -> list[Answer]:  # The answers of one prepared batch
         with torch_threads(self.threads):
-            return _generate_answers(
-                self.engine, prepared, self.lock, TokenWatch() if self.logprobs else None
-            )
+            return _generate_answers(self.engine, prepared, self.lock, self._watch())
 
     def ask(self, requests: list[Request]) -> list[Answer]:  # One for each request, in the same order
         costs = [
@@ -236,14 +205,6 @@ class TransformersBackend:
         answers = [self.answer(self.prepare([requests[i] for i in batch])) for batch in batches]
         done = dict(zip(chain(*batches), chain(*answers), strict=True))
         return [done[i] for i in range(len(requests))]
-
-    def sample(self, requests: list[Request], sampling: Sampling) -> list[list[Answer]]:  # n for each request
-        return _draw_answers(self, requests, sampling)
-
-    def score(
-        self, request: Request, candidates: list[str], image: bool = True
-    ) -> list[ScoredAnswer]:  # One for each
-        return _score_answers(self, request if image else without_picture(request), candidates)
 
     def close(self) -> None:  # Lets go of the model
         vars(self).pop("engine", None)

@@ -237,7 +237,6 @@ def certify_run(
     backend: Backend,  # The engine that gave the completions
     completions: pd.DataFrame,  # (n, columns) All completions of one model: tasks, prompts, blind ones
     items: pd.DataFrame,  # (m, columns) Their items
-    *,
     root: str,  # Folder of the pictures
     out: str,  # Folder of the run, local or fsspec
     card: ModelCard | None = None,  # The model's card; None for that of its name
@@ -288,12 +287,15 @@ def _version(name: str) -> str:
 
 # %% ../../nbs/completion/52_certificate.ipynb #d2905af0
 def keep_certificates(
-    certificates: pd.DataFrame,  # (c, columns) All certificates of a run
+    completions: pd.DataFrame,  # (n, columns) All completions of a run
     out: str,  # Folder of the run, local or fsspec
 ) -> None:
-    "Remove the stored certificates that are no longer of a run, and write the manifest of those that are."
+    "Remove the stored certificates of models and prompts that a run no longer has, and write the manifest of the others."
     folder = posixpath.join(str(out), "certificates")
-    names = certificates[["model", "task", "precision", "prompt"]].itertuples(index=False, name=None)
+    shown = completions[completions["role"] == "model"]
+    names = (
+        shown[["model", "task", "precision", "prompt"]].drop_duplicates().itertuples(index=False, name=None)
+    )
     remove_shards(folder, {run_name(*who) for who in names})
     if shard_names(folder):
         write_manifest(folder, CERTIFICATES)

@@ -275,8 +275,8 @@ def fitted_size(
         factor = image_processor.patch_size * image_processor.merge_size
         limits = (factor, wanted.shortest_edge, wanted.longest_edge)
         target = smart_resize(height, width, *limits)
-        if smart_resize(*target, *limits) == target:  # Else the processor would scale this size once more
-            return target[::-1]
+        if max(target) <= 200 * min(target) and smart_resize(*target, *limits) == target:
+            return target[::-1]  # Else the processor would scale this size once more, or refuse it
     return None
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #46a5daa1

@@ -440,6 +440,7 @@ def complete(
         + (f" {getattr(prompt, 'id', prompt)}" if prompt else "")
     )
     prompt = find_prompt(prompt or prompt_for(task, short=card.embedded), task)
+    own = backend is None and not card.make  # Made here, so let go of here
     backend = backend or load_backend(card, batch_size=batch_size, **engine)
     chosen = task_items(items, task, hidden)
     questions = plan_questions(chosen, prompt, backend.identity, root, blind)
@@ -455,6 +456,8 @@ def complete(
         batches = fixed_batches(list(askable["key"]), set(answers), *sizes)
         shown = label if progress else None
         failed = ask_open(backend, askable, batches[::-1], prompt, root, folder, answers, shown, limit)
+    if own and hasattr(backend, "close"):
+        backend.close()
     compact_lines(folder)
     rows = completion_rows(questions, failed | answers, prompt, card, backend.precision, blind)
     write_shard(rows, COMPLETIONS, posixpath.join(str(out), "completions"), name)

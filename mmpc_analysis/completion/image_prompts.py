@@ -68,7 +68,7 @@ def _json_part(source: str, revision: str | None, name: str) -> dict:
     with open(path, encoding="utf-8") as file:
         return json.load(file)
 
-
+# %% ../../nbs/completion/62_image_prompts.ipynb #99267dde
 def prompt_readers(
     generator: str | ModelCard = "standin-sd3",  # Name of a generator's card, or the card
     weights: str | None = None,  # Folder of the weights, where they are not where the card says
@@ -92,12 +92,23 @@ def prompt_readers(
             getattr(transformers, part[1], transformers.AutoTokenizer),
             name.replace("tokenizer", "text_encoder"),
         )
+        _check_tokenizer(os.path.join(source, name))
         with silence_libraries():
             tokenizer = kind.from_pretrained(source, subfolder=name, **where)
             config = transformers.AutoConfig.from_pretrained(source, subfolder=encoder, **where)
         limit = _read_limit(tokenizer, config, call_settings(card), index.get("_class_name", ""))
         readers.append(PromptReader(name, tokenizer, limit))
     return readers
+
+
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
+
+
+def _check_tokenizer(folder: str) -> None:
+    "Refuse a local tokenizer without a vocabulary."
+    there = [os.path.isfile(os.path.join(folder, name)) for name in _VOCABULARIES]
+    if os.path.isdir(os.path.dirname(folder)) and not any(there):
+        raise OSError(f"{folder} has none of {', '.join(_VOCABULARIES)}; copy the tokenizer again")
 
 # %% ../../nbs/completion/62_image_prompts.ipynb #ae2d4e0c
 def read_prompts(

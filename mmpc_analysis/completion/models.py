@@ -282,7 +282,7 @@ def check_weights(
     """
     root = Path(folder)
     for path in _weight_folders(root):
-        if not any(path.glob("*.safetensors")):
+        if not any(file.suffix == ".safetensors" for file in path.iterdir()):
             raise ValueError(
                 f"{path} has no weights, only *.safetensors are read; copy or download them again"
             )

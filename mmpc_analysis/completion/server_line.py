@@ -45,7 +45,7 @@ class ServerLine:
 
     def __post_init__(self):
         if not re.fullmatch(r"https?://[^@\s?#]+", self.url):
-            shown = re.sub(r"//.*@", "//", self.url.partition("?")[0])
+            shown = re.sub(r"//.*@", "//", re.split("[?#]", self.url)[0])
             raise ValueError(f"url must be http(s)://host/path without a user, got {shown!r}")
         for name in ("concurrency", "timeout", "patience", "tries", "pause"):
             if not getattr(self, name) > 0:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # %% auto #0
-__all__ = ['finish_reason', 'Reply', 'Failure', 'read_message', 'read_replies', 'read_logprobs', 'error_words', 'retry_after',
+__all__ = ['finish_reason', 'Reply', 'Failure', 'read_message', 'read_replies', 'reply_logprobs', 'error_words', 'retry_after',
            'rejected_fields', 'redact']
 
 # %% ../../nbs/completion/35_server_replies.ipynb #fa376aca
@@ -79,7 +79,8 @@ def read_message(
     "The text of a message, and its refusal."
     content, refusal = message.get("content"), message.get("refusal")
     parts = content if isinstance(content, list) else [content]
-    parts = [{"type": "text", "text": part} if isinstance(part, str) else part or {} for part in parts]
+    parts = [{"text": part} if isinstance(part, str) else part for part in parts]
+    parts = [part for part in parts if isinstance(part, dict)]
     said = [str(p.get("text") or "") for p in parts if p.get("type") in ("text", "output_text", None)]
     declined = [str(p.get("refusal") or p.get("text") or "") for p in parts if p.get("type") == "refusal"]
     declined += [refusal] if isinstance(refusal, str) else []
@@ -108,7 +109,7 @@ def read_replies(
         why = "refusal" if refusal else why
         why = "tool_calls" if choice["message"].get("tool_calls") and not text and why == "stop" else why
         counts = [count / len(choices) for count in (asked, wrote)]
-        sure = read_logprobs(choice.get("logprobs"))
+        sure = reply_logprobs(choice.get("logprobs"))
         replies.append(Reply(refusal or text, why, *counts, *sure, str(body.get("model") or "")))
     return replies
 
@@ -119,7 +120,7 @@ def _count(value: object) -> float:
     return float(value) if good else float("nan")
 
 # %% ../../nbs/completion/35_server_replies.ipynb #3780cd94
-def read_logprobs(
+def reply_logprobs(
     told: object,  # `logprobs` of a choice
 ) -> tuple[float, float]:  # Mean and least log-probability, nats, NaN where there are none
     "How sure a model was, from what a server tells."
@@ -152,7 +153,7 @@ def error_words(
     said, field, code = [], "", ""
     for place in places[:5]:
         if isinstance(place, dict):
-            where = place.get("loc") or []
+            where = place.get("loc") if isinstance(place.get("loc"), list) else []
             field = field or str(place.get("param") or (where[-1] if where else "") or "")
             code = code or str(place.get("code") or place.get("type") or "")
             words = place.get("message") or place.get("msg") or place.get("detail") or json.dumps(place)

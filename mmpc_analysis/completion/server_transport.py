@@ -28,7 +28,7 @@ from .server_replies import Failure, Reply, rejected_fields
 from .server_requests import OPTIONAL
 
 # %% auto #0
-__all__ = ['Exchange', 'converse']
+__all__ = ['Exchange', 'converse_in_groups', 'converse']
 
 # %% ../../nbs/completion/38_server_transport.ipynb #f497e84c
 @dataclass(frozen=True, slots=True)
@@ -237,13 +237,14 @@ def _loop_thread(run: _Run, bodies: Iterator[dict | Failure]) -> None:
     run.ready.set()
     run.results.put(end)
 
-# %% ../../nbs/completion/38_server_transport.ipynb #29345220
-def converse(
+# %% ../../nbs/completion/38_server_transport.ipynb #c3976dbf
+def converse_in_groups(
     line: ServerLine,  # How the server is reached
     bodies: Iterable[dict | Failure],  # Questions as they are sent, or why one cannot be
     optional: Iterable[str] = OPTIONAL,  # Fields that may be dropped where the server rejects them
     dropped: set[str] | None = None,  # Fields that are dropped; grows where the server rejects one
-) -> Iterator[Exchange]:  # What became of each, in the order in which it is ready
+    linger: float = 0.5,  # How long an answer waits for others, s
+) -> Iterator[list[Exchange]]:  # What became of each, in the order in which it is ready
     """Ask a server many questions.
 
     Raises: `BackendError` where it lets nobody in, or answers nobody for longer than the patience.
@@ -253,20 +254,45 @@ def converse(
     thread = threading.Thread(target=_loop_thread, args=(run, iter(bodies)), daemon=True, name="server")
     thread.start()
     try:
-        while True:
-            try:
-                got = run.results.get(timeout=0.5)
-            except queue.Empty:
-                continue
-            if got is _END:
-                return
-            if isinstance(got, BaseException):
-                raise got
-            run.permits.release()
-            yield got
+        end = None
+        while end is None:
+            group, end = _collect(run, linger)
+            if group:
+                yield group
+        if end is not _END:
+            raise end
     finally:
         _stop(run)
         thread.join(0.8)
+
+
+def _collect(run: _Run, linger: float) -> tuple[list[Exchange], object | None]:
+    "What is ready within a moment of the first, and what ended the run."
+    group, until = [], float("inf")
+    while len(group) < 64:
+        left = until - time.monotonic()
+        try:
+            got = run.results.get(timeout=min(max(left, 0.0), 0.5)) if left > 0 else run.results.get_nowait()
+        except queue.Empty:
+            if left <= 0 or until <= time.monotonic():
+                break
+            continue
+        if not isinstance(got, Exchange):
+            return group, got
+        run.permits.release()
+        group.append(got)
+        until = min(until, time.monotonic() + linger)
+    return group, None
+
+# %% ../../nbs/completion/38_server_transport.ipynb #5621b2f4
+def converse(
+    line: ServerLine,  # How the server is reached
+    bodies: Iterable[dict | Failure],  # Questions as they are sent, or why one cannot be
+    **settings,  # `optional` and `dropped` of `converse_in_groups`
+) -> Iterator[Exchange]:  # What became of each, as soon as it is ready
+    "Ask a server many questions, and take the answers one by one."
+    groups = converse_in_groups(line, bodies, linger=0.0, **settings)
+    return (exchange for group in groups for exchange in group)
 
 
 def _stop(run: _Run) -> None:

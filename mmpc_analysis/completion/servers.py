@@ -26,7 +26,7 @@ from mmpc_analysis.completion.server_requests import (
     chat_messages,
     pinned_settings,
 )
-from .server_transport import Exchange, converse
+from .server_transport import Exchange, converse_in_groups
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -87,10 +87,13 @@ class ServerBackend(ServerSettings):
         return scale_down(image, self.pixels)
 
     def stream(self, requests: Iterable[Request]) -> Iterator[Answer]:  # As they are ready
-        return (answers[0] for _, answers in ask_server(self, requests))
+        return (answers[0] for group in ask_server(self, requests) for _, answers in group)
+
+    def stream_groups(self, requests: Iterable[Request]) -> Iterator[list[Answer]]:  # For a disk
+        return ([a[0] for _, a in group] for group in ask_server(self, requests, linger=0.5))
 
     def ask(self, requests: list[Request]) -> list[Answer]:  # One for each request, in the same order
-        return [answers[0] for _, answers in sorted(ask_server(self, requests), key=lambda pair: pair[0])]
+        return [answers[0] for _, answers in _in_order(ask_server(self, requests))]
 
     def sample(
         self,
@@ -125,7 +128,8 @@ def ask_server(
     backend: ServerBackend,  # The engine
     requests: Iterable[Request],  # Taken as places become free
     sampling: Sampling | None = None,  # How answers are drawn; None for one greedy answer
-) -> Iterator[tuple[int, list[Answer]]]:  # Number of the question and its answers, as they are ready
+    linger: float = 0.0,  # How long an answer waits for others, s
+) -> Iterator[list[tuple[int, list[Answer]]]]:  # Numbers of questions with their answers, as they are ready
     """Ask a server, with as many questions in flight as are allowed.
 
     Raises: `BackendError` where the server answers nobody, lets nobody in, or does not show pictures to its model.
@@ -150,8 +154,8 @@ def ask_server(
             else:
                 yield chat_body(profile, request, messages, sampling, i)
 
-    for exchange in converse(backend.line, bodies(), dropped=backend.dropped):
-        yield exchange.number, read_exchange(exchange, asked.pop(exchange.number))
+    for group in converse_in_groups(backend.line, bodies(), dropped=backend.dropped, linger=linger):
+        yield [(e.number, read_exchange(e, asked.pop(e.number))) for e in group]
 
 # %% ../../nbs/completion/40_servers.ipynb #f7e4755c
 def read_exchange(
@@ -187,11 +191,14 @@ def sample_server(
     Raises: `ValueError` where the server was not found to draw any.
     """
     check_offer(backend, "samples")
-    found = [
-        answers for _, answers in sorted(ask_server(backend, requests, sampling), key=lambda pair: pair[0])
-    ]
+    found = [answers for _, answers in _in_order(ask_server(backend, requests, sampling))]
     each = len(found) // max(len(requests), 1)
     return [[a for some in found[i : i + each] for a in some] for i in range(0, len(found), each or 1)]
+
+
+def _in_order(groups: Iterator[list[tuple[int, list[Answer]]]]) -> list[tuple[int, list[Answer]]]:
+    "Everything, in the order in which it was asked."
+    return sorted((pair for group in groups for pair in group), key=lambda pair: pair[0])
 
 # %% ../../nbs/completion/40_servers.ipynb #8396e0d5
 def server_record(

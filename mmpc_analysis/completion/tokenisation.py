@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['PER_TOKEN', 'PROBE_TITLES', 'PROBE_SIZES', 'extra_starts', 'one_step', 'split_rows', 'row_difference',
-           'picture_fault', 'probe_requests', 'check_tokens', 'served_processor']
+           'picture_fault', 'probe_requests', 'batch_faults', 'check_tokens', 'served_processor']
 
 # %% ../../nbs/completion/51_tokenisation.ipynb #47338998
 PER_TOKEN = (
@@ -175,38 +175,21 @@ def probe_requests(
     ]
 
 # %% ../../nbs/completion/51_tokenisation.ipynb #81a4dd34
-def check_tokens(
-    backend: Backend,  # The engine
-    requests: list[Request],  # Questions, each with a key of its own
-    processor: transformers.ProcessorMixin | None = None,  # The model's own; None for the engine's
-) -> pd.DataFrame:  # (r, 5) key, due (tokens), seen (whether the engine showed its own), difference, error
-    """Hold what an engine gives its model against what the model's processor makes in one step.
+def batch_faults(
+    backend: Backend,  # An engine on this machine
+    group: list[Request],  # (b,) Questions that are prepared together
+    expected: list[dict[str, torch.Tensor]],  # (b,) What their tensors should be
+) -> list[str]:  # (b,) In words, empty where all is well
+    "What is wrong with each row of a prepared batch."
+    processor = backend.engine.processor
+    config = getattr(getattr(backend.engine, "model", None), "config", None)
+    rows = split_rows(backend.prepare(group).inputs, expected)
+    return [
+        row_difference(row, one, processor.tokenizer) or picture_fault(row, processor, config)
+        for row, one in zip(rows, expected, strict=True)
+    ]
 
-    Raises: `BackendError` where no question can be prepared.
-    """
-    engine = getattr(backend, "engine", None)
-    processor = processor or getattr(engine, "processor", None)
-    if processor is None:
-        return pd.DataFrame(columns=["key", "due", "seen", "difference", "error"])
-    special = special_tokens(processor.tokenizer)
-    with silence_libraries():
-        due = {r.key: _tried(one_step, r, processor, special) for r in requests}
-        good = [r for r in requests if not isinstance(due[r.key], str)]
-        faults: dict[str, list[str]] = {r.key: [] for r in good}
-        errors = {key: made for key, made in due.items() if isinstance(made, str)}
-        alone = [[i] for i in range(len(good))]
-        for batch in alone + plan_batches(good, backend.batch_size) if engine else []:
-            group = [good[i] for i in batch]
-            found = _tried(_batch_faults, backend, group, [due[r.key] for r in group])
-            if not isinstance(found, str):
-                for request, fault in zip(group, found, strict=True):
-                    faults[request.key].append(fault)
-            elif len(group) == 1:
-                errors[group[0].key] = found
-    rows = [_checked(r.key, due[r.key], faults.get(r.key), errors.get(r.key, "")) for r in requests]
-    return pd.DataFrame(rows, columns=["key", "due", "seen", "difference", "error"])
-
-
+# %% ../../nbs/completion/51_tokenisation.ipynb #3eb8ea60
 def _tried(make: Callable, *given: object) -> object:
     "What a function makes, or why it could not, as text."
     try:
@@ -217,24 +200,57 @@ def _tried(make: Callable, *given: object) -> object:
         return f"{type(error).__name__}: {error}"[:300]
 
 
-def _batch_faults(backend: Backend, group: list[Request], due: list[dict]) -> list[str]:
-    "What is wrong with each row of a prepared batch."
-    engine = backend.engine
-    rows = split_rows(backend.prepare(group).inputs, due)
-    config = getattr(getattr(engine, "model", None), "config", None)
-    return [
-        row_difference(row, expected, engine.processor.tokenizer)
-        or picture_fault(row, engine.processor, config)
-        for row, expected in zip(rows, due, strict=True)
+def _prepared_faults(
+    backend: Backend, asked: list[Request], due: dict[str, dict]
+) -> tuple[dict[str, str], dict[str, str]]:
+    "The first fault of each question, alone and in its batch, and why a question could not be prepared."
+    faults, errors = {}, {}
+    alone = [[i] for i in range(len(asked))]
+    for batch in alone + plan_batches(asked, backend.batch_size):
+        group = [asked[i] for i in batch]
+        found = _tried(batch_faults, backend, group, [due[r.key] for r in group])
+        if not isinstance(found, str):
+            for request, fault in zip(group, found, strict=True):
+                faults[request.key] = faults.get(request.key) or fault
+        elif len(group) == 1:
+            errors.setdefault(group[0].key, found)
+    return faults, errors
+
+# %% ../../nbs/completion/51_tokenisation.ipynb #a7083838
+def check_tokens(
+    backend: Backend,  # The engine
+    requests: list[Request],  # Questions, each with a key of its own
+    processor: transformers.ProcessorMixin | None = None,  # The model's own; None for the engine's
+) -> pd.DataFrame:  # (r, 5) key, due (tokens), seen (whether the engine showed its own), difference, error
+    """Hold what an engine gives its model against what the model's processor makes in one step.
+
+    Raises: `BackendError` where no question can be prepared.
+    """
+    engine, names = getattr(backend, "engine", None), ["key", "due", "seen", "difference", "error"]
+    processor = processor or getattr(engine, "processor", None)
+    if processor is None:
+        return pd.DataFrame(columns=names)
+    special = special_tokens(processor.tokenizer)
+    with silence_libraries():
+        made = {r.key: _tried(one_step, r, processor, special) for r in requests}
+        errors = {key: one for key, one in made.items() if isinstance(one, str)}
+        good = [r for r in requests if r.key not in errors]
+        faults, refused = _prepared_faults(backend, good, made) if engine else ({}, {})
+    errors |= refused
+    due = {r.key: float(made[r.key]["input_ids"].shape[1]) for r in good}
+    rows = [
+        (
+            r.key,
+            due.get(r.key),
+            r.key in faults and r.key not in errors,
+            faults.get(r.key, ""),
+            errors.get(r.key, ""),
+        )
+        for r in requests
     ]
+    return pd.DataFrame(rows, columns=names).astype({"due": float})
 
-
-def _checked(key: str, due: dict | str, faults: Iterable[str] | None, error: str) -> tuple:
-    "One row of the check."
-    tokens = float("nan") if isinstance(due, str) else float(due["input_ids"].shape[1])
-    return key, tokens, bool(faults) and not error, next(filter(None, faults or ()), ""), error
-
-# %% ../../nbs/completion/51_tokenisation.ipynb #3eb8ea60
+# %% ../../nbs/completion/51_tokenisation.ipynb #5f87c4b4
 def served_processor(
     card: ModelCard,  # Of the model that a server runs
 ) -> transformers.ProcessorMixin | None:  # None where its files are not on this machine

@@ -16,7 +16,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from .batches import Memory, batch_on, encoder_device, fixed_batches, full_precision
+from .batches import Memory, batch_on, encoder_device, equal_batches, full_precision
 from .images import picture_blocks, unit_range
 from .picture_encoders import one_by_one
 from .text_encoders import EncoderMissing
@@ -146,7 +146,7 @@ def _activations(perceptual: Perceptual, pictures: dict) -> dict:
     "Activations by content, of pictures that were not seen lately."
     known = perceptual.seen.find(pictures)
     new = [key for key in pictures if key not in known]
-    for batch in fixed_batches(len(new), perceptual.batch):
+    for batch in equal_batches(len(new), perceptual.batch):
         some = np.stack([unit_range(pictures[new[k]][None])[0] for k in batch])
         layers = list(_unit_layers(perceptual.weights, some, perceptual.device))
         for row, k in enumerate(dict.fromkeys(batch.tolist())):  # The rest only fills the batch
@@ -162,7 +162,7 @@ def _lpips_batches(perceptual: Perceptual, pairs: list[tuple], pictures: dict) -
     for start in range(0, len(pairs), 4 * perceptual.batch):
         some = pairs[start : start + 4 * perceptual.batch]
         seen = _activations(perceptual, {key: pictures[key] for pair in some for key in pair})
-        for batch in fixed_batches(len(some), perceptual.batch):
+        for batch in equal_batches(len(some), perceptual.batch):
             total = np.zeros(len(batch))
             for i in range(len(_LAYERS)):
                 a, b = (torch.stack([seen[some[k][side]][i] for k in batch]) for side in (0, 1))

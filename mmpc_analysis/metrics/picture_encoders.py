@@ -28,7 +28,7 @@ from mmpc_analysis.metrics.batches import (
     batch_on,
     device_key,
     encoder_device,
-    fixed_batches,
+    equal_batches,
     full_precision,
 )
 from .text_encoders import EncoderMissing, split_revision
@@ -152,7 +152,7 @@ def _encode_batches(encoder: ImageEncoder, folder: str | None, pictures: list[np
     found = [_stored(path) for path in paths]
     new = [k for k, features in enumerate(found) if features is None]
     with full_precision():
-        for batch in fixed_batches(len(new), encoder.batch):
+        for batch in equal_batches(len(new), encoder.batch):
             rows = [new[k] for k in batch]
             both = encoder.passes(np.stack([pictures[row] for row in rows]))
             maps, pooled = (tensor.float().cpu().numpy() for tensor in both)

@@ -22,7 +22,7 @@ from mmpc_analysis.metrics.batches import (
     Memory,
     batch_on,
     encoder_device,
-    fixed_batches,
+    equal_batches,
     full_precision,
     padded_batches,
 )
@@ -328,7 +328,7 @@ def _picture_vectors(clip: _Clip, pictures: list) -> np.ndarray:
     "The picture half of CLIP."
     model, size = clip.model, clip.batch or _AT_ONCE
     vectors = np.zeros((len(pictures), model.config.projection_dim), dtype=np.float32)
-    for rows in fixed_batches(len(pictures), size):
+    for rows in equal_batches(len(pictures), size):
         some = [_as_image(pictures[row]) for row in rows]
         values = clip.prepare(images=some, return_tensors="pt")["pixel_values"].to(model.device)
         out = model.visual_projection(model.vision_model(pixel_values=values).pooler_output)

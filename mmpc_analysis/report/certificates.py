@@ -75,7 +75,7 @@ def token_words(
         said.append(f"Of {count(row['uncompared'])} more no tokens could be made.")
     return said
 
-
+# %% ../../nbs/report/58_certificates.ipynb #25fddad4
 def batch_words(
     row: pd.Series,  # A row of `certified_models`
 ) -> list[str]:  # One to three sentences
@@ -96,7 +96,7 @@ def batch_words(
         said.append(f"More could not be compared: {row['stopped'].rstrip('.')}.")
     return said
 
-# %% ../../nbs/report/58_certificates.ipynb #6943a885
+# %% ../../nbs/report/58_certificates.ipynb #f1a154ae
 def certificate_notices(
     certificates: pd.DataFrame,  # Certificates table, perhaps without rows
 ) -> list[str]:  # A sentence for each model whose certificate failed
@@ -115,7 +115,7 @@ def certificate_notices(
             )
     return said
 
-# %% ../../nbs/report/58_certificates.ipynb #f1a154ae
+# %% ../../nbs/report/58_certificates.ipynb #6b306453
 def certificate_table(
     certificates: pd.DataFrame,  # Certificates table
 ) -> Safe:  # A row for each model, task and prompt

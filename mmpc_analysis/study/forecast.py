@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-import textwrap
 import urllib.error
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from ..completion.checkpoints import load_processor
 from ..completion.devices import BackendError, free_memory
+from ..completion.generators import free_generator, generator_setup, load_generator
 from ..completion.models import ModelCard, model_card
 from ..completion.pixels import PIXEL_BUDGETS
 from ..completion.prompts import Prompt, find_prompt
@@ -26,6 +26,7 @@ from .asked import backend_of, check_study, model_choice, prompts_of
 from .choices import ModelChoice, Study
 from .declaration import run_folder
 from .places import PLACES, Machine, fit_row, load_of, local_folder, this_machine
+from .readiness import check_run
 from .study_inputs import StudyInputs, prepare_inputs
 from .work import WORK, drawing_work, model_work, picture_side, time_answers, time_drawings
 from mmpc_analysis.study.workload import (
@@ -40,7 +41,7 @@ from mmpc_analysis.study.workload import (
 )
 
 # %% auto #0
-__all__ = ['Forecast', 'ask_server', 'Sample', 'forecast', 'duration', 'place_text', 'work_text', 'forecast_text']
+__all__ = ['Forecast', 'download_words', 'gb_text', 'server_state', 'Sample', 'forecast']
 
 # %% ../../nbs/study/28_forecast.ipynb #4e90af89
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Forecast:
         found = [f"{row.model}: {row.todo}" for row in small.itertuples()]
         for folder, each in rows[rows["download"] > 0].groupby("folder"):
             if each["download"].sum() > each["disk"].min():
-                found.append(f"{_download_words(folder, each)}; set HF_HOME to another disk")
+                found.append(f"{download_words(folder, each)}; set HF_HOME to another disk")
         need = self.disk["gb"].sum() if len(self.disk) else 0.0
         tight = (
             [f"the run writes about {need:,.1f} GB and {self.room:,.1f} GB are free"]
@@ -81,16 +82,21 @@ class Forecast:
         silent = [f"{row.model}: {row.todo}" for row in rows.itertuples() if "does not answer" in row.todo]
         return ([self.refusal] if self.refusal else []) + found + tight + silent
 
-# %% ../../nbs/study/28_forecast.ipynb #cc47fb48
-def _download_words(folder: str, rows: pd.DataFrame) -> str:
+# %% ../../nbs/study/28_forecast.ipynb #e6cfb57d
+def download_words(
+    folder: str,  # Where weights go to
+    rows: pd.DataFrame,  # Rows of `PLACES` that lack weights there
+) -> str:  # Such as 25 GB to download into a folder, where 20 are free
     "What is to be downloaded into a folder, and the room there."
     shown = folder.replace(str(Path.home()), "~", 1)
-    room = f", where {_gb(rows['disk'].min())} are free" if rows["disk"].notna().all() else ""
-    return f"{_gb(rows['download'].sum())} GB to download into {shown}{room}"
+    room = f", where {gb_text(rows['disk'].min())} are free" if rows["disk"].notna().all() else ""
+    return f"{gb_text(rows['download'].sum())} GB to download into {shown}{room}"
 
 
-def _gb(value: float) -> str:
-    "Gigabytes in few characters."
+def gb_text(
+    value: float,  # GB, NaN where unknown
+) -> str:  # At most a few characters
+    "Gigabytes for people."
     return (
         "?"
         if value != value
@@ -102,7 +108,7 @@ def _gb(value: float) -> str:
     )
 
 # %% ../../nbs/study/28_forecast.ipynb #71c78c87
-def ask_server(
+def server_state(
     choice: ModelChoice,  # With the address of a server
     seconds: float = 5.0,  # How long to wait for it
 ) -> str:  # answers, or does not answer and why
@@ -137,7 +143,7 @@ def _budget(card: ModelCard, choice: ModelChoice) -> int:
     "The pixel budget that a model gets, 0 for none."
     return choice.pixels or PIXEL_BUDGETS.get(card.family, 0)
 
-# %% ../../nbs/study/28_forecast.ipynb #aab9c391
+# %% ../../nbs/study/28_forecast.ipynb #3a977330
 @dataclass(frozen=True, slots=True)
 class Sample:
     "What of a study is looked at, once for all of its models."
@@ -152,7 +158,10 @@ class Sample:
         "The largest picture."
         return max(self.sizes, key=lambda size: size[0] * size[1], default=None)
 
-    def prompts(self, card: ModelCard, rows: pd.DataFrame) -> list[Prompt]:  # One for each row of questions
+    def prompts(
+        self,
+        rows: pd.DataFrame,  # Rows of `question_table`
+    ) -> list[Prompt]:  # One for each row
         "The prompts of a model's questions."
         own = {prompt.id: prompt for each in prompts_of(self.inputs.study).values() for prompt in each}
         return [find_prompt(row.prompt, row.task, own) for row in rows.itertuples()]
@@ -166,12 +175,12 @@ def _take_sample(inputs: StudyInputs, machine: Machine) -> Sample:
         inputs, machine, items, [] if shown is None else picture_sizes(shown, inputs.catalogue.root)
     )
 
-# %% ../../nbs/study/28_forecast.ipynb #64e9a162
+# %% ../../nbs/study/28_forecast.ipynb #b610bb79
 def _model_rows(sample: Sample, name: str, rows: pd.DataFrame, measure: bool) -> tuple[dict, list[dict], str]:
     "A model's row of `PLACES`, its rows of `WORK`, and how its words were counted."
     study, card = sample.inputs.study, sample.inputs.cards[name]
     choice = model_choice(study, name)
-    pixels, processor, prompts = _budget(card, choice), _processor(card), sample.prompts(card, rows)
+    pixels, processor, prompts = _budget(card, choice), _processor(card), sample.prompts(rows)
     rule = picture_rule(card, local_folder(card))
     asked = [token_row(sample.items[p.task], sample.sizes, p, rule, pixels, processor) for p in prompts]
     words, answer = max(row["text_tokens"] for row in asked), max(p.max_new_tokens for p in prompts)
@@ -180,7 +189,9 @@ def _model_rows(sample: Sample, name: str, rows: pd.DataFrame, measure: bool) ->
     )
     place = fit_row(name, card, sample.machine, load, choice)
     if choice.server:
-        place["todo"] = ask_server(choice) if measure else "not asked whether it answers; measuring does that"
+        place["todo"] = (
+            server_state(choice) if measure else "not asked whether it answers; measuring does that"
+        )
     timed = _timed(sample, name, place, prompts) if measure else [None] * len(prompts)
     price = study.prices.get(name)
     work = [
@@ -209,7 +220,7 @@ def _timed(sample: Sample, name: str, place: dict, prompts: list[Prompt]) -> lis
         getattr(backend, "close", lambda: None)()
         free_memory()
 
-# %% ../../nbs/study/28_forecast.ipynb #bfa2328b
+# %% ../../nbs/study/28_forecast.ipynb #0f33a0be
 def _generator_rows(sample: Sample, number: int, measure: bool) -> tuple[dict, dict]:
     "The generator's row of `PLACES` and its row of `WORK`."
     choice = sample.inputs.study.drawing
@@ -229,15 +240,24 @@ def _generator_rows(sample: Sample, number: int, measure: bool) -> tuple[dict, d
 
 def _timed_drawings(sample: Sample, card: ModelCard, place: dict) -> pd.DataFrame | None:
     "A timed sample of pictures, None of a generator that cannot be loaded here."
-    from mmpc_analysis.completion.drawing import call_settings, load_generator
-
+    choice = sample.inputs.study.drawing
     if place["download"] or place["verdict"] != "fits" or not card.folder:
         return None
-    titles = sample.items["text_to_image"]["title"].dropna().tolist()
-    pipeline = load_generator(card.folder, None, place["device"], place["precision"])
-    return time_drawings(pipeline, titles, call_settings(card, sample.inputs.study.drawing.steps))
+    try:
+        setup = generator_setup(
+            card, None, choice.device, choice.precision or None, choice.offload, choice.steps
+        )
+        pipeline = load_generator(setup.source, setup.revision, setup.device, setup.precision, setup.offload)
+        return time_drawings(
+            pipeline, sample.items["text_to_image"]["title"].dropna().tolist(), setup.settings
+        )
+    except (BackendError, ValueError) as problem:
+        place |= {"verdict": "cannot be loaded", "todo": str(problem)}
+        return None
+    finally:
+        free_generator()
 
-# %% ../../nbs/study/28_forecast.ipynb #b898c22e
+# %% ../../nbs/study/28_forecast.ipynb #fccbb777
 def forecast(
     study: Study,  # What would be run
     measure: bool = False,  # Whether to time the models that are here, and to ask the servers
@@ -245,14 +265,31 @@ def forecast(
     out: str = "",  # Folder of the run, empty for the study's own
 ) -> Forecast:  # With a refusal where the study cannot run
     "What a study needs, before anything is loaded."
-    machine = machine or this_machine()
+    out = out or run_folder(study.name)
     with tempfile.TemporaryDirectory() as folder:
         try:
             check_study(study)
             inputs = prepare_inputs(study, folder)
         except (ValueError, OSError, BackendError) as problem:
             return Forecast(study, " ".join(str(problem).split()))
-        return _whole_forecast(_take_sample(inputs, machine), measure, out or run_folder(study.name))
+        found = _whole_forecast(_take_sample(inputs, machine or this_machine()), measure, out)
+    return found if machine else replace(found, refusal=_not_ready(study, out))
+
+
+def _not_ready(study: Study, out: str) -> str:
+    "Why a run would refuse to begin on this machine, empty where it would not; servers are left out."
+    local = tuple(name for name in study.completion.models if not model_choice(study, name).server)
+    if not local:
+        return ""
+    models, prices = (
+        {n: v for n, v in given.items() if n in local} for given in (study.models, study.prices)
+    )
+    part = replace(study, models=models, prices=prices, completion=replace(study.completion, models=local))
+    try:
+        check_run(part, out)
+    except (ValueError, OSError, BackendError) as problem:
+        return " ".join(str(problem).split())
+    return ""
 
 
 def _whole_forecast(sample: Sample, measure: bool, out: str) -> Forecast:
@@ -284,113 +321,3 @@ def _whole_forecast(sample: Sample, measure: bool, out: str) -> Forecast:
         room=sample.machine.disk(out),
         counted=" and ".join(sorted(set(counted))),
     )
-
-# %% ../../nbs/study/28_forecast.ipynb #f7acb694
-def duration(
-    hours: float,  # Any, NaN where unknown
-) -> str:  # In seconds, minutes, hours or days
-    "A time for people."
-    if hours != hours:
-        return "?"
-    steps = (("s", 1 / 3600, 1 / 60), ("min", 1 / 60, 1), ("h", 1, 48), ("days", 24, float("inf")))
-    unit, size = next((unit, size) for unit, size, most in steps if hours < most)
-    return f"{hours / size:,.1f} {unit}" if hours / size < 9.95 else f"{hours / size:,.0f} {unit}"
-
-# %% ../../nbs/study/28_forecast.ipynb #03e186e3
-def _laid_out(title: str, table: pd.DataFrame) -> str:
-    "A table under its title, names on the left."
-    if table.empty:
-        return ""
-    left = [name for name in table if name in ("model", "family")]
-    wide = {name: max(map(len, [name, *table[name]])) for name in left}
-    shown = table.assign(**{name: table[name].str.ljust(wide[name]) for name in left})
-    shown = shown.rename(columns={name: name.ljust(wide[name]) for name in left})
-    return f"{title}\n" + shown.to_string(index=False)
-
-
-def place_text(
-    places: pd.DataFrame,  # As `Forecast.places`
-) -> str:  # A table of at most 80 columns, and what to do below it
-    "Where the models are and whether they fit, for people."
-    download = [_gb(gb) if gb else "" for gb in places["download"]]
-    shown = places.assign(download=download, needs=places["needs"].map(_gb), room=places["room"].map(_gb))
-    shown = shown[["model", "weights", "download", "device", "precision", "needs", "room", "verdict"]]
-    notes = [f"{row.model}: {row.todo}" for row in places.itertuples() if row.todo]
-    title = "Where the models are, and whether they fit (GB)"
-    by_folder = places[places["download"] > 0].groupby("folder")
-    notes += [_download_words(folder, each) for folder, each in by_folder]
-    return "\n".join([_laid_out(title, shown), *(line for note in notes for line in _wrapped(note))])
-
-
-def _wrapped(text: str) -> list[str]:
-    "A note in lines of at most 80 characters."
-    return textwrap.wrap(text, 80, initial_indent="  ", subsequent_indent="    ", break_long_words=False)
-
-# %% ../../nbs/study/28_forecast.ipynb #0d511c8d
-def work_text(
-    work: pd.DataFrame,  # As `Forecast.work`
-) -> str:  # A table of at most 80 columns with a line for each model, and sums
-    "Hours and money, for people."
-    rows, lines = work.groupby("model", sort=False), []
-    for model, each in rows:
-        money = each["cost"].sum(min_count=len(each))
-        low, high = (duration(each[bound].sum(min_count=len(each))) for bound in ("low", "high"))
-        spread = f"{low} to {high}" if "?" not in (low, high) else ""
-        price = "no price" if money != money else f"{money:,.2f} {each['currency'].iloc[0]}"
-        time = duration(each["hours"].sum(min_count=len(each)))
-        how = ", ".join(dict.fromkeys(each["how"] + " " + each["on"]))
-        lines.append((model, f"{each['number'].sum():,}", time, spread, price, how))
-    table = pd.DataFrame(lines, columns=["model", "number", "time", "between", "cost", "how"])
-    known, unknown = work["hours"].sum(), rows["hours"].apply(lambda hours: hours.isna().any()).sum()
-    sums = [f"{duration(known)} in all" + (f", and {unknown} models of unknown time" if unknown else "")]
-    for currency, each in work[work["cost"].notna()].groupby("currency"):
-        sums.append(f"{each['cost'].sum():,.2f} {currency}")
-    missing = rows["cost"].apply(lambda cost: cost.isna().any()).sum()
-    sums += [f"no price for {missing} of {len(table)}"] if missing else []
-    return _laid_out("Time and money", table) + "\n" + "\n".join(_wrapped("; ".join(sums) + "."))
-
-# %% ../../nbs/study/28_forecast.ipynb #e756bd2b
-def forecast_text(
-    found: Forecast,  # Of any study
-) -> str:  # Lines of at most 80 characters
-    "A forecast for people."
-    study, verdict = found.study, "It can run here."
-    if found.problems:
-        verdict = "\n".join(["It cannot run here:", *(line for p in found.problems for line in _wrapped(p))])
-    if found.refusal:
-        return f"Study {study.name}\n\n{verdict}"
-    asked, drawn = (int(found.questions[name].sum()) for name in ("questions", "drawings"))
-    counts = f"{found.items:,} items, {asked:,} questions, {drawn:,} drawings, {found.trainings:,} trainings of recommenders"
-    pictures = found.pictures.rename(columns={"name": "family", "high": "95%"})
-    parts = [
-        textwrap.fill(f"Study {study.name}: at most {counts}.", 80),
-        place_text(found.places),
-        _laid_out(_picture_title(found), pictures.round(0).astype({"pixels": int}))
-        if found.pictures["pictures"].any()
-        else "",
-        work_text(found.work),
-        _disk_text(found),
-        textwrap.fill(_assumptions(found), 80),
-        verdict,
-    ]
-    return "\n\n".join(part for part in parts if part)
-
-
-def _picture_title(found: Forecast) -> str:
-    "What the table of pictures shows."
-    return f"Tokens of a picture, from {found.pictures['pictures'].max():,} of the study's own"
-
-
-def _disk_text(found: Forecast) -> str:
-    "What the run writes."
-    parts = ", ".join(f"{row.what} {_gb(row.gb)} GB" for row in found.disk.itertuples())
-    room = "" if found.room != found.room else f"; {_gb(found.room)} GB are free there"
-    return textwrap.fill(f"Disk of the run, a guess: {parts}{room}.", 80)
-
-
-def _assumptions(found: Forecast) -> str:
-    "What the numbers rest on."
-    how = {"characters": "guessed from characters", "tokenizer": "counted by the tokenizer"}
-    words = how.get(found.counted, "counted by the tokenizers that are here, else guessed from characters")
-    guess = "" if (found.work["how"] != "guess").all() else "A guess may be wrong threefold either way. "
-    return f"{guess}Words were {words}; answers were taken to be a third of the longest allowed where nothing was measured. Scores and trainings are not in these times."

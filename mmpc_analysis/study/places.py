@@ -200,14 +200,24 @@ class Load:
     def _question(self) -> tuple:
         return self.size, self.text_tokens, self.new_tokens
 
-    def needs(self, precision: str, batch: int = 1) -> float:  # GB
+    def needs(
+        self,
+        precision: str,  # As `precision_on` gives it
+        batch: int = 1,  # Questions answered together
+    ) -> float:  # GB, NaN where unknown
         "The memory of weights and a batch in a number format."
         if self.shape:
             return memory_estimate(self.shape, batch, *self._question, precision, self.pixels).total / 1e9
         dtype = precision.removeprefix("nf4-")
         return self.parameters * (0.55 if dtype != precision else WIDTHS[dtype]) / 1e9
 
-    def batch(self, precision: str, device: str, room: float, most: int) -> int:  # At most `most`, at least 1
+    def batch(
+        self,
+        precision: str,  # As `precision_on` gives it
+        device: str,  # As `device_on` gives it
+        room: float,  # As `room_on` gives it, GB
+        most: int,  # Most that the study asks for
+    ) -> int:  # At most `most`, at least 1
         "How many questions are answered together."
         if not self.shape:
             return most

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,23 +49,22 @@ def run_completions(
     from mmpc_analysis.completion.certificate import certify_run, keep_certificates
     from mmpc_analysis.completion.completions import complete
 
-    choice, prompts, facts = inputs.study.completion, prompts_of(inputs.study), {}
-    parts, certificates, own = [], [], [prompt for asked in prompts.values() for prompt in asked]
-    where = {"root": inputs.catalogue.root, "out": inputs.out}
+    choice, prompts, parts, facts = inputs.study.completion, prompts_of(inputs.study), [], {}
+    where, own = {"root": inputs.catalogue.root, "out": inputs.out}, list(chain(*prompts.values()))
     for name, card in inputs.cards.items():
         backend, mine = backend_of(inputs.study, name, card), []
         for task, blind in product(choice.tasks, (False, True) if choice.blind else (False,)):
             for prompt in prompts[task] or (None,):  # None for the card's own form
                 how = {"backend": backend, "blind": blind, "prompt": prompt, "hidden": inputs.hidden}
                 mine.append(complete(inputs.selected, card, task, progress=progress, **how, **where))
-        parts += mine
-        mine = pd.concat(mine, ignore_index=True)
-        certificates.append(certify_run(backend, mine, inputs.selected, card=card, prompts=own, **where))
+        parts.append(pd.concat(mine, ignore_index=True))
+        certify_run(backend, parts[-1], inputs.selected, **where, card=card, prompts=own)
         facts[name] = engine_facts(card, backend)
         getattr(backend, "close", lambda: None)()  # Before the next is loaded
-    keep_certificates(pd.concat(certificates, ignore_index=True), inputs.out)
     store.write_text(f"{inputs.out}/engines.json", json.dumps(facts, indent=1))
-    return tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
+    completions = tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
+    keep_certificates(completions, inputs.out)
+    return completions
 
 # %% ../../nbs/study/20_stages.ipynb #068f8a60
 def run_drawing(
@@ -100,6 +99,22 @@ def _write_completions(completions: pd.DataFrame, out: str) -> None:
         store.write_shard(rows, tables.COMPLETIONS, folder, run_name(*who))
     store.remove_shards(folder, names)
     store.write_manifest(folder, tables.COMPLETIONS)
+
+# %% ../../nbs/study/20_stages.ipynb #6e4bf634
+def _drawing_line(inputs: StudyInputs, completions: pd.DataFrame) -> str:
+    "Store how much of each prompt the generator reads, and say what was drawn."
+    from mmpc_analysis.completion.image_prompts import cut_prompts_line, prompt_lengths
+    from mmpc_analysis.completion.models import model_card, weights_id
+
+    name, wanted = inputs.study.drawing.generator, completions["task"] == "text_to_image"
+    if not wanted.any():
+        store.remove_shards(f"{inputs.out}/drawings")
+        return "no image prompts"
+    key = [store.fingerprint(completions[wanted].drop(columns="seconds")), weights_id(model_card(name))]
+    rows = cached_table(inputs.out, tables.DRAWINGS, key, partial(prompt_lengths, completions, name))
+    return ", ".join(
+        filter(None, [f"{completions['image'].nunique()} different pictures", cut_prompts_line(rows)])
+    )
 
 # %% ../../nbs/study/20_stages.ipynb #d17033f7
 def run_scoring(
@@ -356,7 +371,7 @@ def _stages(inputs: StudyInputs, progress: bool) -> Iterator[tuple[str, str]]:
     usable = completions["outcome"].isin(tables.USABLE).mean()
     yield "completions", f"{len(completions)} answers, {usable:.1%} of them usable"
     completions = run_drawing(inputs, completions, progress)
-    yield "drawing", f"{completions['image'].nunique()} different pictures"
+    yield "drawing", _drawing_line(inputs, completions)
     scores = run_scoring(inputs, completions, progress)
     yield "scores", f"{len(scores)} scores of {scores['metric'].nunique()} metrics"
     yield "recommendation", run_recommendation(inputs, completions, scores, progress)

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..completion.completions import ask_safely, load_requests, plan_questions
+from ..completion.generators import draw_batch
 from ..completion.models import ModelCard
 from ..completion.prompts import Prompt
 from .choices import PriceChoice
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from mmpc_analysis.completion.protocol import Backend
 
 # %% auto #0
-__all__ = ['PEAKS', 'CORE_PEAK', 'GUESS_SHARE', 'GUESS_RANGE', 'STEP', 'BATCHES', 'BATCH_SIZE', 'WORK', 'guess_seconds',
-           'guess_place', 'time_answers', 'mean_seconds', 'bill', 'work_row', 'model_work', 'picture_side',
-           'guess_drawing', 'drawing_work', 'time_drawings']
+__all__ = ['PEAKS', 'CORE_PEAK', 'GUESS_SHARE', 'GUESS_RANGE', 'LEAST_STEP', 'TIMED_BATCHES', 'BATCH_SIZE', 'WORK',
+           'guess_seconds', 'guess_place', 'time_answers', 'mean_seconds', 'bill', 'work_row', 'model_work',
+           'picture_side', 'guess_drawing', 'drawing_work', 'time_drawings']
 
 # %% ../../nbs/study/26_work.ipynb #099847ed
 PEAKS = {
@@ -43,7 +44,7 @@ CORE_PEAK, GUESS_SHARE, GUESS_RANGE = (
     0.1,
     3.0,
 )  # A core's operations a second; share of a peak; either way
-STEP = 0.02  # s of a written token of a batch, which no model goes below
+LEAST_STEP = 0.02  # s of a written token of a batch, which no model goes below
 
 
 def guess_seconds(
@@ -54,7 +55,7 @@ def guess_seconds(
     batch: int = 1,  # Questions answered together
 ) -> float:  # s; NaN where one of them is unknown
     "How long one answer takes, as a guess."
-    return 2 * parameters * (read + written) / (GUESS_SHARE * peak) + STEP * written / batch
+    return 2 * parameters * (read + written) / (GUESS_SHARE * peak) + LEAST_STEP * written / batch
 
 
 def guess_place(
@@ -72,7 +73,7 @@ def guess_place(
     return f"one {key}", PEAKS[key]
 
 # %% ../../nbs/study/26_work.ipynb #b3cf9fdf
-BATCHES, BATCH_SIZE = (
+TIMED_BATCHES, BATCH_SIZE = (
     4,
     8,
 )  # Of a timed sample: batches, the first of which warms up, and questions in each at most
@@ -85,10 +86,10 @@ def time_answers(
     root: str,  # Folder of the pictures
 ) -> pd.DataFrame:  # batch, seconds (of one answer), input_tokens, output_tokens; a row for each timed answer
     "Ask a few questions and note how long they take."
-    planned = plan_questions(items.head(BATCHES * BATCH_SIZE), prompt, backend.identity, root)
+    planned = plan_questions(items.head(TIMED_BATCHES * BATCH_SIZE), prompt, backend.identity, root)
     rows = list(planned[planned["problem"].isna()].drop_duplicates("key").itertuples(index=False))
-    size, timed = max(1, len(rows) // BATCHES), []
-    for place in range(min(BATCHES, len(rows))):
+    size, timed = max(1, len(rows) // TIMED_BATCHES), []
+    for place in range(min(TIMED_BATCHES, len(rows))):
         began = time.perf_counter()
         part = rows[place * size : (place + 1) * size]
         requests, _ = load_requests(part, prompt, root, getattr(backend, "fit", None))
@@ -204,7 +205,7 @@ def guess_drawing(
 ) -> float:  # s
     "How long one picture takes, as a guess."
     positions = (picture_side(card) / 16) ** 2
-    return guess_seconds(card.parameters, positions * steps, 0, peak) + STEP * steps
+    return guess_seconds(card.parameters, positions * steps, 0, peak) + LEAST_STEP * steps
 
 # %% ../../nbs/study/26_work.ipynb #36c53df7
 def drawing_work(
@@ -230,10 +231,8 @@ def time_drawings(
     settings: dict,  # Keyword arguments of the pipeline
 ) -> pd.DataFrame:  # batch, seconds (of one picture); a row for each timed batch
     "Draw a few pictures and note how long they take."
-    from mmpc_analysis.completion.drawing import draw_batch
-
-    size, timed = max(1, min(len(prompts) // BATCHES, BATCH_SIZE)), []
-    for place in range(min(BATCHES, len(prompts))):
+    size, timed = max(1, min(len(prompts) // TIMED_BATCHES, BATCH_SIZE)), []
+    for place in range(min(TIMED_BATCHES, len(prompts))):
         part = prompts[place * size : (place + 1) * size]
         began = time.perf_counter()
         draw_batch(pipeline, part, list(range(len(part))), settings)

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from mmpc_analysis.completion.models import ModelCard
 
 # %% auto #0
-__all__ = ['LOOKED_AT', 'CHARACTERS', 'TEMPLATE', 'OUTPUT_SHARE', 'ANSWER_BYTES', 'ROW_BYTES', 'PIXEL_BYTES', 'picture_rule',
-           'sample_items', 'picture_sizes', 'picture_table', 'text_tokens', 'token_row', 'question_table',
-           'count_trainings', 'disk_table']
+__all__ = ['LOOKED_AT', 'CHARACTERS', 'TEMPLATE_TOKENS', 'OUTPUT_SHARE', 'ANSWER_BYTES', 'ROW_BYTES', 'PIXEL_BYTES',
+           'picture_rule', 'sample_items', 'picture_sizes', 'picture_table', 'text_tokens', 'token_row',
+           'question_table', 'count_trainings', 'disk_table']
 
 # %% ../../nbs/study/24_workload.ipynb #421c3371
 def picture_rule(
@@ -91,7 +91,7 @@ def _tokens_of(sizes: Sequence[tuple[int, int]], rule: PictureRule | None, pixel
     return tokens
 
 # %% ../../nbs/study/24_workload.ipynb #b89b1d45
-CHARACTERS, TEMPLATE = 4, 12  # Of a token in English; tokens that a chat template writes around a turn
+CHARACTERS, TEMPLATE_TOKENS = 4, 12  # Of a token in English; tokens that a chat template writes around a turn
 OUTPUT_SHARE = 1 / 3  # Of the longest answer allowed
 
 
@@ -102,7 +102,7 @@ def text_tokens(
     "How many tokens the words of a question are."
     if processor is None:
         words = [part["text"] for turn in turns for part in turn[0]["content"] if part["type"] == "text"]
-        return float(np.mean([len(text) for text in words])) / CHARACTERS + TEMPLATE, "characters"
+        return float(np.mean([len(text) for text in words])) / CHARACTERS + TEMPLATE_TOKENS, "characters"
     texts = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     texts, adds = begin_once(texts, processor.tokenizer)
     lengths = [len(ids) for ids in processor.tokenizer(texts, add_special_tokens=adds)["input_ids"]]

@@ -12,7 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from mmpc_analysis.catalogue.pictures import ImageError, image_path, image_size, open_image, open_stored_image
+from mmpc_analysis.catalogue.pictures import (
+    ImageError,
+    image_path,
+    image_size,
+    open_image,
+    open_stored_image,
+    read_image_file,
+    read_images,
+)
+from mmpc_analysis.store import write_bytes
 
 
 def picture(path, size=(6, 4), colour=(200, 30, 30), mode="RGB", **options):
@@ -41,6 +50,56 @@ def test_hostile_paths_are_refused(tmp_path, image):
     for function in (image_path, image_size, open_image, open_stored_image):
         with pytest.raises(ImageError, match=r"; |cannot be a path"):
             function(str(root), image)
+
+
+# ---------------------------------------------------------------- folders that are on no disk
+
+
+@pytest.mark.parametrize("root", ["memory://{}/run", "file://{}", "{}/run [v1]* é", "file://{}/a b [c]"])
+def test_a_picture_is_the_same_in_every_kind_of_folder(tmp_path, root):
+    root = root.format(tmp_path)
+    data = picture(tmp_path / "plain" / "x.png", mode="RGBA", colour=(1, 200, 30, 90)).read_bytes()
+    write_bytes(f"{root}/pictures/x.png", data)
+    plain = str(tmp_path / "plain")
+    assert image_size(root, "pictures/x.png") == (6, 4)
+    assert read_image_file(root, "pictures\\x.png") == (data, (6, 4))
+    assert open_image(root, "pictures/x.png").tobytes() == open_image(plain, "x.png").tobytes()
+    assert open_stored_image(root, "pictures/x.png").mode == "RGBA"
+    stacks, why = read_images(root, ["pictures/x.png", "pictures/y.png", None], (8,))
+    assert why == [
+        None,
+        "'pictures/y.png' is not there; add the picture or leave its cell empty",
+        "there is no picture",
+    ]
+    assert stacks[8][0].tobytes() == read_images(plain, ["x.png"], (8,))[0][8][0].tobytes()
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["../x.png", "a/../../x.png", "/secret/x.png", "~/x.png", "..\\x.png", "..", ".", "", "/", "memory://secret/x.png",
+     "file:///etc/passwd", "x\0.png", "\ud800.png", "inside", "none.png"],
+)  # fmt: skip
+def test_hostile_paths_are_refused_in_a_bucket_too(tmp_path, image):
+    root = f"memory://{tmp_path.name}/root"
+    write_bytes(f"memory://{tmp_path.name}/x.png", picture(tmp_path / "x.png").read_bytes())
+    write_bytes("memory://secret/x.png", (tmp_path / "x.png").read_bytes())
+    write_bytes(f"{root}/inside/y.png", (tmp_path / "x.png").read_bytes())
+    for function in (image_path, image_size, open_image, open_stored_image, read_image_file):
+        with pytest.raises(ImageError, match=r"; |cannot be a path"):
+            function(root, image)
+
+
+def test_damage_in_a_bucket_is_told_as_on_a_disk(tmp_path):
+    root, whole = f"memory://{tmp_path.name}/d", picture(tmp_path / "x.png", (60, 40)).read_bytes()
+    for name, data in (("empty.png", b""), ("cut.png", whole[:60]), ("text.png", b"no picture")):
+        write_bytes(f"{root}/{name}", data)
+        picture(tmp_path / "d" / name).write_bytes(data)
+        said = []
+        for folder in (root, str(tmp_path / "d")):
+            with pytest.raises(ImageError) as error:
+                open_image(folder, name)
+            said.append(str(error.value))
+        assert said[0] == said[1]
 
 
 def test_a_root_beside_with_the_same_beginning_is_outside(tmp_path):

@@ -18,6 +18,7 @@ from mmpc_analysis.catalogue.pictures import open_image
 from mmpc_analysis.completion.backend_choice import load_backend
 from mmpc_analysis.completion.backends import TransformersBackend
 from mmpc_analysis.completion.checkpoints import (
+    PINNED,
     BackendError,
     escape_special_tokens,
     fit_image,
@@ -155,6 +156,72 @@ def test_threads_are_restored_even_after_an_error():
 def test_engine_reports_its_family():
     engine = load_engine(find_weights(model_card("standin-gemma-s")))
     assert engine.model.config.model_type == "gemma3" and not engine.model.training
+
+
+# ---------------------------------------------------------------- decoding that no checkpoint can change
+
+WILD = {
+    "as Qwen2.5-VL's": {"do_sample": True, "repetition_penalty": 1.05, "temperature": 0.000001, "top_k": 1, "top_p": 0.001},
+    "as Gemma-3's": {"do_sample": True, "top_k": 64, "top_p": 0.95, "cache_implementation": "hybrid"},
+    "penalties": {"repetition_penalty": 5.0, "encoder_repetition_penalty": 2.0, "no_repeat_ngram_size": 1, "length_penalty": 9.0},
+    "drawn": {"do_sample": True, "temperature": 9.0, "min_p": 0.01, "typical_p": 0.2, "epsilon_cutoff": 0.1, "eta_cutoff": 0.1},
+    "suppressed": {"suppress_tokens": list(range(100, 900)), "begin_suppress_tokens": list(range(10, 1900))},
+    "forced": {"forced_bos_token_id": 77, "forced_eos_token_id": 78, "exponential_decay_length_penalty": [1, 9.0]},
+    "lengths": {"min_length": 300, "min_new_tokens": 30, "max_length": 3, "max_new_tokens": 2, "max_time": 0.0001},
+    "forbidden": {"bad_words_ids": [[n] for n in range(100, 900)], "sequence_bias": [[[200], -50.0]], "guidance_scale": 3.0},
+    "beams": {"num_beams": 4, "num_return_sequences": 2, "early_stopping": True},
+    "guesses": {"prompt_lookup_num_tokens": 4, "penalty_alpha": 0.6, "low_memory": True, "stop_strings": ["e"]},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def plain_answers(items):
+    return {name: [(a.text, a.output_tokens) for a in load_backend(name).ask(told(items[:4]))]
+            for name in ("standin-gemma-s", "standin-qwen-s")}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WILD)
+@pytest.mark.parametrize("name", ["standin-gemma-s", "standin-qwen-s"])
+def test_no_generation_setting_of_a_checkpoint_changes_an_answer(tmp_path, items, plain_answers, name, kind):
+    copy = shutil.copytree(find_weights(model_card(name)), tmp_path / "copy")
+    settings = json.loads((copy / "generation_config.json").read_text())
+    (copy / "generation_config.json").write_text(json.dumps(settings | WILD[kind]))
+    answers = TransformersBackend(str(copy)).ask(told(items[:4]))
+    assert [(a.text, a.output_tokens) for a in answers] == plain_answers[name]
+
+
+def test_nor_do_those_that_an_old_checkpoint_keeps_in_its_configuration(tmp_path, items, plain_answers):
+    copy = shutil.copytree(find_weights(model_card("standin-gemma-s")), tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    wild = {
+        "repetition_penalty": 5.0,
+        "do_sample": True,
+        "temperature": 9.0,
+        "suppress_tokens": list(range(100, 900)),
+    }
+    (copy / "config.json").write_text(json.dumps(config | wild))
+    answers = TransformersBackend(str(copy)).ask(told(items[:4]))
+    assert [(a.text, a.output_tokens) for a in answers] == plain_answers["standin-gemma-s"]
+
+
+def test_what_is_pinned_is_what_is_used():
+    settings = load_engine(find_weights(model_card("standin-qwen-s"))).model.generation_config
+    assert {name: getattr(settings, name) for name in PINNED} == PINNED
+    off = {
+        "temperature": (None, 1.0),
+        "top_k": (None, 50),
+        "top_p": (None, 1.0),
+    }  # None, or the library's default, with no drawing
+    assert all(getattr(settings, name) in values for name, values in off.items())
+    for name in (
+        "suppress_tokens",
+        "begin_suppress_tokens",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "bad_words_ids",
+        "stop_strings",
+    ):
+        assert getattr(settings, name) is None
 
 
 # ---------------------------------------------------------------- one BOS

@@ -19,16 +19,14 @@ from PIL import Image
 from mmpc_analysis.completion.checkpoints import BackendError
 from mmpc_analysis.completion.completions import complete
 from mmpc_analysis.completion.drawing import (
-    absent_parts,
-    call_settings,
     draw,
-    draw_batch,
+    draw_in_parts,
     image_seed,
-    load_generator,
     plan_drawings,
     png_bytes,
     store_image,
 )
+from mmpc_analysis.completion.generators import load_generator
 from mmpc_analysis.completion.models import find_weights, model_card, own_model
 from mmpc_analysis.scores.averages import paired_difference
 from mmpc_analysis.scores.scoring import score
@@ -64,7 +62,7 @@ class Brush:
 
 
 def paint(completions, out, brush, **more):
-    return draw(completions, str(out), draw_them=brush, progress=False, **more)
+    return draw(completions, str(out), draw_them=brush, progress=False, **{"device": "cpu"} | more)
 
 
 def drawings(brush):
@@ -201,7 +199,7 @@ class Slow(Brush):
         time.sleep(0.05)
         return super().__call__(prompts, seeds)
 
-draw(table([f"thing {i}" for i in range(200)]), sys.argv[1], draw_them=Slow(), batch_size=5, progress=False)
+draw(table([f"thing {i}" for i in range(200)]), sys.argv[1], draw_them=Slow(), batch_size=5, progress=False, device="cpu")
 """
 
 
@@ -239,12 +237,222 @@ def test_kill_9_loses_at_most_the_batch_in_flight(tmp_path):
     assert names[0] == names[1] and len(whole) == 200
 
 
-# ---------------------------------------------------------------- the stand-in generator
+# ---------------------------------------------------------------- too large for the memory
+
+
+class SmallGpu(Brush):
+    "Runs out of memory above a number of pictures, with one of the errors that torch raises."
+
+    def __init__(self, most, error=MemoryError, bad=()):
+        super().__init__(bad)
+        self.most, self.error = most, error
+
+    def __call__(self, prompts, seeds):
+        if len(prompts) > self.most:
+            self.batches.append(list(zip(prompts, seeds, strict=True)))
+            raise self.error
+        return super().__call__(prompts, seeds)
+
+
+OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # As torch.cuda.OutOfMemoryError is called
+ERRORS = [
+    RuntimeError("CUDA out of memory. Tried to allocate 9 GiB"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    OutOfMemoryError("of another backend"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_batch_that_does_not_fit_is_halved_once_and_for_all(tmp_path, error):
+    gpu, texts = SmallGpu(3, error), [f"thing {i}" for i in range(24)]
+    with pytest.warns(UserWarning, match="8 pictures at once do not fit the memory, 4 from here on") as said:
+        drawn = paint(table(texts), tmp_path / "small", gpu, batch_size=8)
+    assert [len(batch) for batch in gpu.batches] == [8, 4] + [
+        2
+    ] * 12  # 2 * 12 = 24 pictures, two failed attempts
+    assert [str(w.message).split(", ")[1] for w in said] == ["4 from here on", "2 from here on"]
+    whole = paint(table(texts), tmp_path / "large", Brush(), batch_size=8)
+    assert drawn["image"].tolist() == whole["image"].tolist() and (drawn["outcome"] == "ok").all()
+
+
+def test_a_picture_that_does_not_fit_alone_ends_the_run_and_keeps_what_was_drawn(tmp_path):
+    texts = [f"thing {i}" for i in range(6)]
+    paint(table(texts[:2]), tmp_path, Brush())
+    with pytest.warns(UserWarning, match="1 from here on"), pytest.raises(BackendError, match="offload"):
+        paint(table(texts), tmp_path, SmallGpu(0), batch_size=2)
+    rest = Brush()
+    paint(table(texts), tmp_path, rest)
+    assert sorted(prompt for prompt, _ in drawings(rest)) == texts[2:]
+
+
+def test_a_bad_prompt_does_not_shrink_the_batches(tmp_path):
+    gpu, texts = SmallGpu(99, bad=("thing 4",)), [f"thing {i}" for i in range(24)]
+    drawn = paint(table(texts), tmp_path, gpu, batch_size=8)
+    assert (drawn["outcome"] == "engine_error").sum() == 1
+    assert sorted(len(batch) for batch in gpu.batches)[-3:] == [8, 8, 8]
+
+
+def test_a_bad_prompt_on_a_small_gpu_costs_its_own_row_only(tmp_path):
+    gpu, texts = SmallGpu(4, bad=("thing 4",)), [f"thing {i}" for i in range(16)]
+    with pytest.warns(UserWarning, match="4 from here on"):
+        drawn = paint(table(texts), tmp_path, gpu, batch_size=8)
+    assert drawn["outcome"].tolist() == ["engine_error" if i == 4 else "ok" for i in range(16)]
+
+
+def test_what_fits_is_remembered_by_whoever_draws():
+    sizes = []
+
+    def small(prompts, seeds):
+        sizes.append(len(prompts))
+        if len(prompts) > 1:
+            raise MemoryError
+        return list(prompts)
+
+    parts = draw_in_parts(small, "g")
+    with pytest.warns(UserWarning):
+        assert parts(["a", "b", "c"], [1, 2, 3]) == ["a", "b", "c"]
+    assert parts(["d", "e"], [4, 5]) == ["d", "e"] and sizes == [3, 1, 1, 1, 1, 1]
+
+
+# ---------------------------------------------------------------- parts of a catalogue, names of generators
+
+
+def two_shards(out, items, **more):
+    how = {"task": "text_to_image", "root": str(ROOT), "out": str(out), "progress": False, "device": "cpu"}
+    return [
+        complete(part, "standin-qwen-s", shard=name, **how, **more)
+        for name, part in (("one", items.iloc[:3]), ("two", items.iloc[3:]))
+    ]
 
 
 @pytest.fixture(scope="module")
-def pipeline():
-    return load_generator(find_weights(model_card(GENERATOR)))
+def eight_items():
+    return pd.read_csv(str(ROOT / "items.csv"), dtype=str).query("split == 'test'").iloc[::40].head(8)
+
+
+def content(out):
+    rows = read_shards(f"{out}/completions", COMPLETIONS).drop(columns="seconds")
+    return rows.sort_values("item_id", ignore_index=True)
+
+
+@pytest.mark.parametrize("how", ["together", "one by one", "one part only", "twice"])
+def test_parts_of_a_catalogue_add_up_to_the_whole(tmp_path, eight_items, how):
+    whole = complete(
+        eight_items, "standin-qwen-s", "text_to_image", root=str(ROOT), out=str(tmp_path / "whole"), progress=False,
+        device="cpu",
+    )  # fmt: skip
+    paint(whole, tmp_path / "whole", Brush())
+    first, second = two_shards(tmp_path / "parts", eight_items)
+    both = pd.concat([first, second], ignore_index=True)
+    asked = {
+        "together": [both],
+        "one by one": [second, first],
+        "one part only": [second],
+        "twice": [both, first],
+    }
+    for part in asked[how]:
+        paint(part, tmp_path / "parts", Brush())
+    expected = content(tmp_path / "whole")
+    if how == "one part only":
+        expected["image"] = expected["image"].where(expected["item_id"].isin(second["item_id"]))
+    pd.testing.assert_frame_equal(content(tmp_path / "parts"), expected)
+    assert len(list((tmp_path / "parts" / "completions").glob("*.parquet"))) == 2
+
+
+def test_a_part_that_was_never_stored_is_added_and_nothing_is_lost(tmp_path):
+    rows = table([f"thing {i}" for i in range(6)])
+    paint(rows.head(4), tmp_path, Brush())
+    paint(rows.tail(3), tmp_path, Brush())  # One of them again
+    stored = read_shards(f"{tmp_path}/completions", COMPLETIONS)
+    assert stored["item_id"].tolist() == rows["item_id"].tolist() and stored["image"].notna().all()
+
+
+@pytest.mark.parametrize(
+    "names", [("my model", "my_model"), ("a/b", "a_b"), ("Größe", "Größe "), ("..", ".")]
+)
+def test_two_generators_never_share_a_folder(tmp_path, names):
+    copy = shutil.copytree(find_weights(model_card(GENERATOR)), tmp_path / "copy")
+    cards = [own_model(str(copy), parameters=1, role="generator", name=name) for name in names]
+    for card in cards:
+        paint(table(["mug", "cup"]), tmp_path / "run", Brush(), generator=card, batch_size=1)
+    folders = sorted((tmp_path / "run" / "pictures" / "drawings").iterdir())
+    assert len(folders) == 2 and [len(list(folder.iterdir())) for folder in folders] == [1, 1]
+    assert {path.name for path in tmp_path.iterdir()} == {"copy", "run"}
+    for card in cards:
+        silent = Brush()
+        paint(table(["mug", "cup"]), tmp_path / "run", silent, generator=card)
+        assert silent.batches == []
+
+
+@pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"precision": "float32"}, {"device": "auto"}])
+def test_another_precision_draws_anew_and_another_name_of_it_does_not(tmp_path, change):
+    paint(table(["mug"]), tmp_path, Brush())
+    brush = Brush()
+    paint(table(["mug"]), tmp_path, brush, **change)
+    assert len(drawings(brush)) == (change.get("precision") == "bfloat16")
+
+
+def test_whoever_answers_does_not_draw_and_whoever_draws_does_not_answer(tmp_path, eight_items):
+    how = {"root": str(ROOT), "out": str(tmp_path / "run"), "progress": False}
+    with pytest.raises(ValueError, match="one that answers questions, got the generator 'standin-sd3'"):
+        complete(eight_items, GENERATOR, "text_to_image", **how)
+    with pytest.raises(ValueError, match="a model that draws, got the mllm 'standin-gemma-s'"):
+        paint(table(["mug"]), tmp_path / "run", Brush(), generator="standin-gemma-s")
+    assert not (tmp_path / "run").exists()
+
+
+# ---------------------------------------------------------------- folders of any kind
+
+
+@pytest.fixture(scope="module")
+def four_drawn(tmp_path_factory, eight_items):
+    "Completions of four items, drawn in a plain folder, and their scores."
+    return drawn_and_scored(eight_items, str(tmp_path_factory.mktemp("plain")))
+
+
+def drawn_and_scored(items, out):
+    how = {"root": str(ROOT), "progress": False}
+    asked = {"task": "text_to_image", "out": out, "device": "cpu", **how}
+    drawn = draw(complete(items.head(4), "standin-qwen-s", **asked), out, device="cpu", progress=False)
+    again = Brush()
+    paint(complete(items.head(4), "standin-qwen-s", **asked), out, again)
+    assert again.batches == []
+    return drawn, score(drawn, items, run=out, metrics=["psnr", "ssim"], **how)
+
+
+@pytest.mark.parametrize("kind", ["memory", "file", "brackets"])
+def test_a_run_in_any_folder_is_completed_drawn_and_scored(tmp_path, eight_items, four_drawn, kind):
+    out = {
+        "memory": f"memory://bucket-{tmp_path.name}/run", "file": f"file://{tmp_path}/a run",
+        "brackets": str(tmp_path / "run [v1]* {x}"),
+    }[kind]  # fmt: skip
+    drawn, scores = drawn_and_scored(eight_items, out)
+    assert drawn["outcome"].eq("ok").all() and drawn["image"].notna().all()
+    assert drawn["image"].tolist() == four_drawn[0]["image"].tolist()
+    of_model = scores.query("model == 'standin-qwen-s'")
+    assert len(of_model) == 8 and of_model["value"].notna().all() and of_model["outcome"].eq("ok").all()
+    pd.testing.assert_frame_equal(scores, four_drawn[1])
+
+
+def test_a_picture_that_went_missing_from_a_bucket_fails_one_row_and_says_why(
+    tmp_path, eight_items, four_drawn
+):
+    out = f"memory://lost-{tmp_path.name}/run"
+    drawn = draw(four_drawn[0], out, device="cpu", progress=False)
+    import fsspec
+
+    fs, folder = fsspec.core.url_to_fs(out)
+    fs.rm_file(f"{folder}/{drawn['image'][1]}")
+    fs.pipe_file(f"{folder}/{drawn['image'][2]}", b"")
+    scores = score(drawn, eight_items, root=str(ROOT), run=out, metrics=["psnr"], progress=False)
+    lost = scores.query("model == 'standin-qwen-s'").set_index("item_id").loc[drawn["item_id"], "outcome"]
+    assert lost.tolist() == ["ok", "engine_error", "engine_error", "ok"]
+    reasons = str(scores.attrs["set_aside"])
+    assert "is not there" in reasons and "is empty (0 bytes)" in reasons
+
+
+# ---------------------------------------------------------------- the stand-in generator
 
 
 def prompts_of(n):
@@ -252,62 +460,34 @@ def prompts_of(n):
     return [f"{title.split(',')[0]}, on white" for title in items["title"].iloc[:: len(items) // n][:n]]
 
 
-def test_pictures_do_not_depend_on_their_batch(pipeline):
-    texts, settings = prompts_of(7), call_settings(model_card(GENERATOR))
-    seeds = [image_seed(0, text) for text in texts]
-    together = [np.asarray(p, dtype=int) for p in draw_batch(pipeline, texts, seeds, settings)]
-    alone = [
-        np.asarray(draw_batch(pipeline, [t], [s], settings)[0], dtype=int)
-        for t, s in zip(texts, seeds, strict=True)
-    ]
-    assert max(np.abs(a - b).max() for a, b in zip(together, alone, strict=True)) <= 2
-    assert together[0].shape == (64, 64, 3) and np.ptp(together[0]) > 20
-
-
-def test_the_same_batch_is_the_same_to_the_last_bit(pipeline):
-    texts, settings = prompts_of(5), call_settings(model_card(GENERATOR))
-    one, two = (draw_batch(pipeline, texts, [1, 2, 3, 4, 5], settings) for _ in range(2))
-    assert [p.tobytes() for p in one] == [p.tobytes() for p in two]
-
-
-def test_the_seed_matters(pipeline):
-    settings = call_settings(model_card(GENERATOR))
-    one, two = draw_batch(pipeline, ["Red Apple"] * 2, [1, 2], settings)
-    assert one.tobytes() != two.tobytes()
-
-
-def test_the_stand_in_is_called_with_four_steps_and_no_guidance():
-    for name in (GENERATOR, "sd3.5-large-turbo"):
-        settings = call_settings(model_card(name))
-        assert settings["num_inference_steps"] == 4 and settings["guidance_scale"] == 0.0
-    assert call_settings(model_card(GENERATOR), steps=2)["num_inference_steps"] == 2
-
-
-def test_a_third_text_encoder_that_is_not_there_is_named(tmp_path):
-    source = find_weights(model_card(GENERATOR))
-    absent = absent_parts(source)
-    assert all(value is None for value in absent.values())
-    assert {"text_encoder_3", "tokenizer_3"} <= set(absent)
-    assert absent_parts("owner/name") == {}
-
-
 def test_a_copy_elsewhere_draws_the_same_and_reuses_the_drawings(tmp_path):
     copy = shutil.copytree(find_weights(model_card(GENERATOR)), tmp_path / "copy")
     texts = table(prompts_of(3))
     first = draw(texts, str(tmp_path / "run"), progress=False)
-    settings = dict(model_card(GENERATOR).call)
+    assert load_generator.cache_info().currsize == 0  # Its memory is free for what follows
     silent = Brush()
     again = draw(texts, str(tmp_path / "run"), weights=str(copy), draw_them=silent, progress=False)
-    assert (
-        again["image"].tolist() == first["image"].tolist()
-        and silent.batches == []
-        and isinstance(settings, dict)
-    )
+    assert again["image"].tolist() == first["image"].tolist() and silent.batches == []
 
 
-def test_a_generator_without_weights_ends_the_run(tmp_path):
+@pytest.mark.parametrize("broken", ["removed", "cut", "foreign"])
+def test_a_generator_without_whole_weights_ends_the_run_before_it_draws(tmp_path, broken):
     copy = shutil.copytree(find_weights(model_card(GENERATOR)), tmp_path / "copy")
-    shutil.rmtree(copy / "transformer")
+    file = copy / "transformer" / "diffusion_pytorch_model.safetensors"
+    card, brush = own_model(str(copy), parameters=1, role="generator"), Brush()
+    if broken == "removed":
+        shutil.rmtree(copy / "transformer")
+    else:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2] if broken == "cut" else b"<html>" * 99)
+    with pytest.raises(ValueError, match="transformer"):
+        paint(table(["mug"]), tmp_path / "run", brush, generator=card)
+    assert brush.batches == [] and not (tmp_path / "run").exists()
+
+
+def test_a_pipeline_that_nobody_knows_ends_the_run(tmp_path):
+    copy = shutil.copytree(find_weights(model_card(GENERATOR)), tmp_path / "copy")
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps(index | {"_class_name": "NoSuchPipeline"}))
     card = own_model(str(copy), parameters=1, role="generator")
     with pytest.raises(BackendError, match="could not be loaded"):
         draw(table(["mug"]), str(tmp_path / "run"), generator=card, progress=False)

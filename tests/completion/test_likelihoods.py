@@ -212,6 +212,14 @@ def test_more_answers_begin_with_the_same_ones_and_seeds_and_keys_tell_them_apar
     assert torch.equal(torch.random.get_rng_state(), before)  # Nothing is taken from the process's own stream
 
 
+def test_no_question_has_no_draws_and_a_batch_of_one_is_enough(backend):
+    assert backend.sample([], HOT) == []
+    assert [len(answers) for answers in like(backend, batch_size=1).sample(told(2, 4), Sampling(n=5))] == [
+        5,
+        5,
+    ]
+
+
 def test_cold_draws_are_the_greedy_answers(backend):
     requests = shown(3) + told(3)
     cold = backend.sample(requests, Sampling(n=2, temperature=1e-4))

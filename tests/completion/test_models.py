@@ -14,6 +14,7 @@ from conftest import ROOT
 
 from mmpc_analysis.completion import models
 from mmpc_analysis.completion.models import (
+    check_weights,
     count_parameters,
     find_weights,
     list_models,
@@ -394,3 +395,128 @@ def test_smoke_never_overwrites_the_shipped_ones():
     command = [sys.executable, str(ROOT / "tools" / "standins" / "train_standins.py"), "--smoke"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "--smoke needs --out" in done.stderr
+
+
+# ---------------------------------------------------------------- whole weights
+
+
+def tensors(path, *shapes):
+    "A safetensors file of zeros, by the format's own description."
+    offsets = np.cumsum([0, *(4 * int(np.prod(shape)) for shape in shapes)]).tolist()
+    header = {
+        f"t{i}": {"dtype": "F32", "shape": list(shape), "data_offsets": offsets[i : i + 2]}
+        for i, shape in enumerate(shapes)
+    }
+    head = json.dumps({"__metadata__": {"format": "pt"}} | header).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack("<Q", len(head)) + head + bytes(offsets[-1]))
+    return path
+
+
+def test_shipped_weights_are_whole():
+    for name in standin_records():
+        check_weights(FOLDER / name)
+
+
+def test_the_format_is_that_of_the_safetensors_library(tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    check_weights(tensors(tmp_path / "own" / "model.safetensors", (3, 2), (5,)).parent)
+    assert load_file(tmp_path / "own" / "model.safetensors")["t1"].shape == (5,)
+    (tmp_path / "theirs").mkdir()
+    save_file({"a": np.ones((7, 3)), "b": np.zeros((0, 4))}, tmp_path / "theirs" / "model.safetensors")
+    check_weights(tmp_path / "theirs")
+    save_file({}, tmp_path / "theirs" / "model.safetensors")
+    check_weights(tmp_path / "theirs")
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 438784\n"
+DAMAGE = {
+    "half": lambda data: data[: len(data) // 2],
+    "one byte less": lambda data: data[:-1],
+    "one byte more": lambda data: data + b"x",
+    "inside the header": lambda data: data[:20],
+    "inside the length": lambda data: data[:3],
+    "empty": lambda data: b"",
+    "a web page": lambda data: b"<!DOCTYPE html><title>404</title>" * 9,
+    "a pointer of Git LFS": lambda data: POINTER,
+    "a header that is a list": lambda data: struct.pack("<Q", 2) + b"[]",
+    "a header of numbers": lambda data: struct.pack("<Q", 9) + b'{"a": 12}',
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "model-00002-of-00002.safetensors", "text_encoder/model.safetensors"]
+)
+def test_a_damaged_file_is_refused_by_its_name(tmp_path, damage, name):
+    tensors(tmp_path / "model-00001-of-00002.safetensors", (4, 4))
+    path = tensors(tmp_path / name, (3, 2), (5,))
+    check_weights(tmp_path)
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        check_weights(tmp_path)
+
+
+def test_the_pointer_of_git_lfs_is_called_so(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(POINTER)
+    with pytest.raises(ValueError, match="git lfs pull"):
+        check_weights(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "index", ["model.safetensors.index.json", "diffusion_pytorch_model.safetensors.index.fp16.json"]
+)
+@pytest.mark.parametrize("part", ["", "transformer"])
+def test_a_shard_that_the_index_names_must_be_there(tmp_path, index, part):
+    names = [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
+    tensors(tmp_path / "another.safetensors", (2, 2))
+    for name in names:
+        tensors(tmp_path / part / name, (2, 2))
+    (tmp_path / part / index).write_text(
+        json.dumps({"metadata": {}, "weight_map": {f"w{n}": n for n in names}})
+    )
+    check_weights(tmp_path)
+    (tmp_path / part / names[1]).unlink()
+    with pytest.raises(ValueError, match=names[1]):
+        check_weights(tmp_path)
+    (tmp_path / part / index).write_text("{")
+    with pytest.raises(ValueError, match=re.escape(index)):
+        check_weights(tmp_path)
+
+
+def test_a_folder_without_weights_and_a_pipeline_without_a_part_are_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"0" * 99)
+    with pytest.raises(ValueError, match=r"only \*.safetensors are read"):
+        check_weights(tmp_path)
+    pipeline = tmp_path / "pipeline"
+    tensors(pipeline / "vae" / "model.safetensors", (2, 2))
+    (pipeline / "vae" / "config.json").write_text("{}")
+    index = {
+        "_class_name": "P",
+        "vae": ["diffusers", "V"],
+        "text_encoder_3": [None, None],
+        "scheduler": ["diffusers", "S"],
+    }
+    (pipeline / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="scheduler is not there"):
+        check_weights(pipeline)
+    (pipeline / "scheduler").mkdir()
+    check_weights(pipeline)
+    (pipeline / "vae" / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="vae has no weights"):
+        check_weights(pipeline)
+
+
+def test_checking_reads_headers_only(tmp_path):
+    path = tensors(tmp_path / "model.safetensors", (4, 4))
+    with open(path, "r+b") as file:  # As large as a model of 16 GB, without taking the disk's space
+        head = path.read_bytes()
+        size = 16_000_000_000
+        row = {"w": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}
+        text = json.dumps(row).encode()
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + size)
+    assert len(head) < 1000
+    check_weights(tmp_path)
