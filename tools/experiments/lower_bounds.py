@@ -45,21 +45,20 @@ IMPORTED = (
 CORE = (
     "tests/test_tables.py",
     "tests/test_store.py",
-    *(
-        f"tests/catalogue/test_{name}.py"
-        for name in ("items", "listings", "missing", "pictures", "purchases")
-    ),
-    *(
-        f"tests/completion/test_{name}.py"
-        for name in ("answers", "backends", "completions", "models", "prompts")
-    ),
-    *(f"tests/metrics/test_{name}.py" for name in ("cards", "words", "semantic")),
-    *(f"tests/scores/test_{name}.py" for name in ("averages", "measures", "scoring", "whole_sets")),
-    *(f"tests/mixed/test_{name}.py" for name in ("fit", "minimum")),
-    *(f"tests/analysis/test_{name}.py" for name in ("comparison", "equivalence", "multiplicity")),
-    *(f"tests/recommendation/test_{name}.py" for name in ("graphs", "ranking", "splits", "neighbours")),
-    *(f"tests/report/test_{name}.py" for name in ("figures", "page")),
-    *(f"tests/study/test_{name}.py" for name in ("declaration", "stages")),
+    "tests/catalogue/test_items.py",
+    "tests/catalogue/test_listings.py",
+    "tests/completion/test_answers.py",
+    "tests/completion/test_prompts.py",
+    "tests/completion/test_backends.py",
+    "tests/metrics/test_words.py",
+    "tests/scores/test_averages.py",
+    "tests/scores/test_measures.py",
+    "tests/mixed/test_minimum.py",
+    "tests/analysis/test_equivalence.py",
+    "tests/recommendation/test_graphs.py",
+    "tests/recommendation/test_splits.py",
+    "tests/report/test_wording.py",
+    "tests/study/test_declaration.py",
 )
 
 
