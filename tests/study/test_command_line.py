@@ -87,7 +87,7 @@ def test_catalogue_says_what_it_set_aside(tmp_path):
         (["run", "--prompt", "title-long-1"], "there is no prompt 'title-long-1'; did you mean"),
         (["report"], "there is no run in 'runs/demo'"),
         (["score", "--out", "typo"], "there is no run in 'typo'"),
-        (["run", "--model", "gemma-3-4b", "--limit", "1", "--out", "far"], "could not be loaded"),
+        (["run", "--model", "gemma-3-4b", "--limit", "1", "--out", "far"], "is not on this machine"),
     ],
 )
 def test_a_mistake_ends_with_one_line_and_exit_code_2(words, message, tmp_path):
