@@ -314,10 +314,10 @@ def encoders(n: int, device: str) -> Iterator[dict]:
         few, how = rows[rows["item_id"].isin(some["item_id"].head(10))], {"metrics": mine, "progress": False}
         values = []
         for batch in (0, 16):
-            batches.BATCHES["cpu"] = batch
+            batches.ENCODER_BATCHES["cpu"] = batch
             with counting():
                 values.append(score(few, some, **how, **places)["value"].to_numpy())
-        batches.BATCHES["cpu"] = 0
+        batches.ENCODER_BATCHES["cpu"] = 0
         gap = np.nanmax(np.abs(values[0] - values[1]))
         if not gap <= 1e-5:
             raise SystemExit(f"{task}: batches differ by {gap:.2e} from one by one; no time was taken")

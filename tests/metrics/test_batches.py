@@ -31,16 +31,16 @@ def test_the_key_names_the_kind_the_card_and_the_batch(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"card of {device}")
     assert bt.device_key("auto") == ["cuda", "card of cuda", "batch:64"]
     assert bt.device_key("cuda:1") == ["cuda", "card of cuda:1", "batch:64"]
-    monkeypatch.setitem(bt.BATCHES, "cuda", 8)
+    monkeypatch.setitem(bt.ENCODER_BATCHES, "cuda", 8)
     assert bt.device_key("cuda:1")[2] == "batch:8"
-    monkeypatch.setitem(bt.BATCHES, "cpu", 4)
+    monkeypatch.setitem(bt.ENCODER_BATCHES, "cpu", 4)
     assert bt.device_key("cpu") == ["cpu", "cpu", "batch:4"]
 
 
 @given(st.integers(0, 200), st.integers(1, 70))
 @settings(max_examples=60, deadline=None)
 def test_every_batch_has_one_size_and_everybody_is_in_one(n, size):
-    found = list(bt.fixed_batches(n, size))
+    found = list(bt.equal_batches(n, size))
     assert all(len(batch) == size for batch in found)
     own = [list(dict.fromkeys(batch.tolist())) for batch in found]
     assert [k for batch in own for k in batch] == list(range(n))

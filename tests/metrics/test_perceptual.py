@@ -138,7 +138,7 @@ def test_a_picture_meets_the_network_once_in_batches_and_a_pair_once_without(lpi
 def test_the_size_of_a_batch_is_a_network_of_its_own(lpips_file, monkeypatch):
     plain = pt.load_lpips(lpips_file, lpips_file)
     assert pt.load_lpips(lpips_file, lpips_file, "cpu") is plain and plain.batch == 0
-    monkeypatch.setitem(batches.BATCHES, "cpu", 4)
+    monkeypatch.setitem(batches.ENCODER_BATCHES, "cpu", 4)
     batched = pt.load_lpips(lpips_file, lpips_file, "cpu")
     assert batched is not plain and batched.batch == 4 and batched.name == plain.name
     assert batched.pairs is not plain.pairs

@@ -187,16 +187,16 @@ def test_batches_have_one_shape_and_full_precision(encoders):
 
 def test_features_of_two_kinds_of_devices_never_meet(tmp_path, monkeypatch):
     plain, picture = pe.load_effnet(size=64), some_pictures(2, 64)
-    monkeypatch.setitem(batches.BATCHES, "cpu", 4)
+    monkeypatch.setitem(batches.ENCODER_BATCHES, "cpu", 4)
     four = pe.load_effnet(size=64)
-    monkeypatch.setitem(batches.BATCHES, "cpu", 8)
+    monkeypatch.setitem(batches.ENCODER_BATCHES, "cpu", 8)
     eight = pe.load_effnet(size=64)
     assert len({plain.key, four.key, eight.key}) == 3 and four.batch == 4 and plain.batch == 0
     for encoder in (plain, four, eight):
         pe.encode_images(encoder, picture, str(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {plain.key, four.key, eight.key}
-    monkeypatch.delitem(batches.BATCHES, "cpu")
-    monkeypatch.setitem(batches.BATCHES, "cpu", 0)
+    monkeypatch.delitem(batches.ENCODER_BATCHES, "cpu")
+    monkeypatch.setitem(batches.ENCODER_BATCHES, "cpu", 0)
     assert pe.load_effnet(size=64) is plain  # With what it remembers
 
 

@@ -287,7 +287,7 @@ def test_clip_encodes_each_text_and_picture_once_over_calls(weights, monkeypatch
 def test_clip_in_batches_agrees(weights, monkeypatch, size):
     "As on a graphics card, on the processor; also one picture and text alone."
     one_by_one = clip_score(PICTURES, TEXTS, weights)
-    monkeypatch.setitem(batches.BATCHES, "cpu", size)
+    monkeypatch.setitem(batches.ENCODER_BATCHES, "cpu", size)
     np.testing.assert_allclose(clip_score(PICTURES, TEXTS, weights), one_by_one, rtol=0, atol=1e-5)
     for i in (0, 5):
         bs._clip.cache_clear()
@@ -297,7 +297,7 @@ def test_clip_in_batches_agrees(weights, monkeypatch, size):
 
 def test_bertscore_in_batches_agrees(monkeypatch):
     passes = bits(bs.bertscore(REFERENCES, CANDIDATES))
-    monkeypatch.setitem(batches.BATCHES, "cpu", 8)
+    monkeypatch.setitem(batches.ENCODER_BATCHES, "cpu", 8)
     np.testing.assert_allclose(bits(bs.bertscore(REFERENCES, CANDIDATES)), passes, rtol=0, atol=1e-5)
 
 

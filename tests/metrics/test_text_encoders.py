@@ -146,7 +146,7 @@ def test_token_vectors_are_encoded_once_for_sentences_and_tokens_and_are_bounded
 @pytest.fixture
 def batched(minilm, monkeypatch):
     "MiniLM on the processor, made to encode in batches of 8."
-    monkeypatch.setitem(batches.BATCHES, "cpu", 8)
+    monkeypatch.setitem(batches.ENCODER_BATCHES, "cpu", 8)
     encoder = te.load_text_encoder(te.minilm_folder())
     assert encoder.batch == 8 and encoder is not minilm
     return fresh(encoder)
@@ -206,7 +206,7 @@ def test_other_families_agree_in_batches_too(kind, tmp_path, monkeypatch):
         t.BartModel(t.BartConfig(**small, **shape, **more)).save_pretrained(tmp_path)
     copy_tokeniser(tmp_path)
     plain = te.load_text_encoder(str(tmp_path))
-    monkeypatch.setitem(batches.BATCHES, "cpu", 4)
+    monkeypatch.setitem(batches.ENCODER_BATCHES, "cpu", 4)
     many = te.load_text_encoder(str(tmp_path))
     ids = te.token_ids([text for text in TEXTS if len(text) < 300], plain, 100)
     assert many.batch == 4

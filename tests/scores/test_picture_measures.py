@@ -127,7 +127,7 @@ def test_batches_give_the_scores_of_the_processor(task, metrics, monkeypatch):
     "As on a graphics card, on the processor: the same to 1e-5, whatever the groups."
     forget()
     one_by_one = everything(task, metrics)
-    monkeypatch.setitem(batches.BATCHES, "cpu", 8)
+    monkeypatch.setitem(batches.ENCODER_BATCHES, "cpu", 8)
     for group in (3, 32):
         forget()
         batched = everything(task, metrics, group=group)
