@@ -6,8 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
+settings.register_profile("patient", deadline=None)  # A busy machine is no wrong answer
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -477,7 +477,9 @@ def test_names_and_settings_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match=r"got 'gemma-3-4b', which ships with the package; choose another"):
         register_backend("gemma-3-4b", Honest)
     register_backend("honest", Honest)
-    with pytest.raises(ValueError, match="takes neither weights nor quantisation; leave them out"):
+    with pytest.raises(
+        ValueError, match="takes neither weights nor quantisation, precision or pixels; leave them out"
+    ):
         load_backend("honest", quantisation="nf4")
 
 

@@ -597,9 +597,12 @@ def test_a_forbidden_item_does_not_cost_its_neighbours(tmp_path):
 
 def test_what_was_answered_before_a_server_died_is_stored(tmp_path):
     dead = threading.Event()
-    with scripted(
-        lambda t, *_: "reset" if dead.is_set() or t == "Hello" else reply('{"prompt": "a mug"}')
-    ) as server:
+
+    def mortal(text, *told):
+        time.sleep(0.1)  # Thirty questions, two at a time, outlast the half second that answers are held
+        return "reset" if dead.is_set() or text == "Hello" else reply('{"prompt": "a mug"}')
+
+    with scripted(mortal) as server:
         settings = dict(root=".", out=str(tmp_path), progress=False)
         card, count = own_model("o/m", parameters=1), []
 

@@ -151,7 +151,7 @@ def test_a_run_holds_contests_again_when_what_they_rest_on_changes(tmp_path, mon
     scores = score(
         completions, ITEMS, root=CATALOGUE, run=CATALOGUE, metrics=["token_f1", "chrf"], progress=False
     )
-    study = SimpleNamespace(scores=SimpleNamespace(draws=20, level=0.95, weights={}), seed=0)
+    study = SimpleNamespace(scores=SimpleNamespace(draws=20, level=0.95, weights={}, device="cpu"), seed=0)
     inputs = SimpleNamespace(
         study=study, items=ITEMS, catalogue=SimpleNamespace(root=CATALOGUE), out=str(tmp_path)
     )

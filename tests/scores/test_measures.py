@@ -249,7 +249,7 @@ def test_a_changed_metric_is_scored_again_and_an_unchanged_one_is_kept(tmp_path)
         return compute
 
     completions = answers(seconds=0.1)
-    study = SimpleNamespace(scores=SimpleNamespace(metrics=("opening",), weights={}), seed=0)
+    study = SimpleNamespace(scores=SimpleNamespace(metrics=("opening",), weights={}, device="cpu"), seed=0)
     catalogue = SimpleNamespace(root=CATALOGUE)
     inputs = SimpleNamespace(study=study, items=ITEMS, catalogue=catalogue, out=str(tmp_path))
     stage = partial(run_scoring, inputs, completions, progress=False)
