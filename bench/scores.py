@@ -2,6 +2,11 @@
 
 OMP_NUM_THREADS=1 python bench/scores.py                 # everything; the machine should be quiet
 OMP_NUM_THREADS=1 python bench/scores.py --part parity   # parity, bertscore, frechet, pictures or memory; may be repeated
+OMP_NUM_THREADS=1 python bench/scores.py --encoders 300  # calls per distinct text and picture, and items per second, of 300 items
+
+With --encoders, two models' answers to some items are scored, compared as sets and contested: first a few of them one by one and in
+batches, which must agree, then all of them, while every text and picture that meets an encoder is counted. What 100,000 items
+would take is the same rate, no more: a rate of one's own machine, of its embedded encoders. --device names where they run.
 
 Each comparison first checks that both ways give the same numbers and stops if they do not. Ratios are medians over interleaved
 rounds, of processor seconds and of the clock. Titles, completions and pictures are those of the repository. Memory is the peak of
@@ -22,6 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -245,6 +251,107 @@ def memory(repeats: int) -> Iterator[tuple]:
         yield (name, np.nan, all_, few, "MB", all_ / few, np.nan, np.nan, "< 1.2")
 
 
+def answers(items: pd.DataFrame, task: str, shifts: tuple[int, ...]) -> pd.DataFrame:
+    """Models that answer each item with another one's truth, in the words of the completions table."""
+    column, parts = ("text" if task == "image_to_text" else "image"), []
+    for shift in shifts:
+        truth = np.roll(items["title" if column == "text" else "image"], shift)
+        some = pd.DataFrame({"item_id": items["item_id"], "category": items["category"], "task": task})
+        some = some.assign(model=f"m{shift}", family="F", parameters=1e9, precision="float32", role="model")
+        some = some.assign(prompt="p", outcome="ok", raw_text="", finish_reason="stop", text=None, image=None)
+        some["key"] = some["item_id"] + f"-{shift}"
+        parts.append(some.assign(**{column: [f"{t} {shift}" if column == "text" else t for t in truth]}))
+    return pd.concat(parts, ignore_index=True)
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[dict]:
+    """Count what meets the embedded encoders: texts by their tokens, pictures by their pixels."""
+    from collections import Counter
+    from hashlib import sha256
+
+    from mmpc_analysis.metrics import picture_encoders as pe
+    from mmpc_analysis.metrics import text_encoders as te
+
+    seen = {"image_to_text": Counter(), "text_to_image": Counter()}
+    texts, alone, many = te.encode_tokens, pe._effnet_pass, pe._effnet_batch
+
+    def count_texts(ids, encoder):
+        seen["image_to_text"].update(map(tuple, ids))
+        return texts(ids, encoder)
+
+    def count_one(network, picture):
+        seen["text_to_image"][sha256(picture.tobytes()).digest()] += 1
+        return alone(network, picture)
+
+    def count_many(network, device, pictures):
+        seen["text_to_image"].update({sha256(picture.tobytes()).digest() for picture in pictures})
+        return many(network, device, pictures)
+
+    te.encode_tokens, pe._effnet_pass, pe._effnet_batch = count_texts, count_one, count_many
+    te._load.cache_clear(), pe._effnet.cache_clear()
+    try:
+        yield seen
+    finally:
+        te.encode_tokens, pe._effnet_pass, pe._effnet_batch = texts, alone, many
+
+
+def encoders(n: int, device: str) -> Iterator[dict]:
+    """Calls per distinct input, and items per second, of each encoder metric alone and of all stages together."""
+    from mmpc_analysis.metrics import batches
+    from mmpc_analysis.metrics.cards import METRICS
+    from mmpc_analysis.scores.contests import contest
+    from mmpc_analysis.scores.measures import available_metrics
+    from mmpc_analysis.scores.scoring import score
+    from mmpc_analysis.scores.whole_sets import score_sets
+
+    catalogue = load_catalogue()
+    some = catalogue.items.sample(n, random_state=0).sort_values("item_id")
+    places = {"root": str(catalogue.root), "run": str(catalogue.root)}
+    names = [name for name in available_metrics()[0] if METRICS[name].encoder]
+    for task in ("image_to_text", "text_to_image"):
+        rows, mine = answers(some, task, (1, 2)), [name for name in names if METRICS[name].task == task]
+        few, how = rows[rows["item_id"].isin(some["item_id"].head(10))], {"metrics": mine, "progress": False}
+        values = []
+        for batch in (0, 16):
+            batches.BATCHES["cpu"] = batch
+            with counting():
+                values.append(score(few, some, **how, **places)["value"].to_numpy())
+        batches.BATCHES["cpu"] = 0
+        gap = np.nanmax(np.abs(values[0] - values[1]))
+        if not gap <= 1e-5:
+            raise SystemExit(f"{task}: batches differ by {gap:.2e} from one by one; no time was taken")
+        for name in mine:
+            with counting() as seen:
+                began = now()
+                score(rows, catalogue.items, metrics=[name], progress=False, device=device, **places)
+                yield rate(name, n, now() - began, seen[task], gap)
+        with counting() as seen:
+            stages = {"score": partial(score, rows, catalogue.items, device=device, **how, **places)}
+            if task == "text_to_image":
+                stages["sets"] = partial(score_sets, rows, catalogue.items, draws=20, device=device, **places)
+            stages["contest"] = partial(contest, rows, catalogue.items, metrics=mine, device=device, **places)
+            for stage, make in stages.items():
+                began = now()
+                make()
+                yield rate(f"{task}: {stage}, all", n, now() - began, seen[task], gap)
+
+
+def now() -> np.ndarray:
+    """Processor seconds of this process, and the clock."""
+    return np.array([time.process_time(), time.perf_counter()])
+
+
+def rate(what: str, n: int, seconds: np.ndarray, seen: dict, gap: float) -> dict:
+    """A row of the table of encoders."""
+    calls, distinct = sum(seen.values()), len(seen)
+    return {
+        "what": what, "gap in batches": gap, "calls": calls, "distinct": distinct, "calls/distinct": calls / max(distinct, 1),
+        "processor s": seconds[0], "clock s": seconds[1], "items/s (processor)": n / seconds[0],
+        "hours for 100,000 (processor)": 1e5 / n * seconds[0] / 3600,
+    }  # fmt: skip
+
+
 PARTS = {"parity": parity, "bertscore": bert, "frechet": distance, "pictures": pictures, "memory": memory}
 
 
@@ -256,7 +363,19 @@ def main() -> None:
     parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be repeated")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved rounds of each comparison")
     parser.add_argument("--alone", nargs=2, metavar=("TASK", "N"), help=argparse.SUPPRESS)
+    parser.add_argument("--encoders", type=int, metavar="N", help="count and time the encoders on N items")
+    parser.add_argument(
+        "--device", default="cpu", help="where the encoders of --encoders run: cpu, cuda or auto"
+    )
     given = parser.parse_args()
+    if given.encoders:
+        with pd.option_context("display.width", 200, "display.max_columns", 20):
+            print(
+                pd.DataFrame(encoders(given.encoders, given.device)).to_string(
+                    index=False, float_format="{:.3g}".format
+                )
+            )
+        return
     if given.alone:
         print(json.dumps(alone(given.alone[0], int(given.alone[1]))))
         return

@@ -105,9 +105,9 @@ def _draw_answers(
 ) -> list[list[Answer]]:
     "Several answers to each request, each with random numbers of its own."
     drawn: list[list[Answer]] = [[] for _ in requests]
-    for batch in plan_batches(requests, max(1, backend.batch_size // sampling.n)):
+    for batch in backend._batches(requests, sampling.n):
         prepared = backend.prepare([requests[i] for i in batch])
-        most = max(1, backend.batch_size // len(batch))
+        most = max(1, backend._rows(prepared.requests) // len(batch))
         for first in range(0, sampling.n, most):
             numbers = range(first, min(first + most, sampling.n))
             answers = _draw_batch(backend, prepared, sampling, numbers)
@@ -136,9 +136,11 @@ def _score_answers(
     engine = backend.engine
     with backend.lock:
         ids = answer_tokens(candidates, engine)
+    longest = replace(request, max_new_tokens=max(map(len, ids), default=1))
+    most = backend._rows([longest])
     inputs = {k: v.to(engine.model.device) for k, v in backend.prepare([request]).inputs.items()}
     with torch_threads(backend.threads):
-        rows = score_tokens(engine.model, inputs, ids, backend.batch_size)
+        rows = score_tokens(engine.model, inputs, ids, most)
     return [
         ScoredAnswer(text, float(row.sum()), float(row.min()), len(row))
         for text, row in zip(candidates, rows, strict=True)
@@ -170,9 +172,29 @@ class _Likelihoods:
     ) -> list[ScoredAnswer]:  # One for each candidate
         return _score_answers(self, request if image else without_picture(request), candidates)
 
+# %% ../../nbs/completion/30_backends.ipynb #bbe8f88d
+class _Batches:
+    "How questions are put together by what they take."
+
+    def _costs(self, requests: list[Request]) -> list[float]:
+        "Bytes that each request takes, nothing where they are not known."
+        asked = [(r.image and r.image.size, len(str(r.conversation)), r.max_new_tokens) for r in requests]
+        return [cost.total for cost in (self.request_bytes(*one) for one in asked) if cost]
+
+    def _batches(self, requests: list[Request], times: int = 1) -> list[list[int]]:
+        "Positions of requests that fit together, each of them some times."
+        costs = [times * cost for cost in self._costs(requests)]
+        return plan_batches(requests, max(1, self.batch_size // times), costs or None, self.batch_bytes)
+
+    def _rows(self, requests: list[Request]) -> int:
+        "How many rows fit that are as large as the largest of some requests."
+        costs, budget = self._costs(requests), self.batch_bytes
+        fitting = int(budget // max(costs)) if costs and budget else self.batch_size
+        return max(1, min(self.batch_size, fitting))
+
 # %% ../../nbs/completion/30_backends.ipynb #6c9c317c
 @dataclass(frozen=True)
-class TransformersBackend(LocalModel, _Likelihoods):
+class TransformersBackend(LocalModel, _Batches, _Likelihoods):
     "A checkpoint on this machine."
 
     lock: threading.Lock = field(
@@ -196,12 +218,7 @@ class TransformersBackend(LocalModel, _Likelihoods):
             return _generate_answers(self.engine, prepared, self.lock, self._watch())
 
     def ask(self, requests: list[Request]) -> list[Answer]:  # One for each request, in the same order
-        costs = [
-            self.request_bytes(r.image and r.image.size, len(str(r.conversation)), r.max_new_tokens)
-            for r in requests
-        ]
-        known = [cost.total for cost in costs if cost]
-        batches = plan_batches(requests, self.batch_size, known or None, self.batch_bytes)
+        batches = self._batches(requests)
         answers = [self.answer(self.prepare([requests[i] for i in batch])) for batch in batches]
         done = dict(zip(chain(*batches), chain(*answers), strict=True))
         return [done[i] for i in range(len(requests))]

@@ -269,6 +269,6 @@ class BatchLimit:
         return cut_batches([self.costs.get(key, 1.0) for key in keys], len(keys), self.most)
 
     def halve(self, keys: Sequence[str]) -> None:  # After these did not fit together
-        self.halved += 1
-        alone = max(self.costs.get(key, 1.0) for key in keys)
-        self.most = min(self.most, max(alone, self.of(keys) / 2))
+        if len(keys) > 1:  # One that does not fit alone says nothing about the others
+            self.halved += 1
+            self.most = min(self.most, self.of(keys) / 2)

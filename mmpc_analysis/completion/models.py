@@ -39,6 +39,9 @@ class ModelCard:
     precision: str = "bfloat16"  # Number format in which it is published
     licence: str = ""  # Terms that its weights come under
     context: int = 0  # Longest input and output together, tokens
+    beside: int = (
+        0  # Weights that are loaded with it and are not counted, such as a generator's text encoders
+    )
     embedded: bool = False  # Whether the weights ship with this package
     folder: str | None = None  # Local folder of the weights, None for the hub
     call: tuple[tuple[str, object], ...] = ()  # Settings with which a generator is meant to be called
@@ -97,8 +100,9 @@ def _turbo() -> ModelCard:
         "ec07796fc06b096cc56de9762974a28f4c632eda",
         licence="Stability AI Community License",
         context=256,
+        beside=5_664_440_483,
         call=(("num_inference_steps", 4), ("guidance_scale", 0.0), ("max_sequence_length", 256)),
-        note="parameters count the transformer; text encoders and autoencoder come on top",
+        note="parameters count the transformer; text encoders and autoencoder stand beside it",
     )
 
 # %% ../../nbs/completion/00_models.ipynb #502e47c7
@@ -386,7 +390,8 @@ def list_models() -> pd.DataFrame:  # One row per model
     cards = list(all_models().values())
     table = pd.DataFrame([{field: getattr(card, field) for field in fields} for card in cards])
     width = table["precision"].map({"float32": 4, "bfloat16": 2, "float16": 2})
-    table.insert(5, "memory_gb", table["parameters"].astype("float64") * width / 1e9)
+    weights = table["parameters"].astype("float64") + [card.beside for card in cards]
+    table.insert(5, "memory_gb", weights * width / 1e9)
     table["weights"] = ["own" if card.make else "embedded" if card.embedded else "hub" for card in cards]
     return table.assign(found=[_found(card) for card in cards])
 

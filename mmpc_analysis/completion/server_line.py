@@ -121,8 +121,9 @@ async def open_line(
         if key:
             request.headers["Authorization"] = f"Bearer {key}"
 
+    secure = line.url.startswith("https")  # Without it no certificates need to be loaded
     http = openai.DefaultAsyncHttpxClient(
-        follow_redirects=False, timeout=line.timeout, event_hooks={"request": [sign]}
+        follow_redirects=False, timeout=line.timeout, event_hooks={"request": [sign]}, verify=secure
     )
     url = line.url.rstrip("/")
     api = openai.AsyncOpenAI(

@@ -60,7 +60,7 @@ def device_key(
 
 # %% ../../nbs/metrics/25_batches.ipynb #e004180c
 @contextmanager
-def full_precision() -> Iterator[None]:
+def full_precision() -> Iterator[None]:  # Nothing; the settings hold inside the block
     "Single precision without TF32, and algorithms that do not change from run to run."
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -144,3 +144,8 @@ class Memory:
             self._kept[key] = result, numbers
         while self.numbers > self.most:
             self.numbers -= self._kept.pop(next(iter(self._kept)))[1]
+
+    def clear(self) -> None:
+        "Forget everything."
+        self._kept.clear()
+        self.numbers = 0

@@ -394,7 +394,7 @@ def _seen(encoder: ImageEncoder, pictures: np.ndarray, part: str) -> np.ndarray:
     "Maps or pooled vectors of pictures, encoding only what was not seen lately."
     keys = [sha256(picture.tobytes()).digest() for picture in pictures]
     known = getattr(encoder, part).find(keys)
-    new = {key: k for k, key in reversed(list(enumerate(keys))) if key not in known}
+    new = {key: keys.index(key) for key in dict.fromkeys(keys) if key not in known}
     if new:
         fresh = encode_images(encoder, pictures[list(new.values())])
         for key, area, pooled in zip(new, fresh.maps, fresh.pooled, strict=True):

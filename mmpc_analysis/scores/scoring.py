@@ -223,7 +223,7 @@ def _as_scores(parts: list[pd.DataFrame], items: pd.DataFrame) -> pd.DataFrame:
     scores["parent_id"] = scores["item_id"].map(parent_ids(items))
     return _in_order(scores)
 
-# %% ../../nbs/scores/40_scoring.ipynb #3fd2989c
+# %% ../../nbs/scores/40_scoring.ipynb #42f73537
 _AHEAD = 200_000  # Characters of titles that are encoded together, about
 
 
@@ -246,7 +246,7 @@ def _titles_ahead(
             break
     return sorted(texts), upto + 1
 
-
+# %% ../../nbs/scores/40_scoring.ipynb #3fd2989c
 def score(
     completions: pd.DataFrame,  # (n, columns) Completions of any models and tasks
     items: pd.DataFrame,  # (m, columns) The whole catalogue: truths, and the train split for templates

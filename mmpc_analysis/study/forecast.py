@@ -275,7 +275,7 @@ def forecast(
         found = _whole_forecast(_take_sample(inputs, machine or this_machine()), measure, out)
     return found if machine else replace(found, refusal=_not_ready(study, out))
 
-
+# %% ../../nbs/study/28_forecast.ipynb #eb37b94c
 def _not_ready(study: Study, out: str) -> str:
     "Why a run would refuse to begin on this machine, empty where it would not; servers are left out."
     local = tuple(name for name in study.completion.models if not model_choice(study, name).server)
@@ -291,7 +291,7 @@ def _not_ready(study: Study, out: str) -> str:
         return " ".join(str(problem).split())
     return ""
 
-
+# %% ../../nbs/study/28_forecast.ipynb #ac33cf67
 def _whole_forecast(sample: Sample, measure: bool, out: str) -> Forecast:
     "A forecast of a study that can be read."
     inputs, study = sample.inputs, sample.inputs.study

@@ -146,7 +146,7 @@ def weights_place(
     present, whole = _cached_bytes(card)
     if whole:
         return WeightsPlace("hub cache", HF_HUB_CACHE, 0.0)
-    missing = max((card.parameters or 0) * WIDTHS.get(card.precision, 2) - present, 0.0) / 1e9
+    missing = max(((card.parameters or 0) + card.beside) * WIDTHS.get(card.precision, 2) - present, 0.0) / 1e9
     return WeightsPlace("half in the cache" if present else "not here", HF_HUB_CACHE, missing)
 
 # %% ../../nbs/study/22_places.ipynb #eb7f843b
@@ -232,7 +232,7 @@ def load_of(
 ) -> Load:  # With the figures of its build, where they are known without asking the hub
     "What a model has to hold."
     known = card.folder or card.hub_id in published_shapes() or local_folder(card)
-    parameters = float("nan") if card.parameters is None else card.parameters
+    parameters = float("nan") if card.parameters is None else card.parameters + card.beside
     return Load(parameters, model_shape(card) if known else None, **question)
 
 # %% ../../nbs/study/22_places.ipynb #06d671a7

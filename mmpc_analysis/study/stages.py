@@ -126,6 +126,7 @@ def run_scoring(
 
     Reads pictures; writes the table scores.
     """
+    from mmpc_analysis.metrics.batches import device_key
     from mmpc_analysis.metrics.own_metrics import metric_keys
     from mmpc_analysis.metrics.words import signatures
     from mmpc_analysis.scores.measures import available_metrics
@@ -134,10 +135,12 @@ def run_scoring(
     study, root = inputs.study, inputs.catalogue.root
     names, weights = list(study.scores.metrics) or None, study.scores.weights
     prints = [store.fingerprint(completions.drop(columns="seconds")), store.fingerprint(inputs.items)]
-    how = {"metrics": names, "seed": study.seed, "weights": weights, "progress": progress}
+    device = study.scores.device
+    how = {"metrics": names, "seed": study.seed, "weights": weights, "progress": progress, "device": device}
     make = partial(score, completions, inputs.items, root=root, run=inputs.out, **how)
-    available = available_metrics(names, weights)[0]  # What was not installed yesterday may be today
+    available = available_metrics(names, weights, device)[0]  # What was not installed yesterday may be today
     key = [*prints, names, study.seed, weights, available + metric_keys(available), signatures(), root]
+    key += device_key(device)
     return cached_table(inputs.out, tables.SCORES, key, make)
 
 # %% ../../nbs/study/20_stages.ipynb #a6603087
@@ -250,6 +253,7 @@ def run_comparison(
     Reads pictures; writes tfidf.tsv, a line per category, and the tables sets, contests, contrasts and walk.
     """
     from mmpc_analysis.analysis.levels import level_contrast
+    from mmpc_analysis.metrics.batches import device_key
     from mmpc_analysis.metrics.own_metrics import metric_keys
     from mmpc_analysis.metrics.words import counts_to_json
     from mmpc_analysis.parity.walk import defect_table
@@ -263,17 +267,18 @@ def run_comparison(
     lines = [f"{json.dumps(name)}\t{counts_to_json(words)}\n" for name, words in counts]
     store.write_text(f"{out}/tfidf.tsv", "".join(lines))
     how = {"seed": inputs.study.seed, "level": inputs.study.scores.level}
-    places = {"root": inputs.catalogue.root, "run": out}
+    places, device = {"root": inputs.catalogue.root, "run": out}, inputs.study.scores.device
     prints = [
         store.fingerprint(completions.drop(columns="seconds")),
         store.fingerprint(items),
         places["root"],
     ]
-    make = partial(score_sets, completions, items, **places, **how)
-    sets = cached_table(out, tables.SETS, [*prints, how], make)
+    make = partial(score_sets, completions, items, **places, **how, device=device)
+    sets = cached_table(out, tables.SETS, [*prints, how, *device_key(device)], make)
     weights, metrics = inputs.study.scores.weights, list(dict.fromkeys(scores["metric"]))
-    make = partial(contest, completions, items, **places, metrics=metrics, seed=how["seed"], weights=weights)
-    key = [*prints, how["seed"], weights, CONTESTED, *metric_keys(metrics)]
+    asked = {"metrics": metrics, "seed": how["seed"], "weights": weights, "device": device}
+    make = partial(contest, completions, items, **places, **asked)
+    key = [*prints, how["seed"], weights, CONTESTED, *metric_keys(metrics), *device_key(device)]
     contests = cached_table(out, tables.CONTESTS, key, make)
     make = partial(level_contrast, contests, draws=draws, **how)
     contrasts = cached_table(out, tables.CONTRASTS, [store.fingerprint(contests), how, draws], make)

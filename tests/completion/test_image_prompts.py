@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmpc_analysis.completion.drawing import draw_batch
-from mmpc_analysis.completion.generators import call_settings, load_generator
+from mmpc_analysis.completion.generators import call_settings, draw_batch, load_generator
 from mmpc_analysis.completion.image_prompts import (
     PromptReader,
     cut_prompts,

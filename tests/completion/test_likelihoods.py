@@ -220,6 +220,26 @@ def test_no_question_has_no_draws_and_a_batch_of_one_is_enough(backend):
     ]
 
 
+def test_draws_and_scores_fit_the_memory(backend, generated, monkeypatch):
+    requests, request = told(3, 8), told(1)[0]
+    whole, scores = facts(backend.sample(requests, HOT)), backend.score(request, GIVEN)
+    generated.clear()
+    costs = [backend.request_bytes(None, len(str(r.conversation)), 8).total for r in requests]
+    small = like(backend, memory=int(2.5 * max(costs)))
+    assert facts(small.sample(requests, HOT)) == whole
+    assert max(map(len, generated)) == 2 and sum(map(len, generated)) == 9
+    widths, plain = [], backend.engine.model.forward
+
+    def forward(*args, **given):
+        widths.append(len(given["input_ids"]))
+        return plain(*args, **given)
+
+    monkeypatch.setattr(backend.engine.model, "forward", forward)
+    one = like(backend, memory=1).score(request, GIVEN)  # Less than one takes: one alone is tried
+    assert widths == [1] * len(GIVEN)
+    assert [s.logprob for s in one] == pytest.approx([s.logprob for s in scores], abs=1e-3)
+
+
 def test_cold_draws_are_the_greedy_answers(backend):
     requests = shown(3) + told(3)
     cold = backend.sample(requests, Sampling(n=2, temperature=1e-4))

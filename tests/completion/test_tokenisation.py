@@ -19,6 +19,7 @@ from mmpc_analysis.completion.checkpoints import (
     BackendError,
     Engine,
     escape_special_tokens,
+    limit_pixels,
     load_processor,
     special_tokens,
 )
@@ -50,6 +51,7 @@ def engine_of(source, **settings):
     "A backend that can tokenise and cannot answer: its files without weights."
     backend = TransformersBackend(str(source), **settings)
     processor = load_processor(str(source))
+    limit_pixels(processor.image_processor, backend.pixels)
     vars(backend)["engine"] = Engine(processor, None, special_tokens(processor.tokenizer))
     return backend
 
@@ -324,3 +326,19 @@ def test_probes_try_every_special_token_of_the_tokenizer():
         processor = engine_of(model_card(f"standin-{family}-s").folder).engine.processor
         said = " ".join(str(r.conversation) for r in probe_requests(prompt_for("text_to_image"), processor))
         assert written in said and re.search("e\u0301|a\u0308", said) and len(said) > 1500
+
+
+@pytest.mark.parametrize(("pixels", "tokens"), [(None, 299), (100_352, 120)])
+def test_a_pixel_budget_scales_both_ways_alike(tmp_path, items, pixels, tokens):
+    """640 x 360 within 100,352 pixels, 128 tokens of 28 x 28: sides divided by 1.515 and rounded down, 420 x 224, or 15 x 8 = 120."""
+    source = with_start(tmp_path, "qwen", False, "")
+    settings = json.loads((source / "processor_config.json").read_text())
+    settings["image_processor"] |= {
+        "patch_size": 14, "size": {"shortest_edge": 3136, "longest_edge": 12845056},
+    }  # fmt: skip
+    (source / "processor_config.json").write_text(json.dumps(settings))
+    backend = engine_of(source, pixels=pixels)
+    found = check_tokens(backend, questions(items, backend, "image_to_text")).set_index("key")
+    assert not found["difference"].any() and not found["error"].any() and found["seen"].all()
+    places = found["due"] - found.loc["probe 1", "due"] + 4  # The smallest picture has four
+    assert places["probe 3"] == places["probe 4"] == tokens

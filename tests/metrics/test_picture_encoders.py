@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmpc_analysis.completion.checkpoints import BackendError, hide_broken_torchvision, silence_libraries
+from mmpc_analysis.metrics import batches
 from mmpc_analysis.metrics import picture_encoders as pe
 from mmpc_analysis.metrics.text_encoders import EncoderMissing
 
@@ -145,6 +146,103 @@ def test_equals_the_library_on_the_same_picture(encoders, tmp_path):
 def test_effnet_pooled_is_the_mean_of_the_map(encoders):
     features = pe.encode_images(encoders["effnet"], some_pictures(3, 64))
     np.testing.assert_allclose(features.pooled, features.maps.mean(1), rtol=0, atol=1e-5)
+
+
+# ---------------------------------------------------------------- in batches, as on a graphics card
+
+
+def in_batches(encoder, size, **more):
+    "The encoder on the processor, made to encode in batches, without what it remembers."
+    fields = {name: getattr(encoder, name) for name in ("name", "size", "network", "passes")}
+    return pe.ImageEncoder(**fields, key=f"{encoder.key[:-1]}x", batch=size, **more)
+
+
+@pytest.mark.parametrize("size", [3, 8])
+@pytest.mark.parametrize("name", NAMES)
+def test_batches_agree_with_one_by_one_and_do_not_know_their_neighbours(name, size, encoders):
+    encoder, rng = encoders[name], np.random.default_rng(size)
+    pictures, batched = some_pictures(10, encoder.size), in_batches(encoder, size)
+    alone, together = pe.encode_images(encoder, pictures), pe.encode_images(batched, pictures)
+    some = rng.permutation(10)[:4]
+    others = pe.encode_images(batched, pictures[some])
+    for field in ("maps", "pooled"):
+        one, many = getattr(alone, field), getattr(together, field)
+        assert one.shape == many.shape and many.dtype == np.float32
+        scale = np.abs(one).max()
+        np.testing.assert_allclose(many / scale, one / scale, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(getattr(others, field) / scale, many[some] / scale, rtol=0, atol=1e-5)
+
+
+def test_batches_have_one_shape_and_full_precision(encoders):
+    seen, plain = [], encoders["effnet"]
+
+    def passes(pictures):
+        seen.append((pictures.shape, torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()))
+        return plain.passes(pictures)
+
+    batched = pe.ImageEncoder("effnet", 64, "key", plain.network, passes, 4)
+    pe.encode_images(batched, some_pictures(9, 64)[[0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 4]])
+    assert seen == [((4, 64, 64, 3), False, "highest")] * 3
+
+
+def test_features_of_two_kinds_of_devices_never_meet(tmp_path, monkeypatch):
+    plain, picture = pe.load_effnet(size=64), some_pictures(2, 64)
+    monkeypatch.setitem(batches.BATCHES, "cpu", 4)
+    four = pe.load_effnet(size=64)
+    monkeypatch.setitem(batches.BATCHES, "cpu", 8)
+    eight = pe.load_effnet(size=64)
+    assert len({plain.key, four.key, eight.key}) == 3 and four.batch == 4 and plain.batch == 0
+    for encoder in (plain, four, eight):
+        pe.encode_images(encoder, picture, str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {plain.key, four.key, eight.key}
+    monkeypatch.delitem(batches.BATCHES, "cpu")
+    monkeypatch.setitem(batches.BATCHES, "cpu", 0)
+    assert pe.load_effnet(size=64) is plain  # With what it remembers
+
+
+def test_the_key_of_a_processor_is_the_one_that_stored_features_have():
+    from mmpc_analysis.store import hash_key
+
+    here = torch.__version__, torch.backends.cpu.get_cpu_capability()
+    assert pe.encoder_key("weights", 64) == hash_key("features", "weights", 64, *here)
+    assert pe.load_effnet(size=64).key == pe.load_effnet(size=64, device="cpu:0").key
+
+
+def test_batches_find_what_the_folder_has_and_fill_the_rest(encoders, tmp_path):
+    pictures, seen = some_pictures(7, 64), []
+    plain = encoders["effnet"]
+    batched = in_batches(plain, 4, folder=str(tmp_path))
+    first = pe.encode_images(batched, pictures[:3])
+    counting = pe.ImageEncoder(
+        "effnet",
+        64,
+        batched.key,
+        plain.network,
+        lambda p: seen.append(len(p)) or plain.passes(p),
+        4,
+        str(tmp_path),
+    )
+    whole = pe.encode_images(counting, pictures)
+    assert seen == [4] and whole.maps[:3].tobytes() == first.maps.tobytes()
+    assert pe.encode_images(counting, pictures).maps.tobytes() == whole.maps.tobytes() and seen == [4]
+
+
+def test_maps_and_vectors_are_remembered_together_and_within_bounds():
+    seen = []
+
+    def network(picture):
+        seen.append(int(picture[0, 0, 0]))
+        return torch.full((3, 2), float(picture[0, 0, 0])), torch.full((2,), float(picture[0, 0, 0]))
+
+    shown = np.stack([np.full((8, 8, 3), value, dtype=np.uint8) for value in range(5)])
+    encoder = pe.ImageEncoder("toy", 8, "key", network, maps=batches.Memory(12), pooled=batches.Memory(6))
+    assert pe.pooled_features(encoder, shown[[1, 0, 1]])[:, 0].tolist() == [1, 0, 1]
+    assert pe.map_features(encoder, shown[[0, 1]])[:, 2, 1].tolist() == [0, 1] and sorted(seen) == [0, 1]
+    pe.pooled_features(encoder, shown[[2, 3]])
+    assert (len(encoder.maps), len(encoder.pooled)) == (2, 3)  # 12 numbers and 6
+    assert pe.pooled_features(encoder, shown[[0]])[0, 0] == 0 and len(seen) == 4
+    pe.map_features(encoder, shown[[0]])
+    assert len(seen) == 5  # Its map was forgotten
 
 
 def test_each_distinct_picture_is_encoded_once(tmp_path):

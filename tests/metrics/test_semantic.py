@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_words import HOSTILE
 
+from mmpc_analysis.metrics import batches
 from mmpc_analysis.metrics import semantic as bs
 from mmpc_analysis.metrics import text_encoders as te
 from mmpc_analysis.metrics.semantic import FACTOR, PREFIX, clip_score
@@ -106,8 +107,9 @@ def test_shards_give_the_same_bits(shards):
 def test_blocks_give_the_same_bits(monkeypatch):
     whole = bits(bs.bertscore(REFERENCES, CANDIDATES))
     monkeypatch.setattr(bs, "_BLOCK", 5)
-    monkeypatch.setattr(te, "_KEPT_NUMBERS", 0)
-    te.load_text_encoder(te.minilm_folder()).read.clear()
+    memory = te.load_text_encoder(te.minilm_folder()).read
+    memory.clear()
+    monkeypatch.setattr(memory, "most", 0)
     assert bits(bs.bertscore(REFERENCES, CANDIDATES)).tobytes() == whole.tobytes()
 
 
@@ -261,8 +263,42 @@ def test_equals_the_model_s_own_forward_pass(weights):
 def test_shards_give_the_same_bits_by_clip(weights, shards):
     together, apart = clip_score(PICTURES, TEXTS, weights), np.zeros(6)
     for part in np.array_split(np.array([3, 0, 5, 1, 4, 2]), shards):
+        bs._clip.cache_clear()  # Else the second time would be looked up
         apart[part] = clip_score([PICTURES[i] for i in part], [TEXTS[i] for i in part], weights)
     assert together.tobytes() == apart.tobytes()
+
+
+def test_clip_encodes_each_text_and_picture_once_over_calls(weights, monkeypatch):
+    seen = {"texts": [], "pictures": []}
+    for what, name in (("texts", "_text_vectors"), ("pictures", "_picture_vectors")):
+        encode = getattr(bs, name)
+        monkeypatch.setattr(
+            bs, name, lambda c, given, w=what, f=encode: seen[w].append(len(given)) or f(c, given)
+        )
+    bs._clip.cache_clear()
+    again = [Image.fromarray(PICTURES[0]), PICTURES[1].copy()]  # The same pixels in other hands
+    first = clip_score([PICTURES[0], PICTURES[0], PICTURES[1]], ["a guitar", "red mug", "a guitar"], weights)
+    second = clip_score([*again, PICTURES[2]], ["red mug", "a guitar", "x"], weights)
+    assert seen == {"texts": [2, 1], "pictures": [2, 1]}
+    assert second[:2].tolist() == first[1:].tolist()
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_clip_in_batches_agrees(weights, monkeypatch, size):
+    "As on a graphics card, on the processor; also one picture and text alone."
+    one_by_one = clip_score(PICTURES, TEXTS, weights)
+    monkeypatch.setitem(batches.BATCHES, "cpu", size)
+    np.testing.assert_allclose(clip_score(PICTURES, TEXTS, weights), one_by_one, rtol=0, atol=1e-5)
+    for i in (0, 5):
+        bs._clip.cache_clear()
+        alone = clip_score(PICTURES[i : i + 1], TEXTS[i : i + 1], weights)
+        np.testing.assert_allclose(alone, one_by_one[i : i + 1], rtol=0, atol=1e-5)
+
+
+def test_bertscore_in_batches_agrees(monkeypatch):
+    passes = bits(bs.bertscore(REFERENCES, CANDIDATES))
+    monkeypatch.setitem(batches.BATCHES, "cpu", 8)
+    np.testing.assert_allclose(bits(bs.bertscore(REFERENCES, CANDIDATES)), passes, rtol=0, atol=1e-5)
 
 
 def test_pictures_come_as_arrays_or_images_of_any_mode(weights):

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_words import FIXTURES, HOSTILE
 
-from mmpc_analysis.metrics import semantic, text_encoders
+from mmpc_analysis.metrics import batches, semantic, text_encoders
 from mmpc_analysis.metrics import text_encoders as te
 from mmpc_analysis.metrics import words as tm
+from mmpc_analysis.metrics.batches import Memory
 from mmpc_analysis.metrics.semantic import bertscore
 
 # Titles, a few words of every length up to a page, and texts on both sides of where passes change their shape
@@ -30,8 +31,8 @@ def minilm():
 def fresh(encoder):
     "The same encoder that remembers nothing."
     fields = {name: getattr(encoder, name) for name in encoder.__dataclass_fields__} | {
-        "remembered": {},
-        "read": {},
+        "remembered": Memory(te._KEPT),
+        "read": Memory(te._KEPT_NUMBERS),
     }
     return te.TextEncoder(**fields)
 
@@ -109,9 +110,9 @@ def test_each_distinct_text_is_encoded_once(minilm, monkeypatch):
 
 
 def test_what_is_remembered_is_bounded(minilm, monkeypatch):
+    monkeypatch.setattr(te, "_KEPT", 3 * minilm.width)
     encoder = fresh(minilm)
     monkeypatch.setattr(te, "_load", lambda *args: encoder)
-    monkeypatch.setattr(te, "_KEPT", 3)
     whole = te.embed_texts(["a", "b", "c", "d", "e"])
     assert len(encoder.remembered) == 3
     assert te.embed_texts(["e", "a"]).tobytes() == whole[[4, 0]].tobytes()
@@ -131,9 +132,86 @@ def test_token_vectors_are_encoded_once_for_sentences_and_tokens_and_are_bounded
     assert first is third and seen[2:] == [0]
     assert first.tobytes() == te.encode_tokens(ids[:1], fresh(minilm))[0].tobytes()
     monkeypatch.setattr(te, "_KEPT_NUMBERS", 10 * encoder.width)
-    te.token_vectors(te.token_ids(["violin bow", "a knife of steel"], encoder), encoder)
-    assert 0 < sum(v.size for v in encoder.read.values()) <= 10 * encoder.width
-    assert all(v.base is None for v in encoder.read.values())
+    small = fresh(minilm)
+    ids = te.token_ids(["violin bow", "a knife of steel"], small)
+    te.token_vectors(ids, small)
+    kept = small.read.find([tuple(row) for row in ids])
+    assert 0 < sum(v.size for v in kept.values()) == small.read.numbers <= 10 * encoder.width
+    assert all(v.base is None for v in kept.values())
+
+
+# ---------------------------------------------------------------- in batches, as on a graphics card
+
+
+@pytest.fixture
+def batched(minilm, monkeypatch):
+    "MiniLM on the processor, made to encode in batches of 8."
+    monkeypatch.setitem(batches.BATCHES, "cpu", 8)
+    encoder = te.load_text_encoder(te.minilm_folder())
+    assert encoder.batch == 8 and encoder is not minilm
+    return fresh(encoder)
+
+
+def test_batches_agree_with_passes(minilm, batched):
+    ids = te.token_ids(TEXTS, minilm)
+    for one, other in zip(te.encode_tokens(ids, minilm), te.encode_tokens(ids, batched), strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5)
+
+
+def test_a_text_in_a_batch_does_not_know_its_neighbours(batched):
+    ids = te.token_ids(TEXTS, batched)
+    whole, rng = te.encode_tokens(ids, batched), np.random.default_rng(0)
+    for _ in range(3):
+        some = rng.permutation(len(ids))[: rng.integers(1, 12)]
+        for row, vectors in zip(some, te.encode_tokens([ids[k] for k in some], batched), strict=True):
+            np.testing.assert_allclose(vectors, whole[row], rtol=0, atol=1e-5)
+
+
+def test_batches_have_one_shape_for_each_length_and_full_precision(batched, monkeypatch):
+    import torch
+
+    shapes, inside = set(), set()
+    forward = batched.model.forward
+
+    def look(**given):
+        shapes.add(tuple(given["input_ids"].shape))
+        inside.add((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+        return forward(**given)
+
+    monkeypatch.setattr(batched.model, "forward", look)
+    te.encode_tokens(te.token_ids(TEXTS, batched), batched)
+    assert {rows for rows, _ in shapes} == {8} and all(width % 16 == 0 for _, width in shapes)
+    assert inside == {("highest", False)}
+
+
+def test_a_batch_is_named_by_the_signature(minilm, batched):
+    assert te.encoder_signature(batched) == te.encoder_signature(minilm) + "|device:cpu|batch:8"
+
+
+@pytest.mark.parametrize("kind", ["roberta", "bart"])
+def test_other_families_agree_in_batches_too(kind, tmp_path, monkeypatch):
+    "RoBERTa counts places from its padding, BART is half of an encoder and decoder."
+    import torch
+    import transformers as t
+
+    torch.manual_seed(0)
+    small = {"vocab_size": 30_600, "max_position_embeddings": 130}
+    if kind == "roberta":
+        shape = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)
+        t.RobertaModel(t.RobertaConfig(**small, **shape, pad_token_id=0)).save_pretrained(tmp_path)
+    else:
+        shape = dict(d_model=24, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2)
+        more = dict(decoder_attention_heads=2, encoder_ffn_dim=48, decoder_ffn_dim=48, pad_token_id=0)
+        t.BartModel(t.BartConfig(**small, **shape, **more)).save_pretrained(tmp_path)
+    copy_tokeniser(tmp_path)
+    plain = te.load_text_encoder(str(tmp_path))
+    monkeypatch.setitem(batches.BATCHES, "cpu", 4)
+    many = te.load_text_encoder(str(tmp_path))
+    ids = te.token_ids([text for text in TEXTS if len(text) < 300], plain, 100)
+    assert many.batch == 4
+    for one, other in zip(te.encode_tokens(ids, plain), te.encode_tokens(ids, many), strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5)
 
 
 def test_hostile_texts_get_a_meaning():

@@ -12,7 +12,8 @@ from conftest import ROOT
 from mmpc_analysis import tables
 from mmpc_analysis.scores.contests import contest, contest_metrics
 from mmpc_analysis.scores.floors import true_values
-from mmpc_analysis.scores.measures import image_values, item_context, load_encoders
+from mmpc_analysis.scores.measures import item_context, load_encoders
+from mmpc_analysis.scores.picture_measures import image_values
 from mmpc_analysis.scores.retrieval import CONTESTED, auc_against, item_distractors
 
 CATALOGUE = str(ROOT / "mmpc_analysis/data/catalogue")

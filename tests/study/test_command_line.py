@@ -87,7 +87,7 @@ def test_catalogue_says_what_it_set_aside(tmp_path):
         (["run", "--prompt", "title-long-1"], "there is no prompt 'title-long-1'; did you mean"),
         (["report"], "there is no run in 'runs/demo'"),
         (["score", "--out", "typo"], "there is no run in 'typo'"),
-        (["run", "--model", "gemma-3-4b", "--limit", "1", "--out", "far"], "could not be loaded"),
+        (["run", "--model", "gemma-3-4b", "--limit", "1", "--out", "far"], "is not on this machine"),
     ],
 )
 def test_a_mistake_ends_with_one_line_and_exit_code_2(words, message, tmp_path):
@@ -217,9 +217,8 @@ def test_a_run_is_found_again_in_a_folder_of_any_name(tmp_path):
     for times in (1, 2):
         shown = mmpc(*words, "--out", "run [v1]", "-n", "3", cwd=tmp_path)
         assert shown.returncode == 0, shown.stderr
-        assert ("standin-gemma-s image_to_text: 0item" in shown.stderr) == (
-            times == 2
-        )  # What was answered is not asked again
+        asked = "standin-gemma-s image_to_text" in shown.stderr
+        assert asked == (times == 1), "what was answered is not asked again"
     (tmp_path / "run [v1]" / "report.html").unlink()
     again = mmpc("report", "--out", "run [v1]", cwd=tmp_path)
     assert again.returncode == 0 and (tmp_path / "run [v1]" / "report.html").exists(), again.stderr

@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -152,14 +153,20 @@ def compare(model: str, n: int) -> dict:
     return {"probe seconds": round(probed, 2), "profile": profile, "against in process": shown}
 
 
-def plain_qwen(model: str) -> dict:
-    """What the probe finds where `transformers serve` is started without Qwen's processor."""
+def without_processor(model: str) -> dict:
+    """What the probe finds where the server cannot see that a checkpoint reads pictures: they are dropped in silence."""
     from mmpc_analysis.completion.models import find_weights, model_card
     from mmpc_analysis.completion.servers import ServerBackend
 
-    folder = find_weights(model_card(model))
-    with running(folder, register=False) as address:
-        return {"pictures": ServerBackend(address, folder).probed.pictures}
+    with tempfile.TemporaryDirectory() as folder:
+        for path in Path(find_weights(model_card(model))).iterdir():
+            if path.name not in ("processor_config.json", "preprocessor_config.json"):
+                shutil.copy(path, folder)
+        settings = Path(folder) / "tokenizer_config.json"
+        kept = {k: v for k, v in json.loads(settings.read_text()).items() if k != "processor_class"}
+        settings.write_text(json.dumps(kept))
+        with running(folder, register=False) as address:
+            return {"pictures": ServerBackend(address, folder).probed.pictures}
 
 
 def main() -> None:
@@ -182,7 +189,7 @@ def main() -> None:
         "models": {model: compare(model, given.items) for model in models},
     }
     if "standin-qwen-s" in models:
-        told["qwen without its processor"] = plain_qwen("standin-qwen-s")
+        told["qwen without its processor"] = without_processor("standin-qwen-s")
     text = json.dumps(told, indent=1, sort_keys=True, default=lambda x: None if math.isnan(x) else x)
     Path(given.out).write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -2,7 +2,8 @@
 
     python tools/site/publish_results.py [runs/demo] [--out nbs/results]
 
-Averages, sets, effects, contrasts, scores, completions, the analysis tables with the claims, recovery and links go along with the manifest; items,
+Averages, sets, effects, contrasts, scores, completions, the analysis tables with the claims, recovery and links,
+certificates and the lengths of image prompts go along with the manifest; items,
 pictures, rankings and the answers' raw text stay behind, so that the folder stays small enough to be committed. Of recovery and links only
 the headline ranking metric is published, of recovery only all purchases together: the pages show no more, and the run has the rest.
 """
@@ -21,6 +22,7 @@ PUBLISHED = (
     *(tables.AVERAGES, tables.SETS, tables.EFFECTS, tables.CONTRASTS, tables.SCORES, tables.COMPLETIONS),
     *(tables.SLOPES, tables.LINES, tables.VARIANCES, tables.COMPARISONS, tables.DECISIONS, tables.FRONTIER),
     *(tables.POWERS, tables.RECOVERY, tables.LINKS, tables.FLOOR_GAINS, tables.LOST, tables.CLAIMS),
+    *(tables.CERTIFICATES, tables.DRAWINGS),
 )
 HEADLINE = "recall@20"  # The ranking metric of the pages
 
