@@ -50,6 +50,7 @@ CORE = (
     "tests/completion/test_answers.py",
     "tests/completion/test_prompts.py",
     "tests/completion/test_backends.py",
+    "tests/completion/test_drawing.py",
     "tests/metrics/test_words.py",
     "tests/scores/test_averages.py",
     "tests/scores/test_measures.py",
