@@ -301,7 +301,10 @@ def in_flight(limit: int, mean: float) -> pd.DataFrame:
     with slow_server(mean) as url, tempfile.TemporaryDirectory() as out:
         profile = ServerProfile("m", served="m", pictures="seen")
         backend = ServerBackend(url, "m", batch_size=limit, profile=profile)
-        bodies = bare_bodies(backend, server_questions(task, backend))
+        requests = server_questions(task, backend)
+        bodies = bare_bodies(backend, requests)
+        backend.ask(requests[:limit])  # Warm: the first answer waits for imports
+        flight(url)
         for way in ("complete", "openai"):
             began = time.perf_counter()
             if way == "openai":
