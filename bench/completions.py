@@ -4,11 +4,14 @@ python bench/completions.py                       # speed of one stand-in, both 
 python bench/completions.py --model standin-qwen-l
 python bench/completions.py --equality            # batched against single answers, every test item of every stand-in
 python bench/completions.py --kills 10            # kill -9 at random moments, then compare with an uninterrupted run
+python bench/completions.py --servers             # questions in flight at a slow server, and time per request at a fast one
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import heapq
 import json
 import os
 import random
@@ -18,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -31,6 +36,8 @@ from mmpc_analysis.completion.checkpoints import silence_libraries, torch_thread
 from mmpc_analysis.completion.completions import complete, load_requests, plan_questions
 from mmpc_analysis.completion.prompts import conversation, prompt_for
 from mmpc_analysis.completion.protocol import Request
+from mmpc_analysis.completion.server_requests import ServerProfile, chat_body, chat_messages
+from mmpc_analysis.completion.servers import ServerBackend
 from mmpc_analysis.store import read_shards
 from mmpc_analysis.tables import COMPLETIONS, TASKS
 
@@ -212,6 +219,138 @@ def kills(name: str, times: int, seed: int) -> pd.DataFrame:
     )
 
 
+@contextmanager
+def slow_server(mean: float):
+    """The address of a server of exponential latencies, in a process of its own."""
+    command = [sys.executable, str(Path(__file__).with_name("slow_server.py")), "--mean", str(mean)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+def flight(url: str) -> tuple[int, float, list[float]]:
+    """Most in flight, its time average from a tenth to nine tenths of the run, and the latencies as questions came."""
+    with urllib.request.urlopen(f"{url}/flight") as reply:
+        told = json.load(reply)
+    times, flying = zip(*told["events"], strict=True)
+    low, high = (times[0] + part * (times[-1] - times[0]) for part in (0.1, 0.9))
+    spans = zip(flying, times, times[1:], strict=False)
+    area = sum(n * max(0.0, min(after, high) - max(at, low)) for n, at, after in spans)
+    return max(flying), area / (high - low), told["waits"]
+
+
+def ideal_seconds(waits: list[float], limit: int) -> float:
+    """How long a run takes whose places are filled again at once, and that does nothing else."""
+    free = [0.0] * limit
+    for wait in waits:
+        heapq.heapreplace(free, free[0] + wait)
+    return max(free)
+
+
+def barrier_seconds(waits: list[float], limit: int) -> float:
+    """How long a run takes that waits for the slowest of every batch."""
+    return sum(max(waits[i : i + limit]) for i in range(0, len(waits), limit))
+
+
+def server_questions(task: str, backend: ServerBackend) -> list[Request]:
+    """One request for each different test item."""
+    prompt = prompt_for(task, short=True)
+    planned = plan_questions(test_items(), prompt, backend.identity, ROOT).drop_duplicates("key")
+    return load_requests(list(planned.itertuples(index=False)), prompt, ROOT, backend.fit)[0]
+
+
+def bare_client(url: str, bodies: list[dict], limit: int) -> tuple[list[str], float]:
+    """The openai client as anybody would use it: a semaphore and a gather. Texts, and seconds without its construction."""
+    import openai
+
+    async def run():
+        client, places = openai.AsyncOpenAI(base_url=url, api_key="none"), asyncio.Semaphore(limit)
+
+        async def one(body):
+            async with places:
+                said = await client.chat.completions.create(**body)
+                return said.choices[0].message.content
+
+        began = time.perf_counter()
+        texts = await asyncio.gather(*map(one, bodies))
+        seconds = time.perf_counter() - began
+        await client.close()
+        return texts, seconds
+
+    return asyncio.run(run())
+
+
+def bare_bodies(backend: ServerBackend, requests: list[Request]) -> list[dict]:
+    """What a bare client sends for them: the same, with what it has no name for in `extra_body`."""
+    bodies = []
+    for request in requests:
+        messages = chat_messages(request, backend.pixels, backend.image_format)
+        body = chat_body(backend.probed, request, messages)
+        extra = {name: body.pop(name) for name in ("top_k", "repetition_penalty") if name in body}
+        bodies.append(body | {"extra_body": extra})
+    return bodies
+
+
+def in_flight(limit: int, mean: float) -> pd.DataFrame:
+    """Questions in flight at a server of exponential latencies: `complete`, and a bare client beside it."""
+    task, rows = "text_to_image", []
+    with slow_server(mean) as url, tempfile.TemporaryDirectory() as out:
+        profile = ServerProfile("m", served="m", pictures="seen")
+        backend = ServerBackend(url, "m", batch_size=limit, profile=profile)
+        requests = server_questions(task, backend)
+        bodies = bare_bodies(backend, requests)
+        backend.ask(requests[:limit])  # Warm: the first answer waits for imports
+        flight(url)
+        for way in ("complete", "openai"):
+            began = time.perf_counter()
+            if way == "openai":
+                bare_client(url, bodies, limit)
+            else:
+                complete(test_items(), "standin-qwen-m", task, root=ROOT, out=out, backend=backend, progress=False)  # fmt: skip
+            seconds = time.perf_counter() - began
+            most, average, waits = flight(url)
+            ideal, barriers = ideal_seconds(waits, limit), barrier_seconds(waits, limit)
+            rows.append((way, len(waits), limit, most, average, sum(waits) / barriers, seconds, ideal, seconds / ideal, barriers))  # fmt: skip
+    names = ["way", "questions", "limit", "most", "in flight", "with barriers", "seconds", "ideal", "x ideal", "barriers take"]  # fmt: skip
+    return pd.DataFrame(rows, columns=names)
+
+
+def overhead(limit: int, repeats: int) -> pd.DataFrame:
+    """Milliseconds per request at a server without latency, medians over interleaved repeats; pictures are encoded by both."""
+    rows = []
+    with slow_server(0) as url:
+        profile = ServerProfile("m", served="m", pictures="seen")
+        backend = ServerBackend(url, "m", batch_size=limit, profile=profile)
+        for task in ("text_to_image", "image_to_text"):
+            requests, ours, bare, whole = server_questions(task, backend), [], [], []
+            backend.ask(requests[:limit])
+            bare_client(url, bare_bodies(backend, requests[:limit]), limit)
+            for _ in range(repeats):
+                began = time.perf_counter()
+                said = [answer.text for answer in backend.ask(requests)]
+                ours.append((time.perf_counter() - began) / len(requests))
+                began = time.perf_counter()
+                bodies = bare_bodies(backend, requests)
+                making = time.perf_counter() - began
+                texts, seconds = bare_client(url, bodies, limit)
+                bare.append((making + seconds) / len(requests))
+                if texts != said:
+                    raise RuntimeError("the bare client got other answers, so the two cannot be compared")
+                with tempfile.TemporaryDirectory() as out:
+                    began = time.perf_counter()
+                    complete(test_items(), "standin-qwen-m", task, root=ROOT, out=out, backend=backend, progress=False)  # fmt: skip
+                    whole.append((time.perf_counter() - began) / len(requests))
+            ratio = statistics.median(x / y for x, y in zip(ours, bare, strict=True))
+            medians = [1000 * statistics.median(x) for x in (ours, bare, whole)]
+            rows.append((task, len(requests), len(set(said)), *medians[:2], ratio, medians[2]))
+    names = ["task", "requests", "answers", "server engine ms", "openai ms", "x openai", "complete ms"]
+    return pd.DataFrame(rows, columns=names)
+
+
 def main() -> None:
     """Read the arguments and print one table."""
     parser = argparse.ArgumentParser(
@@ -222,6 +361,9 @@ def main() -> None:
     parser.add_argument("--equality", action="store_true", help="compare batched with single answers")
     parser.add_argument("--kills", type=int, default=0, help="how often to kill a run")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments of the kills")
+    parser.add_argument("--servers", action="store_true", help="measure how a server is asked")
+    parser.add_argument("--limit", type=int, default=8, help="questions in flight (servers)")
+    parser.add_argument("--mean", type=float, default=0.25, help="mean latency of the slow server, s")
     parser.add_argument("--work", nargs=2, metavar=("OUT", "LOG"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     pd.set_option("display.width", 200, "display.max_columns", 20, "display.precision", 3)
@@ -231,6 +373,10 @@ def main() -> None:
         print(equality(given.model or STANDINS).to_string(index=False))
     elif given.kills:
         print(kills((given.model or ["standin-gemma-s"])[0], given.kills, given.seed).to_string(index=False))
+    elif given.servers:
+        print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+        print(in_flight(given.limit, given.mean).to_string(index=False), end="\n\n")
+        print(overhead(given.limit, given.repeats).to_string(index=False))
     else:
         tables = [speed(name, given.repeats) for name in given.model or ["standin-qwen-m"]]
         print(pd.concat(tables).to_string(index=False))

@@ -1,5 +1,6 @@
 """What the probe finds, with scripted servers that obey, ignore and refuse, and with the real `transformers serve`."""
 
+import importlib
 import importlib.util
 import json
 import sys
@@ -208,27 +209,32 @@ def test_fields_that_may_be_left_out_are_those_that_are_tried():
     assert set(OPTIONAL) - {"response_format"} == set(profile.fields)
 
 
-@pytest.mark.skipif(bool(SERVE), reason=f"transformers serve needs {' and '.join(SERVE)}")
-def test_the_real_transformers_serve_answers_as_in_process():
+def real_server():
+    missing = " and ".join(SERVE)
+    if missing:
+        pytest.skip(f"transformers serve needs {missing}")
     sys.path.insert(0, str(ROOT / "tools" / "experiments"))
-    import real_server
+    return importlib.import_module("real_server")
 
-    found = real_server.compare("standin-gemma-s", 3)
+
+def test_the_real_transformers_serve_answers_as_in_process():
+    found = real_server().compare("standin-gemma-s", 3)
     profile, shown = found["profile"], found["against in process"]["png, fitted before"]
-    assert (profile["pictures"], profile["schema"], profile["fields"]["top_k"]) == (
-        "seen",
-        "ignored",
-        "refused",
-    )
+    known = profile["pictures"], profile["schema"], profile["fields"]["top_k"]
+    assert known == ("seen", "ignored", "refused")
     for task in ("title", "prompt"):
         counts = [n for name, n in shown[task].items() if name != "questions"]
         assert counts == [3] * 4
 
 
+def test_a_real_server_that_drops_pictures_is_found_out():
+    with pytest.raises(BackendError, match="must see pictures, and they are dropped"):
+        real_server().compare("standin-gemma-s", 1, blind=True)
+
+
 STORED = ROOT / "tests" / "data" / "completion" / "real_server.json"
 
 
-@pytest.mark.skipif(not STORED.exists(), reason="tools/experiments/real_server.py has not been run")
 def test_the_stored_results_of_the_real_server():
     stored = json.loads(STORED.read_text())
     assert (
@@ -239,4 +245,4 @@ def test_the_stored_results_of_the_real_server():
         for task in ("title", "prompt"):
             counts = found["against in process"]["png, fitted before"][task]
             assert set(counts.values()) == {stored["items"]}
-    assert stored["qwen without its processor"] == {"pictures": "dropped"}
+    assert stored["blind servers"] == {model: {"pictures": "dropped"} for model in stored["models"]}

@@ -3,6 +3,7 @@
 python tools/experiments/real_server.py                      # both stand-ins, to tests/data/completion/real_server.json
 python tools/experiments/real_server.py --items 64 --out other.json
 python tools/experiments/real_server.py --serve FOLDER PORT  # only the server, with Qwen's processor for pictures alone
+python tools/experiments/real_server.py --serve FOLDER PORT --blind   # the same, but it drops pictures without a word
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import importlib.metadata
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,13 +30,19 @@ CATALOGUE = str(files("mmpc_analysis") / "data" / "catalogue")
 PACKAGES = ["transformers", "torch", "fastapi", "uvicorn", "openai", "pillow"]
 
 
-def serve(folder: str, port: str) -> None:
-    """`transformers serve`, whose AutoProcessor would make a bare tokenizer of Qwen's and drop pictures in silence."""
+def serve(folder: str, port: str, blind: bool = False) -> None:
+    """`transformers serve` with a processor for Qwen that needs no torchvision.
+
+    A blind one has a bare tokenizer instead, as AutoProcessor falls back to where it finds no processor; then pictures are dropped in silence.
+    """
+    from transformers import AutoProcessor, AutoTokenizer
     from transformers.cli.transformers import main
 
     from mmpc_analysis.completion.checkpoints import register_processors
 
     register_processors()
+    if blind:
+        AutoProcessor.from_pretrained = AutoTokenizer.from_pretrained
     options = ["--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", port]
     sys.argv = ["transformers", "serve", folder, *options]
     main()
@@ -52,14 +58,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(folder: str, register: bool = True, wait: float = 120.0):
+def running(folder: str, blind: bool = False, wait: float = 600.0):
     """The address of a real server of a checkpoint, which ends with the block."""
     port, log = free_port(), tempfile.TemporaryFile()  # noqa: SIM115
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
-    plain = ["-m", "transformers.cli.transformers", "serve", folder, "--device", "cpu", "--dtype", "float32",
-             "--host", "127.0.0.1", "--port", str(port)]  # fmt: skip
-    command = [__file__, "--serve", folder, str(port)] if register else plain
+    command = [__file__, "--serve", folder, str(port), *["--blind"] * blind]
     process = subprocess.Popen(
         [sys.executable, *command], stdout=log, stderr=subprocess.STDOUT, env=environment
     )
@@ -107,7 +111,7 @@ def questions(n: int) -> list:
     return asked
 
 
-def compare(model: str, n: int) -> dict:
+def compare(model: str, n: int, blind: bool = False) -> dict:
     """What a stand-in says in process and behind the real server, and what the probe found."""
     from mmpc_analysis.completion.backend_choice import load_backend
     from mmpc_analysis.completion.models import find_weights, model_card
@@ -120,17 +124,17 @@ def compare(model: str, n: int) -> dict:
     ]
     known = {a.key: a for a in here.ask(fitted)}
     folder = find_weights(model_card(model))
-    with running(folder) as address:
+    with running(folder, blind) as address:
         began = time.perf_counter()
-        engine = ServerBackend(address, folder, image_format="png")
+        engine = ServerBackend(address, folder, image_format="png", timeout=600)
         profile = asdict(engine.probed)
         probed = time.perf_counter() - began
         found, shown = {}, {}
         for form, requests in (("png", asked), ("png, fitted before", fitted), ("jpeg", asked)):
             began = time.perf_counter()
-            answers = ServerBackend(address, profile=engine.probed, image_format=form.split(",")[0]).ask(
-                requests
-            )
+            answers = ServerBackend(
+                address, profile=engine.probed, image_format=form.split(",")[0], timeout=600
+            ).ask(requests)
             wall = time.perf_counter() - began
             found[form] = {a.key: a for a in answers}
             shown[form] = {
@@ -153,20 +157,14 @@ def compare(model: str, n: int) -> dict:
     return {"probe seconds": round(probed, 2), "profile": profile, "against in process": shown}
 
 
-def without_processor(model: str) -> dict:
-    """What the probe finds where the server cannot see that a checkpoint reads pictures: they are dropped in silence."""
+def blind_server(model: str) -> dict:
+    """What the probe finds at the same server where it drops pictures in silence."""
     from mmpc_analysis.completion.models import find_weights, model_card
     from mmpc_analysis.completion.servers import ServerBackend
 
-    with tempfile.TemporaryDirectory() as folder:
-        for path in Path(find_weights(model_card(model))).iterdir():
-            if path.name not in ("processor_config.json", "preprocessor_config.json"):
-                shutil.copy(path, folder)
-        settings = Path(folder) / "tokenizer_config.json"
-        kept = {k: v for k, v in json.loads(settings.read_text()).items() if k != "processor_class"}
-        settings.write_text(json.dumps(kept))
-        with running(folder, register=False) as address:
-            return {"pictures": ServerBackend(address, folder).probed.pictures}
+    folder = find_weights(model_card(model))
+    with running(folder, blind=True) as address:
+        return {"pictures": ServerBackend(address, folder, timeout=600).probed.pictures}
 
 
 def main() -> None:
@@ -178,9 +176,10 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=32, help="listings; each is asked twice")
     parser.add_argument("--out", default=str(ROOT / "tests" / "data" / "completion" / "real_server.json"))
     parser.add_argument("--serve", nargs=2, metavar=("FOLDER", "PORT"), help="only serve a checkpoint")
+    parser.add_argument("--blind", action="store_true", help="serve without pictures")
     given = parser.parse_args()
     if given.serve:
-        serve(*given.serve)
+        serve(*given.serve, given.blind)
         return
     models = given.model or ["standin-gemma-s", "standin-qwen-s"]
     told = {
@@ -188,9 +187,9 @@ def main() -> None:
         "items": given.items,
         "models": {model: compare(model, given.items) for model in models},
     }
-    if "standin-qwen-s" in models:
-        told["qwen without its processor"] = without_processor("standin-qwen-s")
+    told["blind servers"] = {model: blind_server(model) for model in models}
     text = json.dumps(told, indent=1, sort_keys=True, default=lambda x: None if math.isnan(x) else x)
+    Path(given.out).parent.mkdir(parents=True, exist_ok=True)
     Path(given.out).write_text(text + "\n", encoding="utf-8")
     print(text)
 
