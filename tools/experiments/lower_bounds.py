@@ -110,7 +110,8 @@ def install(venv: Path, groups: dict[str, list[str]]) -> Path:
     python = venv / "bin" / "python"
     if not python.exists():
         run(sys.executable, "-m", "venv", venv)
-    rows = (ROOT / "tools" / "constraints.txt").read_text("utf-8").split("\n")
+    file = ROOT / "tools" / "constraints.txt"
+    rows = file.read_text("utf-8").split("\n")
     limits = [row for row in rows if row[:1].isalpha() and name_of(row) in EXCEPTED]
     asked = [one for group in groups.values() for one in group if name_of(one) in EXCEPTED]
     pins = [f"{name}=={bound}" for name, bound in bounds(groups).items()]
