@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from .completions import run_name
-from .devices import BackendError, free_memory
+from .devices import BackendError, free_memory, out_of_memory
 from mmpc_analysis.completion.generators import (
     GeneratorSetup,
     draw_batch,
@@ -103,13 +103,6 @@ def _stored_drawings(folder: str, out: str) -> dict[str, str]:
     return {key: note["image"] for key, note in notes.items() if posixpath.basename(note["image"]) in present}
 
 # %% ../../nbs/completion/60_drawing.ipynb #1d39bff6
-def _out_of_memory(error: Exception) -> bool:
-    "Whether an error says that there was not enough memory."
-    text = str(error).lower()
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or "out of memory" in text or "can't allocate memory" in text
-
-
 def draw_in_parts(
     draw_them: Callable,  # Draws (prompts, seeds)
     name: str,  # What the generator is called
@@ -129,7 +122,7 @@ def draw_in_parts(
                 drawn += draw_them(prompts[part], seeds[part])
                 continue
             except Exception as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 reason = str(error)[:200]
             most = _fewer(len(prompts[part]), name, reason)

@@ -7,13 +7,14 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/study/asked.html.md"""
 # %% ../../nbs/study/08_asked.ipynb #9b01f7cc
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from .. import tables
+from .. import store, tables
 from ..completion.prompts import PROMPTS, Prompt, find_prompt
 from .choices import ModelChoice, Study
 from .declaration import study_from, study_prompt
@@ -21,10 +22,11 @@ from .declaration import study_from, study_prompt
 if TYPE_CHECKING:
     from mmpc_analysis.completion.models import ModelCard
     from mmpc_analysis.completion.protocol import Backend
+    from mmpc_analysis.completion.server_requests import ServerProfile
 
 # %% auto #0
-__all__ = ['model_choice', 'cards_of', 'backend_of', 'engine_facts', 'price_table', 'prompts_of', 'prompts_by_task',
-           'check_study']
+__all__ = ['model_choice', 'cards_of', 'kept_profile', 'keep_profile', 'backend_of', 'engine_facts', 'price_table', 'prompts_of',
+           'prompts_by_task', 'check_study']
 
 # %% ../../nbs/study/08_asked.ipynb #bbe8f88d
 _SHARED = ("device", "precision", "quantisation", "pixels", "batch_size")  # Keys of a model, and of all
@@ -46,6 +48,13 @@ def _own_card(name: str, choice: ModelChoice) -> ModelCard:
     "The card of a model that a study describes itself."
     from mmpc_analysis.completion.models import ModelCard, model_card, own_model
 
+    away = [key for key in ("served",) if getattr(choice, key) and not choice.server]
+    here = [key for key in ("device", "quantisation") if getattr(choice, key) and choice.server]
+    if away or here:
+        raise ValueError(
+            f"{(away + here)[0]} is said of a model {'behind a server' if away else 'that runs here'}, and this one "
+            f"{'has none' if away else 'has a server'}; leave it out"
+        )
     said = [key for key in ("card", "source") if getattr(choice, key)]
     if len(said) > 1:
         raise ValueError("takes a card or a source, got both; a known model needs no source")
@@ -77,11 +86,38 @@ def cards_of(
             raise ValueError(f"{where}{problem}") from problem
     return cards
 
+# %% ../../nbs/study/08_asked.ipynb #72f6f3e7
+def kept_profile(
+    choice: ModelChoice,  # Of a model behind a server
+    name: str,  # What the study calls it
+    out: str,  # Folder of the run, empty for none
+) -> ServerProfile | None:  # What was found of this server and model; None where nothing was
+    "What a run knows of a server already."
+    from mmpc_analysis.completion.server_requests import read_profile
+
+    kept = store.read_json(f"{out}/servers.json").get(name) if out else None
+    if not kept or (kept["server"], kept["served"]) != (choice.server, choice.served):
+        return None
+    return read_profile(json.dumps(kept["profile"]))
+
+
+def keep_profile(
+    choice: ModelChoice,  # Of a model behind a server
+    name: str,  # What the study calls it
+    profile: ServerProfile,  # What was found
+    out: str,  # Folder of the run
+) -> None:
+    "Write down what was found of a server."
+    known = store.read_json(f"{out}/servers.json")
+    known[name] = {"server": choice.server, "served": choice.served, "profile": asdict(profile)}
+    store.write_text(f"{out}/servers.json", json.dumps(known, indent=1, sort_keys=True))
+
 # %% ../../nbs/study/08_asked.ipynb #ce5915e6
 def backend_of(
     study: Study,  # Any study
     name: str,  # One of its models
     card: ModelCard,  # Its card
+    out: str = "",  # Folder of the run, which may know a server already
 ) -> Backend:  # Not loaded before its first question
     """The engine that a study means for one of its models.
 
@@ -95,7 +131,10 @@ def backend_of(
     names = ["precision", "pixels"]
     names += ["server", "served", "concurrency", "key_variable"] if choice.server else []
     names += [] if choice.server else ["device", "quantisation", "batch_size"]
-    return load_backend(card, **{key: getattr(choice, key) for key in names if getattr(choice, key)})
+    how = {key: getattr(choice, key) for key in names if getattr(choice, key)}
+    if choice.server and (profile := kept_profile(choice, name, out)):
+        how["profile"] = profile
+    return load_backend(card, **how)
 
 
 def engine_facts(

@@ -144,6 +144,10 @@ def choose_engines(
 
     if server and not models:
         raise ValueError(f"--server {server} needs the name of its model; add --model NAME")
+    if server and (here := {"device", "precision", "quantisation"} & set(shared)):
+        raise ValueError(
+            f"--{min(here)} is of models that run here, and --server {server} runs elsewhere; leave one out"
+        )
     asked = {"models": tuple(models)} if models else {}
     own, cards = dict(base.models), all_models()
     for name in models or [] if server else []:
@@ -153,8 +157,8 @@ def choose_engines(
     if models:
         own = {name: choice for name, choice in own.items() if name in models}
     study = replace(base, models=own, completion=replace(base.completion, **asked, **shared))
-    if prices := {name: price for name, price in study.prices.items() if name in study.completion.models}:
-        study = replace(study, prices=prices)
+    asked = study.completion.models
+    study = replace(study, prices={name: price for name, price in study.prices.items() if name in asked})
     device = shared.get("device", "")
     if device in ("", "spread"):
         return study

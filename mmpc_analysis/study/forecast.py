@@ -7,10 +7,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/study/forecast.html.md"""
 # %% ../../nbs/study/28_forecast.ipynb #152dad25
 from __future__ import annotations
 
-import os
 import tempfile
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -113,19 +110,16 @@ def server_state(
     seconds: float = 5.0,  # How long to wait for it
 ) -> str:  # answers, or does not answer and why
     "Whether a server is there."
-    address = choice.server.rstrip("/") + "/models"
-    key = os.environ.get(choice.key_variable, "")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    from mmpc_analysis.completion.server_line import ServerLine, served_models
+    from mmpc_analysis.completion.server_replies import Failure
+
     try:
-        if not address.startswith(("http://", "https://")):
-            return f"does not answer: {choice.server} is no http address"
-        request = urllib.request.Request(address, headers=headers)
-        with urllib.request.urlopen(request, timeout=seconds) as reply:
-            return f"answers ({reply.status})"
-    except urllib.error.HTTPError as problem:
-        return f"does not answer as asked: {problem.code} {problem.reason}"
-    except (OSError, ValueError) as problem:
-        return f"does not answer: {getattr(problem, 'reason', problem)}"
+        found = served_models(ServerLine(choice.server, choice.key_variable, timeout=seconds))
+    except (BackendError, ValueError) as problem:
+        return f"does not answer: {' '.join(str(problem).split())}"
+    if isinstance(found, Failure):
+        return f"does not answer{' as asked' if found.status else ''}: {found.reason}"
+    return f"answers, and lists {', '.join(found)}" if found else "answers, and lists no model"
 
 # %% ../../nbs/study/28_forecast.ipynb #530a3c8c
 def _processor(card: ModelCard):
@@ -277,16 +271,9 @@ def forecast(
 
 # %% ../../nbs/study/28_forecast.ipynb #eb37b94c
 def _not_ready(study: Study, out: str) -> str:
-    "Why a run would refuse to begin on this machine, empty where it would not; servers are left out."
-    local = tuple(name for name in study.completion.models if not model_choice(study, name).server)
-    if not local:
-        return ""
-    models, prices = (
-        {n: v for n, v in given.items() if n in local} for given in (study.models, study.prices)
-    )
-    part = replace(study, models=models, prices=prices, completion=replace(study.completion, models=local))
+    "Why a run would refuse to begin on this machine, empty where it would not; servers are not asked."
     try:
-        check_run(part, out)
+        check_run(study, out, ask=False)
     except (ValueError, OSError, BackendError) as problem:
         return " ".join(str(problem).split())
     return ""

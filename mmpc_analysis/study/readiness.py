@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import store
-from ..completion.devices import BackendError, resolve_device, resolve_precision
+from ..completion.devices import BackendError, precision_name, resolve_device, resolve_precision
 from ..completion.models import model_card
 from ..metrics.cards import ENCODERS, METRICS, find_function, metric_card
 from ..metrics.text_encoders import EncoderMissing
 from ..scores.floors import RESERVED
-from .asked import backend_of, cards_of, model_choice
+from .asked import backend_of, cards_of, keep_profile, model_choice
 from .choices import Study
 
 if TYPE_CHECKING:
@@ -66,15 +66,15 @@ def _check_lists(study: Study) -> None:
             )
 
 # %% ../../nbs/study/15_readiness.ipynb #778f1c9a
-def _check_files(card: ModelCard, out: str) -> None:
-    "Refuse weights that are not whole, or not to be had."
-    from mmpc_analysis.completion.checkpoints import load_processor
+def _check_files(card: ModelCard, pixels: int, out: str) -> None:
+    "Refuse weights that are not whole, or not to be had, and a budget that they cannot keep."
+    from mmpc_analysis.completion.checkpoints import limit_pixels, load_processor
     from mmpc_analysis.completion.models import check_weights, find_weights
 
     source = find_weights(card)
     if os.path.isdir(source):
         check_weights(source)
-        load_processor(source)
+        limit_pixels(load_processor(source).image_processor, pixels or None)
     elif not store.shard_names(f"{out}/completions"):
         check_hub(card)
 
@@ -98,8 +98,8 @@ def check_hub(
         ) from problem
 
 # %% ../../nbs/study/15_readiness.ipynb #37b8c8e0
-def _check_local(study: Study, name: str, card: ModelCard, out: str) -> None:
-    "Refuse a device, a precision and weights with which a model here cannot be loaded."
+def _check_local(study: Study, name: str, card: ModelCard, out: str) -> str:
+    "Refuse a device, a precision and weights with which a model here cannot be loaded; its precision in the tables."
     from mmpc_analysis.completion.checkpoints import four_bit_config
 
     choice, own = model_choice(study, name), study.models.get(name)
@@ -115,22 +115,29 @@ def _check_local(study: Study, name: str, card: ModelCard, out: str) -> None:
         with _at(homes["quantisation"]):
             four_bit_config(choice.quantisation, precision, device)
     with _at(f"models.{name}"):
-        _check_files(card, out)
+        _check_files(card, choice.pixels, out)
+    return precision_name(precision, choice.quantisation or None)
 
 # %% ../../nbs/study/15_readiness.ipynb #579df3fb
-def _check_engine(study: Study, name: str, card: ModelCard) -> None:
-    "Refuse a backend or a server that cannot be had, or that sees no pictures where they are asked about."
+def _check_engine(study: Study, name: str, card: ModelCard, out: str, ask: bool) -> str:
+    "Refuse a backend or a server that cannot be had, or that sees no pictures where they are asked about; its precision."
+    choice = model_choice(study, name)
     with _at(f"models.{name}"):
-        backend = backend_of(study, name, card)
+        backend = backend_of(study, name, card, out)
+        if choice.server and not ask:
+            return backend.precision
+        if profile := getattr(backend, "probed", None):
+            keep_profile(choice, name, profile, out)
         blind = "image_to_text" in study.completion.tasks and not getattr(backend, "sees_images", True)
     if blind:
         raise ValueError(
             f"models.{name} must see pictures for the task image_to_text, and its engine takes none; "
             "name a model that sees, or leave the task out of completion.tasks"
         )
+    return backend.precision
 
 
-def _check_models(study: Study, out: str) -> None:
+def _check_models(study: Study, out: str, ask: bool) -> None:
     "Refuse models that cannot be asked or told apart."
     systems: dict[tuple, str] = {}
     for name, card in cards_of(study).items():
@@ -139,14 +146,15 @@ def _check_models(study: Study, out: str) -> None:
                 f"models.{name} must not be called {', '.join(RESERVED)}, the names of floors and ceiling; rename it"
             )
         choice = model_choice(study, name)
-        if card.make or choice.server:
-            _check_engine(study, name, card)
-        else:
-            _check_local(study, name, card, out)
-        same = (card.name, choice.precision, choice.quantisation, choice.server, choice.served)
+        away = card.make or choice.server
+        same = (
+            card.name,
+            _check_engine(study, name, card, out, ask) if away else _check_local(study, name, card, out),
+        )
         if other := systems.get(same):
             raise ValueError(
-                f"models.{name} must differ from {other!r} in its card, precision, quantisation or server, and is the same; leave one out"
+                f"models.{name} must differ from {other!r} in its card or its precision, and is {' '.join(same)} too; "
+                "say a precision that tells them apart, or leave one out"
             )
         systems[same] = name
 
@@ -220,6 +228,7 @@ def _check_encoders(study: Study) -> None:
 def check_run(
     study: Study,  # Well written, as `check_study` says
     out: str,  # Folder of the run
+    ask: bool = True,  # Whether servers are asked what they take
 ) -> None:
     """Check that a study can run here, before any model is asked.
 
@@ -230,4 +239,4 @@ def check_run(
     _check_metrics(study)
     _check_encoders(study)
     _check_drawing(study, out)
-    _check_models(study, out)
+    _check_models(study, out, ask)

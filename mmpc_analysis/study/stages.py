@@ -52,7 +52,7 @@ def run_completions(
     choice, prompts, parts, facts = inputs.study.completion, prompts_of(inputs.study), [], {}
     where, own = {"root": inputs.catalogue.root, "out": inputs.out}, list(chain(*prompts.values()))
     for name, card in inputs.cards.items():
-        backend, mine = backend_of(inputs.study, name, card), []
+        backend, mine = backend_of(inputs.study, name, card, inputs.out), []
         for task, blind in product(choice.tasks, (False, True) if choice.blind else (False,)):
             for prompt in prompts[task] or (None,):  # None for the card's own form
                 how = {"backend": backend, "blind": blind, "prompt": prompt, "hidden": inputs.hidden}

@@ -156,8 +156,15 @@ SEEN = []
 class Answering(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         SEEN.append((self.path, self.headers.get("Authorization")))
-        self.send_response(200 if self.path == "/v1/models" else 404)
+        body = b'{"data": [{"id": "gemma"}]}' if self.path == "/v1/models" else b""
+        if self.path == "/v3/models":  # Somebody else's address, where no key may go
+            self.send_response(302)
+            self.send_header("Location", "/v1/models")
+        else:
+            self.send_response(200 if body else 404)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *given):
         "Say nothing."
@@ -187,7 +194,11 @@ def test_a_server_is_asked_only_when_measuring(server, monkeypatch):
     asked = forecast(study, measure=True, machine=ROOMY)
     assert SEEN == [("/v1/models", "Bearer secret-123")]
     text = forecast_text(asked)
-    assert "answers (200)" in text and "secret-123" not in text and asked.problems == []
+    assert (
+        "answers, and lists gemma" in " ".join(text.split())
+        and "secret-123" not in text
+        and asked.problems == []
+    )
     assert "unknown server" in text and "~" in text and "time unknown for 1 of 2" in text
 
 
@@ -195,9 +206,19 @@ def test_a_server_that_is_not_there_stops_the_study(server):
     down = ModelChoice(server="http://127.0.0.1:9/v1")
     assert server_state(down).startswith("does not answer: ")
     assert server_state(ModelChoice(server=server.replace("/v1", "/v2"))).startswith(
-        "does not answer as asked: 404"
+        "does not answer as asked: HTTP 404"
     )
-    assert server_state(ModelChoice(server="file:///etc/passwd")).endswith("is no http address")
+    assert "url must be http(s)://host/path" in server_state(ModelChoice(server="file:///etc/passwd"))
+
+
+def test_doctor_shows_no_key_and_takes_it_nowhere_else(server, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "secret-123\n")
+    choice = ModelChoice(server=server, key_variable="MY_KEY")
+    assert server_state(choice) == "answers, and lists gemma"
+    assert "secret-123" not in server_state(replace(choice, server=server.replace("/v1", "/v2")))
+    SEEN.clear()
+    told = server_state(replace(choice, server=server.replace("/v1", "/v3")))
+    assert told.startswith("does not answer") and [path for path, _ in SEEN] == ["/v3/models"]
 
 
 @pytest.mark.parametrize(

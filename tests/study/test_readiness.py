@@ -322,7 +322,7 @@ def test_an_engine_without_pictures_is_asked_for_no_titles_from_them(registered,
 def test_a_server_without_pictures_is_refused_too(tmp_path, unasked, monkeypatch):
     asked = []
 
-    def backend(study, name, card):
+    def backend(study, name, card, out):
         asked.append((name, card.name))
         return Sightless()
 
