@@ -189,6 +189,7 @@ def _check_metrics(study: Study) -> None:
     "Refuse metrics that would leave nothing to average, and those that cannot be computed here."
     from mmpc_analysis.scores.measures import available_metrics
 
+    device = _one_device("scores.device", study.scores.device)
     names, tasks = study.scores.metrics, study.completion.tasks
     for name in names:
         if (task := metric_card(name).task) not in tasks:
@@ -204,7 +205,7 @@ def _check_metrics(study: Study) -> None:
         )
     if single:
         with _at("scores.weights"):
-            absent = available_metrics(single, study.scores.weights)[1]
+            absent = available_metrics(single, study.scores.weights, device)[1]
         for row in absent:
             raise ValueError(
                 f"scores.metrics must be metrics that can be computed here, got {row['metric']!r}: {row['reason']}"
@@ -212,8 +213,7 @@ def _check_metrics(study: Study) -> None:
 
 # %% ../../nbs/study/15_readiness.ipynb #d5208218
 def _check_encoders(study: Study) -> None:
-    "Refuse a device without encoders, and weights of encoders that do not load."
-    _one_device("scores.device", study.scores.device)
+    "Refuse weights of encoders that do not load."
     given, tasks = study.scores.weights, study.completion.tasks
     used = {card.encoder for card in METRICS.values() if card.task in tasks}
     for encoder in ENCODERS.values():
