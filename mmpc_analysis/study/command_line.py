@@ -48,7 +48,7 @@ def _explained() -> Iterator[None]:
 # %% ../../nbs/study/30_command_line.ipynb #3c1f03af
 _StudyFile = Annotated[Path | None, typer.Argument(help="Study in TOML; the embedded demo without one.")]
 _Out = Annotated[
-    Path | None,
+    str | None,  # An address of another file system stays one
     typer.Option("--out", "-o", help="Folder of the run.", show_default="runs/<name of the study>"),
 ]
 _Models = Annotated[list[str] | None, typer.Option("--model", "-m", help="Model to run; repeat for several.")]

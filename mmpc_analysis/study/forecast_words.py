@@ -134,4 +134,4 @@ def _assumptions(found: Forecast) -> str:
     guess += (
         "" if (billed["how"] == "measured").all() else "Money marked ~ rests on guessed tokens or hours. "
     )
-    return f"{guess}Words were {words}; answers were taken to be a third of the longest allowed where nothing was measured. Scores and trainings are not in these times."
+    return f"{guess}Words were {words}; answers were taken to be a third of the longest allowed where nothing was measured. Scores and trainings are not in these times, nor the few questions of probes and certificates (16 of each model, task and prompt)."
