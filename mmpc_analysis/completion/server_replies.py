@@ -139,8 +139,10 @@ _NAMED = re.compile(
 
 def error_words(
     text: str,  # Body of an error, as it came
+    key: str = "",  # The secret that is taken out, empty where there is none
 ) -> tuple[str, str, str]:  # What it says, the parameter that it names, and its code
     "What a server says about an error."
+    text = redact(text, key)
     try:
         body = json.loads(text)
     except ValueError:
@@ -160,7 +162,8 @@ def error_words(
             said.append(str(words))
         else:
             said.append(str(place))
-    words = re.sub(r"\s+", " ", "; ".join(said)).strip()[:400]
+    whole = redact(re.sub(r"\s+", " ", "; ".join(said)).strip(), key)  # Before a part of it is cut off
+    words, field, code = whole[:400], redact(field, key), redact(code, key)
     named = _NAMED.search(words)
     return words, field or (next(filter(None, named.groups())) if named else ""), code
 
@@ -222,5 +225,10 @@ def redact(
     text: str,  # What a server said
     key: str,  # The secret, empty where there is none
 ) -> str:  # The same without the secret
-    "Take a key out of a text."
-    return text.replace(key, "***") if key else text
+    "Take a key out of a text, however JSON writes it."
+
+    def forms(letter: str) -> str:
+        escaped = r"\\*" if letter in '/"\\' else ""
+        return rf"(?:{escaped}{re.escape(letter)}|\\+u{ord(letter):04x}|\\+u{ord(letter):04X})"
+
+    return re.sub("".join(map(forms, key)), "***", text) if key else text

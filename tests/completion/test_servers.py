@@ -653,3 +653,21 @@ def test_conversations_of_the_package_are_sent_whole():
     image, text = server.seen[0][1]["messages"][0]["content"]
     assert image["type"] == "image_url" and text["text"] == TITLE.text
     assert json.dumps(server.seen[0][1])
+
+
+@pytest.mark.parametrize("key", ["sk-abc-0123", "a b", "", "9KEY", "KEY-1", "KÄY", "KEY\n"])
+def test_a_key_in_place_of_its_variable_is_refused_and_not_shown(key):
+    with pytest.raises(ValueError, match="key_variable must be the name") as error:
+        ServerBackend("http://host/v1", "m", key_variable=key)
+    assert not key.strip() or key.strip() not in str(error.value)
+    assert ServerLine("http://host/v1", "_MY_key2").key_variable == "_MY_key2"
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_key_is_not_left_at_the_border_of_what_is_kept(status, monkeypatch):
+    secret = "sk/proj/0123456789"
+    monkeypatch.setenv("MMPC_API_KEY", secret)
+    told = json.dumps({"error": {"message": "x" * 390 + secret, "code": 400}}).replace("/", "\\/").encode()
+    with scripted(lambda *_: (status, {}, told)) as server:
+        text = backend(server).ask(some(1))[0].text
+    assert text.endswith("x***") and "sk" not in text
