@@ -15,7 +15,7 @@ from .devices import resolve_device, resolve_precision
 from .models import ModelCard, find_weights, model_card, register_model, weights_id
 from .pixels import PIXEL_BUDGETS, check_pixels
 from .protocol import Backend, check_offer
-from .server_requests import SERVER_PIXELS
+from .server_requests import SERVER_PIXELS, ServerProfile
 from .servers import ServerBackend
 
 # %% auto #0
@@ -34,7 +34,7 @@ def load_backend(
     threads: int | None = None,  # Torch threads; None for one with stand-ins, torch's choice otherwise
     logprobs: bool = False,  # Whether answers say how sure the model was of them
     server: str | None = None,  # Address of an OpenAI-compatible server that runs the model; None for here
-    **line,  # With a server: served, concurrency, key_variable, as in `served_backend`
+    **line,  # With a server: served, concurrency, key_variable, profile, as in `served_backend`
 ) -> Backend:  # Nothing is loaded before the first question
     "The engine that runs a model on this machine."
     card = model if isinstance(model, ModelCard) else model_card(model)
@@ -74,7 +74,8 @@ def served_backend(
     served: str | None = None,  # Its name on the server; None for the only one that it lists
     concurrency: int = 8,  # Questions in flight together
     key_variable: str = "MMPC_API_KEY",  # Environment variable that holds the key
-) -> ServerBackend:  # Probed before the first question
+    profile: ServerProfile | None = None,  # What was found of the server before; None to probe it
+) -> ServerBackend:  # Probed before the first question, unless it has a profile
     "The engine that asks a model on a server."
     backend = ServerBackend(
         server,
@@ -83,6 +84,7 @@ def served_backend(
         batch_size=concurrency,
         pixels=pixels or PIXEL_BUDGETS.get(card.family, SERVER_PIXELS),
         key_variable=key_variable,
+        profile=profile,
     )
     if logprobs:
         check_offer(backend, "logprobs")

@@ -14,10 +14,11 @@ from scripted_server import Scripted, reply, scripted
 
 pytest.importorskip("openai")
 
+from mmpc_analysis.completion.backend_choice import load_backend
 from mmpc_analysis.completion.checkpoints import BackendError
 from mmpc_analysis.completion.server_line import ServerLine
 from mmpc_analysis.completion.server_probe import probe_server
-from mmpc_analysis.completion.server_requests import OPTIONAL, profile_text, read_profile
+from mmpc_analysis.completion.server_requests import OPTIONAL, ServerProfile, profile_text, read_profile
 from mmpc_analysis.completion.servers import ServerBackend
 
 SERVE = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
@@ -187,7 +188,7 @@ def test_a_server_of_many_models_wants_a_name():
         handler = server.server.RequestHandlerClass
         handler.do_GET = lambda self: self.tell(200, {}, {"data": [{"id": "a"}, {"id": "b"}]})
         with pytest.raises(
-            BackendError, match='must be named, and it lists a, b.*served = "...".*--model HUB_ID'
+            BackendError, match=r'must be named, and it lists a, b.*served = "\.\.\.".*--model HUB_ID'
         ):
             probe_server(server.url)
         assert probe_server(server.url, "b").model == "b"
@@ -379,3 +380,26 @@ def test_a_list_that_is_refused(code, match):
         with pytest.raises(BackendError, match=match):
             probe_server(ServerLine(server.url, patience=1))
         assert probe_server(server.url, "m").models == ()
+
+
+PROFILES = [
+    ServerProfile("m"),
+    ServerProfile("m/ä", "served", ("a", "b"), "max_completion_tokens", {"top_k": "refused", "n": "honoured"}, "seen",
+                  "enforced", "n", False, {"top_k": 'no "top_k" \\ \n ünïcode'}, ("seed",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("profile", [*PROFILES, None])
+def test_a_profile_that_is_given_back_asks_nothing(profile):
+    with scripted(Engine(refuses=["top_k"])) as server:
+        probing = load_backend("gemma-3-4b", server=server.url, served="m")
+        profile = profile or probing.probed
+        text, before = profile_text(profile), len(server.seen)
+        engine = load_backend("gemma-3-4b", server=server.url, served="m", profile=read_profile(text))
+        assert engine.profile == profile and profile_text(engine.profile) == text == profile_text(
+            engine.probed
+        )
+        told = engine.identity, engine.offers, engine.sees_images
+        assert len(server.seen) == before and "m" in told[0]
+        if profile is probing.__dict__.get("probed"):
+            assert told == (probing.identity, probing.offers, probing.sees_images)
