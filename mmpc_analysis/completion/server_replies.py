@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 # %% auto #0
-__all__ = ['finish_reason', 'Reply', 'Failure', 'read_message', 'read_replies', 'reply_logprobs', 'error_words', 'retry_after',
-           'rejected_fields', 'redact']
+__all__ = ['finish_reason', 'Reply', 'Failure', 'read_message', 'read_replies', 'reply_logprobs', 'redact', 'error_words',
+           'retry_after', 'rejected_fields']
 
 # %% ../../nbs/completion/35_server_replies.ipynb #fa376aca
 _STOPPED = {
@@ -129,6 +129,19 @@ def reply_logprobs(
     values = [float(v) for v in values if isinstance(v, int | float) and not math.isnan(v)]
     return (float(np.mean(values)), min(values)) if values else (float("nan"), float("nan"))
 
+# %% ../../nbs/completion/35_server_replies.ipynb #df6547f8
+def redact(
+    text: str,  # What a server said
+    key: str,  # The secret, empty where there is none
+) -> str:  # The same without the secret
+    "Take a key out of a text, however JSON writes it."
+
+    def forms(letter: str) -> str:
+        escaped = r"\\*" if letter in '/"\\' else ""
+        return rf"(?:{escaped}{re.escape(letter)}|\\+u{ord(letter):04x}|\\+u{ord(letter):04X})"
+
+    return re.sub("".join(map(forms, key)), "***", text) if key else text
+
 # %% ../../nbs/completion/35_server_replies.ipynb #123abc68
 _NAMED = re.compile(
     r"(?:parameter|argument|field|input|key|fields|option)s?\b[^'\"`]{0,40}['\"`]([A-Za-z_][\w.]*)['\"`]"
@@ -219,16 +232,3 @@ def rejected_fields(
         return set()
     named = {name for name in sent if re.search(rf"\b{name}\b", words)}
     return named or ({failure.field.split(".")[0]} & sent)
-
-# %% ../../nbs/completion/35_server_replies.ipynb #df6547f8
-def redact(
-    text: str,  # What a server said
-    key: str,  # The secret, empty where there is none
-) -> str:  # The same without the secret
-    "Take a key out of a text, however JSON writes it."
-
-    def forms(letter: str) -> str:
-        escaped = r"\\*" if letter in '/"\\' else ""
-        return rf"(?:{escaped}{re.escape(letter)}|\\+u{ord(letter):04x}|\\+u{ord(letter):04X})"
-
-    return re.sub("".join(map(forms, key)), "***", text) if key else text
