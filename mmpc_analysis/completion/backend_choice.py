@@ -74,8 +74,8 @@ def served_backend(
     served: str | None = None,  # Its name on the server; None for the only one that it lists
     concurrency: int = 8,  # Questions in flight together
     key_variable: str = "MMPC_API_KEY",  # Environment variable that holds the key
-    profile: ServerProfile | None = None,  # What is known of the server already; None to probe it
-) -> ServerBackend:  # Probed before the first question
+    profile: ServerProfile | None = None,  # What was found of the server before; None to probe it
+) -> ServerBackend:  # Probed before the first question, unless it has a profile
     "The engine that asks a model on a server."
     backend = ServerBackend(
         server,

@@ -327,7 +327,12 @@ def ask_open(
         else:
             groups = answer_batches(backend, rows, prompt, root, limit)
         for batch in groups:
-            store_lines(folder, [_known_fields(a) for a in batch if a.finish_reason != "error"])
+            lines = [_known_fields(a) for a in batch if a.finish_reason != "error"]
+            try:
+                store_lines(folder, lines)
+            except KeyboardInterrupt:  # A line that stands twice is read once
+                store_lines(folder, lines)
+                raise
             for answer in batch:
                 (failed if answer.finish_reason == "error" else answers)[answer.key] = answer
             bar.update(len(batch))

@@ -47,6 +47,11 @@ class ServerLine:
         if not re.fullmatch(r"https?://[^@\s?#]+", self.url):
             shown = re.sub(r"//.*@", "//", re.split("[?#]", self.url)[0])
             raise ValueError(f"url must be http(s)://host/path without a user, got {shown!r}")
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", self.key_variable):  # It may be the key itself
+            raise ValueError(
+                "key_variable must be the name of an environment variable, of letters, digits and _, and what came is "
+                "none; put the key into a variable and give its name"
+            )
         for name in ("concurrency", "timeout", "patience", "tries", "pause"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} of a server must be above 0, got {getattr(self, name)!r}")
@@ -165,7 +170,7 @@ async def _read_body(client: ServerClient, sending: object) -> object | Failure:
                     return Failure(400, "a reply of more than ten megabytes")
         return json.loads(redact(data.decode("utf-8", "replace"), client.key if len(client.key) > 7 else ""))
     except openai.APIStatusError as error:
-        words, name, code = (redact(text, client.key) for text in error_words(error.response.text))
+        words, name, code = error_words(error.response.text, client.key)
         return Failure(error.status_code, words, name, code, retry_after(error.response.headers))
     except (TimeoutError, openai.APITimeoutError):
         return Failure(0, f"no answer within {limit:g} s")
@@ -178,11 +183,11 @@ async def _read_body(client: ServerClient, sending: object) -> object | Failure:
 # %% ../../nbs/completion/37_server_line.ipynb #d75af47d
 def refusal_words(
     line: ServerLine,  # How the server is reached
-    model: str,  # Name that it was asked for
+    model: str,  # Name that it was asked for, empty for none
     failure: Failure,  # What it said
 ) -> str:  # What to check
     "What is to be said where a server lets nobody in."
-    what = f"the address, the model {model!r} and the key in the variable {line.key_variable}"
+    what = f"the address{f', the model {model!r}' if model else ''} and the key in the variable {line.key_variable}"
     return f"{line.host} answered {failure.reason}; check {what}"
 
 # %% ../../nbs/completion/37_server_line.ipynb #78406fd6

@@ -7,25 +7,34 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/completion/server_probe.html
 # %% ../../nbs/completion/39_server_probe.ipynb #2ea5eae2
 from __future__ import annotations
 
+import asyncio
 import json
-import queue
-from collections.abc import Callable, Iterator
+import re
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .checkpoints import BackendError
 from .protocol import Request
-from .server_line import ServerLine, refusal_words, served_models
-from .server_replies import Failure, Reply
+from mmpc_analysis.completion.server_line import (
+    ServerLine,
+    open_line,
+    refusal_words,
+    send_once,
+    served_models,
+)
+from .server_replies import Failure, Reply, rejected_fields
 from mmpc_analysis.completion.server_requests import (
     GREEDY,
+    OPTIONAL,
     ServerProfile,
     chat_body,
     data_address,
     title_schema,
 )
-from .server_transport import converse
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -34,38 +43,71 @@ if TYPE_CHECKING:
 __all__ = ['PROBE_PATIENCE', 'canary_pictures', 'judge_pictures', 'probe_server']
 
 # %% ../../nbs/completion/39_server_probe.ipynb #7f287bd2
-PROBE_PATIENCE = 30.0  # Longest wait for a server during the probe, s
+PROBE_PATIENCE = 30.0  # Longest wait for an answer during the probe, s
 _Answer = list[Reply] | Failure
+_NEVER = re.compile(r"not (?:currently )?(?:support|implement)|unsupported", re.I)
 
 
+def _insist(try_once: Callable[[dict, float], _Answer], line: ServerLine, body: dict, end: float) -> _Answer:
+    "Ask until there is a reply or a refusal; what may pass is no refusal."
+    began, asked, pause = time.monotonic(), 0.0, min(line.pause, 0.5)
+    while True:
+        left = max(end - time.monotonic(), 0.1)
+        found = try_once(body, min(line.timeout, left))
+        if isinstance(found, list):
+            return found
+        if found.status in (401, 402, 403):
+            raise BackendError(refusal_words(line, body["model"], found))
+        if not found.passes or (found.status in (500, 501) and _NEVER.search(found.words)):
+            return found
+        if time.monotonic() >= end:
+            names = ", ".join(name for name in body if name not in ("model", "messages"))
+            raise BackendError(
+                f"{refusal_words(line, body['model'], found)}; this went on for {time.monotonic() - began:.0f} s with "
+                f"a probe's question with {names}; no item was asked yet, so start again when the server answers"
+            )
+        told = found.wait if found.wait > 0 else 0.0
+        longer = told if asked + told <= line.patience else 0.0
+        asked, end = asked + longer, end + longer
+        time.sleep(longer or min(max(pause, told), left))
+        pause = min(2 * pause, 5.0)
+
+# %% ../../nbs/completion/39_server_probe.ipynb #5c1e07a4
 @contextmanager
-def _asking(line: ServerLine, model: str) -> Iterator[Callable[..., _Answer]]:
+def _asking(line: ServerLine, model: str, end: float) -> Iterator[Callable[..., _Answer]]:
     "A function that asks one small question with some fields, over a line that stays open."
-    quick = replace(
-        line,
-        concurrency=1,
-        patience=min(line.patience, PROBE_PATIENCE),
-        tries=min(line.tries, 2),
-        pause=min(line.pause, 0.5),
-    )
-    questions = queue.SimpleQueue()
-    answers = converse(quick, iter(questions.get, None), optional=())
+    loop, opened, ends = asyncio.new_event_loop(), open_line(line), [end]
+    thread = threading.Thread(target=loop.run_forever, daemon=True, name="server-probe")
+    thread.start()
+
+    def wait(work: Coroutine) -> object:
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+        try:
+            return future.result()
+        except BaseException:  # Of the work, or an interrupt
+            future.cancel()
+            raise
+
+    def try_once(body: dict, timeout: float) -> _Answer:
+        return wait(send_once(replace(client, line=replace(line, timeout=timeout)), body))
 
     def ask(text: str, *images: PIL.Image.Image, **fields) -> _Answer:
         content = [{"type": "image_url", "image_url": {"url": data_address(image)}} for image in images]
         content.append({"type": "text", "text": text})
         limits = {} if "max_completion_tokens" in fields or "max_tokens" in fields else {"max_tokens": 16}
-        questions.put(
-            {"model": model, "messages": [{"role": "user", "content": content}], **limits, **fields}
-        )
-        found = next(answers)
-        return found.failure or found.replies
+        body = {"model": model, "messages": [{"role": "user", "content": content}], **limits, **fields}
+        until = ends.pop() if ends else time.monotonic() + min(line.patience, PROBE_PATIENCE)
+        return _insist(try_once, line, body, until)
 
     try:
-        yield ask
+        client = wait(opened.__aenter__())
+        try:
+            yield ask
+        finally:
+            wait(opened.__aexit__(None, None, None))
     finally:
-        questions.put(None)
-        answers.close()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(1.0)
 
 # %% ../../nbs/completion/39_server_probe.ipynb #8c2d2a69
 def _choose_model(line: ServerLine, model: str) -> tuple[str, tuple[str, ...]]:
@@ -74,10 +116,15 @@ def _choose_model(line: ServerLine, model: str) -> tuple[str, tuple[str, ...]]:
     names = () if isinstance(listed, Failure) else tuple(listed)
     if model or len(names) == 1:
         return model or names[0], names
+    if isinstance(listed, Failure) and (listed.passes or listed.status in (401, 402, 403)):
+        raise BackendError(refusal_words(line, "", listed))
     told = f"it lists {', '.join(names[:10])}" if names else "it lists none"
     if isinstance(listed, Failure):
         told = f"its list could not be read ({listed.reason})"
-    raise BackendError(f"the model of {line.host} must be named, and {told}; set served= to one of its names")
+    raise BackendError(
+        f"the model of {line.host} must be named, and {told}; give its name there, in a study with "
+        'served = "..." of the model, on the command line with --model HUB_ID'
+    )
 
 
 def _first_question(ask: Callable[..., _Answer], line: ServerLine, profile: ServerProfile) -> ServerProfile:
@@ -119,7 +166,8 @@ def _try_schema(ask: Callable[..., _Answer], profile: ServerProfile) -> ServerPr
     "Whether a schema is enforced, ignored or refused."
     schema = title_schema("title", enum=[_ONLY_VALUE])
     text = 'Answer with a JSON object like {"title": "Blue Cup"} for a red mug.'
-    found = ask(text, temperature=0, response_format=schema, **{profile.limit: 48})
+    greedy = {"temperature": 0} if profile.takes("temperature") else {}
+    found = ask(text, response_format=schema, **greedy, **{profile.limit: 48})
     if isinstance(found, Failure):
         words = profile.words | {"response_format": found.reason}
         return replace(profile, schema="refused", words=words)
@@ -133,14 +181,15 @@ def _try_schema(ask: Callable[..., _Answer], profile: ServerProfile) -> ServerPr
 # %% ../../nbs/completion/39_server_probe.ipynb #a1eb0d6d
 def _try_samples(ask: Callable[..., _Answer], profile: ServerProfile) -> ServerProfile:
     "How several answers to one question can be had."
-    text, hot = "Write a short story about any animal.", {"temperature": 1.5, profile.limit: 24}
-    several = ask(text, n=3, seed=1, **hot)
+    text, hot = "Write a short story about any animal.", {profile.limit: 24}
+    hot |= {"temperature": 1.5} if profile.takes("temperature") else {}
+    several = ask(text, n=3, **hot, **({"seed": 1} if profile.takes("seed") else {}))
     fields = profile.fields | {"n": "refused" if isinstance(several, Failure) else "ignored"}
     if isinstance(several, list) and len(several) == 3:
         fields["n"] = "honoured"
         drawn = len({reply.text for reply in several}) > 1
         return replace(profile, fields=fields, samples="n" if drawn else "")
-    seeded = [ask(text, seed=seed, **hot) for seed in (1, 2, 3)]
+    seeded = [ask(text, seed=seed, **hot) for seed in (1, 2, 3) if profile.takes("seed")]
     texts = {reply[0].text for reply in seeded if isinstance(reply, list)}
     return replace(profile, fields=fields, samples="seeds" if len(texts) > 1 else "")
 
@@ -161,30 +210,57 @@ def canary_pictures() -> list[PIL.Image.Image]:  # RGB, of different sizes and c
 def judge_pictures(
     plain: list[Reply] | Failure,  # What the question gets without a picture
     shown: list[list[Reply] | Failure],  # What it gets with each of them
+    again: list[Reply] | Failure | None = None,  # What it gets with the first of them once more
 ) -> str:  # `seen`, `dropped` or `refused`
     "Whether a server shows its model the pictures that it is sent."
     if all(isinstance(found, Failure) for found in shown):
         return "refused"
     replies = [found[0] for found in shown if isinstance(found, list)]
     lengths = {r.input_tokens for r in replies if r.input_tokens == r.input_tokens}
-    if len(lengths) > 1 or len({r.text for r in replies}) > 1:
-        return "seen"
+    if not lengths:  # Then the words must show it, if the same question has the same answer
+        steady = isinstance(again, list) and isinstance(shown[0], list) and again[0].text == shown[0][0].text
+        return "seen" if steady and len({r.text for r in replies}) > 1 else "dropped"
     without = plain[0].input_tokens if isinstance(plain, list) else float("nan")
-    return "seen" if any(length - without >= 16 for length in lengths) else "dropped"
+    return "seen" if len(lengths) > 1 or max(lengths) - without >= 16 else "dropped"
 
 # %% ../../nbs/completion/39_server_probe.ipynb #c9c7fe5a
 def _try_pictures(ask: Callable[..., _Answer], profile: ServerProfile) -> ServerProfile:
     "Whether pictures reach the model."
     greedy = {"temperature": 0, profile.limit: 24} if profile.takes("temperature") else {profile.limit: 24}
     text, shown = "Write a title for the product in the picture.", []
-    plain = ask(text, **greedy)
+    plain, again = ask(text, **greedy), None
     for picture in canary_pictures():
         shown.append(ask(text, picture, **greedy))
-        if len(shown) > 1 and judge_pictures(plain, shown) == "seen":
+        if len(shown) == 1 and not profile.usage:
+            again = ask(text, picture, **greedy)
+        if len(shown) > 1 and judge_pictures(plain, shown, again) == "seen":
             break
+    found = judge_pictures(plain, shown, again)
     failed = [found.reason for found in shown if isinstance(found, Failure)]
+    once_more = {told[0].text for told in (again, shown[0]) if isinstance(told, list)}
+    if found == "dropped" and len(once_more) > 1:
+        failed.append(
+            "it tells no numbers of tokens and answers one question in two ways, so nothing shows that it sees them"
+        )
     words = profile.words | ({"pictures": failed[0]} if failed else {})
-    return replace(profile, pictures=judge_pictures(plain, shown), words=words)
+    return replace(profile, pictures=found, words=words)
+
+# %% ../../nbs/completion/39_server_probe.ipynb #91b30de2
+def _try_together(ask: Callable[..., _Answer], profile: ServerProfile) -> ServerProfile:
+    "What is refused where everything is sent at once."
+    text = 'Answer with {"title": "Red Mug"}.'
+    turns = [{"role": "user", "content": [{"type": "text", "text": text}]}]
+    whole = chat_body(profile, Request("probe", turns, None, 16, "title"), turns)
+    fields, dropped = {name: whole[name] for name in whole if name not in ("model", "messages")}, set()
+    while isinstance(found := ask(text, **fields), Failure):
+        gone = rejected_fields(found, set(OPTIONAL) & set(fields))
+        if not gone:
+            raise BackendError(
+                f"the server of {profile.model!r} takes every field alone but not together: {found.reason}"
+            )
+        dropped |= gone
+        fields = {name: value for name, value in fields.items() if name not in gone}
+    return replace(profile, dropped=tuple(sorted(dropped)))
 
 # %% ../../nbs/completion/39_server_probe.ipynb #65a17598
 def probe_server(
@@ -193,17 +269,13 @@ def probe_server(
 ) -> ServerProfile:  # What it takes and does
     """Try what a server takes and does.
 
-    Raises: `BackendError` where the address, the key or the model is wrong, or nothing is answered.
+    Raises: `BackendError` where the address, the key or the model is wrong, or an answer does not come in time.
     """
     line = ServerLine(line) if isinstance(line, str) else line
-    chosen, listed = _choose_model(line, model)
-    with _asking(line, chosen) as ask:
+    patience, began = min(line.patience, PROBE_PATIENCE), time.monotonic()
+    chosen, listed = _choose_model(replace(line, timeout=min(line.timeout, patience / 2)), model)
+    with _asking(line, chosen, began + patience) as ask:
         profile = _first_question(ask, line, ServerProfile(chosen, models=listed))
-        for step in (_try_fields, _try_schema, _try_samples, _try_pictures):
+        for step in (_try_fields, _try_schema, _try_samples, _try_pictures, _try_together):
             profile = step(ask, profile)
-    turns = [{"role": "user", "content": [{"type": "text", "text": 'Answer with {"title": "Red Mug"}.'}]}]
-    whole, dropped = chat_body(profile, Request("probe", turns, None, 16, "title"), turns), set()
-    found = next(iter(converse(replace(line, concurrency=1, tries=2), [whole], dropped=dropped)))
-    if found.failure:
-        raise BackendError(refusal_words(line, profile.model, found.failure))
-    return replace(profile, dropped=tuple(sorted(dropped)))
+    return profile

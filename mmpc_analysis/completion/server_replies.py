@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 # %% auto #0
-__all__ = ['finish_reason', 'Reply', 'Failure', 'read_message', 'read_replies', 'reply_logprobs', 'error_words', 'retry_after',
-           'rejected_fields', 'redact']
+__all__ = ['finish_reason', 'Reply', 'Failure', 'read_message', 'read_replies', 'reply_logprobs', 'redact', 'error_words',
+           'retry_after', 'rejected_fields']
 
 # %% ../../nbs/completion/35_server_replies.ipynb #fa376aca
 _STOPPED = {
@@ -129,6 +129,19 @@ def reply_logprobs(
     values = [float(v) for v in values if isinstance(v, int | float) and not math.isnan(v)]
     return (float(np.mean(values)), min(values)) if values else (float("nan"), float("nan"))
 
+# %% ../../nbs/completion/35_server_replies.ipynb #df6547f8
+def redact(
+    text: str,  # What a server said
+    key: str,  # The secret, empty where there is none
+) -> str:  # The same without the secret
+    "Take a key out of a text, however JSON writes it."
+
+    def forms(letter: str) -> str:
+        escaped = r"\\*" if letter in '/"\\' else ""
+        return rf"(?:{escaped}{re.escape(letter)}|\\+u{ord(letter):04x}|\\+u{ord(letter):04X})"
+
+    return re.sub("".join(map(forms, key)), "***", text) if key else text
+
 # %% ../../nbs/completion/35_server_replies.ipynb #123abc68
 _NAMED = re.compile(
     r"(?:parameter|argument|field|input|key|fields|option)s?\b[^'\"`]{0,40}['\"`]([A-Za-z_][\w.]*)['\"`]"
@@ -139,8 +152,10 @@ _NAMED = re.compile(
 
 def error_words(
     text: str,  # Body of an error, as it came
+    key: str = "",  # The secret that is taken out, empty where there is none
 ) -> tuple[str, str, str]:  # What it says, the parameter that it names, and its code
     "What a server says about an error."
+    text = redact(text, key)
     try:
         body = json.loads(text)
     except ValueError:
@@ -160,7 +175,8 @@ def error_words(
             said.append(str(words))
         else:
             said.append(str(place))
-    words = re.sub(r"\s+", " ", "; ".join(said)).strip()[:400]
+    whole = redact(re.sub(r"\s+", " ", "; ".join(said)).strip(), key)  # Before a part of it is cut off
+    words, field, code = whole[:400], redact(field, key), redact(code, key)
     named = _NAMED.search(words)
     return words, field or (next(filter(None, named.groups())) if named else ""), code
 
@@ -216,11 +232,3 @@ def rejected_fields(
         return set()
     named = {name for name in sent if re.search(rf"\b{name}\b", words)}
     return named or ({failure.field.split(".")[0]} & sent)
-
-# %% ../../nbs/completion/35_server_replies.ipynb #df6547f8
-def redact(
-    text: str,  # What a server said
-    key: str,  # The secret, empty where there is none
-) -> str:  # The same without the secret
-    "Take a key out of a text."
-    return text.replace(key, "***") if key else text

@@ -51,6 +51,7 @@ class _Run:
     results: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
     ready: threading.Event = field(default_factory=threading.Event)
     stopped: bool = False
+    held: list[Exchange] = field(default_factory=list)
     permits: threading.Semaphore | None = None
     loop: asyncio.AbstractEventLoop | None = None
     main: asyncio.Task | None = None
@@ -256,19 +257,25 @@ def converse_in_groups(
     try:
         end = None
         while end is None:
-            group, end = _collect(run, linger)
+            try:
+                group, end = _collect(run, linger)
+            except KeyboardInterrupt as interrupt:  # Raised when what has come is handed out
+                _stop(run)
+                group, end = run.held + _arrived(run), interrupt
             if group:
                 yield group
         if end is not _END:
             raise end
     finally:
-        _stop(run)
+        if not run.stopped:
+            _stop(run)
         thread.join(0.8)
 
 
 def _collect(run: _Run, linger: float) -> tuple[list[Exchange], object | None]:
     "What is ready within a moment of the first, and what ended the run."
     group, until = [], float("inf")
+    run.held = group
     while len(group) < 64:
         left = until - time.monotonic()
         try:
@@ -293,6 +300,12 @@ def converse(
     "Ask a server many questions, and take the answers one by one."
     groups = converse_in_groups(line, bodies, linger=0.0, **settings)
     return (exchange for group in groups for exchange in group)
+
+
+def _arrived(run: _Run) -> list[Exchange]:
+    "What lies in the queue."
+    found = [run.results.get() for _ in range(run.results.qsize())]
+    return [got for got in found if isinstance(got, Exchange)]
 
 
 def _stop(run: _Run) -> None:

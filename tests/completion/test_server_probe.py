@@ -4,6 +4,8 @@ import importlib
 import importlib.util
 import json
 import sys
+import threading
+import time
 from dataclasses import asdict, replace
 
 import pytest
@@ -12,10 +14,11 @@ from scripted_server import Scripted, reply, scripted
 
 pytest.importorskip("openai")
 
+from mmpc_analysis.completion.backend_choice import load_backend
 from mmpc_analysis.completion.checkpoints import BackendError
 from mmpc_analysis.completion.server_line import ServerLine
 from mmpc_analysis.completion.server_probe import probe_server
-from mmpc_analysis.completion.server_requests import OPTIONAL, profile_text, read_profile
+from mmpc_analysis.completion.server_requests import OPTIONAL, ServerProfile, profile_text, read_profile
 from mmpc_analysis.completion.servers import ServerBackend
 
 SERVE = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
@@ -70,9 +73,9 @@ class Engine:
         return status, headers, told
 
 
-def probed(engine, model=""):
+def probed(engine, model="", patience=1):
     with scripted(engine) as server:
-        line = ServerLine(server.url, pause=0.01, timeout=5, patience=1)
+        line = ServerLine(server.url, pause=0.01, timeout=5, patience=patience)
         return probe_server(line, model), server
 
 
@@ -151,12 +154,12 @@ def test_answers_that_never_differ_are_not_drawn():
 
 @pytest.mark.parametrize(
     "sees,usage,found",
-    [("tokens", True, "seen"), ("answers", True, "seen"), ("answers", False, "seen"), ("fixed", True, "seen"),
+    [("tokens", True, "seen"), ("answers", True, "dropped"), ("answers", False, "seen"), ("fixed", True, "seen"),
      ("nothing", True, "dropped"), ("nothing", False, "dropped"), ("refuses", True, "refused")],
 )  # fmt: skip
 def test_the_picture_canary(sees, usage, found):
     profile, _ = probed(Engine(sees=sees, usage=usage))
-    assert profile.pictures == found and profile.usage == usage
+    assert profile.pictures == found and profile.usage == usage and "in two ways" not in str(profile.words)
     assert ServerBackend("http://h/v1", profile=profile).sees_images == (found == "seen")
 
 
@@ -184,7 +187,9 @@ def test_a_server_of_many_models_wants_a_name():
     with scripted(Engine()) as server:
         handler = server.server.RequestHandlerClass
         handler.do_GET = lambda self: self.tell(200, {}, {"data": [{"id": "a"}, {"id": "b"}]})
-        with pytest.raises(BackendError, match="must be named, and it lists a, b"):
+        with pytest.raises(
+            BackendError, match=r'must be named, and it lists a, b.*served = "\.\.\.".*--model HUB_ID'
+        ):
             probe_server(server.url)
         assert probe_server(server.url, "b").model == "b"
 
@@ -246,3 +251,155 @@ def test_the_stored_results_of_the_real_server():
             counts = found["against in process"]["png, fitted before"][task]
             assert set(counts.values()) == {stored["items"]}
     assert stored["blind servers"] == {model: {"pictures": "dropped"} for model in stored["models"]}
+
+
+def busy(name, times=10**9, told=(503, {}, {"error": "overloaded"})):
+    """A server that is too busy for the first questions with one field."""
+    engine, seen = Engine(), []
+
+    def script(text, n, body):
+        if name in body:
+            seen.append(body)
+            if len(seen) <= times:
+                return told
+        return engine(text, n, body)
+
+    return script
+
+
+PASSING = [(503, {}, {"error": "overloaded"}), (429, {}, b"slow down"), (500, {}, b"oops"), "reset", "cut"]
+
+
+@pytest.mark.parametrize(
+    "name,told",
+    [("top_k", told) for told in PASSING]
+    + [(name, PASSING[0]) for name in ("response_format", "n", "max_completion_tokens", "seed")],
+)
+def test_what_passes_is_no_refusal(name, told):
+    calm, _ = probed(Engine(), patience=20)
+    profile, _ = probed(busy(name, 2, told), patience=20)
+    assert profile == calm and not profile.words
+
+
+@pytest.mark.parametrize("told", [*PASSING, "hang"])
+def test_what_never_passes_ends_the_probe(told):
+    began = time.monotonic()
+    with pytest.raises(BackendError, match="no item was asked yet") as error:
+        probed(busy("top_k", told=told))
+    assert "top_k" in str(error.value) and "stored" not in str(error.value) and time.monotonic() - began < 8
+
+
+def test_a_wait_that_the_server_asks_for_is_kept():
+    told = 429, {"Retry-After": "1"}, b""
+    assert probed(busy("top_k", 2, told), patience=2)[0].fields["top_k"] == "accepted"
+
+
+@pytest.mark.parametrize("code", [401, 402, 403])
+def test_a_key_that_ends_during_the_probe_is_no_refused_field(code):
+    with pytest.raises(BackendError, match=f"HTTP {code}: no credit"):
+        probed(busy("top_k", told=(code, {}, {"error": "no credit"})))
+
+
+def test_a_500_that_says_never_is_a_refusal():
+    never = 500, {}, {"error": {"message": "image input is not supported - hint: provide the mmproj"}}
+
+    def script(text, n, body):
+        shown = any(part["type"] == "image_url" for part in body["messages"][-1]["content"])
+        return never if shown else Engine()(text, n, body)
+
+    assert probed(script)[0].pictures == "refused"
+
+
+@pytest.mark.parametrize("model", ["", "m"])
+def test_a_server_that_hangs_ends_within_the_patience_of_the_probe(model, monkeypatch):
+    monkeypatch.setattr("mmpc_analysis.completion.server_probe.PROBE_PATIENCE", 2.0)
+    with scripted(lambda *_: "hang") as server:
+        server.server.RequestHandlerClass.do_GET = lambda self: self.act("hang")
+        began = time.monotonic()
+        with pytest.raises(BackendError, match="check the address") as error:
+            probe_server(ServerLine(server.url, timeout=120), model)
+        assert time.monotonic() - began < 4 and "stored" not in str(error.value)
+    assert not [t for t in threading.enumerate() if t.name == "server-probe"]
+
+
+def test_fields_that_are_refused_together_are_dropped():
+    def script(text, n, body):
+        if {"temperature", "repetition_penalty"} <= set(body):
+            return 400, {}, {"detail": "unsupported parameter: 'repetition_penalty' with temperature"}
+        return Engine()(text, n, body)
+
+    assert "repetition_penalty" in probed(script)[0].dropped
+
+
+@pytest.mark.parametrize("usage", [True, False])
+@pytest.mark.parametrize("sees,usages", [("nothing", None), ("tokens", "seen")])
+def test_answers_that_change_by_themselves_show_no_picture(sees, usages, usage):
+    count = iter(range(1000))
+
+    def script(text, n, body):
+        told = Engine(sees=sees, usage=usage)(text, n, body)
+        told[2]["choices"][0]["message"]["content"] += f" {next(count)}"
+        return told
+
+    profile = probed(script)[0]
+    assert profile.pictures == ("seen" if usages and usage else "dropped")
+    assert ("in two ways" in profile.words.get("pictures", "")) == (not usage)
+
+
+@pytest.mark.parametrize("name", ["temperature", "seed"])
+@pytest.mark.parametrize("several", [True, False])
+def test_a_refused_field_is_asked_about_once(name, several):
+    engine = Engine(refuses=[name], ignores=[] if several else ["n"])
+    profile, server = probed(engine)
+    assert sum(name in body for _, body in server.seen) == 1
+    assert profile.schema == "enforced" and name not in profile.dropped
+
+
+def test_a_dead_server_is_no_server_without_a_name():
+    with scripted(Engine()) as server:
+        url = server.url
+    with pytest.raises(
+        BackendError,
+        match=f"{url[:-3]} answered no reply.*check the address and the key in the variable MMPC_API_KEY",
+    ):
+        probe_server(ServerLine(url, patience=1))
+
+
+@pytest.mark.parametrize(
+    "code,match",
+    [
+        (401, "check the address and the key"),
+        (403, "check the address"),
+        (404, "must be named, and its list could not be read"),
+        (503, "HTTP 503"),
+    ],
+)
+def test_a_list_that_is_refused(code, match):
+    with scripted(Engine()) as server:
+        server.server.RequestHandlerClass.do_GET = lambda self: self.tell(code, {}, {"error": "no"})
+        with pytest.raises(BackendError, match=match):
+            probe_server(ServerLine(server.url, patience=1))
+        assert probe_server(server.url, "m").models == ()
+
+
+PROFILES = [
+    ServerProfile("m"),
+    ServerProfile("m/ä", "served", ("a", "b"), "max_completion_tokens", {"top_k": "refused", "n": "honoured"}, "seen",
+                  "enforced", "n", False, {"top_k": 'no "top_k" \\ \n ünïcode'}, ("seed",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("profile", [*PROFILES, None])
+def test_a_profile_that_is_given_back_asks_nothing(profile):
+    with scripted(Engine(refuses=["top_k"])) as server:
+        probing = load_backend("gemma-3-4b", server=server.url, served="m")
+        profile = profile or probing.probed
+        text, before = profile_text(profile), len(server.seen)
+        engine = load_backend("gemma-3-4b", server=server.url, served="m", profile=read_profile(text))
+        assert engine.profile == profile and profile_text(engine.profile) == text == profile_text(
+            engine.probed
+        )
+        told = engine.identity, engine.offers, engine.sees_images
+        assert len(server.seen) == before and "m" in told[0]
+        if profile is probing.__dict__.get("probed"):
+            assert told == (probing.identity, probing.offers, probing.sees_images)

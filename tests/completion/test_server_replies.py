@@ -201,3 +201,36 @@ def test_fields_that_a_server_rejects(text, fields):
 
 def test_keys_are_taken_out():
     assert redact("key sk-1 and sk-1", "sk-1") == "key *** and ***" and redact("nothing", "") == "nothing"
+
+
+KEY = "sk/proj/0123456789abcdef"
+
+
+@pytest.mark.parametrize("gap", range(370, 402))
+@pytest.mark.parametrize(
+    "write",
+    [
+        json.dumps,
+        lambda told: json.dumps(told).replace("/", "\\/"),
+        lambda told: json.dumps(told).replace("s", "\\u0073"),
+    ],
+)
+def test_no_part_of_a_key_is_left_at_the_border(gap, write):
+    words, field, code = error_words(
+        write({"error": {"message": "x" * gap + KEY, "param": KEY, "code": KEY}}), KEY
+    )
+    assert words == ("x" * gap + "***")[:400] and (field, code) == ("***", "***")
+
+
+def test_a_key_in_json_within_json_is_taken_out():
+    inner = json.dumps({"error": f"bad key {KEY}"}).replace("/", "\\/")
+    for text in (json.dumps({"error": {"message": inner}}), json.dumps({"detail": json.dumps(inner)})):
+        words = error_words(text, KEY)[0]
+        assert "***" in words and "proj" not in words and "0123" not in words
+        assert json.loads(redact(text, KEY))  # Still JSON
+
+
+def test_a_text_without_the_key_stays_as_it_is():
+    text = r"a path C:\\n\/ and sk\/proj, \u0073, . and *"
+    assert redact(text, KEY) == text and redact(text, "") == text
+    assert redact("a.b axb", "a.b") == "*** axb" and redact(r"say \"q\" now", 'q"') == r"say \"*** now"

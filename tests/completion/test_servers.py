@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import textwrap
@@ -656,3 +657,87 @@ def test_conversations_of_the_package_are_sent_whole():
     image, text = server.seen[0][1]["messages"][0]["content"]
     assert image["type"] == "image_url" and text["text"] == TITLE.text
     assert json.dumps(server.seen[0][1])
+
+
+@pytest.mark.parametrize("key", ["sk-abc-0123", "a b", "", "9KEY", "KEY-1", "KÄY", "KEY\n"])
+def test_a_key_in_place_of_its_variable_is_refused_and_not_shown(key):
+    with pytest.raises(ValueError, match="key_variable must be the name") as error:
+        ServerBackend("http://host/v1", "m", key_variable=key)
+    assert not key.strip() or key.strip() not in str(error.value)
+    assert ServerLine("http://host/v1", "_MY_key2").key_variable == "_MY_key2"
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_key_is_not_left_at_the_border_of_what_is_kept(status, monkeypatch):
+    secret = "sk/proj/0123456789"
+    monkeypatch.setenv("MMPC_API_KEY", secret)
+    told = json.dumps({"error": {"message": "x" * 390 + secret, "code": 400}}).replace("/", "\\/").encode()
+    with scripted(lambda *_: (status, {}, told)) as server:
+        text = backend(server).ask(some(1))[0].text
+    assert text.endswith("x***") and "sk" not in text
+
+
+INTERRUPTED = """
+import pandas as pd
+from mmpc_analysis.completion.completions import complete
+from mmpc_analysis.completion.models import own_model
+from mmpc_analysis.completion.server_requests import ServerProfile
+from mmpc_analysis.completion.servers import ServerBackend, ask_server
+
+class Slow(ServerBackend):
+    def stream_groups(self, requests):
+        return ([a[0] for _, a in group] for group in ask_server(self, requests, linger=60))
+
+names = [f"i{n}" for n in range(40)]
+items = pd.DataFrame({"item_id": names, "category": "c", "title": [f"Mug {n}" for n in names], "image": None})
+engine = Slow(URL, "m", profile=ServerProfile("m"))
+try:
+    complete(items, own_model("o/m", parameters=1), "text_to_image", root=".", out=OUT, progress=False, backend=engine)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_what_has_come_before_an_interrupt_is_on_the_disk(tmp_path):
+    lock, count = threading.Lock(), iter(range(100))
+
+    def script(text, times, body):
+        with lock:
+            return reply('{"prompt": "a mug"}') if next(count) < 5 else "hang"
+
+    with scripted(script) as server:
+        code = INTERRUPTED.replace("URL", repr(server.url)).replace("OUT", repr(str(tmp_path)))
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   cwd=ROOT, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+        until = time.monotonic() + 60
+        while len(server.seen) < 13 and time.monotonic() < until and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(0.1)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        out, noise = process.communicate(timeout=20)
+        spent = time.monotonic() - began
+    lines = [line for path in tmp_path.rglob("*.jsonl") for line in path.read_text().splitlines()]
+    assert len(lines) == 5 and out.strip() == b"interrupted" and noise == b"" and spent < 2.5
+
+
+def test_an_interrupt_while_writing_keeps_the_batch(tmp_path, monkeypatch):
+    from mmpc_analysis.completion import completions
+
+    real, calls = completions.store_lines, []
+
+    def interrupted(*told):
+        calls.append(told)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return real(*told)
+
+    monkeypatch.setattr(completions, "store_lines", interrupted)
+    settings = dict(root=".", out=str(tmp_path), progress=False)
+    card = own_model("o/m", parameters=1)
+    with scripted(lambda *_: reply('{"prompt": "a mug"}')) as server:
+        with pytest.raises(KeyboardInterrupt):
+            complete(ITEMS, card, "text_to_image", backend=backend(server), **settings)
+        before, stored = len(server.seen), len(calls[1][1])
+        complete(ITEMS, card, "text_to_image", backend=backend(server), **settings)
+    assert stored > 0 and len(server.seen) - before <= 30 - stored
