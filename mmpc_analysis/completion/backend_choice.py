@@ -85,6 +85,7 @@ def served_backend(
         pixels=pixels or PIXEL_BUDGETS.get(card.family, SERVER_PIXELS),
         key_variable=key_variable,
         profile=profile,
+        logprobs=logprobs,
     )
     if logprobs:
         check_offer(backend, "logprobs")

@@ -108,7 +108,7 @@ def read_replies(
         why = finish_reason(choice.get("finish_reason") or choice.get("stop_type"))
         why = "refusal" if refusal else why
         why = "tool_calls" if choice["message"].get("tool_calls") and not text and why == "stop" else why
-        counts = [count / len(choices) for count in (asked, wrote)]
+        counts = [asked, wrote / len(choices)]  # One question, and what its answers share
         sure = reply_logprobs(choice.get("logprobs"))
         replies.append(Reply(refusal or text, why, *counts, *sure, str(body.get("model") or "")))
     return replies

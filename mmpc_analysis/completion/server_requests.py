@@ -8,10 +8,12 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/completion/server_requests.h
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from .checkpoints import escape_special_tokens
 from .pixels import scale_down
 from .protocol import Offers, Request, Sampling
 
@@ -44,6 +46,12 @@ def data_address(
     image.convert("RGB").save(buffer, **options)
     return f"data:{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
+# %% ../../nbs/completion/36_server_requests.ipynb #bbe8f88d
+_STEERING = re.compile(
+    r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>]{1,40}｜>|</?s>|\[/?INST\]|<</?SYS>>"  # noqa: RUF001
+    r"|<(?:bos|eos|pad|unk|mask|start_of_turn|end_of_turn|start_of_image|end_of_image|image_soft_token|unused\d+|image|video)>"
+)
+
 # %% ../../nbs/completion/36_server_requests.ipynb #f3bbc359
 def chat_messages(
     request: Request,  # One question
@@ -54,7 +62,7 @@ def chat_messages(
 
     def part(content: dict) -> dict:
         if content["type"] != "image":
-            return content
+            return content | {"text": escape_special_tokens(content["text"], _STEERING)}
         address = data_address(scale_down(request.image, pixels), image_format)
         return {"type": "image_url", "image_url": {"url": address}}
 
@@ -150,6 +158,7 @@ def chat_body(
     messages: list[dict],  # Its messages
     sampling: Sampling | None = None,  # How answers are drawn; None for the one greedy answer
     number: int = 0,  # Of the drawn answer
+    sure: bool = False,  # Whether to ask for log-probabilities, and then for no schema
 ) -> dict:  # What is sent
     "A question with its settings, as far as the server takes them."
     settings = dict(GREEDY)
@@ -157,8 +166,8 @@ def chat_body(
         settings |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": -1}
         settings["seed"] = answer_seed(sampling, request.key, number)
     settings |= {"n": sampling.n} if sampling and profile.samples == "n" else {}
-    settings |= {"logprobs": True} if profile.offers.logprobs else {}
-    if profile.offers.schema and request.answer_key:
+    settings |= {"logprobs": True} if profile.offers.logprobs and sure else {}
+    if profile.offers.schema and request.answer_key and not sure:
         settings["response_format"] = title_schema(request.answer_key)
     taken = {name: value for name, value in settings.items() if profile.takes(name)}
     return {"model": profile.model, "messages": messages, profile.limit: request.max_new_tokens, **taken}

@@ -52,6 +52,7 @@ class ServerSettings:
     image_format: str = "jpeg"  # How pictures are sent: `jpeg`, `webp` or `png`
     key_variable: str = "MMPC_API_KEY"  # Environment variable that holds the key, if the server wants one
     profile: ServerProfile | None = None  # What the server takes and does; None to probe it
+    logprobs: bool = False  # Whether answers say how sure the model was of them; no schema holds them then
     dropped: set[str] = field(default_factory=set, repr=False, compare=False)  # Rejected in a run
 
     def __post_init__(self):
@@ -77,7 +78,10 @@ class ServerBackend(ServerSettings):
 
     @property
     def offers(self) -> Offers:  # What it can do beyond one answer
-        return self.probed.offers
+        able = self.probed.offers
+        return replace(
+            able, logprobs=able.logprobs and self.logprobs, schema=able.schema and not self.logprobs
+        )
 
     @property
     def sees_images(self) -> bool:  # Whether its pictures reach the model
@@ -121,6 +125,7 @@ def server_identity(
     shown = "jpeg 95" if backend.image_format == "jpeg" else "lossless"
     names = [profile.model, f"served as {profile.served}" if profile.served != profile.model else ""]
     known = [backend.revision, backend.precision, pinned_settings(profile)]
+    known += ["schema"] if backend.offers.schema else []
     return "|".join(filter(None, ["server", *names, *known, f"pictures {backend.pixels} px {shown}"]))
 
 # %% ../../nbs/completion/40_servers.ipynb #cdbca241
@@ -152,7 +157,7 @@ def ask_server(
             except Exception as error:  # Pillow may refuse a picture with anything
                 yield Failure(400, f"{type(error).__name__}: {error}")
             else:
-                yield chat_body(profile, request, messages, sampling, i)
+                yield chat_body(profile, request, messages, sampling, i, backend.logprobs)
 
     for group in converse_in_groups(backend.line, bodies(), dropped=backend.dropped, linger=linger):
         yield [(e.number, read_exchange(e, asked.pop(e.number))) for e in group]
