@@ -74,7 +74,9 @@ def test_usage_that_is_not_told_is_nan(usage):
 
 def test_several_choices_share_what_was_written():
     two = {"choices": [body()["choices"][0]] * 2, "usage": {"prompt_tokens": 10, "completion_tokens": 6}}
-    assert [(r.input_tokens, r.output_tokens) for r in read_replies(two)] == [(10, 3)] * 2  # One question, two answers
+    assert [(r.input_tokens, r.output_tokens) for r in read_replies(two)] == [
+        (10, 3)
+    ] * 2  # One question, two answers
 
 
 @pytest.mark.parametrize(
