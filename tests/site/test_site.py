@@ -208,8 +208,12 @@ def documented():
     for module, symbols in d["syms"].items():
         file = f"{module.replace('.', '/')}.py"
         for node in ast.parse((ROOT / file).read_text("utf-8")).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                page, anchor = urldefrag(symbols[f"{module}.{node.name}"][0])
+            kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+            if isinstance(node, kinds) and not node.name.startswith("_"):
+                here = f"{module.partition('.')[2].replace('.', '/')}.html#{node.name}"
+                if not isinstance(node, ast.AsyncFunctionDef):  # Which nbdev's index leaves out
+                    here = symbols[f"{module}.{node.name}"][0]
+                page, anchor = urldefrag(here)
                 starts = {node.lineno, *(mark.lineno for mark in node.decorator_list)}
                 found[node.name] = (page, anchor, {f"{blob}/{file}#L{n}" for n in starts})
     assert len(found) > 500, "the index of nbdev names hardly anything; run nbdev-export"
