@@ -48,12 +48,11 @@ def _own_card(name: str, choice: ModelChoice) -> ModelCard:
     "The card of a model that a study describes itself."
     from mmpc_analysis.completion.models import ModelCard, model_card, own_model
 
-    away = [key for key in ("served",) if getattr(choice, key) and not choice.server]
-    here = [key for key in ("device", "quantisation") if getattr(choice, key) and choice.server]
-    if away or here:
+    if choice.served and not choice.server:
+        raise ValueError("served is said of a model behind a server, and this one has none; leave it out")
+    if here := [key for key in ("device", "quantisation") if getattr(choice, key) and choice.server]:
         raise ValueError(
-            f"{(away + here)[0]} is said of a model {'behind a server' if away else 'that runs here'}, and this one "
-            f"{'has none' if away else 'has a server'}; leave it out"
+            f"{here[0]} is said of a model that runs here, and this one has a server; leave it out"
         )
     said = [key for key in ("card", "source") if getattr(choice, key)]
     if len(said) > 1:
@@ -108,8 +107,10 @@ def keep_profile(
     out: str,  # Folder of the run
 ) -> None:
     "Write down what was found of a server."
-    known = store.read_json(f"{out}/servers.json")
-    known[name] = {"server": choice.server, "served": choice.served, "profile": asdict(profile)}
+    from mmpc_analysis.completion.server_requests import profile_text
+
+    known, found = store.read_json(f"{out}/servers.json"), json.loads(profile_text(profile))
+    known[name] = {"server": choice.server, "served": choice.served, "profile": found}
     store.write_text(f"{out}/servers.json", json.dumps(known, indent=1, sort_keys=True))
 
 # %% ../../nbs/study/08_asked.ipynb #ce5915e6
@@ -136,7 +137,7 @@ def backend_of(
         how["profile"] = profile
     return load_backend(card, **how)
 
-
+# %% ../../nbs/study/08_asked.ipynb #0e038806
 def engine_facts(
     card: ModelCard,  # Of a model
     backend: Backend,  # Its engine, after it was asked

@@ -74,6 +74,8 @@ def test_one_model_in_two_precisions_is_two_engines():
         ({"models": {"half": {"card": "standin-qwen-x"}}}, "models.half: .*did you mean"),
         ({"models": {"half": {"card": "standin-qwen-s", "source": "x/y"}}}, "models.half: takes a card or a source"),
         ({"models": {"half": {"source": "x/y"}}}, "models.half: parameters must be given"),
+        ({"models": {"half": {"card": "standin-qwen-s", "served": "m"}}}, "models.half: served is said of a model behind"),
+        ({"models": {"half": {"server": "http://a/v1", "device": "cuda"}}}, "models.half: device is said of a model that"),
         ({"completion": {"models": ["standin-qwen-s", "standin-qwen-s"]}}, "must name each model once"),
         ({"prices": {"other": {"hour_price": 1.0}}}, r"\[prices.other\] must be of a model in"),
         ({"prices": {"half": {"hour_price": 1.0}}}, "prices: .*without currency, source and date"),
@@ -135,7 +137,7 @@ BILL = {"currency": "EUR", "source": "a bill", "date": "2026-11-25"}
 
 
 def shopkeeper(question, times, body):
-    "A server that reads pictures and answers all alike, but for one forbidden word."
+    "A server that reads pictures, answers by their length, and takes no schema."
     parts = body["messages"][-1]["content"]
     seen = (
         ""
