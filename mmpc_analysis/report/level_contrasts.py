@@ -116,7 +116,7 @@ def beaten_marks(
     for end, text in ((0.5, "chance"), (1, "all others")):
         figure.add_vline(x=end, line={"color": "#767676", "dash": "dot"}, annotation_text=text)
     figure.update_xaxes(
-        title_text="Share of other products that resemble the completion less than its own item does"
+        title_text="Share of other products<br>that resemble the completion<br>less than its own item does"
     )
     ticks = {"tickvals": list(range(len(levels))), "ticktext": [f"{level} level" for level in levels]}
     figure.update_yaxes(**ticks, autorange="reversed", showgrid=False, zeroline=False)

@@ -93,7 +93,7 @@ def use_figure(
     figure = go.Figure(_marks(rows, names, colours, f"{metric} lost"), layout)
     _axes(figure)
     figure.add_vline(0, line={"color": _GREY, "width": 1})
-    figure.update_xaxes(title=f"{metric} with true features less {metric} with another item's")
+    figure.update_xaxes(title=f"{metric} with true features<br>less {metric}<br>with another item's")
     return figure
 
 # %% ../../nbs/report/75_recommendations.ipynb #283152a2
