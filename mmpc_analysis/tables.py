@@ -16,9 +16,9 @@ import pandas as pd
 __all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'ROLES', 'SYSTEM', 'SCHEMA', 'LEVELS', 'HIDDEN',
            'COMPLETIONS', 'DRAWINGS', 'CERTIFICATES', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTESTS',
            'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS', 'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS',
-           'FRONTIER', 'POWERS', 'CLAIMS', 'FLOOR_GAINS', 'LOST', 'AGREEMENT', 'TABLES', 'TASK_TITLES', 'Column',
-           'Table', 'TableError', 'empty', 'validate', 'system_names', 'checkpoint_of', 'models_only', 'parent_ids',
-           'TaskTitles', 'tasks_of']
+           'FRONTIER', 'POWERS', 'CLAIMS', 'FLOOR_GAINS', 'LOST', 'AGREEMENT', 'ALIGNMENTS', 'ALIGNMENT_STEPS',
+           'ALARMS', 'ALIGNMENT_CHECKS', 'ALIGNMENT_EFFECTS', 'TABLES', 'TASK_TITLES', 'Column', 'Table', 'TableError',
+           'empty', 'validate', 'system_names', 'checkpoint_of', 'models_only', 'parent_ids', 'TaskTitles', 'tasks_of']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -638,6 +638,102 @@ AGREEMENT = Table(
     unique=("task", "category", "metric", "term"),
 )
 
+# %% ../nbs/00_tables.ipynb #7564dc80
+_ALIGNED = (
+    Column("task", "str", "image_to_text or text_to_image"),
+    Column("base", "str", "Model before"),
+    Column(
+        "treatment",
+        "str",
+        "What was done to it: grpo, supervised, best_of_n, examples, strip_filler or title",
+    ),
+)
+ALIGNMENTS = Table(
+    "alignments",
+    "one treatment of one model with one seed",
+    (
+        *_ALIGNED,
+        Column("seed", "int", "Seed of training or sampling"),
+        Column("model", "str", "Name of what came out, as in the completions"),
+        Column("items", "int", "Items it was trained on, or learnt a rule from", "count"),
+        Column("steps", "int", "Steps of training, 0 where nothing was trained", "count"),
+        Column("answers", "int", "Answers that were written on the way", "count"),
+        Column("cpu_seconds", "float", "Processor time of the treatment", "s", required=False),
+        Column("answer_seconds", "float", "Processor time of one answer afterwards", "s", required=False),
+        Column("gigabytes", "float", "Largest memory", "GB", required=False),
+        Column("stopped", "str", "Tripwire that stopped it early, empty where none did", absent=""),
+        Column("fingerprint", "str", "Hash of recipe, reward, items and start", absent=""),
+    ),
+    unique=("task", "base", "treatment", "seed"),
+)
+
+# %% ../nbs/00_tables.ipynb #947e0a6c
+ALIGNMENT_STEPS = Table(
+    "alignment_steps",
+    "one quantity of one step of a training",
+    (
+        *_ALIGNED,
+        Column("seed", "int", "Seed of training"),
+        Column("step", "int", "Step, 0 before the first"),
+        Column("measure", "str", "What was measured, such as reward, entropy or watched/minilm_cosine"),
+        Column("value", "float", "Its value", required=False),
+    ),
+    unique=("task", "base", "treatment", "seed", "step", "measure"),
+)
+ALARMS = Table(
+    "alarms",
+    "one tripwire that a training crossed",
+    (
+        *_ALIGNED,
+        Column("seed", "int", "Seed of training"),
+        Column("step", "int", "Step at which it was crossed"),
+        Column("tripwire", "str", "Name of its card"),
+        Column("value", "float", "What was measured", required=False),
+        Column("bound", "float", "What it was held against", required=False),
+        Column("action", "str", "warned or stopped"),
+    ),
+    unique=("task", "base", "treatment", "seed", "step", "tripwire"),
+)
+
+# %% ../nbs/00_tables.ipynb #26607f68
+ALIGNMENT_CHECKS = Table(
+    "alignment_checks",
+    "one figure that says whether a training can work",
+    (
+        Column("task", "str", "image_to_text or text_to_image"),
+        Column("base", "str", "Model that would be trained"),
+        Column("measure", "str", "What was measured, such as greedy_accuracy or silent_groups"),
+        Column("value", "float", "Its value", required=False),
+        Column("low", "float", "Lower bound of its interval", required=False),
+        Column("high", "float", "Upper bound of its interval", required=False),
+        Column("bound", "float", "What it was held against", required=False),
+        Column("n", "int", "Units it rests on", "count"),
+        Column("unit", "str", "Unit of the value, such as share, s or GB"),
+        Column("verdict", "str", "fine, doubtful, hopeless, or told where nothing is judged"),
+    ),
+    unique=("task", "base", "measure"),
+)
+ALIGNMENT_EFFECTS = Table(
+    "alignment_effects",
+    "what a treatment changed in one metric, on items that it did not see",
+    (
+        *_PLACE,
+        *_ALIGNED[1:],
+        Column("against", "str", "before, or the treatment that it is compared with"),
+        Column("trained_on", "str", "reward, same words or same encoder where it is no witness, else empty"),
+        *EFFECTS.columns,
+        Column("before", "float", "Mean of what it is compared with", required=False),
+        Column("after", "float", "Mean after the treatment", required=False),
+        Column("seeds", "int", "Seeds of the treatment", "count"),
+        Column("item_variance", "float", "Variance of the estimate from the listing groups", required=False),
+        Column("seed_variance", "float", "The same from the seeds", required=False),
+        Column("margin", "float", "Change that would just matter", required=False),
+        Column("p_equivalent", "float", "Two one-sided tests within the margin", "[0, 1]", required=False),
+        Column("verdict", "str", "better, worse, equivalent, not shown, one seed, or trained on"),
+    ),
+    unique=("task", "category", "metric", "base", "treatment", "against", "question"),
+)
+
 # %% ../nbs/00_tables.ipynb #aa777956
 class TableError(ValueError):
     "A table that does not keep its declaration."
@@ -846,6 +942,11 @@ TABLES = {
         LOST,
         CLAIMS,
         AGREEMENT,
+        ALIGNMENTS,
+        ALIGNMENT_STEPS,
+        ALARMS,
+        ALIGNMENT_CHECKS,
+        ALIGNMENT_EFFECTS,
     )
 }
 

@@ -14,11 +14,12 @@ from conftest import ROOT
 NBS, PACKAGE = ROOT / "nbs", ROOT / "mmpc_analysis"
 # The rooms in the order of the data: a module imports from rooms before its own, and from smaller numbers in its own
 ROOMS = (
-    "catalogue", "completion", "metrics", "scores", "parity", "mixed", "analysis", "recommendation", "report", "study",
+    "catalogue", "completion", "metrics", "scores", "parity", "mixed", "analysis", "recommendation", "alignment", "report",
+    "study",
 )  # fmt: skip
 HEAVY = {
-    "PIL", "accelerate", "diffusers", "matplotlib", "plotly", "sacrebleu", "safetensors", "scipy", "skimage", "sklearn",
-    "statsmodels", "torch", "torchvision", "transformers",
+    "PIL", "accelerate", "datasets", "diffusers", "matplotlib", "peft", "plotly", "sacrebleu", "safetensors", "scipy", "skimage", "sklearn",
+    "statsmodels", "torch", "torchvision", "transformers", "trl",
 }  # fmt: skip
 # (rule, notebook) -> why the rule does not hold there
 _DECLARED = "a declared table is a list of columns; its prose is the meaning column"
