@@ -105,7 +105,7 @@ def load_policy(
     except (OSError, RuntimeError) as error:
         raise BackendError(f"{source} could not be loaded: {error}") from error
     start_once(engine.processor)
-    threads = 1 if os.path.isdir(source) and card.parameters and card.parameters < 50e6 else None
+    threads = 1 if card.standin else None
     return Policy(card, prompt, recipe, engine, source, revision, dtype, threads)
 
 # %% ../../nbs/alignment/30_policies.ipynb #523edd2c

@@ -133,7 +133,7 @@ def _train(policy: Policy, data: tuple, looked: tuple, recipe: SupervisedRecipe,
             weights[name].copy_(weight)
     return curve
 
-# %% ../../nbs/alignment/65_supervised.ipynb #76a2d6d7
+# %% ../../nbs/alignment/65_supervised.ipynb #8b98299b
 def supervise(
     model: str | ModelCard,  # Name of a model's card, or the card
     items: pd.DataFrame,  # (n, columns) Items to train on, with what the task reads
@@ -158,7 +158,7 @@ def supervise(
     if len(items) != len(answers) or (look and len(look[0]) != len(look[1])):
         raise ValueError(f"every item needs one answer, got {len(items)} items and {len(answers)} answers")
     card = model if isinstance(model, ModelCard) else model_card(model)
-    prompt = find_prompt(prompt or prompt_for(task, short=card.short_prompt), task)
+    prompt = find_prompt(prompt or prompt_for(task, short=card.standin), task)
     policy, name = load_policy(card, prompt, adapters), name or f"{card.name}-{treatment}-{seed}"
     facts = [asdict(recipe), asdict(adapters), asdict(prompt), answers, look and look[1], budget, seed, treatment]
     asked = plan_questions(items, prompt, "policy", root)["key"].tolist()
