@@ -30,7 +30,7 @@ from ..tables import TASKS, USABLE
 # %% auto #0
 __all__ = ['REWARD_PARTS', 'AGGREGATIONS', 'TITLE_SLACK', 'PROMPT_WORDS', 'RewardInput', 'RewardPart', 'Reward', 'word_precision',
            'word_recall', 'word_f1', 'reward_input', 'brands_in', 'faithfulness', 'meaning', 'bounded_length',
-           'no_copy', 'novelty', 'register_reward_part', 'list_reward_parts', 'default_reward', 'check_reward',
+           'no_copy', 'prompt_novelty', 'register_reward_part', 'list_reward_parts', 'default_reward', 'check_reward',
            'reward_parts']
 
 # %% ../../nbs/alignment/10_rewards.ipynb #4be6050f
@@ -205,8 +205,8 @@ def no_copy(
     "Share of an answer that is not copied from the prompt's worked example."
     return 1 - example_copy(_column(given, "title"), given.texts, given.prompt.example)
 
-# %% ../../nbs/alignment/10_rewards.ipynb #95057688
-def novelty(
+# %% ../../nbs/alignment/10_rewards.ipynb #311dec0e
+def prompt_novelty(
     given: RewardInput,  # Image prompts and their items
 ) -> np.ndarray:  # (n,) Values in [0, 1], 0 for the title alone, NaN where an item has no title
     "Whether an image prompt adds words to the title, without repeating itself."
@@ -250,7 +250,7 @@ def register_reward_part(
     REWARD_PARTS[part.name] = part
     return part
 
-# %% ../../nbs/alignment/10_rewards.ipynb #ebad5a25
+# %% ../../nbs/alignment/10_rewards.ipynb #34c76324
 _F1_SOURCE, _TITLES = "arXiv:1606.05250", "image_to_text"
 for _part in (
     RewardPart("word_precision", _TITLES, "share of the written words that are true, repetitions counted", word_precision, ("token_precision",), words=True, source=_F1_SOURCE),
@@ -260,7 +260,7 @@ for _part in (
     RewardPart("meaning", _TITLES, "cosine by all-MiniLM-L6-v2, 0 where negative", meaning, ("minilm_cosine",), encoder="minilm", source="arXiv:2002.10957"),
     RewardPart("bounded_length", "", "1 up to the true words and 2 (77 for an image prompt), falling to 0 at twice that", bounded_length, ("length_ratio",)),
     RewardPart("no_copy", "", "1 minus the share copied from the prompt's example", no_copy, ("example_copy",)),
-    RewardPart("novelty", "text_to_image", "4 times the share of new distinct words, at most 1", novelty),
+    RewardPart("novelty", "text_to_image", "4 times the share of new distinct words, at most 1", prompt_novelty),
 ):  # fmt: skip
     register_reward_part(_part)
 _PACKAGE_PARTS |= set(REWARD_PARTS)
