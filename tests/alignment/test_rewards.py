@@ -133,6 +133,12 @@ def test_a_brand_in_the_true_title_may_be_named_by_whoever_s_item_it_is():
     assert rw.faithfulness(claims).tolist() == [1.0, 0.5, 1.0]
 
 
+def test_a_number_in_the_item_s_brand_is_supported():
+    mug = KITE.assign(title="Red mug", brand="Fluent 3D")
+    assert rw.faithfulness(told(["Fluent 3D mug", "Noto mug, 3D"], mug)).tolist() == [1.0, 0.5]
+    assert rw.faithfulness(told(["Noto mug, 3D"], mug.assign(brand="Twemoji"))).tolist() == [0.0]
+
+
 def test_brands_of_the_items_at_hand_are_known_without_being_told():
     two = pd.DataFrame(
         {"item_id": ["a", "b"], "title": ["Noto kite", "Twemoji mug"], "brand": ["Noto", "Twemoji"]}
@@ -365,6 +371,8 @@ def test_weights_count_only_against_one_another_and_items_stay_as_they_are():
     scaled = Reward("image_to_text", tuple((name, 3.7 * weight) for name, weight in DEFAULT.weights))
     np.testing.assert_allclose(reward_parts(scaled, many), reward_parts(DEFAULT, many), rtol=1e-12)
     pd.testing.assert_frame_equal(many.items, before)
+    whole = Reward("image_to_text", tuple(zip(dict(DEFAULT.weights), np.array([8, 1, 1]), strict=True)))
+    pd.testing.assert_frame_equal(reward_parts(whole, many), reward_parts(DEFAULT, many))
     grouped = Reward("image_to_text", DEFAULT.weights, "normalize_then_sum")
     pd.testing.assert_frame_equal(reward_parts(grouped, many), reward_parts(DEFAULT, many))
 
