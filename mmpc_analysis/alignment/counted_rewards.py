@@ -21,7 +21,7 @@ from ..completion.prompts import copy_share, prompt_for
 # %% auto #0
 __all__ = ['RewardCounter', 'answer_counts', 'reward_functions']
 
-# %% ../../nbs/alignment/55_counted_rewards.ipynb #4592539f
+# %% ../../nbs/alignment/55_counted_rewards.ipynb #67d4c38e
 @dataclass(eq=False)
 class RewardCounter:
     "The rewards of a training, and what is counted about the answers."
@@ -30,6 +30,7 @@ class RewardCounter:
     reward: Reward  # What is paid for
     items: pd.DataFrame  # (n, columns) Items by the number of their row
     ends: set[int]  # Ids that end an answer
+    brands: tuple[str, ...] = ()  # All brands of the catalogue, so that a wrong one is known
     counts: dict[str, float] = field(default_factory=dict)  # Measure to value, of the last answers
     answered: int = 0  # Answers that were rewarded so far
     batch: tuple = ()  # Answers of which the parts are known
@@ -51,7 +52,7 @@ class RewardCounter:
         texts = [text if isinstance(text, str) else text[0]["text"] for text in texts]
         read = [read_answer(text, prompt.answer_key, why, examples) for text, why in zip(texts, reasons, strict=True)]
         lengths = np.array([len(answer) for answer in ids])
-        given = RewardInput(prompt, tuple(read), self.items.iloc[row].reset_index(drop=True), np.array(row), lengths, step)
+        given = RewardInput(prompt, tuple(read), self.items.iloc[row].reset_index(drop=True), np.array(row), lengths, step, self.brands)
         parts = reward_parts(self.reward, given)
         self.answered += len(read)
         self.counts = answer_counts(given, cut)

@@ -205,20 +205,21 @@ def restore_weights(
     if lost:
         raise BackendError(f"the checkpoint {checkpoint} must hold the weights of {policy.card.name}, it differs in {sorted(lost)[:3]}; remove it")
 
-# %% ../../nbs/alignment/60_training.ipynb #7b0ed4c4
+# %% ../../nbs/alignment/60_training.ipynb #381f95c5
 def alignment_key(
     policy: Policy,  # Who is trained, on which question
     items: pd.DataFrame,  # (n, columns) Items
     reward: Reward,  # What is paid for
     seed: int,  # Of the training
     root: str,  # Folder of the pictures
+    brands: Sequence[str] = (),  # All brands of the catalogue
 ) -> str:  # Hexadecimal digits
     "What stands for everything that can change a training."
     asked = plan_questions(items, policy.prompt, "policy", root)["key"].tolist()
-    facts = [asdict(policy.recipe), asdict(policy.prompt), asdict(reward), seed, policy.dtype]
+    facts = [asdict(policy.recipe), asdict(policy.prompt), asdict(reward), seed, policy.dtype, list(brands)]
     return store.hash_key(weights_id(policy.card, policy.source), facts, asked, store.fingerprint(items))
 
-# %% ../../nbs/alignment/60_training.ipynb #7577d447
+# %% ../../nbs/alignment/60_training.ipynb #fa1787bb
 def make_trainer(
     policy: Policy,  # Who is trained
     items: pd.DataFrame,  # (n, columns) Items
@@ -226,6 +227,7 @@ def make_trainer(
     folder: str,  # Folder of the run
     root: str,  # Folder of the pictures
     who: dict,  # task, base, treatment and seed
+    brands: Sequence[str] = (),  # All brands of the catalogue
     look: Callable | None = None,  # Looks at other items, from policy and model to measures
     witnesses: Sequence[str] = (),  # Metrics of the looks that no part of the reward is kin to
     guarded: bool = True,  # Whether tripwires stop the training
@@ -245,7 +247,7 @@ def make_trainer(
             restore_weights(policy, self.model, checkpoint)
 
     data, requests = training_data(policy, items, root)
-    counter = RewardCounter(policy, reward, items.reset_index(drop=True), set(policy.engine.model.generation_config.eos_token_id))
+    counter = RewardCounter(policy, reward, items.reset_index(drop=True), set(policy.engine.model.generation_config.eos_token_id), tuple(brands))
     seen = partial(look, policy) if look else None
     recorder = Recorder(f"{folder}/steps", who, counter, seen, policy.recipe.look_every, policy.recipe.steps, guarded)
     recorder.watch.witnesses = tuple(witnesses)
@@ -353,7 +355,7 @@ def need_align() -> None:
     if missing:
         raise BackendError(f"aligning a model needs {', '.join(missing)}; pip install 'mmpc_analysis[align]'")
 
-# %% ../../nbs/alignment/60_training.ipynb #0dcd101d
+# %% ../../nbs/alignment/60_training.ipynb #908f41c8
 def align(
     model: str | ModelCard,  # Name of a model's card, or the card
     items: pd.DataFrame,  # (n, columns) Items to train on, with what the task reads and what it writes
@@ -365,6 +367,7 @@ def align(
     recipe: Recipe = Recipe(),  # Settings of the training
     seed: int = 0,  # Of the order of the questions, and of sampling
     prompt: str | Prompt | None = None,  # What is asked; None for the task's prompt
+    brands: Sequence[str] | None = None,  # All brands of the catalogue; None for those of the items
     look: Callable[[Policy, transformers.PreTrainedModel], dict[str, float]] | None = None,  # Looks at other items
     witnesses: Sequence[str] = (),  # Metrics of the looks that no part of the reward is kin to
     weights: str | None = None,  # Folder of the model's weights, where they are not where the card says
@@ -381,14 +384,15 @@ def align(
     if reward.task != task:
         raise ValueError(f"the reward must be of {task}, got one of {reward.task}")
     policy = load_policy(card, prompt, check_recipe(recipe), weights)
-    key = alignment_key(policy, items, reward, seed, root)
+    brands = sorted(set((items["brand"].dropna() if "brand" in items else ()) if brands is None else brands))
+    key = alignment_key(policy, items, reward, seed, root, brands)
     name = f"{card.name}-grpo-{seed}"
     folder = f"{out}/{name}-{key[:10]}"
     if (finished := read_aligned(folder)) is not None:
         return finished
     who = {"task": task, "base": card.name, "treatment": "grpo", "seed": seed}
     with torch_threads(policy.threads), quiet_training():
-        trainer, recorder = make_trainer(policy, items, reward, folder, root, who, look, witnesses, guarded, progress)
+        trainer, recorder = make_trainer(policy, items, reward, folder, root, who, brands, look, witnesses, guarded, progress)
         train(trainer, recorder)
         card = save_policy(policy, trainer.accelerator.unwrap_model(trainer.model), f"{folder}/model", name)
     record = who | {"model": name, "items": len(items), "fingerprint": key} | training_cost(recorder)

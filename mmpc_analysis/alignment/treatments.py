@@ -74,7 +74,7 @@ def ask_test(
     rows = complete(experiment.test, card, experiment.plan.task, prompt=experiment.prompt, progress=False, **where)
     return rows, (time.process_time() - began) / max(1, len(rows))
 
-# %% ../../nbs/alignment/95_treatments.ipynb #14276d23
+# %% ../../nbs/alignment/95_treatments.ipynb #aac1d946
 def _take_aligned(experiment: Experiment, done: Treatments, aligned: Aligned) -> None:
     "Ask a trained model about the test items, and take in what it left."
     rows, seconds = ask_test(experiment, aligned.card)
@@ -100,7 +100,7 @@ def run_grpo(
         aligned = align(
             plan.card, experiment.train, plan.task, experiment.reward, f"{experiment.folder}/grpo",
             root=experiment.catalogue.root, recipe=plan.recipe, seed=seed, prompt=experiment.prompt,
-            look=make_look(seen), witnesses=experiment.verdict, progress=progress,
+            brands=experiment.brands, look=make_look(seen), witnesses=experiment.verdict, progress=progress,
         )  # fmt: skip
         spent.append(aligned.record["cpu_seconds"])
         _take_aligned(experiment, done, aligned)
@@ -112,7 +112,7 @@ def _shown_metrics(experiment: Experiment) -> list[str]:
     kin = [name for name in experiment.metrics if trained_on(experiment.reward, name)]
     return [name for name in ("token_f1", "effnet_cosine") if name in kin][:1]
 
-# %% ../../nbs/alignment/95_treatments.ipynb #b556ddd0
+# %% ../../nbs/alignment/95_treatments.ipynb #e4d99bdd
 def own_best(
     experiment: Experiment,  # Whose training items and reward
     seed: int,  # Of the draws
@@ -128,7 +128,7 @@ def own_best(
     for number, key in enumerate(drawn.questions["key"]):
         rows += [(number, read_answer(a.text, prompt.answer_key, a.finish_reason, examples), a.output_tokens) for a in drawn.answers.get(key, [])]
     numbers, read, tokens = (list(column) for column in zip(*rows, strict=True))
-    given = RewardInput(prompt, tuple(read), items.iloc[numbers].reset_index(drop=True), np.array(numbers), np.array(tokens))
+    given = RewardInput(prompt, tuple(read), items.iloc[numbers].reset_index(drop=True), np.array(numbers), np.array(tokens), 0, tuple(experiment.brands))
     found = given.items.assign(text=[answer.text for answer in read], reward=reward_parts(experiment.reward, given)["reward"].to_numpy())
     found = found[given.usable].sort_values("reward", ascending=False, kind="stable").drop_duplicates("item_id")
     return found.sort_values("item_id", ignore_index=True), time.process_time() - began
