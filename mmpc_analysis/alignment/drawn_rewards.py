@@ -27,7 +27,7 @@ from ..metrics.picture_encoders import ImageEncoder, pooled_vectors
 from ..store import fixed_batches, hash_key, store_lines, stored_lines
 
 # %% auto #0
-__all__ = ['DrawnJudge', 'noise_seeds', 'judge_similarity', 'group_ranks', 'drawn_part', 'similarity_part']
+__all__ = ['RESOLUTION', 'DrawnJudge', 'noise_seeds', 'judge_similarity', 'group_ranks', 'drawn_part', 'similarity_part']
 
 # %% ../../nbs/alignment/20_drawn_rewards.ipynb #6625cb3d
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,7 +138,7 @@ def _judge_missing(
             judge.known.update(near)
     return failed
 
-# %% ../../nbs/alignment/20_drawn_rewards.ipynb #fb18e64f
+# %% ../../nbs/alignment/20_drawn_rewards.ipynb #09528459
 def judge_similarity(
     judge: DrawnJudge,  # Draws and compares
     texts: list[str],  # (n,) Image prompts, empty where an answer has none
@@ -162,17 +162,21 @@ def judge_similarity(
     failed = _judge_missing(judge, setup, encoder, plan, truths)
     if failed:
         message = f"{setup.card.name} could not draw {len(failed)} of {asked} pictures: {next(iter(failed.values()))}"
-        if len(failed) == asked > 1:
+        if set(failed) == set(plan["key"]) and plan["prompt"].nunique() > 1:
             raise BackendError(f"{message}; mend the generator, then go on")
         warnings.warn(f"{message}; their prompts rank last", RuntimeWarning, stacklevel=2)
     similarity = np.full((len(texts), judge.seeds), np.nan)
     similarity[plan["answer"], plan["number"]] = [judge.known.get(key, np.nan) for key in plan["key"]]
     return similarity
 
-# %% ../../nbs/alignment/20_drawn_rewards.ipynb #59c0c333
+# %% ../../nbs/alignment/20_drawn_rewards.ipynb #04b31519
+RESOLUTION = 0.01  # Differences of similarity that count
+
+
 def group_ranks(
     values: np.ndarray,  # (n,) Values of answers, NaN where an answer has none
     groups: np.ndarray,  # (n,) Number of the question of each answer
+    resolution: float = 0.0,  # Values are compared to the nearest multiple of this; 0 as they are
 ) -> (
     np.ndarray
 ):  # (n,) In [0, 1]; equal values share their mean rank, those without rank last, one alone gets 1/2
@@ -180,22 +184,26 @@ def group_ranks(
     values, groups = np.asarray(values, dtype=np.float64), np.asarray(groups)
     if values.shape != groups.shape or values.ndim != 1:
         raise ValueError(f"values and groups must both be (n,), got {values.shape} and {groups.shape}")
+    if resolution:
+        values = np.round(values / resolution)
     held = pd.Series(np.where(np.isnan(values), -np.inf, values)).groupby(groups)
     ranks, sizes = held.rank(method="average").to_numpy(), held.transform("size").to_numpy()
     return np.where(sizes > 1, (ranks - 1) / np.maximum(sizes - 1, 1), 0.5)
 
-# %% ../../nbs/alignment/20_drawn_rewards.ipynb #b1698099
+# %% ../../nbs/alignment/20_drawn_rewards.ipynb #0c046d66
 def drawn_part(
     judge: DrawnJudge,  # Draws and compares
+    resolution: float = RESOLUTION,  # Similarities are compared to the nearest multiple of this; 0 as they are
 ) -> RewardPart:  # `image_rank`
     "What an image prompt is paid for: the rank of its drawings within its group."
 
     def image_rank(given: RewardInput) -> np.ndarray:
-        return group_ranks(_mean_similarity(judge, given), given.groups)
+        return group_ranks(_mean_similarity(judge, given), given.groups, resolution)
 
     formula = (
         f"rank within the group of the mean {judge.encoder} cosine of {judge.seeds} drawings with the truth"
     )
+    formula += f", to the nearest {resolution:g}" if resolution else ""
     return RewardPart(
         "image_rank",
         "text_to_image",
