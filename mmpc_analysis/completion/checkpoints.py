@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,8 +249,10 @@ def add_adapter(
 
     config = PeftConfig.from_pretrained(folder)
     config.inference_mode = True
-    wrapped = PeftModel(model, config)
-    found = wrapped.load_adapter(folder, "default", torch_device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # Of what one library calls the other's
+        wrapped = PeftModel(model, config)
+        found = wrapped.load_adapter(folder, "default", torch_device="cpu")
     if lost := [*found.missing_keys, *found.unexpected_keys]:
         raise BackendError(
             f"the adapter in {folder} must fit {type(model).__name__}, and {len(lost)} names do not, such as {lost[0]}; "
