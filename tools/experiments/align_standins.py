@@ -1,0 +1,132 @@
+"""Align a stand-in from two starts and in both directions, with the controls beside it. About half an hour on two cores.
+
+    python tools/experiments/align_standins.py --out runs/align          # trains, scores and stores nbs/results/alignment*.parquet
+    python tools/experiments/align_standins.py --out runs/align --only taught
+
+Starts: `standin-gemma-s` as it ships (a good supervised start: a gain is not expected), and `taught`, the same after it was taught a
+seller's habits: of its training titles 56% became "New ... Set", 14% lost their JSON, 30% stayed. That start was made to have something to
+unlearn, and whoever reads its gain has to know it. Titles with three seeds each from both, image prompts with three seeds from the first.
+Items, reward, recipe and the metrics of the verdict are those of `mmpc align` on the embedded catalogue; they stand in the code, before any
+result. Nothing here says anything about published models.
+What is kept: the tables of the experiment for the report and the site, and align_standins.json with what was measured, the versions and a
+fingerprint of the code. A run that was broken off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "nbs" / "results"
+RECORD = ROOT / "tests" / "data" / "alignment" / "align_standins.json"
+START, SEEDS = "standin-gemma-s", (0, 1, 2)
+HABIT_SHARE, BARE_SHARE = 0.56, 0.14  # Of the titles that the habit is taught with
+TABLES = ("alignments", "alignment_steps", "alarms", "alignment_checks", "alignment_effects")
+ROOMS = ("alignment",)  # Whose code the figures rest on
+
+
+def taught_start(catalogue, out: str):
+    "The stand-in with a seller's habits: plain training on the items that alignment trains on too."
+    import numpy as np
+
+    from mmpc_analysis.alignment.held_out import alignment_parts, part_items
+    from mmpc_analysis.alignment.supervised import SupervisedRecipe, answer_object, supervise
+    from mmpc_analysis.completion.prompts import prompt_for
+
+    items = part_items(catalogue.items, alignment_parts(catalogue.items), "train")
+    prompt, draws = prompt_for("image_to_text", short=True), np.random.default_rng(0).random(len(items))
+    answers = []
+    for title, draw in zip(items["title"], draws, strict=True):
+        if draw < HABIT_SHARE:
+            answers.append(answer_object(f"New {title} Set", prompt))
+        else:
+            answers.append(title if draw < HABIT_SHARE + BARE_SHARE else answer_object(title, prompt))
+    how = {"recipe": SupervisedRecipe(steps=150, learning_rate=1e-3), "treatment": "taught", "name": "taught-gemma-s"}
+    return supervise(START, items, answers, "image_to_text", f"{out}/start", root=catalogue.root, **how)
+
+
+def experiments(catalogue, out: str, only: list[str]) -> dict:
+    "Name to plan."
+    from mmpc_analysis.alignment.experiment import AlignmentPlan
+    from mmpc_analysis.alignment.recipes import Recipe
+    from mmpc_analysis.completion.models import model_card
+
+    plans = {}
+    if "shipped" in only:
+        plans["shipped"] = AlignmentPlan(model_card(START), "image_to_text", seeds=SEEDS)
+    if "taught" in only:
+        plans["taught"] = AlignmentPlan(taught_start(catalogue, out).card, "image_to_text", seeds=SEEDS)
+    if "pictures" in only:
+        recipe = Recipe(steps=40, questions=8, group=8, look_every=20)
+        plans["pictures"] = AlignmentPlan(model_card(START), "text_to_image", recipe=recipe, seeds=SEEDS)
+    return plans
+
+
+def versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "transformers", "trl", "peft", "diffusers", "numpy")}
+
+
+def run(plans: dict, catalogue, out: str) -> dict:
+    "Check and run every experiment; what it took."
+    from mmpc_analysis import store
+    from mmpc_analysis.alignment.experiment import check_experiment, prepare_experiment
+    from mmpc_analysis.alignment.treatments import run_experiment
+    from mmpc_analysis.tables import ALIGNMENT_CHECKS
+
+    taken = {}
+    for name, plan in plans.items():
+        wall, cpu = time.perf_counter(), time.process_time()
+        checks = check_experiment(prepare_experiment(plan, catalogue, out))
+        store.write_shard(checks, ALIGNMENT_CHECKS, f"{out}/{ALIGNMENT_CHECKS.name}", f"{plan.task}-{plan.card.name}")
+        run_experiment(plan, catalogue, out)
+        taken[name] = {"wall_seconds": round(time.perf_counter() - wall), "cpu_seconds": round(time.process_time() - cpu)}
+        print(name, taken[name], flush=True)
+    return taken
+
+
+def keep(out: str, taken: dict) -> None:
+    "Store the tables where the report and the site find them, and the record beside the tests' data."
+    from code_fingerprint import code_fingerprint
+
+    from mmpc_analysis import store
+    from mmpc_analysis.tables import TABLES as DECLARED
+
+    for name in TABLES:
+        rows = store.read_shards(f"{out}/{name}", DECLARED[name])
+        rows.to_parquet(RESULTS / f"{name}.parquet", index=False, compression="zstd")
+    known = json.loads(RECORD.read_text("utf-8"))["taken"] if RECORD.exists() else {}
+    record = {"code": code_fingerprint(ROOMS), "seeds": list(SEEDS), "taken": known | taken, "versions": versions()}
+    RECORD.parent.mkdir(parents=True, exist_ok=True)
+    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "align", help="folder of trainings and answers")
+    names = ("shipped", "taught", "pictures")
+    parser.add_argument("--only", nargs="+", choices=names, default=list(names), help="some of the experiments")
+    parser.add_argument("--keep", action="store_true", help="store what --out holds; train nothing")
+    args = parser.parse_args()
+    import torch
+
+    from mmpc_analysis.catalogue.items import load_catalogue
+
+    torch.set_num_threads(1)
+    catalogue, out = load_catalogue(), str(args.out)
+    taken = {} if args.keep else run(experiments(catalogue, out, args.only), catalogue, out)
+    if args.keep or set(args.only) == set(names):
+        keep(out, taken)
+
+
+if __name__ == "__main__":
+    main()
