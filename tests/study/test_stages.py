@@ -3,18 +3,25 @@
 import json
 import os
 import shutil
+import sys
 from collections import Counter
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from mmpc_analysis import store, tables
 from mmpc_analysis.catalogue.items import load_catalogue
 from mmpc_analysis.catalogue.purchases import simulate_interactions
+from mmpc_analysis.completion.checkpoints import load_weights
+from mmpc_analysis.completion.models import find_weights, model_card
+from mmpc_analysis.completion.own_models import write_lineage
+from mmpc_analysis.completion.prompts import prompt_for
 from mmpc_analysis.report.page import write_report
+from mmpc_analysis.study.asked import cards_of
 from mmpc_analysis.study.choices import (
     STANDINS,
     CatalogueChoice,
@@ -25,6 +32,8 @@ from mmpc_analysis.study.choices import (
     Study,
 )
 from mmpc_analysis.study.declaration import read_study, study_from
+from mmpc_analysis.study.forecast import forecast
+from mmpc_analysis.study.readiness import check_run
 from mmpc_analysis.study.stages import (
     LEAST_ITEMS,
     STAGES,
@@ -34,6 +43,7 @@ from mmpc_analysis.study.stages import (
     run_conclusions,
     run_scoring,
     run_study,
+    sizes_of_starts,
 )
 from mmpc_analysis.study.study_inputs import prepare_inputs, select_items
 
@@ -436,3 +446,112 @@ def test_a_second_wording_is_asked_of_every_model_and_the_first_is_not_asked_aga
     before = len(asked)
     run_study(study, out, progress=False, say=lambda line: None)
     assert len(asked) == before
+
+
+# ---------------------------------------------------------------- a model that was trained from another
+
+
+START = "standin-gemma-s"
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory):
+    "A LoRA adapter on a stand-in, as a training would leave it."
+    peft, torch = pytest.importorskip("peft"), pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("trained") / "adapter"
+    model = load_weights(find_weights(model_card(START)))
+    model = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules="all-linear"))
+    numbers = torch.Generator().manual_seed(0)
+    for key, weight in model.named_parameters():
+        if "lora_" in key:
+            torch.nn.init.normal_(weight, std=0.05, generator=numbers)
+    model.save_pretrained(folder)
+    write_lineage(folder, f"{START}-grpo-0", model_card(START), "adapter")
+    return folder
+
+
+def study_with(folder, **section):
+    models = [START, "standin-gemma-m", "mine"]
+    return study_from(
+        {
+            "name": "trained",
+            "catalogue": {"limit": 10},
+            "completion": {"models": models, "tasks": ["image_to_text"], "blind": False},
+            "models": {"mine": {"source": str(folder), **section}},
+            "scores": {"metrics": ["token_f1", "chrf"], "draws": 100},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def finished_trained(adapter, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    return out, run_study(study_with(adapter), str(out), progress=False, say=lambda line: None)
+
+
+def test_it_goes_through_every_stage_with_its_base_beside_it(finished_trained):
+    out, run = finished_trained
+    completions = table(out, tables.COMPLETIONS)
+    assert completions.groupby("model")["base"].agg(set).to_dict() == {
+        START: {""}, "standin-gemma-m": {""}, "mine": {START},
+    }  # fmt: skip
+    assert set(completions["prompt"]) == {prompt_for("image_to_text", short=True).id}
+    assert not completions["outcome"].eq("engine_error").any() and set(completions["family"]) == {"Gemma-3"}
+    texts = completions.pivot(index="item_id", columns="model", values="raw_text")
+    assert (texts["mine"] != texts[START]).any()
+    for declared in (tables.SCORES, tables.AVERAGES):
+        rows = table(out, declared).query("role == 'model'")
+        assert set(rows.loc[rows["model"] == "mine", "base"]) == {START}
+        assert set(rows.loc[rows["model"] != "mine", "base"]) == {""}
+    pairs = table(out, tables.COMPARISONS)
+    assert {*pairs["model"], *pairs["other"]} == {START, "standin-gemma-m", "mine"}
+    assert "mine" in Path(run.report).read_text("utf-8")
+    facts = json.loads((out / "manifest.json").read_text("utf-8"))["models"]["mine"]
+    assert facts["base"] == START and not facts["embedded"] and "+" in facts["weights"]
+
+
+def test_nothing_is_claimed_of_size_by_it(finished_trained):
+    out, _ = finished_trained
+    effects = table(out, tables.EFFECTS)
+    assert effects.query("scope == 'pooled'")["models"].max() == 2
+    slopes = table(out, tables.SLOPES)
+    assert set(slopes["models"]) == {2}
+    scores = table(out, tables.SCORES)
+    sized = sizes_of_starts(scores)
+    assert sized.loc[scores["base"].ne(""), "parameters"].isna().all()
+    pd.testing.assert_frame_equal(sized[scores["base"].eq("")], scores[scores["base"].eq("")])
+    alone = scores[scores["base"].eq("")]
+    assert sizes_of_starts(alone) is alone
+
+
+def test_it_is_forecast_as_the_stand_in_that_it_was(adapter):
+    found = forecast(study_with(adapter))
+    assert found.refusal == ""
+    questions = found.questions.set_index("model")
+    assert set(questions["prompt"]) == {prompt_for("image_to_text", short=True).id}
+    assert set(found.pictures["name"]) == {"Gemma-3, stand-in"}
+    place = found.places.set_index("model").loc["mine"]
+    assert place["weights"] == "folder" and place["verdict"] == "fits"
+    assert np.isclose(place["needs"], found.places.set_index("model").loc[START, "needs"])
+
+
+def test_a_section_says_what_the_lineage_does_not(adapter):
+    card = cards_of(study_with(adapter, family="mine", parameters=9))["mine"]
+    assert (card.name, card.family, card.parameters, card.base, card.standin) == (
+        "mine",
+        "mine",
+        9,
+        START,
+        True,
+    )
+    assert cards_of(study_with(adapter))["mine"].family == "Gemma-3"
+
+
+def test_an_adapter_that_cannot_be_loaded_is_found_before_the_first_question(adapter, tmp_path, monkeypatch):
+    study = study_with(adapter)
+    check_run(study, str(tmp_path / "out"))
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(
+        (ValueError, RuntimeError), match=r"models\.mine.*pip install 'mmpc_analysis\[align\]'"
+    ):
+        check_run(study, str(tmp_path / "out"))
