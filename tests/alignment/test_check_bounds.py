@@ -176,6 +176,8 @@ def test_time_and_memory_come_last():
         "the figure that is judged is fine, which promises no gain. The whole recipe would take 2.2 hours and 5.5 GB."
     )
     assert "recipe" not in readiness_sentence(rows)
+    more[0]["value"] = 0.5
+    assert readiness_sentence(pd.concat([rows, more[0]])).endswith("would take 30.0 minutes.")
 
 
 @pytest.mark.parametrize(
