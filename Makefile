@@ -41,5 +41,5 @@ help:  ## this list
 # The stamp is newer than what it was installed from, so a second call installs nothing.
 $(READY): settings.ini setup.py tools/constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint tools/constraints.txt --editable '.[demo,explore,mixed,server,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint tools/constraints.txt --editable '.[demo,explore,mixed,server,align,dev]'
 	touch $(READY)

@@ -17,7 +17,7 @@ def requirements(name: str) -> list[str]:
 
 extras = {
     name: requirements(f"{name}_requirements")
-    for name in ("demo", "explore", "server", "mixed", "gpu", "dev")
+    for name in ("demo", "explore", "server", "mixed", "gpu", "align", "dev")
 }
 
 setup(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 from .backends import TransformersBackend
 from .devices import resolve_device, resolve_precision
@@ -55,14 +56,14 @@ def load_backend(
             check_offer(made, "logprobs")
         return made
     source = find_weights(card, weights)
-    revision = None if os.path.isdir(source) else weights_id(card, weights)
+    revision = None if os.path.isdir(source) else weights_id(replace(card, adapter=None), weights)
     device = resolve_device(device)
     dtype = resolve_precision(card.precision, device, precision)
-    batch_size = batch_size or (8 if device == "cpu" and not card.embedded else 64)
-    threads = threads or (1 if card.embedded else None)
+    batch_size = batch_size or (8 if device == "cpu" and not card.standin else 64)
+    threads = threads or (1 if card.standin else None)
     pixels = check_pixels(pixels) or PIXEL_BUDGETS.get(card.family)
     plain = (source, revision, device, dtype, quantisation, batch_size, threads, logprobs)
-    return TransformersBackend(*plain, pixels=pixels)
+    return TransformersBackend(*plain, pixels=pixels, adapter=card.adapter)
 
 # %% ../../nbs/completion/45_backend_choice.ipynb #c4d41251
 def served_backend(

@@ -95,7 +95,7 @@ def _open_engine(backend: TransformersBackend) -> Engine:
     """
     where = backend.source, backend.revision, backend.device, backend.dtype, backend.quantisation
     try:
-        return load_engine(*where, backend.pixels)
+        return load_engine(*where, backend.pixels, backend.adapter)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise BackendError(f"{backend.source} could not be loaded: {error}") from error
 

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .devices import BackendError, device_options
+from .models import ADAPTER_FILES, check_tensors
+from .own_models import check_base
 from .pixels import scale_down
 
 if TYPE_CHECKING:
@@ -27,9 +30,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['PINNED', 'pinned_options', 'register_processors', 'hide_broken_torchvision', 'silence_libraries', 'load_processor',
-           'greedy_settings', 'load_weights', 'four_bit_config', 'escape_special_tokens', 'special_tokens', 'start_ids',
-           'begin_once', 'may_add_bos', 'fitted_size', 'fit_image', 'limit_pixels', 'Engine', 'load_engine',
-           'torch_threads']
+           'greedy_settings', 'load_weights', 'four_bit_config', 'check_adapter', 'add_adapter',
+           'escape_special_tokens', 'special_tokens', 'start_ids', 'begin_once', 'may_add_bos', 'fitted_size',
+           'fit_image', 'limit_pixels', 'Engine', 'load_engine', 'torch_threads']
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #370ba643
 def pinned_options(
@@ -167,6 +170,7 @@ def load_weights(
     device: str = "cpu",  # `cpu`, `cuda`, `cuda:1` or `spread`, as `resolve_device` gives it
     dtype: str = "float32",  # Type of the weights in memory, and of the arithmetic
     quantisation: str | None = None,  # `nf4` for 4 bits with bitsandbytes, on a GPU
+    adapter: str | None = None,  # Folder of a LoRA adapter that is put on top of them
 ) -> transformers.PreTrainedModel:  # In evaluation mode
     "The model of a multimodal checkpoint, from safetensors only."
     import torch
@@ -177,7 +181,8 @@ def load_weights(
     if quantisation:
         options["quantization_config"] = four_bit_config(quantisation, dtype, device)
     with silence_libraries():
-        return AutoModelForImageTextToText.from_pretrained(source, **options).eval()
+        model = AutoModelForImageTextToText.from_pretrained(source, **options).eval()
+        return add_adapter(model, adapter) if adapter else model
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #e2df5206
 def four_bit_config(
@@ -202,6 +207,58 @@ def four_bit_config(
         raise BackendError("'nf4' needs the package bitsandbytes; pip install 'mmpc_analysis[gpu]'")
     settings = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=getattr(torch, dtype), **settings)
+
+# %% ../../nbs/completion/10_checkpoints.ipynb #4135736e
+def check_adapter(
+    folder: str,  # Folder of an adapter
+) -> None:
+    """Refuse an adapter that cannot be loaded here, from its files alone.
+
+    Raises: `BackendError` for one that is no LoRA in safetensors, and where peft is missing; `ValueError` for one cut short.
+    """
+    import importlib.util
+
+    settings, weights = (Path(folder, name) for name in ADAPTER_FILES)
+    if not weights.is_file():
+        raise BackendError(
+            f"{folder} has no {weights.name}, and only safetensors are read; save the adapter again in that format"
+        )
+    check_tensors(weights)
+    try:
+        kind = json.loads(settings.read_text("utf-8"))["peft_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BackendError(f"{settings} cannot be read ({error!r}); copy the adapter again") from error
+    if kind != "LORA":
+        raise BackendError(
+            f"{folder} must hold a LoRA adapter, got the kind {kind!r}; merge it into its base"
+        )
+    if not importlib.util.find_spec("peft"):
+        raise BackendError("an adapter needs the package peft; pip install 'mmpc_analysis[align]'")
+
+
+def add_adapter(
+    model: transformers.PreTrainedModel,  # The adapter's base; changed
+    folder: str,  # Folder of the adapter
+) -> transformers.PreTrainedModel:  # The same model, with the adapter's matrices beside its weights, unmerged
+    """Put a LoRA adapter on top of a loaded model.
+
+    Raises: `BackendError` where a name in the adapter's file fits no weight of the model.
+    """
+    check_adapter(folder)
+    from peft import PeftConfig, PeftModel
+
+    config = PeftConfig.from_pretrained(folder)
+    config.inference_mode = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # Of what one library calls the other's
+        wrapped = PeftModel(model, config)
+        found = wrapped.load_adapter(folder, "default", torch_device="cpu")
+    if lost := [*found.missing_keys, *found.unexpected_keys]:
+        raise BackendError(
+            f"the adapter in {folder} must fit {type(model).__name__}, and {len(lost)} names do not, such as {lost[0]}; "
+            "save it again with the library's present version, or give it its own base"
+        )
+    return wrapped.get_base_model().eval()
 
 # %% ../../nbs/completion/10_checkpoints.ipynb #8d73f292
 def escape_special_tokens(
@@ -338,11 +395,14 @@ def load_engine(
     dtype: str = "float32",  # Type of the arithmetic
     quantisation: str | None = None,  # `nf4`, or None
     pixels: int | None = None,  # Pixel budget, None for the checkpoint's own limit
+    adapter: str | None = None,  # Folder of a LoRA adapter on top of the weights
 ) -> Engine:  # Ready to answer
     "Processor and weights of a checkpoint, decoding greedily."
+    if adapter:
+        check_base(adapter, source, revision)
     processor = load_processor(source, revision)
     limit_pixels(processor.image_processor, pixels)
-    model = load_weights(source, revision, device, dtype, quantisation)
+    model = load_weights(source, revision, device, dtype, quantisation, adapter)
     model.generation_config = greedy_settings(model.generation_config, processor.tokenizer)
     return Engine(processor, model, special_tokens(processor.tokenizer))
 

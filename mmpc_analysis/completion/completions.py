@@ -382,7 +382,7 @@ def completion_rows(
     rows["seconds"] = rows["seconds"].where(~rows["key"].duplicated(), 0.0)
     rows["task"], rows["prompt"], rows["role"], rows["image"] = prompt.task, prompt.id, _role(blind), None
     rows["model"], rows["family"], rows["parameters"] = card.name, card.family, card.parameters
-    rows["precision"] = precision
+    rows["precision"], rows["base"] = precision, card.base
     return validate(rows, COMPLETIONS)
 
 
@@ -444,7 +444,7 @@ def complete(
         + (" blind" if blind else "")
         + (f" {getattr(prompt, 'id', prompt)}" if prompt else "")
     )
-    prompt = find_prompt(prompt or prompt_for(task, short=card.embedded), task)
+    prompt = find_prompt(prompt or prompt_for(task, short=card.standin), task)
     own = backend is None and not card.make  # Made here, so let go of here
     backend = backend or load_backend(card, batch_size=batch_size, **engine)
     chosen = task_items(items, task, hidden)

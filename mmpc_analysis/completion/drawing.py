@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     import PIL.Image
 
 # %% auto #0
-__all__ = ['image_seed', 'plan_drawings', 'png_bytes', 'store_image', 'draw_in_parts', 'draw', 'with_images']
+__all__ = ['image_seed', 'plan_drawings', 'png_bytes', 'store_image', 'draw_in_parts', 'draw_safely', 'draw_with', 'draw',
+           'with_images']
 
 # %% ../../nbs/completion/60_drawing.ipynb #4f1bfc06
 def image_seed(
@@ -145,8 +146,15 @@ def _fewer(size: int, name: str, reason: str) -> int:
     return size // 2
 
 # %% ../../nbs/completion/60_drawing.ipynb #30b89982
-def _draw_safely(prompts: list[str], seeds: list[int], draw_them: Callable) -> list[PIL.Image.Image | str]:
-    "Pictures of a batch, and on failure of its halves; a message where drawing failed alone."
+def draw_safely(
+    prompts: list[str],  # (b,) What to draw
+    seeds: list[int],  # (b,) Seed of each picture
+    draw_them: Callable,  # Draws (prompts, seeds)
+) -> list[PIL.Image.Image | str]:  # (b,) Pictures; a message where drawing failed alone
+    """Pictures of a batch, and on failure of its halves.
+
+    Raises: `BackendError` where the generator cannot draw at all.
+    """
     try:
         return list(draw_them(prompts, seeds))
     except BackendError:
@@ -155,10 +163,14 @@ def _draw_safely(prompts: list[str], seeds: list[int], draw_them: Callable) -> l
         if len(prompts) == 1:
             return [f"{type(error).__name__}: {error}"[:500]]
     halves = (slice(len(prompts) // 2), slice(len(prompts) // 2, None))
-    return [drawn for half in halves for drawn in _draw_safely(prompts[half], seeds[half], draw_them)]
+    return [drawn for half in halves for drawn in draw_safely(prompts[half], seeds[half], draw_them)]
 
 # %% ../../nbs/completion/60_drawing.ipynb #08704659
-def _draw_with(setup: GeneratorSetup, prompts: list[str], seeds: list[int]) -> list[PIL.Image.Image]:
+def draw_with(
+    setup: GeneratorSetup,  # From `generator_setup`
+    prompts: list[str],  # (b,) What to draw
+    seeds: list[int],  # (b,) Seed of each picture
+) -> list[PIL.Image.Image]:  # (b,) RGB pictures
     "Draw with the generator itself, which is loaded on the first call."
     where = (setup.source, setup.revision, setup.device, setup.precision, setup.offload)
     return draw_batch(load_generator(*where), prompts, seeds, setup.settings)
@@ -188,7 +200,7 @@ def draw(
     folder = posixpath.join(str(out), "pictures", "drawings", run_name(card.name, "by"))
     known, label = _stored_drawings(folder, out), card.name if progress else None
     size = batch_size if batch_size is not None else 32 if card.embedded else 4
-    draw_them = draw_in_parts(draw_them or partial(_draw_with, setup), card.name)
+    draw_them = draw_in_parts(draw_them or partial(draw_with, setup), card.name)
     try:
         failed = _draw_missing(plan, known, size, draw_them, folder, str(out), label)
     finally:
@@ -215,7 +227,7 @@ def _draw_missing(
     with tqdm(total=sum(map(len, batches)), desc=label, unit="picture", disable=label is None) as bar:
         for keys in batches:
             prompts, seeds = (each.loc[keys, name].tolist() for name in ("prompt", "seed"))
-            drawn = dict(zip(keys, _draw_safely(prompts, seeds, draw_them), strict=True))
+            drawn = dict(zip(keys, draw_safely(prompts, seeds, draw_them), strict=True))
             failed |= {key: result for key, result in drawn.items() if isinstance(result, str)}
             stored = {key: store_image(result, out) for key, result in drawn.items() if key not in failed}
             store_lines(folder, [{"key": key, "image": image} for key, image in stored.items()])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['SCORED_BYTES', 'token_logprobs', 'TokenWatch', 'read_logprobs', 'draw_numbers', 'token_drawer', 'repeat_inputs',
-           'end_of_turn', 'answer_tokens', 'score_tokens', 'without_picture']
+           'end_of_turn', 'answer_tokens', 'score_tokens', 'with_answers', 'without_picture']
 
 # %% ../../nbs/completion/28_likelihoods.ipynb #071daa8c
 def token_logprobs(
@@ -164,7 +164,7 @@ def score_tokens(
         each = 4 * (longest + 1) * model.config.get_text_config().vocab_size
         rows = max(1, min(most_rows, most_bytes // each))
         batch, order = order[:rows], order[rows:]
-        asked = _with_answers(inputs, [answers[i] for i in batch])
+        asked = with_answers(inputs, [answers[i] for i in batch])
         with torch.inference_mode():
             logits = model(**asked, use_cache=False, logits_to_keep=longest + 1).logits
         for i, row in zip(batch, logits, strict=True):
@@ -172,12 +172,16 @@ def score_tokens(
             scored[i] = token_logprobs(row[: len(ids)], ids).cpu().double().numpy()
     return [scored[i] for i in range(len(answers))]
 
-
-def _with_answers(inputs: dict[str, torch.Tensor], answers: list[list[int]]) -> dict[str, torch.Tensor]:
-    "The tensors of one question with each of some answers behind it."
+# %% ../../nbs/completion/28_likelihoods.ipynb #d0e08878
+def with_answers(
+    inputs: dict[str, torch.Tensor],  # Tensors of one question, or of as many as there are answers
+    answers: list[list[int]],  # (n,) Ids of each answer with its end token
+) -> dict[str, torch.Tensor]:  # (n, question and longest answer) The same with an answer behind each row
+    "Questions with given answers behind them, padded on the right."
     import torch
 
-    repeated, shape = repeat_inputs(inputs, len(answers)), inputs["input_ids"].shape
+    shape = inputs["input_ids"].shape
+    tensors = repeat_inputs(inputs, len(answers)) if shape[0] == 1 else dict(inputs)
     width = max(map(len, answers))
     behind = {
         "input_ids": [ids + [0] * (width - len(ids)) for ids in answers],
@@ -186,8 +190,8 @@ def _with_answers(inputs: dict[str, torch.Tensor], answers: list[list[int]]) -> 
     for name, rows in inputs.items():
         if rows.shape == shape:  # One number for each token; an answer is text, which is type 0
             more = torch.tensor(behind.get(name, [[0] * width] * len(answers))).to(rows)
-            repeated[name] = torch.cat([repeated[name], more], 1)
-    return repeated
+            tensors[name] = torch.cat([tensors[name], more], 1)
+    return tensors
 
 # %% ../../nbs/completion/28_likelihoods.ipynb #3b3817ea
 def without_picture(

@@ -21,7 +21,7 @@ from mmpc_analysis.completion.memory import (
     model_shape,
     published_rule,
 )
-from .models import weights_fingerprint
+from .models import adapter_fingerprint, weights_fingerprint
 from .pixels import budget_applies, read_picture_rule
 
 # %% auto #0
@@ -42,6 +42,7 @@ class LocalModel:
     logprobs: bool = False  # Whether answers say how sure the model was of them
     pixels: int | None = None  # Pixel budget, None for the checkpoint's own limit
     memory: int | None = None  # Bytes that a batch may take, None for what the device has
+    adapter: str | None = None  # Folder of a LoRA adapter on top of the weights, None for none
 
     @property
     def precision(self) -> str:  # The column `precision` of the completions
@@ -52,6 +53,7 @@ class LocalModel:
         pinned_options(self.source, self.revision)
         folder = os.path.isdir(self.source)
         weights = weights_fingerprint(self.source) if folder else f"{self.source}@{self.revision}"
+        weights += f"+{adapter_fingerprint(self.adapter)}" if self.adapter else ""
         start = "|one BOS" * may_add_bos(self.source)
         rule = read_picture_rule(self.source) if folder else published_rule(self.source)
         seen = f"|{self.pixels} pixels" if budget_applies(rule, self.pixels) else ""

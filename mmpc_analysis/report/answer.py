@@ -10,6 +10,8 @@ from __future__ import annotations
 import pandas as pd
 
 from ..metrics.cards import headline_metrics
+from .alignment import alignment_claims_at, verdict_words
+from .alignment_figures import alignment_places
 from .certificates import certificate_notices
 from .claim_words import claim_sentences, claims_where, level_counts, lost_words
 from .components import needed
@@ -21,7 +23,7 @@ from .worth_words import gain_words, worth_sentence
 from ..tables import TASK_TITLES, checkpoint_of, models_only, tasks_of
 
 # %% auto #0
-__all__ = ['what_was_run', 'notices', 'short_points', 'worth_points', 'in_short']
+__all__ = ['what_was_run', 'notices', 'short_points', 'worth_points', 'alignment_points', 'in_short']
 
 # %% ../../nbs/report/85_answer.ipynb #d8f9064e
 _ASKED = {
@@ -126,6 +128,17 @@ def worth_points(
         for (_, row), of in zip(use.iterrows(), rest, strict=True)
     ]
 
+# %% ../../nbs/report/85_answer.ipynb #26948487
+def alignment_points(
+    run: Run,  # The run
+    task: str,  # image_to_text or text_to_image
+) -> list[str]:  # A point for each model that was aligned, none where nothing is claimed
+    "Whether a training on rewards helped, and which controls did better."
+    alignments = run.tables.get("alignments")
+    places = [] if alignments is None else alignment_places(alignments)
+    claimed = [place for place in places if place[0] == task and len(alignment_claims_at(run, *place))]
+    return [" ".join(verdict_words(run, *place)) for place in claimed]
+
 # %% ../../nbs/report/85_answer.ipynb #fbf7c57b
 def in_short(
     run: Run,  # The run
@@ -135,6 +148,7 @@ def in_short(
     for task in tasks_of(averages):
         claims = run.tables["claims"]
         said = short_points(claims, task, headline_metrics(averages, task)) + worth_points(claims, task)
+        said += alignment_points(run, task)
         points = joined([markup("<li>{s}</li>", s=escaped(s, 2000)) for s in said], "")
         pieces.append(markup('<h3>{t}</h3><ul class="findings">{p}</ul>', t=TASK_TITLES[task], p=points))
     return joined(pieces)

@@ -8,6 +8,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/report/page.html.md"""
 from __future__ import annotations
 
 from .. import store
+from .alignment import alignment
 from .answer import in_short, notices, what_was_run
 from .certificates import certificates
 from .components import Section, laid_out
@@ -42,6 +43,7 @@ SECTIONS = (
     Section("cost", "Quality and cost", cost, link="Cost"),
     Section("power", "What could have been seen", power, link="Power"),
     Section("worth", "What completions are worth to a recommender", worth, link="Worth"),
+    Section("alignment", "Alignment", alignment),
     Section("examples", "Best and worst completions", examples, link="Examples"),
     Section("outcomes", "Outcomes and coverage", outcomes, link="Outcomes"),
     Section("certificates", "What the models were given", certificates, link="Certificates"),

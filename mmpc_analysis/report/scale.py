@@ -76,7 +76,7 @@ def score_against_scale(
     import plotly.graph_objects as go
 
     rows = one_row_each(averages, task=task, metric=metric, category=category)
-    sized = rows[rows["parameters"].gt(0) & rows["role"].eq("model")]
+    sized = rows[rows["parameters"].gt(0) & rows["role"].eq("model") & rows["base"].eq("")]
     sized = sized.sort_values(["family", "parameters", "system"])
     title = question_title("Does a larger model score higher?", rows, category)
     figure = go.Figure(layout=base_layout(title, 500, margin={"t": 130}))
@@ -157,7 +157,7 @@ def scale(
     run: Run,  # The run
 ) -> Safe:  # A warning, then a figure per task and headline metric
     "Whether a larger model scored higher."
-    models = models_only(needed(run, "averages"))
+    models = models_only(needed(run, "averages").query("base == ''"))
     if not models["parameters"].gt(0).any():
         raise Absent("no model's number of parameters is known")
     models = named(models[models["parameters"].gt(0)])

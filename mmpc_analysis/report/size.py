@@ -88,7 +88,7 @@ def scale_lines(
 
     fans = rows_of(lines, task=task, metric=metric)
     rows = named(rows_of(averages, task=task, metric=metric, category="all"))
-    rows = rows[rows["parameters"].gt(0) & rows["role"].eq("model")]
+    rows = rows[rows["parameters"].gt(0) & rows["role"].eq("model") & rows["base"].eq("")]
     title = question_title("Does size help, here and in general?", rows)
     figure = go.Figure(layout=base_layout(title, 480, margin={"t": 130}))
     for place, family in enumerate(sorted(set(fans["family"]))):

@@ -46,7 +46,8 @@ def model_choice(
 # %% ../../nbs/study/08_asked.ipynb #2155a41c
 def _own_card(name: str, choice: ModelChoice) -> ModelCard:
     "The card of a model that a study describes itself."
-    from mmpc_analysis.completion.models import ModelCard, model_card, own_model
+    from mmpc_analysis.completion.models import ModelCard, model_card
+    from mmpc_analysis.completion.own_models import own_model
 
     if choice.served and not choice.server:
         raise ValueError("served is said of a model behind a server, and this one has none; leave it out")
@@ -59,11 +60,11 @@ def _own_card(name: str, choice: ModelChoice) -> ModelCard:
         raise ValueError("takes a card or a source, got both; a known model needs no source")
     if choice.card:
         return model_card(choice.card)
-    family, parameters = choice.family or "own", choice.parameters or None
+    family, parameters = choice.family or None, choice.parameters or None
     if choice.source:
         return own_model(choice.source, family, parameters, name, choice.revision or "main")
     if choice.server:
-        return ModelCard(name, family, "mllm", parameters, precision=choice.precision or "server")
+        return ModelCard(name, family or "own", "mllm", parameters, precision=choice.precision or "server")
     return model_card(name)
 
 # %% ../../nbs/study/08_asked.ipynb #4b6ea010

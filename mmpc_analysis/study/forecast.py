@@ -293,7 +293,7 @@ def _whole_forecast(sample: Sample, measure: bool, out: str) -> Forecast:
     rules = {}
     for name, card in inputs.cards.items():
         rule, pixels = picture_rule(card, local_folder(card)), _budget(card, model_choice(study, name))
-        family = f"{card.family}, stand-in" if card.embedded else card.family
+        family = f"{card.family}, stand-in" if card.standin else card.family
         rules.setdefault((family, rule, pixels), (rule, pixels))
     side = picture_side(model_card(study.drawing.generator))
     return Forecast(

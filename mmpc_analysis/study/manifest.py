@@ -79,7 +79,12 @@ def _model_facts(
         }
         weights = engine.get("identity") if served else weights_id(card)  # Whose server says what it runs
         facts[name] = {"weights": weights, **precision, "family": card.family}
-        facts[name] |= {"parameters": card.parameters, "embedded": card.embedded, "engine": engine}
+        facts[name] |= {
+            "parameters": card.parameters,
+            "embedded": card.embedded,
+            "base": card.base,
+            "engine": engine,
+        }
     return facts
 
 # %% ../../nbs/study/10_manifest.ipynb #ec5a0f2f

@@ -68,10 +68,12 @@ def _check_lists(study: Study) -> None:
 # %% ../../nbs/study/15_readiness.ipynb #778f1c9a
 def _check_files(card: ModelCard, pixels: int, out: str) -> None:
     "Refuse weights that are not whole, or not to be had, and a budget that they cannot keep."
-    from mmpc_analysis.completion.checkpoints import limit_pixels, load_processor
+    from mmpc_analysis.completion.checkpoints import check_adapter, limit_pixels, load_processor
     from mmpc_analysis.completion.models import check_weights, find_weights
 
     source = find_weights(card)
+    if card.adapter:
+        check_adapter(card.adapter)
     if os.path.isdir(source):
         check_weights(source)
         limit_pixels(load_processor(source).image_processor, pixels or None)

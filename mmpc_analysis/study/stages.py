@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['LEAST_ITEMS', 'STAGES', 'run_completions', 'run_drawing', 'run_scoring', 'grid_of', 'training_choices',
-           'run_recommendation', 'run_analysis', 'run_comparison', 'run_conclusions', 'RunResult', 'run_study']
+           'run_recommendation', 'sizes_of_starts', 'run_analysis', 'run_comparison', 'run_conclusions', 'RunResult',
+           'run_study']
 
 # %% ../../nbs/study/20_stages.ipynb #b5431151
 def run_completions(
@@ -224,6 +225,14 @@ def _write_recovery(
     )
 
 # %% ../../nbs/study/20_stages.ipynb #216365c2
+def sizes_of_starts(
+    scores: pd.DataFrame,  # Scores
+) -> pd.DataFrame:  # The same, of unknown size where a model was trained from another
+    "Scores in which a trained model is no model of another size."
+    trained = scores["base"].fillna("").ne("")
+    return scores.assign(parameters=scores["parameters"].mask(trained)) if trained.any() else scores
+
+
 def run_analysis(
     inputs: StudyInputs,  # Bootstrap draws, level and seed
     scores: pd.DataFrame,  # (rows, columns) Scores
@@ -239,7 +248,8 @@ def run_analysis(
     averages = cached_table(
         inputs.out, tables.AVERAGES, key, partial(headline_averages, scores, inputs.draws["level"])
     )
-    effects = cached_table(inputs.out, tables.EFFECTS, key, partial(scale_effect, scores, **how))
+    sized = partial(scale_effect, sizes_of_starts(scores), **how)
+    effects = cached_table(inputs.out, tables.EFFECTS, key, sized)
     return averages, effects
 
 # %% ../../nbs/study/20_stages.ipynb #37ff573e
@@ -330,7 +340,8 @@ def run_conclusions(
     ]
     others, more = _priced(inputs, scores, completions, averages)
     key = [*key, *more]
-    makers = analysis_tables(scores, completions, averages, **inputs.draws, others=others)
+    sized = sizes_of_starts(scores)
+    makers = analysis_tables(sized, completions, averages, **inputs.draws, others=others)
     recovery, links, contrasts = (
         _stored(inputs.out, t) for t in (tables.RECOVERY, tables.LINKS, tables.CONTRASTS)
     )

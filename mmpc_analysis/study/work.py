@@ -65,7 +65,7 @@ def guess_place(
 ) -> tuple[str, float]:  # What the guess is for, and its peak, operations a second
     "What a guess of time is made for."
     if row["verdict"] == "fits" and row["device"] == "cpu":
-        cores = 1 if card.embedded else machine.cores
+        cores = 1 if card.standin else machine.cores
         return f"{cores} core{'s' * (cores > 1)}", cores * CORE_PEAK
     names = [name for name, _ in machine.gpus] if row["verdict"] == "fits" else []
     known = [key for name in names for key in PEAKS if re.search(rf"\b{key}\b", name)]

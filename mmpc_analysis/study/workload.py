@@ -136,7 +136,7 @@ def question_table(
     for name, card in inputs.cards.items():
         for task, prompts in prompts_of(inputs.study).items():
             n, blind = len(task_items(inputs.selected, task, inputs.hidden)), int(choice.blind)
-            for prompt in prompts or (prompt_for(task, short=card.embedded),):
+            for prompt in prompts or (prompt_for(task, short=card.standin),):
                 drawn = n * (1 + blind) if task == "text_to_image" else 0
                 rows.append((name, task, prompt.id, n, blind, n + blind, drawn))
     names = ["model", "task", "prompt", "items", "blind", "questions", "drawings"]

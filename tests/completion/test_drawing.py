@@ -27,7 +27,8 @@ from mmpc_analysis.completion.drawing import (
     store_image,
 )
 from mmpc_analysis.completion.generators import load_generator
-from mmpc_analysis.completion.models import find_weights, model_card, own_model
+from mmpc_analysis.completion.models import find_weights, model_card
+from mmpc_analysis.completion.own_models import own_model
 from mmpc_analysis.scores.averages import paired_difference
 from mmpc_analysis.scores.scoring import score
 from mmpc_analysis.store import read_shards

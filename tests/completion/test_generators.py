@@ -25,7 +25,8 @@ from mmpc_analysis.completion.generators import (
     load_generator,
     place_generator,
 )
-from mmpc_analysis.completion.models import find_weights, model_card, own_model
+from mmpc_analysis.completion.models import find_weights, model_card
+from mmpc_analysis.completion.own_models import own_model
 
 GENERATOR = "standin-sd3"
 ROOT = files("mmpc_analysis") / "data" / "catalogue"

@@ -16,7 +16,8 @@ from mmpc_analysis.completion.image_prompts import (
     prompt_readers,
     read_prompts,
 )
-from mmpc_analysis.completion.models import ModelCard, find_weights, model_card, own_model
+from mmpc_analysis.completion.models import ModelCard, find_weights, model_card
+from mmpc_analysis.completion.own_models import own_model
 from mmpc_analysis.tables import COMPLETIONS, DRAWINGS, empty, validate
 
 GENERATOR = "standin-sd3"

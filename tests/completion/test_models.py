@@ -19,12 +19,12 @@ from mmpc_analysis.completion.models import (
     find_weights,
     list_models,
     model_card,
-    own_model,
     pin_revision,
     standin_records,
     weights_fingerprint,
     weights_id,
 )
+from mmpc_analysis.completion.own_models import own_model
 
 FOLDER = ROOT / "mmpc_analysis" / "data" / "standins"
 MLLMS = [f"standin-{family}-{size}" for family in ("gemma", "qwen") for size in "sml"]

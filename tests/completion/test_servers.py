@@ -24,7 +24,7 @@ pytest.importorskip("openai")
 
 from mmpc_analysis.completion.checkpoints import BackendError
 from mmpc_analysis.completion.completions import complete
-from mmpc_analysis.completion.models import own_model
+from mmpc_analysis.completion.own_models import own_model
 from mmpc_analysis.completion.prompts import conversation, prompt_for
 from mmpc_analysis.completion.protocol import Request, Sampling
 from mmpc_analysis.completion.server_line import ServerLine
@@ -723,7 +723,7 @@ def test_a_key_is_not_left_at_the_border_of_what_is_kept(status, monkeypatch):
 INTERRUPTED = """
 import pandas as pd
 from mmpc_analysis.completion.completions import complete
-from mmpc_analysis.completion.models import own_model
+from mmpc_analysis.completion.own_models import own_model
 from mmpc_analysis.completion.server_requests import ServerProfile
 from mmpc_analysis.completion.servers import ServerBackend, ask_server
 

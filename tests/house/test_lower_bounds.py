@@ -37,7 +37,8 @@ def test_what_was_installed_stands_at_its_bound(stored):
         if Version(stored["versions"][n]) != Version(b)
     }
     assert not wrong, f"installed and asked for differ: {wrong}; {AGAIN}"
-    assert "openai" in asked and "bitsandbytes" in asked, "the extras `server` and `gpu` name what they need"
+    needed = {"openai", "bitsandbytes", "trl", "peft", "datasets"}
+    assert needed <= {*asked}, "the extras `server`, `gpu` and `align` name what they need"
 
 
 def test_everything_was_imported_and_passed(stored):

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from mmpc_analysis.completion.memory import memory_estimate, published_shapes
-from mmpc_analysis.completion.models import ModelCard, all_models, model_card, own_model
+from mmpc_analysis.completion.models import ModelCard, all_models, model_card
+from mmpc_analysis.completion.own_models import own_model
 from mmpc_analysis.study.choices import ModelChoice
 from mmpc_analysis.study.places import (
     Load,

@@ -5,7 +5,7 @@
     python tools/experiments/lower_bounds.py --venv FOLDER --tests tests/test_store.py    # try; nothing is stored
 
 What settings.ini names is installed as `name==bound`: the requirements and the extras that are needed to run something (`demo`, `mixed`,
-`server`, `gpu`). What they need in turn is whatever pip finds. torch is the one exception: it takes the newest that tools/constraints.txt
+`server`, `gpu`, `align`). What they need in turn is whatever pip finds. torch is the one exception: it takes the newest that tools/constraints.txt
 allows, because the build of its lower bound for CPUs alone lies in no common registry, and the other brings gigabytes of CUDA.
 pytest, hypothesis and polars come on top for the tests. `bitsandbytes` is only imported: it works on a GPU alone.
 
@@ -30,7 +30,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "tests" / "data" / "house" / "lower_bounds.json"
-GROUPS = ("requirements", *(f"{extra}_requirements" for extra in ("demo", "mixed", "server", "gpu")))
+GROUPS = ("requirements", *(f"{extra}_requirements" for extra in ("demo", "mixed", "server", "gpu", "align")))
 EXCEPTED = ("torch",)
 ON_TOP = ("pytest>=8", "hypothesis>=6.100", "polars>=1.20")
 IMPORTED = (
@@ -39,6 +39,9 @@ IMPORTED = (
     "diffusers",
     "accelerate",
     "mixedlm",
+    "datasets",
+    "peft",
+    "trl",
     "transformers.models.auto.modeling_auto",
 )
 
@@ -50,6 +53,7 @@ CORE = (
     "tests/completion/test_answers.py",
     "tests/completion/test_prompts.py",
     "tests/completion/test_backends.py",
+    "tests/completion/test_own_models.py",
     "tests/completion/test_drawing.py",
     "tests/metrics/test_words.py",
     "tests/scores/test_averages.py",
@@ -137,6 +141,8 @@ for name in [*names, *sys.argv[1:]]:
     importlib.import_module(name)
 from diffusers import AutoPipelineForText2Image
 from openai import AsyncOpenAI
+from peft import LoraConfig, PeftModel
+from trl import GRPOConfig, GRPOTrainer, SFTTrainer
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 print(json.dumps(names))
 """
