@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from .check_bounds import check_rows
+from .check_bounds import judged_rows
 from .recipes import Recipe, check_recipe
 from .rewards import Reward, RewardInput, reward_parts
 from ..completion.answers import read_answer
@@ -203,7 +203,7 @@ def readiness_rows(
         found[f"{column}_kept"] = ("ratio", *((float("nan"),) * 3 + kept[3:] if unknown else kept))
     found["silent_groups"] = ("share", *_exact_share(items["silent_groups"], level))
     found["greedy_distinct"] = ("ratio", *_distinct_share(answers))
-    return check_rows(found, task, base)
+    return judged_rows(found, task, base)
 
 # %% ../../nbs/alignment/40_alignment_checks.ipynb #51866c54
 def by_heart_rows(
@@ -220,7 +220,7 @@ def by_heart_rows(
     low = gap - np.hypot(known[0] - known[1], new[2] - new[0])
     high = gap + np.hypot(known[2] - known[0], new[0] - new[1])
     found = {"fresh_reward": ("reward", *new), "by_heart": ("reward", gap, low, high, new[3])}
-    return check_rows(found, task, base)
+    return judged_rows(found, task, base)
 
 # %% ../../nbs/alignment/40_alignment_checks.ipynb #b2e3870b
 _STEP = {"seconds": "s", "cpu_seconds": "s", "gigabytes": "GB"}

@@ -15,7 +15,7 @@ import pandas as pd
 from ..tables import ALIGNMENT_CHECKS, validate
 
 # %% auto #0
-__all__ = ['READINESS_BOUNDS', 'ReadinessBound', 'readiness_bounds', 'judge_measure', 'check_rows', 'readiness_sentence']
+__all__ = ['READINESS_BOUNDS', 'ReadinessBound', 'readiness_bounds', 'judge_measure', 'judged_rows', 'readiness_sentence']
 
 # %% ../../nbs/alignment/38_check_bounds.ipynb #235c69d2
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def judge_measure(
     return bound.fine, "doubtful"
 
 # %% ../../nbs/alignment/38_check_bounds.ipynb #6e3a781e
-def check_rows(
+def judged_rows(
     found: dict[str, tuple],  # Measure to unit, value, lower and upper bound, and number
     task: str,  # `image_to_text` or `text_to_image`
     base: str,  # Model that would be trained

@@ -17,8 +17,8 @@ from ..store import hash_unit
 from ..tables import parent_ids
 
 # %% auto #0
-__all__ = ['HANDS', 'HELD_OUT_HANDS', 'TEST_SHARE', 'PARTS', 'FEWEST_PART_GROUPS', 'hands_of', 'alignment_parts', 'part_items',
-           'parts_table']
+__all__ = ['HANDS', 'HELD_OUT_HANDS', 'TEST_SHARE', 'ALIGNMENT_PARTS', 'FEWEST_PART_GROUPS', 'hands_of', 'alignment_parts',
+           'part_items', 'parts_table']
 
 # %% ../../nbs/alignment/05_held_out.ipynb #02c30708
 HANDS = {
@@ -99,7 +99,7 @@ def _grouped_parts(
     )
 
 # %% ../../nbs/alignment/05_held_out.ipynb #2459e11c
-PARTS = ("train", "look", "test", "unseen", "aside")  # Of an alignment, in the order of tables
+ALIGNMENT_PARTS = ("train", "look", "test", "unseen", "aside")  # Of an alignment, in the order of tables
 FEWEST_PART_GROUPS = 5  # Listing groups below which nothing is trained or judged
 
 
@@ -156,14 +156,14 @@ def alignment_parts(
 def part_items(
     items: pd.DataFrame,  # (n, columns) Items
     parts: pd.DataFrame,  # (m, 2) From `alignment_parts`
-    part: str,  # One of `PARTS`
+    part: str,  # One of `ALIGNMENT_PARTS`
 ) -> pd.DataFrame:  # (k, columns) The items of that part, sorted by id
     """The items that a part is made of.
 
     Raises: `ValueError` for a part that there is not.
     """
-    if part not in PARTS:
-        raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
+    if part not in ALIGNMENT_PARTS:
+        raise ValueError(f"part must be one of {', '.join(ALIGNMENT_PARTS)}, got {part!r}")
     chosen = set(parts.loc[parts["part"] == part, "item_id"])
     return items[items["item_id"].isin(chosen)].sort_values("item_id").reset_index(drop=True)
 
@@ -176,7 +176,7 @@ def parts_table(
     groups = pd.Series(parent_ids(items).to_numpy(), index=items["item_id"].to_numpy())
     hands = pd.Series(hands_of(items).to_numpy(), index=items["item_id"].to_numpy())
     rows, trained = [], set(groups[parts.loc[parts["part"] == "train", "item_id"]])
-    for name in PARTS:
+    for name in ALIGNMENT_PARTS:
         ids = parts.loc[parts["part"] == name, "item_id"]
         own, by = groups[ids], hands[ids]
         most = by[by != ""].value_counts(sort=False).sort_index().sort_values(ascending=False, kind="stable")

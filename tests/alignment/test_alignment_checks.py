@@ -234,6 +234,14 @@ def test_a_collapsed_start_is_seen(root):
     assert table.loc["greedy_distinct", "verdict"] == "hopeless"
 
 
+def test_one_title_for_two_items_is_no_collapse(root):
+    "Ten pictures of five things, each called by its name: five of five titles."
+    items = shop(title=[f"thing{k // 2} red" for k in range(10)])
+    engine = Fake(lambda k: lambda _: exact(k // 2), lambda k: [half] * 4)
+    table = figures(check_alignment(engine, items, TITLE, WORDS, GROUP, root, base="mine"))
+    assert table.loc["greedy_distinct", "value"] == 1
+
+
 def test_what_is_known_by_heart(root):
     "Ten known items earn 1, ten new ones .5; with all equal the bounds are those of 0 spread in ten groups."
     engine = Fake(lambda k: exact if k < 10 else half, lambda k: [exact, exact, exact, half])
@@ -322,6 +330,7 @@ def test_one_question_is_asked_once_and_image_prompts_have_no_words(root):
     answers = rewarded_answers(engine, items, prompt_for("text_to_image", short=True), reward, GROUP, root)
     assert answers["item_id"].nunique() == 5
     assert answers["words"].isna().all()
+    assert answers["right"].any()  # By the full reward alone
     table = figures(readiness_rows(answers, "text_to_image", "mine"))
     assert table.loc["distinct", "value"] == 0.75
     assert np.isnan(table.loc["sampled_words", "value"])

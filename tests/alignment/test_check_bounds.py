@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mmpc_analysis.alignment.check_bounds import (
     READINESS_BOUNDS,
-    check_rows,
     judge_measure,
+    judged_rows,
     readiness_bounds,
     readiness_sentence,
 )
@@ -27,7 +27,7 @@ OPENINGS = {
 def rows_of(**figures):
     "Rows of measures that are given as value, low, high; a measure's unit does not matter here."
     found = {name: ("share", *ends, 48) for name, ends in figures.items()}
-    return check_rows(found, "image_to_text", "mine")
+    return judged_rows(found, "image_to_text", "mine")
 
 
 # ---------------------------------------------------------------- verdicts
@@ -176,6 +176,8 @@ def test_time_and_memory_come_last():
         "the figure that is judged is fine, which promises no gain. The whole recipe would take 2.2 hours and 5.5 GB."
     )
     assert "recipe" not in readiness_sentence(rows)
+    more[0]["value"] = 0.5
+    assert readiness_sentence(pd.concat([rows, more[0]])).endswith("would take 30.0 minutes.")
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmpc_analysis.alignment.held_out import (
+    ALIGNMENT_PARTS,
     HANDS,
-    PARTS,
     alignment_parts,
     hands_of,
     part_items,
@@ -70,7 +70,7 @@ def test_the_counts_of_the_embedded_catalogue_are_those_of_its_columns():
     learnt = (ITEMS["split"] == "train") & ~away
     assert parts["part"].isin(["train", "look"]).sum() == learnt.sum()
     assert len(parts) == len(ITEMS)
-    assert set(parts["part"]) == set(PARTS)
+    assert set(parts["part"]) == set(ALIGNMENT_PARTS)
 
 
 def test_a_set_stands_for_its_hand():
