@@ -215,7 +215,7 @@ def _alarm_marks(alarms: pd.DataFrame, rows: pd.DataFrame) -> list[dict]:
         marks += [trace | place] * (len(found) > 0)
     return marks
 
-
+# %% ../../nbs/report/76_alignment_figures.ipynb #554aae29
 def curve_figure(
     steps: pd.DataFrame,  # Steps of one place
     alarms: pd.DataFrame,  # Its alarms

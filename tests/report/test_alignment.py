@@ -412,7 +412,8 @@ def test_claims_of_an_alignment_leave_every_other_section_as_it_was():
     found |= {
         p.stem: tables.validate(pd.read_parquet(p), tables.TABLES[p.stem]) for p in folder.glob("*.parquet")
     }
-    others = tuple(s for s in SECTIONS if s.anchor not in ("alignment", "short", "examples"))
+    reads_claims = ("scores", "levels", "categories", "scale", "size", "varying", "against", "cost", "worth")
+    others = tuple(s for s in SECTIONS if s.anchor in reads_claims)
     more = found | {"claims": pd.concat([found["claims"], claims_table(*claim_rows())], ignore_index=True)}
     assert laid_out(Run(str(folder), "", found), others) == laid_out(Run(str(folder), "", more), others)
     short = next(s for s in SECTIONS if s.anchor == "short").body

@@ -84,9 +84,12 @@ def test_every_anchor_and_figure_has_a_name_of_its_own(run):
     assert len(names) == len(set(names))
     links = re.findall(r'<a href="#([^"]+)"', body)
     assert set(links) <= set(names)
-    assert links == [section.anchor for section in SECTIONS if section.anchor not in ("varying", "worth")]
+    assert links == [
+        section.anchor for section in SECTIONS if section.anchor not in ("varying", "worth", "alignment")
+    ]
     assert "this run has no variances" in body  # Two models leave no degree of freedom
     assert "this run has no recovery" in body  # A list of twenty says nothing of so few items
+    assert "this run has no alignments" in body
 
 
 def test_the_published_results_tell_both_questions(tmp_path):
@@ -139,6 +142,7 @@ def test_a_run_of_one_task_alone_is_a_whole_report(run):
         "What varies",
         "What could have been seen",
         worth,
+        "Alignment",
         "Best and worst completions",
     ]  # Two models, and titles that never vary and score the same
     assert page.count("<section") == len(SECTIONS) - len(left_out)
