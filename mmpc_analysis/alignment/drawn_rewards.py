@@ -218,7 +218,7 @@ def drawn_part(
 def similarity_part(
     judge: DrawnJudge,  # The one of `drawn_part`, so that nothing is drawn for it
 ) -> RewardPart:  # `image_similarity`
-    "What the rank is made of, to be watched with a weight of 0, or to be paid for instead."
+    "What the rank is made of, to be watched beside a reward, or to be paid for instead."
 
     def image_similarity(given: RewardInput) -> np.ndarray:
         return np.clip(np.nan_to_num(_mean_similarity(judge, given)), 0.0, 1.0)
