@@ -15,7 +15,7 @@ import pandas as pd
 
 from .policies import Policy
 from .rewards import Reward, RewardInput, reward_parts
-from ..completion.answers import ReadAnswer, read_answer
+from ..completion.answers import read_answer
 from ..completion.prompts import copy_share, prompt_for
 
 # %% auto #0
@@ -31,15 +31,23 @@ class RewardCounter:
     items: pd.DataFrame  # (n, columns) Items by the number of their row
     ends: set[int]  # Ids that end an answer
     brands: tuple[str, ...] = ()  # All brands of the catalogue, so that a wrong one is known
+    watched: dict[str, Callable] = field(
+        default_factory=dict
+    )  # Measure to what computes it, from a `RewardInput` to (n,)
     counts: dict[str, float] = field(default_factory=dict)  # Measure to value, of the last answers
     answered: int = 0  # Answers that were rewarded so far
     batch: tuple = ()  # Answers of which the parts are known
     parts: pd.DataFrame | None = None  # Their parts
 
-    def __call__(self, completions: list, completion_ids: list[list[int]], row: list[int], step: int) -> pd.DataFrame:
+    def __call__(
+        self, completions: list, completion_ids: list[list[int]], row: list[int], step: int
+    ) -> pd.DataFrame:
         "The parts of a batch of answers, computed once; NaN where an answer teaches nothing."
         if self.batch != (step, id(completions)):
-            self.batch, self.parts = (step, id(completions)), self._compute(completions, completion_ids, row, step)
+            self.batch, self.parts = (
+                (step, id(completions)),
+                self._compute(completions, completion_ids, row, step),
+            )
         return self.parts
 
     def _compute(self, completions: list, ids: list[list[int]], row: list[int], step: int) -> pd.DataFrame:
@@ -50,12 +58,24 @@ class RewardCounter:
         examples = [prompt.example] if prompt.example else []
         texts = [turns[-1]["content"] for turns in completions]
         texts = [text if isinstance(text, str) else text[0]["text"] for text in texts]
-        read = [read_answer(text, prompt.answer_key, why, examples) for text, why in zip(texts, reasons, strict=True)]
+        read = [
+            read_answer(text, prompt.answer_key, why, examples)
+            for text, why in zip(texts, reasons, strict=True)
+        ]
         lengths = np.array([len(answer) for answer in ids])
-        given = RewardInput(prompt, tuple(read), self.items.iloc[row].reset_index(drop=True), np.array(row), lengths, step, self.brands)
+        given = RewardInput(
+            prompt,
+            tuple(read),
+            self.items.iloc[row].reset_index(drop=True),
+            np.array(row),
+            lengths,
+            step,
+            self.brands,
+        )
         parts = reward_parts(self.reward, given)
         self.answered += len(read)
         self.counts = answer_counts(given, cut)
+        self.counts |= {name: float(np.nanmean(compute(given))) for name, compute in self.watched.items()}
         return parts.mask(pd.Series(cut)) if self.policy.recipe.mask_truncated else parts
 
 # %% ../../nbs/alignment/55_counted_rewards.ipynb #6e71bb9a

@@ -43,7 +43,9 @@ class Recorder:
     folder: str  # Folder of the lines
     who: dict  # task, base, treatment and seed
     counter: RewardCounter  # Counts about the answers
-    look: Callable[[transformers.PreTrainedModel], dict[str, float]] | None  # What is seen on other items, by measure
+    look: (
+        Callable[[transformers.PreTrainedModel], dict[str, float]] | None
+    )  # What is seen on other items, by measure
     every: int  # Updates between looks
     last: int  # Last update
     guarded: bool = True  # Whether tripwires stop the training
@@ -56,7 +58,9 @@ class Recorder:
         "Store quantities of one step."
         kept = {m: float(v) for m, v in values.items() if v is not None}
         self.rows |= {(step, measure): value for measure, value in kept.items()}
-        lines = [{"key": f"{step} {m}", "step": step, "measure": m, "value": v} for m, v in kept.items() if v == v]
+        lines = [
+            {"key": f"{step} {m}", "step": step, "measure": m, "value": v} for m, v in kept.items() if v == v
+        ]
         store.store_lines(self.folder, lines, f"{step:08d}")
 
     def steps(self) -> pd.DataFrame:
@@ -102,9 +106,16 @@ def trainer_callback(
             if "loss" not in logs:  # The summary at the end
                 return
             values = {ours: logs.get(theirs) for theirs, ours in _NAMES.items()} | recorder.counter.counts
-            values |= {f"part/{k.split('/')[1]}": v for k, v in logs.items() if k.startswith("rewards/") and k.endswith("/mean")}
+            values |= {
+                f"part/{k.split('/')[1]}": v
+                for k, v in logs.items()
+                if k.startswith("rewards/") and k.endswith("/mean")
+            }
             clocks = time.perf_counter(), time.process_time()
-            values |= {n: now - then for n, now, then in zip(("seconds", "cpu_seconds"), clocks, recorder.began, strict=True)}
+            values |= {
+                n: now - then
+                for n, now, then in zip(("seconds", "cpu_seconds"), clocks, recorder.began, strict=True)
+            }
             step = state.global_step
             if recorder.look and (step % recorder.every == 0 or step == recorder.last):
                 values |= recorder.look(model)

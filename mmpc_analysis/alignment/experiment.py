@@ -15,10 +15,10 @@ from importlib.util import find_spec
 import pandas as pd
 
 from .. import store, tables
+from .alignment_checks import check_alignment
 from .drawn_rewards import DrawnJudge, drawn_part
 from .generator_noise import measure_noise, noise_rows
 from .held_out import alignment_parts, part_items
-from .alignment_checks import check_alignment
 from .recipes import PROFILES, Recipe
 from .rewards import Reward, default_reward, register_reward_part
 from .supervised import SupervisedRecipe
@@ -103,7 +103,9 @@ def prepare_experiment(
     """
     controls = CONTROLS[plan.task] if plan.controls is None else plan.controls
     if wrong := set(controls) - set(CONTROLS[plan.task]):
-        raise ValueError(f"controls of {plan.task} must be among {', '.join(CONTROLS[plan.task])}, got {min(wrong)!r}")
+        raise ValueError(
+            f"controls of {plan.task} must be among {', '.join(CONTROLS[plan.task])}, got {min(wrong)!r}"
+        )
     judge = None
     if plan.task == "text_to_image":
         where = {"root": catalogue.root, "folder": f"{out}/alignment/judged", "generator": plan.generator}
@@ -112,16 +114,30 @@ def prepare_experiment(
         register_tower(other_family(plan.card))
     reward = plan.reward or default_reward(plan.task)
     metrics = tuple(available_metrics(list(plan.metrics) or None)[0])
-    metrics = tuple(name for name in metrics if metric_card(name).task == plan.task and not metric_card(name).of_sets)
+    metrics = tuple(
+        name for name in metrics if metric_card(name).task == plan.task and not metric_card(name).of_sets
+    )
     parts = alignment_parts(catalogue.items, plan.hold_out, seed=plan.split_seed)
     chosen = [
         _limited(part_items(catalogue.items, parts, name), most, plan.split_seed)
         for name, most in (("train", plan.limit), ("look", plan.recipe.look_items), ("test", plan.test))
     ]
-    aside = part_items(catalogue.items, parts, "aside").query("split == 'test'")
+    aside = part_items(catalogue.items, parts, "aside")
+    aside = aside[aside["split"].eq("test")] if "split" in aside else aside.head(0)
     prompt = plan.prompt or prompt_for(plan.task, short=plan.card.standin)
     verdict = tuple(verdict_metrics(reward, metrics))
-    return Experiment(plan, catalogue, out, prompt, reward, *chosen, aside if len(aside) else chosen[1], verdict, metrics, judge)
+    return Experiment(
+        plan,
+        catalogue,
+        out,
+        prompt,
+        reward,
+        *chosen,
+        aside if len(aside) else chosen[1],
+        verdict,
+        metrics,
+        judge,
+    )
 
 
 def _limited(items: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
@@ -141,10 +157,19 @@ def check_experiment(
     backend, step = load_backend(plan.card), measure_step(experiment)
     how = {"base": plan.card.name, "most": items, "seed": plan.split_seed, "level": plan.level}
     asked = (experiment.train, experiment.prompt, experiment.reward, plan.recipe, root)
-    rows = check_alignment(backend, *asked, **how, fresh=_limited(experiment.fresh, items, plan.split_seed), step=step)
+    rows = check_alignment(
+        backend, *asked, **how, fresh=_limited(experiment.fresh, items, plan.split_seed), step=step
+    )
     if experiment.judge is not None:
         sampling = Sampling(1, plan.recipe.temperature, plan.recipe.top_p, plan.split_seed)
-        noise = measure_noise(backend, experiment.train, experiment.judge, experiment.prompt, sampling=sampling, seed=plan.split_seed)
+        noise = measure_noise(
+            backend,
+            experiment.train,
+            experiment.judge,
+            experiment.prompt,
+            sampling=sampling,
+            seed=plan.split_seed,
+        )
         each = noise.cpu_seconds / noise.drawn if noise.drawn else float("nan")
         more = noise_rows(noise.share(plan.recipe.noise_seeds, level=plan.level), plan.card.name, each)
         rows = tables.validate(pd.concat([rows, more], ignore_index=True), ALIGNMENT_CHECKS)
@@ -162,9 +187,18 @@ def measure_step(
     plan, root = experiment.plan, experiment.catalogue.root
     recipe = replace(plan.recipe, steps=updates, save_every=updates)
     with tempfile.TemporaryDirectory() as folder:
-        how = {"recipe": recipe, "prompt": experiment.prompt, "brands": experiment.brands, "guarded": False, "progress": False}
+        how = {
+            "recipe": recipe,
+            "prompt": experiment.prompt,
+            "brands": experiment.brands,
+            "guarded": False,
+            "progress": False,
+        }
         few = experiment.train.head(2 * recipe.questions)
         tried = align(plan.card, few, plan.task, experiment.reward, folder, root=root, **how)
     rows = tried.steps[tried.steps["step"] > 1]
-    taken = {name: float(rows.loc[rows["measure"] == name, "value"].median()) for name in ("seconds", "cpu_seconds")}
+    taken = {
+        name: float(rows.loc[rows["measure"] == name, "value"].median())
+        for name in ("seconds", "cpu_seconds")
+    }
     return taken | {"gigabytes": tried.record["gigabytes"]}

@@ -52,7 +52,10 @@ def take_look(
     scores = score(rows, settings.catalogue, metrics=names, seed=settings.seed, progress=False, **where)
     means = scores[scores["role"] == "model"].groupby("metric")["value"].mean()
     texts = rows["text"].dropna()
-    counts = {"look/distinct": texts.nunique() / max(1, len(rows)), "look/words": texts.str.split().str.len().mean()}
+    counts = {
+        "look/distinct": texts.nunique() / max(1, len(rows)),
+        "look/words": texts.str.split().str.len().mean(),
+    }
     return {f"look/{name}": float(value) for name, value in means.items()} | counts
 
 

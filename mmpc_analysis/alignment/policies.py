@@ -35,7 +35,6 @@ from ..completion.protocol import Request
 
 if TYPE_CHECKING:
     import peft
-    import torch
     import transformers
 
 # %% auto #0
@@ -54,11 +53,17 @@ def start_once(
     text = processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     (text,), adds = begin_once([text], tokenizer)
     first = tokenizer(text, add_special_tokens=adds)["input_ids"][0]
-    if adds and first in start_ids(tokenizer) and first != tokenizer(text, add_special_tokens=False)["input_ids"][0]:
+    if (
+        adds
+        and first in start_ids(tokenizer)
+        and first != tokenizer(text, add_special_tokens=False)["input_ids"][0]
+    ):
         start = tokenizer.convert_ids_to_tokens(first)
         processor.chat_template = "{{ '" + start + "' }}" + processor.chat_template
         tokenizer.chat_template = processor.chat_template
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="$A", pair="$A $B", special_tokens=[]
+    )
     return processor
 
 # %% ../../nbs/alignment/30_policies.ipynb #dcc55d8d
@@ -95,13 +100,17 @@ def load_policy(
     """
     check_recipe(recipe)
     if card.role != "mllm" or card.make:
-        raise ValueError(f"a checkpoint that answers questions can be aligned, got {card.name!r}; see mmpc models")
+        raise ValueError(
+            f"a checkpoint that answers questions can be aligned, got {card.name!r}; see mmpc models"
+        )
     source = find_weights(card, weights)
     revision = None if os.path.isdir(source) else weights_id(card, weights)
     device = resolve_device(recipe.device)
     dtype = resolve_precision(card.precision, device, recipe.precision or None)
     try:
-        engine = load_engine(source, revision, device, dtype, recipe.quantisation or None, PIXEL_BUDGETS.get(card.family))
+        engine = load_engine(
+            source, revision, device, dtype, recipe.quantisation or None, PIXEL_BUDGETS.get(card.family)
+        )
     except (OSError, RuntimeError) as error:
         raise BackendError(f"{source} could not be loaded: {error}") from error
     start_once(engine.processor)
@@ -149,7 +158,9 @@ def policy_requests(
     rows = plan_questions(items, policy.prompt, "policy", root)
     if rows["problem"].notna().any():
         row = rows[rows["problem"].notna()].iloc[0]
-        raise ValueError(f"item {row['item_id']} cannot be asked about: {row['problem']}; leave it out of the training")
+        raise ValueError(
+            f"item {row['item_id']} cannot be asked about: {row['problem']}; leave it out of the training"
+        )
     requests, failed = load_requests(list(rows.itertuples(index=False)), policy.prompt, root, backend.fit)
     if failed:
         raise ValueError(f"a picture cannot be read: {failed[0].text}; leave its item out of the training")
@@ -158,13 +169,20 @@ def policy_requests(
 
 def policy_backend(
     policy: Policy,  # A policy, trained or not
-    model: transformers.PreTrainedModel | None = None,  # Its model inside a trainer; None for the policy's own
+    model: transformers.PreTrainedModel
+    | None = None,  # Its model inside a trainer; None for the policy's own
     batch_size: int = 64,  # Questions answered together
 ) -> TransformersBackend:  # Asks the model as it now is
     "The engine that asks a policy while it is being trained."
     device = str(policy.engine.model.device)
     backend = TransformersBackend(
-        policy.source, policy.revision, device, policy.dtype, policy.recipe.quantisation or None, batch_size, policy.threads
+        policy.source,
+        policy.revision,
+        device,
+        policy.dtype,
+        policy.recipe.quantisation or None,
+        batch_size,
+        policy.threads,
     )
     engine = policy.engine if model is None else replace(policy.engine, model=model)
     vars(backend)["engine"] = engine  # Loaded already
@@ -200,7 +218,9 @@ def check_start(
         pictures = [row["image"]] if "image" in row else []
         turn = [{"role": "user", "content": [{"type": "image", "image": p} for p in pictures] + content}]
         how = {"add_generation_prompt": True}
-        at_once = processor.apply_chat_template([turn], tokenize=True, return_dict=True, return_tensors="pt", **how)
+        at_once = processor.apply_chat_template(
+            [turn], tokenize=True, return_dict=True, return_tensors="pt", **how
+        )
         text = processor.apply_chat_template([turn], tokenize=False, **how)
         given = {"images": [pictures]} if pictures else {}
         later = processor(text=text, padding=True, return_tensors="pt", **given)
@@ -227,7 +247,9 @@ def answer_logprobs(
         inputs = make_inputs([request], policy.engine.processor, policy.engine.special)
         inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         with torch.inference_mode():
-            logits = model(**with_answers(inputs, [ids]), use_cache=False, logits_to_keep=len(ids) + 1).logits[0]
+            logits = model(
+                **with_answers(inputs, [ids]), use_cache=False, logits_to_keep=len(ids) + 1
+            ).logits[0]
         tokens = torch.tensor(ids, device=logits.device)
         rows.append(token_logprobs(logits[: len(ids)] / temperature, tokens).cpu().double().numpy())
     return rows

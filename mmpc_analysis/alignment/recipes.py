@@ -22,7 +22,7 @@ class Recipe:
     steps: int = 80  # Updates of the weights
     questions: int = 8  # Questions of an update
     group: int = 16  # Answers to each question
-    learning_rate: float = 3e-4  # Of AdamW, after the warm-up
+    learning_rate: float = 1e-4  # Of AdamW, after the warm-up
     warm_up: int = 5  # Updates over which the learning rate rises
     temperature: float = 0.8  # At which answers are drawn
     top_p: float = 1.0  # Share of the probability that answers are drawn from

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,7 +72,15 @@ def answer_loss(
     return cross_entropy(logits.float().flatten(0, 1), torch.tensor(labels, device=logits.device).flatten())
 
 # %% ../../nbs/alignment/65_supervised.ipynb #cf2171c4
-def _update(policy: Policy, optimiser: torch.optim.Optimizer, requests: list, answers: list, rows: np.ndarray, rate: float, norm: float) -> float:
+def _update(
+    policy: Policy,
+    optimiser: torch.optim.Optimizer,
+    requests: list,
+    answers: list,
+    rows: np.ndarray,
+    rate: float,
+    norm: float,
+) -> float:
     "One update on some rows; its loss."
     import torch
 
@@ -103,18 +111,33 @@ def _look_loss(policy: Policy, requests: list, answers: list) -> float:
     if not requests:
         return np.nan
     with torch.no_grad():
-        parts = [(answer_loss(policy, requests[i : i + 64], answers[i : i + 64]), len(requests[i : i + 64])) for i in range(0, len(requests), 64)]
+        parts = [
+            (answer_loss(policy, requests[i : i + 64], answers[i : i + 64]), len(requests[i : i + 64]))
+            for i in range(0, len(requests), 64)
+        ]
     return float(sum(loss * n for loss, n in parts) / len(requests))
 
 
-def _train(policy: Policy, data: tuple, looked: tuple, recipe: SupervisedRecipe, seed: int, budget: float) -> dict[tuple[int, str], float]:
+def _train(
+    policy: Policy, data: tuple, looked: tuple, recipe: SupervisedRecipe, seed: int, budget: float
+) -> dict[tuple[int, str], float]:
     "Train, and put back the best weights; the curve."
     import torch
 
     curve: dict[tuple[int, str], float] = {}
-    optimiser = torch.optim.AdamW([p for p in policy.engine.model.parameters() if p.requires_grad], lr=recipe.learning_rate, weight_decay=0.0)
-    weights = {name: weight for name, weight in policy.engine.model.named_parameters() if weight.requires_grad}
-    best, kept, steps = _look_loss(policy, *looked), {n: w.detach().clone() for n, w in weights.items()} if looked[0] else {}, recipe.steps
+    optimiser = torch.optim.AdamW(
+        [p for p in policy.engine.model.parameters() if p.requires_grad],
+        lr=recipe.learning_rate,
+        weight_decay=0.0,
+    )
+    weights = {
+        name: weight for name, weight in policy.engine.model.named_parameters() if weight.requires_grad
+    }
+    best, kept, steps = (
+        _look_loss(policy, *looked),
+        {n: w.detach().clone() for n, w in weights.items()} if looked[0] else {},
+        recipe.steps,
+    )
     curve[0, "look/loss"] = best
     for step, rows in enumerate(_order(len(data[0]), recipe.batch, seed), 1):
         then, rate = time.process_time(), recipe.learning_rate * min(1.0, step / max(1, recipe.warm_up))
@@ -160,7 +183,16 @@ def supervise(
     card = model if isinstance(model, ModelCard) else model_card(model)
     prompt = find_prompt(prompt or prompt_for(task, short=card.standin), task)
     policy, name = load_policy(card, prompt, adapters), name or f"{card.name}-{treatment}-{seed}"
-    facts = [asdict(recipe), asdict(adapters), asdict(prompt), answers, look and look[1], budget, seed, treatment]
+    facts = [
+        asdict(recipe),
+        asdict(adapters),
+        asdict(prompt),
+        answers,
+        look and look[1],
+        budget,
+        seed,
+        treatment,
+    ]
     asked = plan_questions(items, prompt, "policy", root)["key"].tolist()
     key = store.hash_key(weights_id(card, policy.source), facts, asked)
     folder = f"{out}/{name}-{key[:10]}"
@@ -170,12 +202,18 @@ def supervise(
     with torch_threads(policy.threads), silence_libraries():
         policy = add_adapters(policy)
         pairs = [(items, answers), look] if look else [(items, answers)]
-        asked = [(policy_requests(policy, of, root), answer_tokens(texts, policy.engine)) for of, texts in pairs]
+        asked = [
+            (policy_requests(policy, of, root), answer_tokens(texts, policy.engine)) for of, texts in pairs
+        ]
         curve = _train(policy, asked[0], asked[1] if look else ([], []), recipe, seed, budget)
         card = save_policy(policy, policy.engine.model, f"{folder}/model", name)
     steps = [who | {"step": s, "measure": m, "value": v} for (s, m), v in sorted(curve.items())]
     last = max(s for s, _ in curve)
-    cost = {"steps": last, "answers": 0, "cpu_seconds": sum(v for (_, m), v in curve.items() if m == "cpu_seconds")}
+    cost = {
+        "steps": last,
+        "answers": 0,
+        "cpu_seconds": sum(v for (_, m), v in curve.items() if m == "cpu_seconds"),
+    }
     record = who | {"model": name, "items": len(items), "fingerprint": key, "stopped": ""} | cost
     steps = tables.validate(pd.DataFrame(steps), ALIGNMENT_STEPS)
     return keep_aligned(folder, Aligned(card, steps, tables.empty(ALARMS), record))

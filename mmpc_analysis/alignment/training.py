@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .. import store, tables
+from .. import store
 from .counted_rewards import RewardCounter, reward_functions
 from .curves import Recorder, last_checkpoint, trainer_callback
 from mmpc_analysis.alignment.policies import (
@@ -42,7 +42,7 @@ from ..completion.completions import plan_questions
 from ..completion.models import ModelCard, model_card, weights_id
 from ..completion.own_models import own_model, write_lineage
 from ..completion.prompts import Prompt, find_prompt, prompt_for
-from ..tables import ALARMS, ALIGNMENT_STEPS, ALIGNMENTS
+from ..tables import ALARMS, ALIGNMENT_STEPS
 
 if TYPE_CHECKING:
     import transformers
@@ -120,10 +120,15 @@ def logprob_gap(
         found = trainer._generate_and_score_completions(batch)
         answers = found["completion_mask"].bool()
         answers[~answers.any(1)] = True  # A truncated answer is masked, and is as long as the batch
-        inputs = [torch.cat([found["prompt_ids"], found["completion_ids"]], 1), torch.cat([found["prompt_mask"], answers.long()], 1)]
+        inputs = [
+            torch.cat([found["prompt_ids"], found["completion_ids"]], 1),
+            torch.cat([found["prompt_mask"], answers.long()], 1),
+        ]
         names = ("pixel_values", "image_grid_thw", "num_images", "token_type_ids", "mm_token_type_ids")
         given = {name: found[name] for name in names if name in found}
-        together, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, *inputs, answers.shape[1], **given)
+        together, _, _ = trainer._get_per_token_logps_and_entropies(
+            trainer.model, *inputs, answers.shape[1], **given
+        )
     trainer.reward_funcs = functions
     trainer._metrics["train"].clear()
     gaps = []
@@ -203,7 +208,9 @@ def restore_weights(
         lost = set(stored) ^ set(model.state_dict())
         model.load_state_dict(stored, strict=not lost)
     if lost:
-        raise BackendError(f"the checkpoint {checkpoint} must hold the weights of {policy.card.name}, it differs in {sorted(lost)[:3]}; remove it")
+        raise BackendError(
+            f"the checkpoint {checkpoint} must hold the weights of {policy.card.name}, it differs in {sorted(lost)[:3]}; remove it"
+        )
 
 # %% ../../nbs/alignment/60_training.ipynb #381f95c5
 def alignment_key(
@@ -228,6 +235,7 @@ def make_trainer(
     root: str,  # Folder of the pictures
     who: dict,  # task, base, treatment and seed
     brands: Sequence[str] = (),  # All brands of the catalogue
+    watched: dict[str, Callable] | None = None,  # Measures that are counted beside the reward
     look: Callable | None = None,  # Looks at other items, from policy and model to measures
     witnesses: Sequence[str] = (),  # Metrics of the looks that no part of the reward is kin to
     guarded: bool = True,  # Whether tripwires stop the training
@@ -247,9 +255,18 @@ def make_trainer(
             restore_weights(policy, self.model, checkpoint)
 
     data, requests = training_data(policy, items, root)
-    counter = RewardCounter(policy, reward, items.reset_index(drop=True), set(policy.engine.model.generation_config.eos_token_id), tuple(brands))
+    counter = RewardCounter(
+        policy,
+        reward,
+        items.reset_index(drop=True),
+        set(policy.engine.model.generation_config.eos_token_id),
+        tuple(brands),
+        dict(watched or {}),
+    )
     seen = partial(look, policy) if look else None
-    recorder = Recorder(f"{folder}/steps", who, counter, seen, policy.recipe.look_every, policy.recipe.steps, guarded)
+    recorder = Recorder(
+        f"{folder}/steps", who, counter, seen, policy.recipe.look_every, policy.recipe.steps, guarded
+    )
     recorder.watch.witnesses = tuple(witnesses)
     trainer = CheckedTrainer(
         policy.engine.model,
@@ -263,7 +280,9 @@ def make_trainer(
     trainer.remove_callback(PrinterCallback)
     gap, bound = logprob_gap(trainer, policy, requests), LOGPROB_BOUND[policy.dtype]
     if not gap <= bound:
-        raise BackendError(f"log-probabilities of a batch must be those of answers read alone within {bound}, they differ by {gap:.3g}")
+        raise BackendError(
+            f"log-probabilities of a batch must be those of answers read alone within {bound}, they differ by {gap:.3g}"
+        )
     return trainer, recorder
 
 # %% ../../nbs/alignment/60_training.ipynb #2f8c3a61
@@ -273,7 +292,11 @@ def train(
 ) -> None:
     "Train to the end, from the last whole checkpoint where there is one."
     checkpoint = last_checkpoint(trainer.args.output_dir)
-    step = json.loads(Path(checkpoint, "trainer_state.json").read_text("utf-8"))["global_step"] if checkpoint else 0
+    step = (
+        json.loads(Path(checkpoint, "trainer_state.json").read_text("utf-8"))["global_step"]
+        if checkpoint
+        else 0
+    )
     recorder.resume(step)
     if not step and recorder.look:
         recorder.add(0, recorder.look(trainer.model))
@@ -301,7 +324,9 @@ def training_cost(
     recorder: Recorder,  # After a training
 ) -> dict:  # steps, answers, cpu_seconds, gigabytes and stopped, of `tables.ALIGNMENTS`
     "What a training took, and whether something stopped it."
-    curve = recorder.steps().pivot(index="step", columns="measure", values="value").drop(index=0, errors="ignore")
+    curve = (
+        recorder.steps().pivot(index="step", columns="measure", values="value").drop(index=0, errors="ignore")
+    )
     recipe = recorder.counter.policy.recipe
     stopped = recorder.alarms.loc[recorder.alarms["action"] == "stopped", "tripwire"]
     return {
@@ -331,7 +356,9 @@ def read_aligned(
     record = store.read_json(f"{folder}/record.json")
     if not record:
         return None
-    steps, alarms = (store.read_shards(f"{folder}/{table.name}", table) for table in (ALIGNMENT_STEPS, ALARMS))
+    steps, alarms = (
+        store.read_shards(f"{folder}/{table.name}", table) for table in (ALIGNMENT_STEPS, ALARMS)
+    )
     return Aligned(own_model(f"{folder}/model"), steps, alarms, record)
 
 # %% ../../nbs/alignment/60_training.ipynb #4cc47ad5
@@ -368,7 +395,10 @@ def align(
     seed: int = 0,  # Of the order of the questions, and of sampling
     prompt: str | Prompt | None = None,  # What is asked; None for the task's prompt
     brands: Sequence[str] | None = None,  # All brands of the catalogue; None for those of the items
-    look: Callable[[Policy, transformers.PreTrainedModel], dict[str, float]] | None = None,  # Looks at other items
+    watched: dict[str, Callable]
+    | None = None,  # Measures counted beside the reward, from a `RewardInput` to (n,)
+    look: Callable[[Policy, transformers.PreTrainedModel], dict[str, float]]
+    | None = None,  # Looks at other items
     witnesses: Sequence[str] = (),  # Metrics of the looks that no part of the reward is kin to
     weights: str | None = None,  # Folder of the model's weights, where they are not where the card says
     guarded: bool = True,  # Whether tripwires stop the training
@@ -392,7 +422,9 @@ def align(
         return finished
     who = {"task": task, "base": card.name, "treatment": "grpo", "seed": seed}
     with torch_threads(policy.threads), quiet_training():
-        trainer, recorder = make_trainer(policy, items, reward, folder, root, who, brands, look, witnesses, guarded, progress)
+        trainer, recorder = make_trainer(
+            policy, items, reward, folder, root, who, brands, watched, look, witnesses, guarded, progress
+        )
         train(trainer, recorder)
         card = save_policy(policy, trainer.accelerator.unwrap_model(trainer.model), f"{folder}/model", name)
     record = who | {"model": name, "items": len(items), "fingerprint": key} | training_cost(recorder)

@@ -25,6 +25,7 @@ from mmpc_analysis.alignment.controls import (
     title_as_prompt,
     with_examples,
 )
+from .drawn_rewards import similarity_part
 from .experiment import CONTROLS, AlignmentPlan, Experiment, prepare_experiment
 from .looks import LookSettings, make_look
 from .rewards import RewardInput, reward_parts
@@ -53,7 +54,9 @@ class Treatments:
     alignments: list[dict] = field(default_factory=list)  # Rows of `tables.ALIGNMENTS`
     steps: list[pd.DataFrame] = field(default_factory=list)  # Curves
     alarms: list[pd.DataFrame] = field(default_factory=list)  # Tripwires that were crossed
-    notes: dict[str, str] = field(default_factory=dict)  # Control to why it was left out, or what should be known
+    notes: dict[str, str] = field(
+        default_factory=dict
+    )  # Control to why it was left out, or what should be known
 
     def add_control(self, run: ControlRun, name: str) -> None:
         "Take in what a control answered."
@@ -71,7 +74,9 @@ def ask_test(
     "The answers of a model to the test items; what was answered before is not asked again."
     began = time.process_time()
     where = {"root": experiment.catalogue.root, "out": experiment.folder}
-    rows = complete(experiment.test, card, experiment.plan.task, prompt=experiment.prompt, progress=False, **where)
+    rows = complete(
+        experiment.test, card, experiment.plan.task, prompt=experiment.prompt, progress=False, **where
+    )
     return rows, (time.process_time() - began) / max(1, len(rows))
 
 # %% ../../nbs/alignment/95_treatments.ipynb #aac1d946
@@ -92,6 +97,8 @@ def run_grpo(
     "Train with every seed, and ask about the test items."
     plan, spent = experiment.plan, []
     drawn = {"folder": f"{experiment.folder}/looks", "generator": plan.generator} if experiment.judge else {}
+    # A rank within its group has the same mean whatever happens, so what is ranked is shown beside it
+    watched = {"image_similarity": similarity_part(experiment.judge).compute} if experiment.judge else {}
     seen = LookSettings(
         experiment.look, experiment.catalogue.items, experiment.catalogue.root,
         tuple(dict.fromkeys([*experiment.verdict, *_shown_metrics(experiment)])), seed=plan.split_seed, **drawn,
@@ -100,7 +107,7 @@ def run_grpo(
         aligned = align(
             plan.card, experiment.train, plan.task, experiment.reward, f"{experiment.folder}/grpo",
             root=experiment.catalogue.root, recipe=plan.recipe, seed=seed, prompt=experiment.prompt,
-            brands=experiment.brands, look=make_look(seen), witnesses=experiment.verdict, progress=progress,
+            brands=experiment.brands, watched=watched, look=make_look(seen), witnesses=experiment.verdict, progress=progress,
         )  # fmt: skip
         spent.append(aligned.record["cpu_seconds"])
         _take_aligned(experiment, done, aligned)
@@ -117,20 +124,42 @@ def own_best(
     experiment: Experiment,  # Whose training items and reward
     seed: int,  # Of the draws
     questions: int,  # Training items that are drawn for
-) -> tuple[pd.DataFrame, float]:  # Items with `text` and `reward` of the best usable answer; processor seconds
+) -> tuple[
+    pd.DataFrame, float
+]:  # Items with `text` and `reward` of the best usable answer; processor seconds
     "The best of a model's own answers to training items."
     plan, began = experiment.plan, time.process_time()
-    items = experiment.train.iloc[np.random.default_rng(seed).permutation(len(experiment.train))[:questions]].reset_index(drop=True)
+    items = experiment.train.iloc[
+        np.random.default_rng(seed).permutation(len(experiment.train))[:questions]
+    ].reset_index(drop=True)
     sampling = Sampling(plan.recipe.group, plan.recipe.temperature, plan.recipe.top_p, seed)
-    drawn = draw_answers(load_backend(plan.card), items, experiment.prompt, sampling, experiment.catalogue.root)
+    drawn = draw_answers(
+        load_backend(plan.card), items, experiment.prompt, sampling, experiment.catalogue.root
+    )
     prompt, rows = experiment.prompt, []
     examples = [prompt.example] if prompt.example else []
     for number, key in enumerate(drawn.questions["key"]):
-        rows += [(number, read_answer(a.text, prompt.answer_key, a.finish_reason, examples), a.output_tokens) for a in drawn.answers.get(key, [])]
+        rows += [
+            (number, read_answer(a.text, prompt.answer_key, a.finish_reason, examples), a.output_tokens)
+            for a in drawn.answers.get(key, [])
+        ]
     numbers, read, tokens = (list(column) for column in zip(*rows, strict=True))
-    given = RewardInput(prompt, tuple(read), items.iloc[numbers].reset_index(drop=True), np.array(numbers), np.array(tokens), 0, tuple(experiment.brands))
-    found = given.items.assign(text=[answer.text for answer in read], reward=reward_parts(experiment.reward, given)["reward"].to_numpy())
-    found = found[given.usable].sort_values("reward", ascending=False, kind="stable").drop_duplicates("item_id")
+    given = RewardInput(
+        prompt,
+        tuple(read),
+        items.iloc[numbers].reset_index(drop=True),
+        np.array(numbers),
+        np.array(tokens),
+        0,
+        tuple(experiment.brands),
+    )
+    found = given.items.assign(
+        text=[answer.text for answer in read],
+        reward=reward_parts(experiment.reward, given)["reward"].to_numpy(),
+    )
+    found = (
+        found[given.usable].sort_values("reward", ascending=False, kind="stable").drop_duplicates("item_id")
+    )
     return found.sort_values("item_id", ignore_index=True), time.process_time() - began
 
 # %% ../../nbs/alignment/95_treatments.ipynb #d1167530
@@ -145,7 +174,10 @@ def run_supervised(
         items, left, spent, look = experiment.train, budget, 0.0, None
         if plan.task == "image_to_text":
             texts = items["title"]
-            look = (experiment.look, [answer_object(title, experiment.prompt) for title in experiment.look["title"]])
+            look = (
+                experiment.look,
+                [answer_object(title, experiment.prompt) for title in experiment.look["title"]],
+            )
         else:
             items, spent = own_best(experiment, seed, max(1, plan.recipe.steps * plan.recipe.questions // 2))
             texts, left = items["text"], max(1.0, budget - spent)
@@ -174,10 +206,14 @@ def run_controls(
     if "best_of_n" in controls:
         how = {"n": plan.recipe.group, "temperature": plan.recipe.temperature, "root": root}
         for seed in plan.seeds:
-            done.add_control(best_of_n(backend, experiment.test, prompt, plan.card, seed=seed, **how), "best_of_n")
+            done.add_control(
+                best_of_n(backend, experiment.test, prompt, plan.card, seed=seed, **how), "best_of_n"
+            )
     if "examples" in controls:
         shown = experiment.train if plan.task == "image_to_text" or best is None else best
-        done.add_control(with_examples(backend, experiment.test, prompt, plan.card, shown, root=root), "examples")
+        done.add_control(
+            with_examples(backend, experiment.test, prompt, plan.card, shown, root=root), "examples"
+        )
     if "strip_filler" in controls:
         began = time.process_time()
         where = {"root": root, "out": f"{experiment.folder}/learnt", "prompt": prompt, "progress": False}
@@ -201,7 +237,9 @@ def run_experiment(
     "Train, control, score and compare."
     experiment, done = prepare_experiment(plan, catalogue, out), Treatments()
     who = f"{plan.task} of {plan.card.name}"
-    say(f"{who}: {len(experiment.train)} items to train on, {len(experiment.test)} to test, verdict by {', '.join(experiment.verdict)}")
+    say(
+        f"{who}: {len(experiment.train)} items to train on, {len(experiment.test)} to test, verdict by {', '.join(experiment.verdict)}"
+    )
     done.completions.append(ask_test(experiment, plan.card)[0])
     budget = run_grpo(experiment, done, progress)
     say(f"{who}: trained with {len(plan.seeds)} seeds, {budget:.0f} s of processor time each")
@@ -233,7 +271,9 @@ def score_treatments(
     plan = experiment.plan
     rows = tables.validate(pd.concat(done.completions, ignore_index=True), COMPLETIONS)
     if plan.task == "text_to_image":
-        rows = draw(rows, experiment.folder, plan.generator, seed=plan.split_seed, steps=plan.steps, progress=progress)
+        rows = draw(
+            rows, experiment.folder, plan.generator, seed=plan.split_seed, steps=plan.steps, progress=progress
+        )
     where = {"root": experiment.catalogue.root, "run": experiment.folder}
     how = {"metrics": list(experiment.metrics), "seed": plan.split_seed, "progress": progress}
     scores = score(rows, experiment.catalogue.items, **how, **where)

@@ -38,7 +38,9 @@ def card_of(folder, family, adds, template):
     copy = with_start(folder, family, adds, template)
     weights = Path(find_weights(model_card(f"standin-{family}-s"))) / "model.safetensors"
     shutil.copyfile(weights, copy / weights.name)
-    return ModelCard(f"{family}-{adds}-{bool(template)}", FAMILIES[family], "mllm", 400_000, folder=str(copy), standin=True)
+    return ModelCard(
+        f"{family}-{adds}-{bool(template)}", FAMILIES[family], "mllm", 400_000, folder=str(copy), standin=True
+    )
 
 
 @pytest.mark.parametrize("task", ["image_to_text", "text_to_image"])
@@ -59,7 +61,10 @@ def test_a_policy_starts_as_its_model_is_asked(tmp_path, catalogue, family, adds
     for name, tensor in as_asked.items():
         assert (as_trained[name] == tensor).all(), name
     bos = plain.tokenizer.bos_token_id
-    starts = [ids[mask.bool()].tolist() for ids, mask in zip(as_trained["input_ids"], as_trained["attention_mask"], strict=True)]
+    starts = [
+        ids[mask.bool()].tolist()
+        for ids, mask in zip(as_trained["input_ids"], as_trained["attention_mask"], strict=True)
+    ]
     assert [ids.count(bos) for ids in starts] == [int(adds or bool(template))] * 3
 
 
@@ -68,10 +73,14 @@ def test_two_starts_are_found_out(tmp_path, catalogue, family):
     "The fault of a library that renders and tokenises apart: the tokenizer adds what the template has written."
     from tokenizers.processors import TemplateProcessing
 
-    policy = load_policy(card_of(tmp_path, family, True, WRITTEN), prompt_for("image_to_text", short=True), Recipe())
+    policy = load_policy(
+        card_of(tmp_path, family, True, WRITTEN), prompt_for("image_to_text", short=True), Recipe()
+    )
     requests = policy_requests(policy, catalogue.items.head(1), catalogue.root)
     tokenizer = policy.engine.processor.tokenizer
-    again = TemplateProcessing(single=f"{BOS[family]} $A", special_tokens=[(BOS[family], tokenizer.bos_token_id)])
+    again = TemplateProcessing(
+        single=f"{BOS[family]} $A", special_tokens=[(BOS[family], tokenizer.bos_token_id)]
+    )
     tokenizer.backend_tokenizer.post_processor = again
     with pytest.raises(BackendError, match="do not agree on how a conversation begins"):
         check_start(policy, requests)

@@ -20,7 +20,14 @@ from test_policies import card_of
 from mmpc_analysis.alignment.policies import load_policy, policy_requests
 from mmpc_analysis.alignment.recipes import Recipe
 from mmpc_analysis.alignment.rewards import Reward, default_reward
-from mmpc_analysis.alignment.training import align, logprob_gap, make_trainer, need_align, quiet_training, restore_weights
+from mmpc_analysis.alignment.training import (
+    align,
+    logprob_gap,
+    make_trainer,
+    need_align,
+    quiet_training,
+    restore_weights,
+)
 from mmpc_analysis.catalogue.items import load_catalogue
 from mmpc_analysis.completion.checkpoints import BackendError, torch_threads
 from mmpc_analysis.completion.completions import complete
@@ -47,11 +54,17 @@ def curve(aligned):
 @pytest.mark.parametrize("lora", [0, 4], ids=["all weights", "adapters"])
 @pytest.mark.parametrize(("adds", "template"), [(True, WRITTEN), (True, ""), (False, WRITTEN)])
 @pytest.mark.parametrize("family", BOS)
-def test_a_batch_has_the_probabilities_of_answers_read_alone(tmp_path, catalogue, family, adds, template, lora):
+def test_a_batch_has_the_probabilities_of_answers_read_alone(
+    tmp_path, catalogue, family, adds, template, lora
+):
     recipe = Recipe(steps=1, questions=4, group=4, lora_rank=lora)
-    policy = load_policy(card_of(tmp_path, family, adds, template), prompt_for("image_to_text", short=True), recipe)
+    policy = load_policy(
+        card_of(tmp_path, family, adds, template), prompt_for("image_to_text", short=True), recipe
+    )
     with torch_threads(1), quiet_training():
-        trainer, _ = make_trainer(policy, catalogue.items.head(8), WORDS, str(tmp_path / "run"), catalogue.root, WHO)
+        trainer, _ = make_trainer(
+            policy, catalogue.items.head(8), WORDS, str(tmp_path / "run"), catalogue.root, WHO
+        )
         requests = policy_requests(policy, catalogue.items.head(8), catalogue.root)
         assert logprob_gap(trainer, policy, requests) < 1e-4
 
@@ -62,9 +75,13 @@ def test_a_shifted_batch_is_refused(tmp_path, catalogue, family, monkeypatch):
     import mmpc_analysis.alignment.training as training
 
     monkeypatch.setattr(training, "check_start", lambda policy, requests: None)
-    policy = load_policy(card_of(tmp_path, family, False, WRITTEN), prompt_for("image_to_text", short=True), SHORT)
+    policy = load_policy(
+        card_of(tmp_path, family, False, WRITTEN), prompt_for("image_to_text", short=True), SHORT
+    )
     real = training.answer_logprobs
-    monkeypatch.setattr(training, "answer_logprobs", lambda p, r, ids, t: real(p, r, [i[1:] + i[:1] for i in ids], t))
+    monkeypatch.setattr(
+        training, "answer_logprobs", lambda p, r, ids, t: real(p, r, [i[1:] + i[:1] for i in ids], t)
+    )
     with quiet_training(), pytest.raises(BackendError, match="must be those of answers read alone"):
         make_trainer(policy, catalogue.items.head(8), WORDS, str(tmp_path / "run"), catalogue.root, WHO)
 
@@ -95,13 +112,17 @@ SCRIPT = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize(("name", "lora"), [("standin-gemma-s", 0), ("standin-qwen-s", 0), ("standin-gemma-s", 4)])
+@pytest.mark.parametrize(
+    ("name", "lora"), [("standin-gemma-s", 0), ("standin-qwen-s", 0), ("standin-gemma-s", 4)]
+)
 def test_a_killed_training_goes_on_to_the_same_curve(tmp_path, catalogue, name, lora):
     "Gemma's stored names are not those in memory: a trainer that loads by name would go on from the base."
     recipe = Recipe(steps=6, questions=4, group=4, save_every=2, lora_rank=lora, learning_rate=1e-3)
     given = (name, catalogue.items.head(16), "image_to_text", WORDS)
     whole = align(*given, str(tmp_path / "whole"), root=catalogue.root, recipe=recipe, progress=False)
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / "killed"), name, str(lora)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "killed"), name, str(lora)], stderr=subprocess.DEVNULL
+    )
     until = time.time() + 120
     while time.time() < until and not list((tmp_path / "killed").glob("*/steps/00000003.jsonl")):
         assert process.poll() is None, "the training ended before it could be killed"
@@ -112,13 +133,16 @@ def test_a_killed_training_goes_on_to_the_same_curve(tmp_path, catalogue, name, 
     assert (folder / "checkpoints" / "checkpoint-2").is_dir() and not (folder / "record.json").exists()
     resumed = align(*given, str(tmp_path / "killed"), root=catalogue.root, recipe=recipe, progress=False)
     pd.testing.assert_frame_equal(curve(resumed), curve(whole))
-    one, two = (next(Path(a.card.adapter or a.card.folder).glob("*.safetensors")).read_bytes() for a in (whole, resumed))
+    one, two = (
+        next(Path(a.card.adapter or a.card.folder).glob("*.safetensors")).read_bytes()
+        for a in (whole, resumed)
+    )
     assert one == two
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path, catalogue):
     policy = load_policy(model_card("standin-gemma-s"), prompt_for("image_to_text", short=True), SHORT)
-    with pytest.raises((BackendError, RuntimeError), match="remove it|size mismatch"):
+    with pytest.raises((BackendError, RuntimeError), match=r"remove it|size mismatch"):
         restore_weights(policy, policy.engine.model, model_card("standin-qwen-s").folder)
 
 
@@ -126,7 +150,15 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, catalogue):
 def test_what_comes_out_is_a_model_of_its_own(tmp_path, catalogue, lora):
     recipe = Recipe(steps=2, questions=4, group=4, lora_rank=lora, learning_rate=3e-3)
     how = {"root": catalogue.root, "progress": False}
-    aligned = align("standin-qwen-s", catalogue.items.head(16), "image_to_text", WORDS, str(tmp_path / "a"), recipe=recipe, **how)
+    aligned = align(
+        "standin-qwen-s",
+        catalogue.items.head(16),
+        "image_to_text",
+        WORDS,
+        str(tmp_path / "a"),
+        recipe=recipe,
+        **how,
+    )
     assert (aligned.card.base, aligned.card.standin) == ("standin-qwen-s", True)
     rows = complete(catalogue.items.head(6), aligned.card, "image_to_text", out=str(tmp_path / "run"), **how)
     assert set(rows["base"]) == {"standin-qwen-s"} and set(rows["prompt"]) == {"title-short-1"}
@@ -146,7 +178,14 @@ def test_a_planted_collapse_is_caught(tmp_path, catalogue):
     "A learning rate a hundred times too high ends in a tripwire, not in a finished run."
     recipe = Recipe(steps=40, questions=4, group=8, learning_rate=3e-2, warm_up=1, save_every=40)
     how = {"root": catalogue.root, "progress": False, "recipe": recipe}
-    aligned = align("standin-gemma-s", catalogue.items.head(32), "image_to_text", default_reward("image_to_text"), str(tmp_path), **how)
+    aligned = align(
+        "standin-gemma-s",
+        catalogue.items.head(32),
+        "image_to_text",
+        default_reward("image_to_text"),
+        str(tmp_path),
+        **how,
+    )
     assert aligned.record["stopped"] and aligned.record["steps"] < 40
     assert aligned.alarms["action"].eq("stopped").sum() >= 1
 

@@ -30,7 +30,11 @@ RECORD = ROOT / "tests" / "data" / "alignment" / "align_standins.json"
 START, SEEDS = "standin-gemma-s", (0, 1, 2)
 HABIT_SHARE, BARE_SHARE = 0.56, 0.14  # Of the titles that the habit is taught with
 TABLES = ("alignments", "alignment_steps", "alarms", "alignment_checks", "alignment_effects")
-ROOMS = ("alignment",)  # Whose code the figures rest on
+PAGES = (
+    "alignment.recipes", "alignment.held_out", "alignment.rewards", "alignment.drawn_rewards", "alignment.policies",
+    "alignment.counted_rewards", "alignment.training", "alignment.supervised", "alignment.controls", "alignment.before_after",
+    "alignment.experiment", "alignment.treatments",
+)  # Whose code the figures rest on  # fmt: skip
 
 
 def taught_start(catalogue, out: str):
@@ -49,7 +53,11 @@ def taught_start(catalogue, out: str):
             answers.append(answer_object(f"New {title} Set", prompt))
         else:
             answers.append(title if draw < HABIT_SHARE + BARE_SHARE else answer_object(title, prompt))
-    how = {"recipe": SupervisedRecipe(steps=150, learning_rate=1e-3), "treatment": "taught", "name": "taught-gemma-s"}
+    how = {
+        "recipe": SupervisedRecipe(steps=150, learning_rate=1e-3),
+        "treatment": "taught",
+        "name": "taught-gemma-s",
+    }
     return supervise(START, items, answers, "image_to_text", f"{out}/start", root=catalogue.root, **how)
 
 
@@ -65,7 +73,7 @@ def experiments(catalogue, out: str, only: list[str]) -> dict:
     if "taught" in only:
         plans["taught"] = AlignmentPlan(taught_start(catalogue, out).card, "image_to_text", seeds=SEEDS)
     if "pictures" in only:
-        recipe = Recipe(steps=40, questions=8, group=8, look_every=20)
+        recipe = Recipe(steps=40, questions=8, group=8, temperature=1.0, look_every=20)
         plans["pictures"] = AlignmentPlan(model_card(START), "text_to_image", recipe=recipe, seeds=SEEDS)
     return plans
 
@@ -87,9 +95,14 @@ def run(plans: dict, catalogue, out: str) -> dict:
     for name, plan in plans.items():
         wall, cpu = time.perf_counter(), time.process_time()
         checks = check_experiment(prepare_experiment(plan, catalogue, out))
-        store.write_shard(checks, ALIGNMENT_CHECKS, f"{out}/{ALIGNMENT_CHECKS.name}", f"{plan.task}-{plan.card.name}")
-        run_experiment(plan, catalogue, out)
-        taken[name] = {"wall_seconds": round(time.perf_counter() - wall), "cpu_seconds": round(time.process_time() - cpu)}
+        store.write_shard(
+            checks, ALIGNMENT_CHECKS, f"{out}/{ALIGNMENT_CHECKS.name}", f"{plan.task}-{plan.card.name}"
+        )
+        run_experiment(plan, catalogue, out, progress=False)
+        taken[name] = {
+            "wall_seconds": round(time.perf_counter() - wall),
+            "cpu_seconds": round(time.process_time() - cpu),
+        }
         print(name, taken[name], flush=True)
     return taken
 
@@ -105,16 +118,27 @@ def keep(out: str, taken: dict) -> None:
         rows = store.read_shards(f"{out}/{name}", DECLARED[name])
         rows.to_parquet(RESULTS / f"{name}.parquet", index=False, compression="zstd")
     known = json.loads(RECORD.read_text("utf-8"))["taken"] if RECORD.exists() else {}
-    record = {"code": code_fingerprint(ROOMS), "seeds": list(SEEDS), "taken": known | taken, "versions": versions()}
+    record = {
+        "code": code_fingerprint(*PAGES),
+        "seeds": list(SEEDS),
+        "taken": known | taken,
+        "versions": versions(),
+    }
     RECORD.parent.mkdir(parents=True, exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "align", help="folder of trainings and answers")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "runs" / "align", help="folder of trainings and answers"
+    )
     names = ("shipped", "taught", "pictures")
-    parser.add_argument("--only", nargs="+", choices=names, default=list(names), help="some of the experiments")
+    parser.add_argument(
+        "--only", nargs="+", choices=names, default=list(names), help="some of the experiments"
+    )
     parser.add_argument("--keep", action="store_true", help="store what --out holds; train nothing")
     args = parser.parse_args()
     import torch
