@@ -19,9 +19,9 @@ from .alignment_checks import check_alignment
 from .drawn_rewards import DrawnJudge, drawn_part
 from .generator_noise import measure_noise, noise_rows
 from .held_out import alignment_parts, part_items
-from .recipes import PROFILES, Recipe
+from .recipes import DEMO, Recipe
 from .rewards import Reward, default_reward, register_reward_part
-from .supervised import SupervisedRecipe
+from .supervised import PLAIN, SupervisedRecipe
 from .trained_on import verdict_metrics
 from .training import align
 from .vision_towers import other_family, register_tower
@@ -50,12 +50,12 @@ class AlignmentPlan:
 
     card: ModelCard  # The start
     task: str  # `image_to_text` or `text_to_image`
-    recipe: Recipe = PROFILES["demo"]  # Settings of the training
+    recipe: Recipe = DEMO  # Settings of the training
     reward: Reward | None = None  # What is paid for; None for the task's own
     seeds: tuple[int, ...] = (0, 1, 2)  # Trainings
     controls: tuple[str, ...] | None = None  # Some of `CONTROLS`; None for all of the task
     prompt: Prompt | None = None  # What is asked; None for the task's prompt
-    supervised: SupervisedRecipe = SupervisedRecipe()  # Settings of plain training
+    supervised: SupervisedRecipe = PLAIN  # Settings of plain training
     hold_out: tuple[str, ...] | None = None  # Hands that are tested on; None for what suits the catalogue
     limit: int = 0  # At most this many training items, by a fixed hash; 0 for all
     test: int = 0  # At most this many test items, by a fixed hash; 0 for all

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from .policies import Policy, policy_backend, policy_requests
@@ -50,13 +51,17 @@ def take_look(
         rows = draw(rows, settings.folder, settings.generator, seed=settings.seed, progress=False)
     names, where = list(settings.metrics), {"root": settings.root, "run": settings.folder}
     scores = score(rows, settings.catalogue, metrics=names, seed=settings.seed, progress=False, **where)
-    means = scores[scores["role"] == "model"].groupby("metric")["value"].mean()
+    values = scores[scores["role"] == "model"].groupby("metric")["value"]
+    # As if two looks were at different items, which is cautious
+    spread = values.std(ddof=1) * np.sqrt(2 / values.count())
     texts = rows["text"].dropna()
     counts = {
         "look/distinct": texts.nunique() / max(1, len(rows)),
         "look/words": texts.str.split().str.len().mean(),
     }
-    return {f"look/{name}": float(value) for name, value in means.items()} | counts
+    counts |= {"look/items": len(rows), "truth_words": settings.items["title"].str.split().str.len().mean()}
+    counts |= {f"look_se/{name}": value for name, value in spread.items()}
+    return {f"look/{name}": float(value) for name, value in values.mean().items()} | counts
 
 
 def look_answers(

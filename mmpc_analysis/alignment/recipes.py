@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import pandas as pd
 
 # %% auto #0
-__all__ = ['PROFILES', 'REFERENCE_MODEL', 'FROM_THE_STUDY', 'Recipe', 'recipe_table', 'check_recipe']
+__all__ = ['DEMO', 'PROFILES', 'REFERENCE_MODEL', 'FROM_THE_STUDY', 'Recipe', 'recipe_table', 'check_recipe']
 
 # %% ../../nbs/alignment/00_recipes.ipynb #69b0a27b
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,9 @@ class Recipe:
     look_items: int = 64  # Items of such a look
 
 # %% ../../nbs/alignment/00_recipes.ipynb #db27c9fb
+DEMO = Recipe()  # Minutes with a stand-in
 PROFILES = {
-    "demo": Recipe(),
+    "demo": DEMO,
     "as-the-reference": Recipe(
         steps=500,
         questions=8,

@@ -17,7 +17,7 @@ import pandas as pd
 
 from .. import store, tables
 from .policies import Policy, add_adapters, load_policy, policy_requests
-from .recipes import Recipe
+from .recipes import DEMO, Recipe
 from .training import Aligned, keep_aligned, read_aligned, save_policy
 from ..completion.checkpoints import silence_libraries, torch_threads
 from ..completion.completions import plan_questions
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['SupervisedRecipe', 'answer_object', 'answer_loss', 'supervise']
+__all__ = ['PLAIN', 'SupervisedRecipe', 'answer_object', 'answer_loss', 'supervise']
 
 # %% ../../nbs/alignment/65_supervised.ipynb #3188d6d1
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,9 @@ class SupervisedRecipe:
     warm_up: int = 5  # Updates over which the learning rate rises
     max_norm: float = 1.0  # Longest gradient
     look_every: int = 10  # Updates between looks at the loss on other items
+
+
+PLAIN = SupervisedRecipe()  # What is used unless one says otherwise
 
 # %% ../../nbs/alignment/65_supervised.ipynb #3fb83569
 def answer_object(
@@ -165,8 +168,8 @@ def supervise(
     out: str,  # Folder of alignments, on this machine
     *,
     root: str,  # Folder of the pictures
-    recipe: SupervisedRecipe = SupervisedRecipe(),  # Settings of the training
-    adapters: Recipe = Recipe(),  # Of which the adapters, the precision and the device are taken
+    recipe: SupervisedRecipe = PLAIN,  # Settings of the training
+    adapters: Recipe = DEMO,  # Of which the adapters, the precision and the device are taken
     seed: int = 0,  # Of the order of the items
     look: tuple[pd.DataFrame, list[str]] | None = None,  # Items that are looked at, and their answers
     budget: float = 0.0,  # Processor seconds that updates may take, 0 for the recipe's steps

@@ -35,7 +35,7 @@ from mmpc_analysis.alignment.policies import (
     policy_requests,
     policy_rows,
 )
-from .recipes import Recipe, check_recipe
+from .recipes import DEMO, Recipe, check_recipe
 from .rewards import Reward
 from ..completion.checkpoints import BackendError, load_weights, silence_libraries, torch_threads
 from ..completion.completions import plan_questions
@@ -391,7 +391,7 @@ def align(
     out: str,  # Folder of alignments, on this machine
     *,
     root: str,  # Folder of the pictures
-    recipe: Recipe = Recipe(),  # Settings of the training
+    recipe: Recipe = DEMO,  # Settings of the training
     seed: int = 0,  # Of the order of the questions, and of sampling
     prompt: str | Prompt | None = None,  # What is asked; None for the task's prompt
     brands: Sequence[str] | None = None,  # All brands of the catalogue; None for those of the items
