@@ -23,7 +23,7 @@ from ..tables import ALARMS, ALIGNMENT_STEPS, validate
 __all__ = ['TRIPWIRES', 'TripwireWatch', 'Tripwire', 'repeated_share', 'tripwire_table', 'check_tripwires', 'alarm_sentence',
            'idle_tripwires']
 
-# %% ../../nbs/alignment/50_tripwires.ipynb #86b4bbfb
+# %% ../../nbs/alignment/50_tripwires.ipynb #8f46a534
 @dataclass(slots=True)
 class TripwireWatch:
     "A run as its tripwires see it, step by step."
@@ -34,6 +34,7 @@ class TripwireWatch:
     raised: set[str] = field(default_factory=set)  # Names of wires that were crossed
     best: list[float] = field(default_factory=list)  # The best ten rewards in a row
     best_end: int = 0  # How many rewards there were when it ended
+    jumps: float = 0.0  # Sum of the squared steps between rewards that follow one another
     step: int = -1  # Last step
     run: tuple = ()  # Its task, base, treatment and seed
 
@@ -163,8 +164,8 @@ _CHOICE_WIRES = (
 )  # fmt: skip
 TRIPWIRES |= {row[0]: Tripwire(*row) for row in _CHOICE_WIRES}
 
-# %% ../../nbs/alignment/50_tripwires.ipynb #a1a7c484
-_SPREAD, _LOOKS, _SPAN = 0.4, 3, 10  # Deviation of an item's change; looks running; steps of a reward's mean
+# %% ../../nbs/alignment/50_tripwires.ipynb #efb6e650
+_SPREAD, _LOOKS, _SPAN = 0.5, 3, 10  # Deviation of an item's change; looks running; steps of a reward's mean
 
 
 def _gap(one: list[float], two: list[float]) -> tuple[float, float]:
@@ -188,12 +189,13 @@ def _witness_falls(wire: Tripwire, watch: TripwireWatch) -> tuple[float, float] 
     "Crossed where an untrained metric stands so many standard errors below its first look."
     if wire.action == "stopped" and not _reward_rose(watch):
         return None
-    found, normal = [], NormalDist()
-    errors = normal.inv_cdf(1 - normal.cdf(-wire.bound) / max(len(watch.witnesses), 1))
+    found, tail = [], NormalDist().cdf(-wire.bound)
     for metric in watch.witnesses:
         curve = watch.curve(f"look/{metric}")
         if len(curve) <= _LOOKS:
             continue
+        chances = len(watch.witnesses) * max(1, (len(curve) - 1) / _LOOKS)
+        errors = -NormalDist().inv_cdf(tail / chances)
         sign = -1 if lower_is_better(metric) else 1
         falls = [sign * (curve[0] - value) for value in curve[-_LOOKS:]]
         items = watch.curves.get("look/items", [64])[-1]
@@ -201,15 +203,16 @@ def _witness_falls(wire: Tripwire, watch: TripwireWatch) -> tuple[float, float] 
         found += [(_mean(falls), errors * error)] if min(falls) > errors * error else []
     return max(found, default=None)
 
-# %% ../../nbs/alignment/50_tripwires.ipynb #c3d63de9
+# %% ../../nbs/alignment/50_tripwires.ipynb #ad0e46ea
 def _reward_falls(wire: Tripwire, watch: TripwireWatch) -> tuple[float, float] | None:
     "Crossed where the reward is below so many times its best, beyond chance."
     reward = watch.curve("reward")
     if not watch.best or len(reward) < watch.best_end + _SPAN:
         return None
-    fall, error = _gap(reward[-_SPAN:], watch.best)
-    now, held = _mean(reward[-_SPAN:]), wire.bound * _mean(watch.best)
-    return (now, held) if now < held and fall > 5 * error else None
+    now, best = _mean(reward[-_SPAN:]), _mean(watch.best)
+    error = math.sqrt(watch.jumps / (len(reward) - 1) / _SPAN)  # Half the mean square of a jump is the noise
+    chance = (4 + math.log(len(reward)) / 4) * error
+    return (now, wire.bound * best) if now < wire.bound * best and best - now > chance else None
 
 
 def _not_a_number(wire: Tripwire, watch: TripwireWatch) -> tuple[float, float] | None:
@@ -220,10 +223,10 @@ def _not_a_number(wire: Tripwire, watch: TripwireWatch) -> tuple[float, float] |
 
 
 _RESULT_WIRES = (
-    ("untrained_falls", ("look/<witness>", "reward"), "an untrained metric below its first look by {bound:g} standard errors at three looks running, while the reward rose", 3.0, "stopped",
+    ("untrained_falls", ("look/<witness>", "reward"), "an untrained metric below its first look by {bound:g} standard errors or more at three looks running, while the reward rose", 3.0, "stopped",
      "The reward is being gamed: what it does not pay for gets worse.", _witness_falls, "arXiv:2210.10760"),
-    ("untrained_lower", ("look/<witness>",), "an untrained metric below its first look by {bound:g} standard errors at three looks running", 2.0, "warned", "What the reward does not pay for gets worse.", _witness_falls, "arXiv:2210.10760"),
-    ("reward_falls", ("reward",), "mean reward of ten steps below {bound:g} of the best ten, by more than five standard errors", 0.5, "stopped", "The training undoes what it learnt; a learning rate too high does that.",
+    ("untrained_lower", ("look/<witness>",), "an untrained metric below its first look by {bound:g} standard errors or more at three looks running", 2.0, "warned", "What the reward does not pay for gets worse.", _witness_falls, "arXiv:2210.10760"),
+    ("reward_falls", ("reward",), "mean reward of ten steps below {bound:g} of the best ten, by more than chance", 0.5, "stopped", "The training undoes what it learnt; a learning rate too high does that.",
      _reward_falls, "seen here: 0.34 to 0.09 at a learning rate of 1e-3"),
     ("not_a_number", ("reward", "loss", "gradient"), "reward, loss or gradient that is not a number", math.nan, "stopped", "The weights are gone, or will be at the next step.", _not_a_number),
 )  # fmt: skip
@@ -241,7 +244,7 @@ def tripwire_table(
     ]
     return pd.DataFrame(rows, columns=["tripwire", "action", "rule", "watches", "why", "source"])
 
-# %% ../../nbs/alignment/50_tripwires.ipynb #519a6d5a
+# %% ../../nbs/alignment/50_tripwires.ipynb #34643d62
 def _add_step(watch: TripwireWatch, step: int, measured: dict[str, float]) -> None:
     "Take in what was measured at a step; at the same step again, what was measured since."
     if step < watch.step:
@@ -251,6 +254,7 @@ def _add_step(watch: TripwireWatch, step: int, measured: dict[str, float]) -> No
         if math.isfinite(value):
             watch.curves.setdefault(measure, []).append(value)
     recent = watch.curve("reward")[-_SPAN:]
+    watch.jumps += (recent[-1] - recent[-2]) ** 2 if len(recent) > 1 else 0.0
     if len(recent) == _SPAN and (not watch.best or _mean(recent) > _mean(watch.best)):
         watch.best, watch.best_end = recent, len(watch.curves["reward"])
 

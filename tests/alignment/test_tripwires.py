@@ -135,7 +135,7 @@ def gamed(rng, after, reward=(0.3, 0.7), before=0.6, error=None):
     return curves | ({f"look_se/{WITNESS}": looks(lambda _: error)} if error else {})
 
 
-@pytest.mark.parametrize("more", [{"after": 0.2}, {"after": 0.4}, {"after": 0.54, "error": 0.015}])
+@pytest.mark.parametrize("more", [{"after": 0.2}, {"after": 0.35}, {"after": 0.54, "error": 0.015}])
 def test_a_witness_that_falls_while_the_reward_rises_stops(more):
     rng = np.random.default_rng(0)
     alarms = check(healthy(rng) | gamed(rng, **more)).set_index("tripwire")
@@ -166,7 +166,7 @@ def test_one_bad_look_is_not_enough_and_lower_may_be_better():
 
 def test_more_witnesses_need_more_evidence():
     rng = np.random.default_rng(0)
-    curves = gamed(rng, 0.44)  # 3.2 standard errors
+    curves = gamed(rng, 0.37)  # 3.7 standard errors
     assert "untrained_falls" in set(check_tripwires(history(curves), witnesses=[WITNESS])["tripwire"])
     names = [WITNESS, *(f"other_{i}" for i in range(9))]
     assert "untrained_falls" not in set(check_tripwires(history(curves), witnesses=names)["tripwire"])
@@ -188,6 +188,14 @@ def test_healthy_runs_are_rarely_stopped(kind):
     rng = np.random.default_rng(7)
     stopped = sum("stopped" in set(check(healthy(rng, **kind))["action"]) for _ in range(150))
     assert stopped <= 3  # At a true rate of 0.5% more than 3 of 150 come once in 150 times
+
+
+def test_a_long_run_with_a_flat_reward_is_not_stopped_for_its_length():
+    "The best of many stretches is luck: five standard errors of two small samples stopped a quarter of such runs."
+    rng = np.random.default_rng(8)
+    wires = [TRIPWIRES["reward_falls"]]
+    runs = [history({"reward": np.clip(rng.normal(0.2, 0.1, 500), 0, 1)}) for _ in range(60)]
+    assert sum(len(check_tripwires(run, wires)) for run in runs) <= 2
 
 
 def test_filler_that_is_dropped_and_titles_that_should_grow_trip_nothing():
