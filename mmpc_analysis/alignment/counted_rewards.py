@@ -16,7 +16,7 @@ import pandas as pd
 from .policies import Policy
 from .rewards import Reward, RewardInput, reward_parts
 from ..completion.answers import read_answer
-from ..completion.prompts import copy_share, prompt_for
+from ..completion.prompts import copy_share
 
 # %% auto #0
 __all__ = ['RewardCounter', 'answer_counts', 'reward_functions']
