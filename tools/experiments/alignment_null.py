@@ -2,7 +2,7 @@
 
     python tools/experiments/alignment_null.py [studies of each world] [processes]
 
-Writes tests/data/alignment/alignment_null.json, in five minutes of processor time, more on a busy machine.
+Writes tests/data/alignment/alignment_null.json, in six and a half minutes of processor time on a busy machine.
 
 Coverage: tables of changes, items in listing groups of one to eight, with variance from groups, items, seeds, and what an item does with one
 seed alone. Counted is how often the 95% interval of `changed_means` holds the true change, and of two ways that forget a source of chance.
