@@ -713,6 +713,8 @@ ALIGNMENT_CHECKS = Table(
     ),
     unique=("task", "base", "measure"),
 )
+
+# %% ../nbs/00_tables.ipynb #a11e57f1
 ALIGNMENT_EFFECTS = Table(
     "alignment_effects",
     "what a treatment changed in one metric, on items that it did not see",

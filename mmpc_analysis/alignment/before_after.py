@@ -146,10 +146,10 @@ def _estimated(
     row |= parts | {"low": max(estimate - half, -reach), "high": min(estimate + half, reach)}
     row |= {"p_value": crossed_p_value(found), "method": method}
     row["p_equivalent"] = np.fmax(_one_sided(found, -margin), _one_sided(_turned(found), -margin))
-    few = "seeds" if any(s.chance and 1 < s.seeds < LEAST_SEEDS for s in (after, before)) else ""
-    few = "listing groups" if len(sums) < LEAST_GROUPS else few
-    if few:
-        return row | _untold(f"no interval: fewer than {LEAST_GROUPS if 'l' in few else LEAST_SEEDS} {few}")
+    if len(sums) < LEAST_GROUPS:
+        return row | _untold(f"no interval: fewer than {LEAST_GROUPS} listing groups")
+    if any(side.chance and 1 < side.seeds < LEAST_SEEDS for side in (after, before)):
+        return row | _untold(f"no interval: fewer than {LEAST_SEEDS} seeds")
     if nearly_tied(sums, sizes):
         row = _careful(row, NearTie(sums, sizes, reach), margin, level)
     return row | ({"p_value": np.nan, "p_equivalent": np.nan} if once else {})
