@@ -18,12 +18,12 @@ from .. import store, tables
 from .alignment_checks import check_alignment
 from .drawn_rewards import DrawnJudge, drawn_part
 from .generator_noise import measure_noise, noise_rows
+from .grpo import align
 from .held_out import alignment_parts, part_items
 from .recipes import DEMO, Recipe
 from .rewards import Reward, default_reward, register_reward_part
 from .supervised import PLAIN, SupervisedRecipe
 from .trained_on import verdict_metrics
-from .training import align
 from .vision_towers import other_family, register_tower
 from ..catalogue.items import Catalogue
 from ..completion.backend_choice import load_backend

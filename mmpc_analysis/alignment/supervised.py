@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from .. import store, tables
+from .grpo import Aligned, keep_aligned, read_aligned, save_policy
 from .policies import Policy, add_adapters, load_policy, policy_requests
 from .recipes import DEMO, Recipe
-from .training import Aligned, keep_aligned, read_aligned, save_policy
 from ..completion.checkpoints import silence_libraries, torch_threads
 from ..completion.completions import plan_questions
 from ..completion.inputs import make_inputs

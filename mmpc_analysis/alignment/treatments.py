@@ -27,11 +27,11 @@ from mmpc_analysis.alignment.controls import (
 )
 from .drawn_rewards import similarity_part
 from .experiment import CONTROLS, AlignmentPlan, Experiment, prepare_experiment
+from .grpo import Aligned, align
 from .looks import LookSettings, make_look
 from .rewards import RewardInput, reward_parts
 from .supervised import answer_object, supervise
 from .trained_on import trained_on
-from .training import Aligned, align
 from ..catalogue.items import Catalogue
 from ..completion.answers import read_answer
 from ..completion.backend_choice import load_backend

@@ -32,7 +32,7 @@ HABIT_SHARE, BARE_SHARE = 0.56, 0.14  # Of the titles that the habit is taught w
 TABLES = ("alignments", "alignment_steps", "alarms", "alignment_checks", "alignment_effects")
 PAGES = (
     "alignment.recipes", "alignment.held_out", "alignment.rewards", "alignment.drawn_rewards", "alignment.policies",
-    "alignment.counted_rewards", "alignment.training", "alignment.supervised", "alignment.controls", "alignment.before_after",
+    "alignment.counted_rewards", "alignment.grpo", "alignment.supervised", "alignment.controls", "alignment.before_after",
     "alignment.experiment", "alignment.treatments",
 )  # Whose code the figures rest on  # fmt: skip
 

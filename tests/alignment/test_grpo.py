@@ -17,10 +17,7 @@ pytest.importorskip("peft")
 from starts import BOS, WRITTEN
 from test_policies import card_of
 
-from mmpc_analysis.alignment.policies import load_policy, policy_requests
-from mmpc_analysis.alignment.recipes import Recipe
-from mmpc_analysis.alignment.rewards import Reward, default_reward
-from mmpc_analysis.alignment.training import (
+from mmpc_analysis.alignment.grpo import (
     align,
     logprob_gap,
     make_trainer,
@@ -28,6 +25,9 @@ from mmpc_analysis.alignment.training import (
     quiet_training,
     restore_weights,
 )
+from mmpc_analysis.alignment.policies import load_policy, policy_requests
+from mmpc_analysis.alignment.recipes import Recipe
+from mmpc_analysis.alignment.rewards import Reward, default_reward
 from mmpc_analysis.catalogue.items import load_catalogue
 from mmpc_analysis.completion.checkpoints import BackendError, torch_threads
 from mmpc_analysis.completion.completions import complete
@@ -72,7 +72,7 @@ def test_a_batch_has_the_probabilities_of_answers_read_alone(
 @pytest.mark.parametrize("family", BOS)
 def test_a_shifted_batch_is_refused(tmp_path, catalogue, family, monkeypatch):
     "Had the second rendering begun once more, the probabilities would not have been those of the model that is asked."
-    import mmpc_analysis.alignment.training as training
+    import mmpc_analysis.alignment.grpo as training
 
     monkeypatch.setattr(training, "check_start", lambda policy, requests: None)
     policy = load_policy(
@@ -103,7 +103,7 @@ SCRIPT = textwrap.dedent("""
     import sys
     from mmpc_analysis.alignment.recipes import Recipe
     from mmpc_analysis.alignment.rewards import Reward
-    from mmpc_analysis.alignment.training import align
+    from mmpc_analysis.alignment.grpo import align
     from mmpc_analysis.catalogue.items import load_catalogue
     c = load_catalogue(split="train")
     recipe = Recipe(steps=6, questions=4, group=4, save_every=2, lora_rank=int(sys.argv[3]), learning_rate=1e-3)
@@ -191,7 +191,7 @@ def test_a_planted_collapse_is_caught(tmp_path, catalogue):
 
 
 def test_without_the_extra_it_is_said_what_to_install(monkeypatch):
-    import mmpc_analysis.alignment.training as training
+    import mmpc_analysis.alignment.grpo as training
 
     monkeypatch.setattr(training, "find_spec", lambda name: None)
     with pytest.raises(BackendError, match=r"pip install 'mmpc_analysis\[align\]'"):
