@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     import transformers
 
 # %% auto #0
-__all__ = ['Recorder', 'trainer_callback', 'last_checkpoint']
+__all__ = ['IN_PLACE', 'Recorder', 'trainer_callback', 'last_checkpoint']
 
 # %% ../../nbs/alignment/57_curves.ipynb #f82d7e48
 _NAMES = {
     "reward": "reward", "reward_std": "reward_sd", "frac_reward_zero_std": "silent_groups", "entropy": "entropy", "kl": "kl",
     "grad_norm": "gradient", "learning_rate": "learning_rate", "loss": "loss",
 }  # TRL's word to ours  # fmt: skip
+IN_PLACE = "image_similarity"  # What tripwires take for the reward, where it is counted
 
 
 @dataclass(eq=False)
@@ -58,9 +59,7 @@ class Recorder:
         "Store quantities of one step."
         kept = {m: float(v) for m, v in values.items() if v is not None}
         self.rows |= {(step, measure): value for measure, value in kept.items()}
-        lines = [
-            {"key": f"{step} {m}", "step": step, "measure": m, "value": v} for m, v in kept.items() if v == v
-        ]
+        lines = [{"key": f"{step} {m}", "step": step, "measure": m, "value": v} for m, v in kept.items()]
         store.store_lines(self.folder, lines, f"{step:08d}")
 
     def steps(self) -> pd.DataFrame:
@@ -70,8 +69,8 @@ class Recorder:
 
     def resume(self, step: int) -> None:
         "Go on after a step: what was stored of later ones is made again."
-        for path in Path(self.folder).glob("*.jsonl"):
-            if int(path.stem) > step:
+        for path in Path(self.folder).iterdir() if Path(self.folder).is_dir() else ():
+            if path.suffix == ".jsonl" and int(path.stem) > step:
                 path.unlink()
         lines = store.stored_lines(self.folder)[0].values()
         self.rows = {(line["step"], line["measure"]): line["value"] for line in lines}
@@ -80,6 +79,8 @@ class Recorder:
         "Show the tripwires what is new; false where one of them stops the training."
         steps = self.steps()
         new = steps[steps["step"] > self.watch.step]
+        if (new["measure"] == IN_PLACE).any():  # A rank has the same mean whatever happens
+            new = new[new["measure"] != "reward"].replace({"measure": {IN_PLACE: "reward"}})
         found = check_tripwires(new, watch=self.watch) if len(new) else tables.empty(ALARMS)
         if len(found):
             self.alarms = pd.concat([self.alarms, found], ignore_index=True) if len(self.alarms) else found
@@ -133,7 +134,9 @@ def last_checkpoint(
     folder: str | os.PathLike,  # Folder of the checkpoints
 ) -> str | None:  # The newest that is whole, None where there is none
     "Where a training goes on; half-written checkpoints are removed."
-    found = sorted(Path(folder).glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+    there = Path(folder).iterdir() if Path(folder).is_dir() else ()
+    found = [path for path in there if path.name.startswith("checkpoint-")]
+    found = sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
     for path in reversed(found):
         if (path / "trainer_state.json").exists():
             try:

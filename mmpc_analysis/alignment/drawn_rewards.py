@@ -27,7 +27,8 @@ from ..metrics.picture_encoders import ImageEncoder, pooled_vectors
 from ..store import fixed_batches, hash_key, store_lines, stored_lines
 
 # %% auto #0
-__all__ = ['RESOLUTION', 'DrawnJudge', 'noise_seeds', 'judge_similarity', 'group_ranks', 'drawn_part', 'similarity_part']
+__all__ = ['RESOLUTION', 'DrawnJudge', 'noise_seeds', 'judge_similarity', 'group_ranks', 'judge_version', 'drawn_part',
+           'similarity_part']
 
 # %% ../../nbs/alignment/20_drawn_rewards.ipynb #6625cb3d
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,6 +192,17 @@ def group_ranks(
     return np.where(sizes > 1, (ranks - 1) / np.maximum(sizes - 1, 1), 0.5)
 
 # %% ../../nbs/alignment/20_drawn_rewards.ipynb #0c046d66
+def judge_version(
+    judge: DrawnJudge,  # Draws and compares
+    resolution: float = RESOLUTION,  # To which similarities are compared
+) -> str:  # Hexadecimal digits
+    "What changes when a judge may judge otherwise: generator, its settings, encoder, noise."
+    where = (judge.weights, judge.device, judge.precision, judge.offload, judge.steps)
+    return hash_key(
+        generator_setup(judge.generator, *where).identity, judge.encoder, judge.seed, judge.seeds, resolution
+    )
+
+
 def drawn_part(
     judge: DrawnJudge,  # Draws and compares
     resolution: float = RESOLUTION,  # Similarities are compared to the nearest multiple of this; 0 as they are
@@ -212,6 +224,7 @@ def drawn_part(
         metrics=(f"{judge.encoder}_cosine",),
         encoder=judge.encoder,
         source="arXiv:2505.17540",
+        version=judge_version(judge, resolution),
     )
 
 

@@ -20,6 +20,7 @@ from .drawn_rewards import DrawnJudge, drawn_part
 from .generator_noise import measure_noise, noise_rows
 from .grpo import align
 from .held_out import alignment_parts, part_items
+from .policies import training_precision
 from .recipes import DEMO, Recipe
 from .rewards import Reward, default_reward, register_reward_part
 from .supervised import PLAIN, SupervisedRecipe
@@ -35,7 +36,7 @@ from ..scores.measures import available_metrics
 from ..tables import ALIGNMENT_CHECKS
 
 # %% auto #0
-__all__ = ['CONTROLS', 'AlignmentPlan', 'Experiment', 'prepare_experiment', 'check_experiment', 'measure_step']
+__all__ = ['CONTROLS', 'AlignmentPlan', 'Experiment', 'prepare_experiment', 'use_judge', 'check_experiment', 'measure_step']
 
 # %% ../../nbs/alignment/90_experiment.ipynb #c7e073ba
 CONTROLS = {
@@ -85,7 +86,14 @@ class Experiment:
 
     @property
     def brands(self) -> list[str]:  # All brands of the catalogue
-        return sorted(set(self.catalogue.items["brand"].dropna()))
+        items = self.catalogue.items
+        return sorted(set(items["brand"].dropna())) if "brand" in items else []
+
+    @property
+    def engine(self) -> dict:  # How the start, and what comes out of it, are asked: as they are trained
+        recipe = self.plan.recipe
+        how = {"precision": training_precision(recipe), "quantisation": recipe.quantisation or None}
+        return how | {"device": recipe.device}
 
     @property
     def folder(self) -> str:  # Where trainings and answers are kept
@@ -110,7 +118,7 @@ def prepare_experiment(
     if plan.task == "text_to_image":
         where = {"root": catalogue.root, "folder": f"{out}/alignment/judged", "generator": plan.generator}
         judge = DrawnJudge(**where, seeds=plan.recipe.noise_seeds, seed=plan.split_seed, steps=plan.steps)
-        register_reward_part(drawn_part(judge))
+        register_reward_part(drawn_part(judge))  # Again in `use_judge`, since there is one at a time
         register_tower(other_family(plan.card))
     reward = plan.reward or default_reward(plan.task)
     metrics = tuple(available_metrics(list(plan.metrics) or None)[0])
@@ -124,7 +132,10 @@ def prepare_experiment(
     ]
     aside = part_items(catalogue.items, parts, "aside")
     aside = aside[aside["split"].eq("test")] if "split" in aside else aside.head(0)
+    if len(aside):  # The start knows the items of its own training by heart, so these are better to look at
+        chosen[1] = _limited(aside, plan.recipe.look_items, plan.split_seed)
     prompt = plan.prompt or prompt_for(plan.task, short=plan.card.standin)
+    prompt = replace(prompt, max_new_tokens=plan.recipe.max_new_tokens or prompt.max_new_tokens)
     verdict = tuple(verdict_metrics(reward, metrics))
     return Experiment(
         plan,
@@ -148,13 +159,22 @@ def _limited(items: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
     return items.loc[draws.nsmallest(most).index].sort_values("item_id", ignore_index=True)
 
 # %% ../../nbs/alignment/90_experiment.ipynb #9b68fb44
+def use_judge(
+    experiment: Experiment,  # What is about to be done
+) -> None:
+    "Reward image prompts with this experiment's own judge, whatever was prepared since."
+    if experiment.judge is not None:
+        register_reward_part(drawn_part(experiment.judge))
+
+
 def check_experiment(
     experiment: Experiment,  # What would be done
     items: int = 48,  # Training items that are asked about
 ) -> pd.DataFrame:  # As declared in `tables.ALIGNMENT_CHECKS`
     "Whether a training can work, before it is begun."
     plan, root = experiment.plan, experiment.catalogue.root
-    backend, step = load_backend(plan.card), measure_step(experiment)
+    use_judge(experiment)
+    backend, step = load_backend(plan.card, **experiment.engine), measure_step(experiment)
     how = {"base": plan.card.name, "most": items, "seed": plan.split_seed, "level": plan.level}
     asked = (experiment.train, experiment.prompt, experiment.reward, plan.recipe, root)
     rows = check_alignment(
@@ -167,6 +187,7 @@ def check_experiment(
             experiment.train,
             experiment.judge,
             experiment.prompt,
+            n_items=min(24, len(experiment.train)),
             sampling=sampling,
             seed=plan.split_seed,
         )

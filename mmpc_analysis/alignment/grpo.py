@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,9 +37,10 @@ from mmpc_analysis.alignment.policies import (
     policy_rows,
 )
 from .recipes import DEMO, Recipe, check_recipe
-from .rewards import Reward
+from .rewards import REWARD_PARTS, Reward
 from ..completion.checkpoints import BackendError, load_weights, silence_libraries, torch_threads
 from ..completion.completions import plan_questions
+from ..completion.devices import free_memory
 from ..completion.models import ModelCard, model_card, weights_id
 from ..completion.own_models import own_model, write_lineage
 from ..completion.prompts import Prompt, find_prompt, prompt_for
@@ -87,16 +89,18 @@ def training_data(
     policy: Policy,  # Who is asked
     items: pd.DataFrame,  # (n, columns) Items
     root: str,  # Folder of the pictures
-) -> tuple:  # Rows for TRL, and the requests that they were made from
+) -> tuple:  # Rows for TRL, and the first requests that they were made from
     "The questions of a training, as TRL reads them."
     from datasets import Dataset, Features, Image, Value
 
     requests = policy_requests(policy, items, root)
-    check_start(policy, requests[:2])
+    check_start(policy, requests)
     rows = policy_rows(policy, requests)
     turn = {"role": Value("string"), "content": Value("string")}
     kinds = {"prompt": [turn], "row": Value("int64")} | ({"image": Image()} if "image" in rows[0] else {})
-    return Dataset.from_list(rows, features=Features(kinds)), requests
+    return Dataset.from_list(rows, features=Features(kinds)), requests[
+        :8
+    ]  # The rest would only fill the memory
 
 # %% ../../nbs/alignment/60_grpo.ipynb #43c910fb
 LOGPROB_BOUND = {"float32": 1e-3, "bfloat16": 0.2, "float16": 0.05}  # Largest difference of one token, nats
@@ -200,9 +204,11 @@ def restore_weights(
     Raises: `BackendError` where they are not all there.
     """
     if policy.recipe.lora_rank:
-        from peft import load_peft_weights, set_peft_model_state_dict
+        from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
-        lost = set_peft_model_state_dict(model, load_peft_weights(checkpoint, device="cpu")).unexpected_keys
+        stored = load_peft_weights(checkpoint, device="cpu")
+        lost = set(stored) ^ set(get_peft_model_state_dict(model))
+        set_peft_model_state_dict(model, stored)
     else:
         stored = load_weights(checkpoint, dtype=policy.dtype).state_dict()
         lost = set(stored) ^ set(model.state_dict())
@@ -220,11 +226,20 @@ def alignment_key(
     seed: int,  # Of the training
     root: str,  # Folder of the pictures
     brands: Sequence[str] = (),  # All brands of the catalogue
+    *guards: object,  # What decides when it is stopped
 ) -> str:  # Hexadecimal digits
     "What stands for everything that can change a training."
-    asked = plan_questions(items, policy.prompt, "policy", root)["key"].tolist()
+    shown = (
+        prompt_for("image_to_text"),
+        policy.prompt,
+    )  # The first for the pictures' contents, whatever is asked
+    asked = [plan_questions(items, prompt, "policy", root)["key"].tolist() for prompt in shown]
+    parts = [REWARD_PARTS[name].version for name, _ in reward.weights]
+    guards = (*guards, parts, version("trl"))
     facts = [asdict(policy.recipe), asdict(policy.prompt), asdict(reward), seed, policy.dtype, list(brands)]
-    return store.hash_key(weights_id(policy.card, policy.source), facts, asked, store.fingerprint(items))
+    return store.hash_key(
+        weights_id(policy.card, policy.source), facts, asked, store.fingerprint(items), guards
+    )
 
 # %% ../../nbs/alignment/60_grpo.ipynb #fa1787bb
 def make_trainer(
@@ -278,6 +293,9 @@ def make_trainer(
         peft_config=adapter_settings(policy.recipe),
     )
     trainer.remove_callback(PrinterCallback)
+    if policy.recipe.lora_rank:  # TRL makes adapters on a 4-bit base 16 bits wide, where small steps vanish
+        for weight in trainer.model.parameters():
+            weight.data = weight.data.float() if weight.requires_grad else weight.data
     gap, bound = logprob_gap(trainer, policy, requests), LOGPROB_BOUND[policy.dtype]
     if not gap <= bound:
         raise BackendError(
@@ -302,6 +320,8 @@ def train(
         recorder.add(0, recorder.look(trainer.model))
     if recorder.may_go_on() and step < trainer.args.max_steps:
         trainer.train(resume_from_checkpoint=checkpoint)
+    elif checkpoint:  # Killed after its last update, before its end was written down
+        trainer._load_from_checkpoint(checkpoint)
 
 # %% ../../nbs/alignment/60_grpo.ipynb #c15330b1
 def peak_memory(
@@ -331,7 +351,7 @@ def training_cost(
     stopped = recorder.alarms.loc[recorder.alarms["action"] == "stopped", "tripwire"]
     return {
         "steps": len(curve),
-        "answers": len(curve) * recipe.questions * recipe.group,
+        "answers": -(-len(curve) // recipe.iterations) * recipe.questions * recipe.group,
         "cpu_seconds": float(curve["cpu_seconds"].sum()),
         "gigabytes": peak_memory(recorder.counter.policy),
         "stopped": stopped.iloc[0] if recorder.guarded and len(stopped) else "",
@@ -415,7 +435,8 @@ def align(
         raise ValueError(f"the reward must be of {task}, got one of {reward.task}")
     policy = load_policy(card, prompt, check_recipe(recipe), weights)
     brands = sorted(set((items["brand"].dropna() if "brand" in items else ()) if brands is None else brands))
-    key = alignment_key(policy, items, reward, seed, root, brands)
+    guards = guarded, tuple(witnesses), getattr(look, "key", ""), sorted(watched or {})
+    key = alignment_key(policy, items, reward, seed, root, brands, *guards)
     name = f"{card.name}-grpo-{seed}"
     folder = f"{out}/{name}-{key[:10]}"
     if (finished := read_aligned(folder)) is not None:
@@ -428,4 +449,7 @@ def align(
         train(trainer, recorder)
         card = save_policy(policy, trainer.accelerator.unwrap_model(trainer.model), f"{folder}/model", name)
     record = who | {"model": name, "items": len(items), "fingerprint": key} | training_cost(recorder)
-    return keep_aligned(folder, Aligned(card, recorder.steps(), recorder.alarms, record))
+    aligned = keep_aligned(folder, Aligned(card, recorder.steps(), recorder.alarms, record))
+    del trainer, policy  # Before the next is loaded
+    free_memory()
+    return aligned

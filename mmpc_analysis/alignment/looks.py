@@ -19,6 +19,7 @@ from ..completion.completions import completion_rows, plan_questions
 from ..completion.drawing import draw
 from ..metrics.cards import metric_card
 from ..scores.scoring import score
+from ..store import fingerprint, hash_key
 
 if TYPE_CHECKING:
     import transformers
@@ -37,6 +38,7 @@ class LookSettings:
     metrics: tuple[str, ...]  # Names of metrics, of the task that is trained
     folder: str = ""  # Where pictures are drawn, for image prompts
     generator: str = ""  # Generator that draws them
+    steps: int | None = None  # Its denoising steps; None for the generator's own
     seed: int = 0  # Seed of drawing, and of distractors
 
 # %% ../../nbs/alignment/58_looks.ipynb #e6e42506
@@ -48,7 +50,14 @@ def take_look(
     "Ask a model in training about items that it does not train on."
     rows = look_answers(settings, policy, model)
     if settings.generator:
-        rows = draw(rows, settings.folder, settings.generator, seed=settings.seed, progress=False)
+        rows = draw(
+            rows,
+            settings.folder,
+            settings.generator,
+            seed=settings.seed,
+            steps=settings.steps,
+            progress=False,
+        )
     names, where = list(settings.metrics), {"root": settings.root, "run": settings.folder}
     scores = score(rows, settings.catalogue, metrics=names, seed=settings.seed, progress=False, **where)
     values = scores[scores["role"] == "model"].groupby("metric")["value"]
@@ -89,4 +98,10 @@ def make_look(
     """
     for name in settings.metrics:
         metric_card(name)
-    return lambda policy, model: take_look(settings, policy, model)
+
+    def look(policy: Policy, model: transformers.PreTrainedModel) -> dict[str, float]:
+        return take_look(settings, policy, model)
+
+    facts = (settings.metrics, settings.generator, settings.steps, settings.seed)
+    look.key = hash_key(*facts, fingerprint(settings.items))  # What stands for it in the key of a training
+    return look

@@ -8,6 +8,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/alignment/policies.html.md""
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -35,11 +36,12 @@ from ..completion.protocol import Request
 
 if TYPE_CHECKING:
     import peft
+    import torch
     import transformers
 
 # %% auto #0
-__all__ = ['ADAPTED', 'start_once', 'Policy', 'load_policy', 'adapter_settings', 'add_adapters', 'policy_requests',
-           'policy_backend', 'policy_rows', 'check_start', 'answer_logprobs']
+__all__ = ['ADAPTED', 'start_once', 'Policy', 'training_precision', 'load_policy', 'adapter_settings', 'work_seconds',
+           'add_adapters', 'policy_requests', 'policy_backend', 'policy_rows', 'check_start', 'answer_logprobs']
 
 # %% ../../nbs/alignment/30_policies.ipynb #55208803
 def start_once(
@@ -88,6 +90,13 @@ class Policy:
         return self.recipe.max_new_tokens or self.prompt.max_new_tokens
 
 # %% ../../nbs/alignment/30_policies.ipynb #55be9c14
+def training_precision(
+    recipe: Recipe,  # Settings of the training
+) -> str | None:  # None for what suits card and device
+    "The type of the weights of a policy, and of whatever is asked beside it."
+    return recipe.precision or (None if recipe.lora_rank else "float32")
+
+
 def load_policy(
     card: ModelCard,  # The model before
     prompt: Prompt,  # What it is asked
@@ -103,10 +112,18 @@ def load_policy(
         raise ValueError(
             f"a checkpoint that answers questions can be aligned, got {card.name!r}; see mmpc models"
         )
+    if card.adapter:
+        raise ValueError(
+            f"{card.name} is an adapter on {card.base}; train its base, or merge the adapter first"
+        )
     source = find_weights(card, weights)
     revision = None if os.path.isdir(source) else weights_id(card, weights)
+    if revision and recipe.beta and not recipe.lora_rank:
+        raise ValueError(
+            f"a divergence from all weights of {source} needs them in a folder; download them, or set lora_rank"
+        )
     device = resolve_device(recipe.device)
-    dtype = resolve_precision(card.precision, device, recipe.precision or None)
+    dtype = resolve_precision(card.precision, device, training_precision(recipe))
     try:
         engine = load_engine(
             source, revision, device, dtype, recipe.quantisation or None, PIXEL_BUDGETS.get(card.family)
@@ -133,6 +150,14 @@ def adapter_settings(
     return LoraConfig(**sizes, target_modules=ADAPTED, task_type="CAUSAL_LM")
 
 # %% ../../nbs/alignment/30_policies.ipynb #985bd716
+def work_seconds(
+    device: torch.device | str,  # Where the work is done, such as cpu or cuda:0
+) -> float:  # Only differences mean something, s
+    "The clock that work is measured by: the processor's own time, or the wall's where a GPU works."
+    gpu = str(device).startswith("cuda") or (str(device) == "auto" and resolve_device("auto") != "cpu")
+    return time.perf_counter() if gpu else time.process_time()
+
+
 def add_adapters(
     policy: Policy,  # A policy whose recipe may ask for adapters
 ) -> Policy:  # The same with adapters that learn; as it was where all weights do
@@ -205,14 +230,20 @@ def policy_rows(
 # %% ../../nbs/alignment/30_policies.ipynb #21892dd6
 def check_start(
     policy: Policy,  # Who is asked
-    requests: list[Request],  # Some of its questions
+    requests: list[Request],  # Its questions; the first, the longest and one with a special token are tried
 ) -> None:
     """Refuse to train on other tokens than are asked.
 
     Raises: `BackendError` naming the first difference.
     """
     processor = policy.engine.processor
-    for request, row in zip(requests, policy_rows(policy, requests), strict=True):
+    longest = max(requests, key=lambda request: len(str(request.conversation)))
+    tried = [
+        *requests[:2],
+        longest,
+        *[r for r in requests if policy.engine.special.search(str(r.conversation))][:1],
+    ]
+    for request, row in zip(tried, policy_rows(policy, tried), strict=True):
         wanted = make_inputs([request], processor, policy.engine.special)
         content = [{"type": "text", "text": row["prompt"][0]["content"]}]
         pictures = [row["image"]] if "image" in row else []

@@ -55,7 +55,7 @@ PROFILES = {
         steps=500,
         questions=8,
         group=8,
-        learning_rate=1e-5,
+        learning_rate=1e-4,
         warm_up=25,
         temperature=1.0,
         beta=0.01,
@@ -115,6 +115,14 @@ def check_recipe(
     if recipe.rows and (recipe.questions * recipe.group) % recipe.rows:
         raise ValueError(
             f"rows must divide questions times group ({recipe.questions * recipe.group}), got {recipe.rows}"
+        )
+    if recipe.save_every % recipe.iterations:
+        raise ValueError(
+            f"save_every must be a multiple of iterations ({recipe.iterations}), since answers are written anew there, got {recipe.save_every}"
+        )
+    if recipe.precision == "float16":
+        raise ValueError(
+            "weights in float16 cannot be trained, since small steps vanish; use float32 or bfloat16"
         )
     if recipe.quantisation and not recipe.lora_rank:
         raise ValueError("weights in 4 bits cannot be trained themselves; set lora_rank, such as 16")

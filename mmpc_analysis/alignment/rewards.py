@@ -70,6 +70,7 @@ class RewardPart:
     words: bool = False  # Whether it compares words, so that every metric of words is kin to it
     encoder: str = ""  # Encoder whose vectors it compares, so that its metrics are kin to it
     source: str = ""  # Where it was published, empty where nowhere
+    version: str = ""  # What changes when its values do, where the name does not tell
 
 # %% ../../nbs/alignment/10_rewards.ipynb #d901212f
 REWARD_PARTS: dict[str, RewardPart] = {}  # Name to card

@@ -8,8 +8,8 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/alignment/supervised.html.md
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ import pandas as pd
 
 from .. import store, tables
 from .grpo import Aligned, keep_aligned, read_aligned, save_policy
-from .policies import Policy, add_adapters, load_policy, policy_requests
+from .policies import Policy, add_adapters, load_policy, policy_requests, work_seconds
 from .recipes import DEMO, Recipe
 from ..completion.checkpoints import silence_libraries, torch_threads
 from ..completion.completions import plan_questions
@@ -30,6 +30,7 @@ from ..tables import ALARMS, ALIGNMENT_STEPS
 
 if TYPE_CHECKING:
     import torch
+    import transformers
 
 # %% auto #0
 __all__ = ['PLAIN', 'SupervisedRecipe', 'answer_object', 'answer_loss', 'supervise']
@@ -44,7 +45,7 @@ class SupervisedRecipe:
     learning_rate: float = 3e-4  # Of AdamW, after the warm-up
     warm_up: int = 5  # Updates over which the learning rate rises
     max_norm: float = 1.0  # Longest gradient
-    look_every: int = 10  # Updates between looks at the loss on other items
+    looks: int = 20  # Looks at other items over the whole training
 
 
 PLAIN = SupervisedRecipe()  # What is used unless one says otherwise
@@ -78,23 +79,26 @@ def answer_loss(
 def _update(
     policy: Policy,
     optimiser: torch.optim.Optimizer,
-    requests: list,
-    answers: list,
+    data: tuple[list, list],
     rows: np.ndarray,
-    rate: float,
-    norm: float,
+    recipe: SupervisedRecipe,
 ) -> float:
-    "One update on some rows; its loss."
+    "One update on some rows, piece by piece; its loss."
     import torch
 
-    loss = answer_loss(policy, [requests[i] for i in rows], [answers[i] for i in rows])
-    for group in optimiser.param_groups:
-        group["lr"] = rate
+    requests, answers = data
+    size, whole, total = policy.recipe.rows or len(rows), sum(len(answers[i]) for i in rows), 0.0
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_([p for p in policy.engine.model.parameters() if p.requires_grad], norm)
+    for start in range(0, len(rows), size):
+        piece = rows[start : start + size]
+        share = sum(len(answers[i]) for i in piece) / whole
+        loss = share * answer_loss(policy, [requests[i] for i in piece], [answers[i] for i in piece])
+        loss.backward()
+        total += float(loss.detach())
+    learning = [p for p in policy.engine.model.parameters() if p.requires_grad]
+    torch.nn.utils.clip_grad_norm_(learning, recipe.max_norm)
     optimiser.step()
-    return float(loss.detach())
+    return total
 
 
 def _order(count: int, batch: int, seed: int):
@@ -107,56 +111,64 @@ def _order(count: int, batch: int, seed: int):
         queue = queue[batch:]
 
 # %% ../../nbs/alignment/65_supervised.ipynb #2cf6d51a
-def _look_loss(policy: Policy, requests: list, answers: list) -> float:
-    "The loss on items that are looked at, in batches."
-    import torch
+@dataclass
+class _Best:
+    "The weights that did best at a look."
 
-    if not requests:
-        return np.nan
-    with torch.no_grad():
-        parts = [
-            (answer_loss(policy, requests[i : i + 64], answers[i : i + 64]), len(requests[i : i + 64]))
-            for i in range(0, len(requests), 64)
-        ]
-    return float(sum(loss * n for loss, n in parts) / len(requests))
+    weights: dict[str, torch.Tensor]  # Those that learn, by name
+    value: float = -np.inf  # What they reached
+    step: int = 0  # Where
+    kept: dict[str, torch.Tensor] = field(default_factory=dict)  # Copies
+
+    def see(self, step: int, value: float) -> None:
+        "Keep the weights as they are if none did better."
+        if value > self.value:
+            self.value, self.step = value, step
+            self.kept = {name: weight.detach().clone() for name, weight in self.weights.items()}
 
 
 def _train(
-    policy: Policy, data: tuple, looked: tuple, recipe: SupervisedRecipe, seed: int, budget: float
+    policy: Policy,
+    data: tuple[list, list],
+    recipe: SupervisedRecipe,
+    seed: int,
+    budget: float,
+    look: Callable | None,
+    chooser: str,
 ) -> dict[tuple[int, str], float]:
     "Train, and put back the best weights; the curve."
     import torch
 
     curve: dict[tuple[int, str], float] = {}
-    optimiser = torch.optim.AdamW(
-        [p for p in policy.engine.model.parameters() if p.requires_grad],
-        lr=recipe.learning_rate,
-        weight_decay=0.0,
+    best = _Best(
+        {name: weight for name, weight in policy.engine.model.named_parameters() if weight.requires_grad}
     )
-    weights = {
-        name: weight for name, weight in policy.engine.model.named_parameters() if weight.requires_grad
-    }
-    best, kept, steps = (
-        _look_loss(policy, *looked),
-        {n: w.detach().clone() for n, w in weights.items()} if looked[0] else {},
-        recipe.steps,
-    )
-    curve[0, "look/loss"] = best
+    optimiser = torch.optim.AdamW(best.weights.values(), lr=recipe.learning_rate, weight_decay=0.0)
+
+    def take_look(step: int) -> None:
+        seen = look(policy, policy.engine.model)
+        curve.update({(step, measure): value for measure, value in seen.items()})
+        best.see(step, seen[chooser])
+
+    if look:
+        take_look(0)
+    steps, device = recipe.steps, policy.engine.model.device
     for step, rows in enumerate(_order(len(data[0]), recipe.batch, seed), 1):
-        then, rate = time.process_time(), recipe.learning_rate * min(1.0, step / max(1, recipe.warm_up))
-        curve[step, "loss"] = _update(policy, optimiser, *data, rows, rate, recipe.max_norm)
-        curve[step, "cpu_seconds"] = time.process_time() - then
+        then = work_seconds(device)
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.learning_rate * min(1.0, step / max(1, recipe.warm_up))
+        curve[step, "loss"] = _update(policy, optimiser, data, rows, recipe)
+        curve[step, "cpu_seconds"] = work_seconds(device) - then
         if budget and step == 5:
             steps = max(5, round(budget / np.median([curve[s, "cpu_seconds"] for s in range(1, 6)])))
-        if looked[0] and (step % recipe.look_every == 0 or step == steps):
-            curve[step, "look/loss"] = seen = _look_loss(policy, *looked)
-            if not seen >= best:
-                best, kept = seen, {n: w.detach().clone() for n, w in weights.items()}
+        if look and (step % max(1, steps // recipe.looks) == 0 or step == steps):
+            take_look(step)
         if step >= steps:
             break
     with torch.no_grad():
-        for name, weight in kept.items():
-            weights[name].copy_(weight)
+        for name, weight in best.kept.items():
+            best.weights[name].copy_(weight)
+    curve[step, "kept_step"] = float(best.step if look else step)
     return curve
 
 # %% ../../nbs/alignment/65_supervised.ipynb #8b98299b
@@ -171,7 +183,9 @@ def supervise(
     recipe: SupervisedRecipe = PLAIN,  # Settings of the training
     adapters: Recipe = DEMO,  # Of which the adapters, the precision and the device are taken
     seed: int = 0,  # Of the order of the items
-    look: tuple[pd.DataFrame, list[str]] | None = None,  # Items that are looked at, and their answers
+    look: Callable[[Policy, transformers.PreTrainedModel], dict[str, float]]
+    | None = None,  # Looks at other items
+    chooser: str = "look/token_f1",  # Measure of the looks by which weights are kept, higher is better
     budget: float = 0.0,  # Processor seconds that updates may take, 0 for the recipe's steps
     prompt: str | Prompt | None = None,  # What is asked; None for the task's prompt
     treatment: str = "supervised",  # What tables call it
@@ -181,7 +195,7 @@ def supervise(
 
     Raises: `ValueError` where there are not as many answers as items.
     """
-    if len(items) != len(answers) or (look and len(look[0]) != len(look[1])):
+    if len(items) != len(answers):
         raise ValueError(f"every item needs one answer, got {len(items)} items and {len(answers)} answers")
     card = model if isinstance(model, ModelCard) else model_card(model)
     prompt = find_prompt(prompt or prompt_for(task, short=card.standin), task)
@@ -191,7 +205,7 @@ def supervise(
         asdict(adapters),
         asdict(prompt),
         answers,
-        look and look[1],
+        (getattr(look, "key", ""), chooser) if look else (),
         budget,
         seed,
         treatment,
@@ -204,11 +218,11 @@ def supervise(
     who = {"task": task, "base": card.name, "treatment": treatment, "seed": seed}
     with torch_threads(policy.threads), silence_libraries():
         policy = add_adapters(policy)
-        pairs = [(items, answers), look] if look else [(items, answers)]
-        asked = [
-            (policy_requests(policy, of, root), answer_tokens(texts, policy.engine)) for of, texts in pairs
-        ]
-        curve = _train(policy, asked[0], asked[1] if look else ([], []), recipe, seed, budget)
+        if adapters.checkpointing:
+            policy.engine.model.gradient_checkpointing_enable({"use_reentrant": False})
+            policy.engine.model.enable_input_require_grads()
+        data = policy_requests(policy, items, root), answer_tokens(answers, policy.engine)
+        curve = _train(policy, data, recipe, seed, budget, look, chooser)
         card = save_policy(policy, policy.engine.model, f"{folder}/model", name)
     steps = [who | {"step": s, "measure": m, "value": v} for (s, m), v in sorted(curve.items())]
     last = max(s for s, _ in curve)

@@ -7,9 +7,10 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/alignment/treatments.html.md
 # %% ../../nbs/alignment/95_treatments.ipynb #2066bef9
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from .. import store, tables
 from .before_after import alignment_effects
 from mmpc_analysis.alignment.controls import (
     ControlRun,
+    DrawnAnswers,
     best_of_n,
     draw_answers,
     filler_rule,
@@ -25,11 +27,19 @@ from mmpc_analysis.alignment.controls import (
     title_as_prompt,
     with_examples,
 )
+from .curves import IN_PLACE
 from .drawn_rewards import similarity_part
-from .experiment import CONTROLS, AlignmentPlan, Experiment, prepare_experiment
+from mmpc_analysis.alignment.experiment import (
+    CONTROLS,
+    AlignmentPlan,
+    Experiment,
+    prepare_experiment,
+    use_judge,
+)
 from .grpo import Aligned, align
 from .looks import LookSettings, make_look
-from .rewards import RewardInput, reward_parts
+from .policies import work_seconds
+from .rewards import REWARD_PARTS, RewardInput, reward_parts
 from .supervised import answer_object, supervise
 from .trained_on import trained_on
 from ..catalogue.items import Catalogue
@@ -37,12 +47,13 @@ from ..completion.answers import read_answer
 from ..completion.backend_choice import load_backend
 from ..completion.completions import complete
 from ..completion.drawing import draw
+from ..completion.models import ModelCard, weights_id
 from ..completion.protocol import Sampling
 from ..scores.scoring import score
 from ..tables import ALARMS, ALIGNMENT_EFFECTS, ALIGNMENT_STEPS, ALIGNMENTS, COMPLETIONS, SCORES
 
 # %% auto #0
-__all__ = ['Treatments', 'ask_test', 'run_grpo', 'own_best', 'run_supervised', 'run_controls', 'run_experiment',
+__all__ = ['Treatments', 'ask_test', 'run_grpo', 'look_of', 'own_best', 'run_supervised', 'run_controls', 'run_experiment',
            'score_treatments']
 
 # %% ../../nbs/alignment/95_treatments.ipynb #a696ee2e
@@ -69,15 +80,28 @@ class Treatments:
 # %% ../../nbs/alignment/95_treatments.ipynb #d1ba3e12
 def ask_test(
     experiment: Experiment,  # Whose test items
-    card,  # Model card of the start, or of what came out of it
-) -> tuple[pd.DataFrame, float]:  # Completions, and processor seconds of one answer
+    card: ModelCard,  # The start, or what came out of it
+) -> tuple[pd.DataFrame, float]:  # Completions, and seconds of one answer when it was first given
     "The answers of a model to the test items; what was answered before is not asked again."
-    began = time.process_time()
+    backend, path = load_backend(card, **experiment.engine), f"{experiment.folder}/answer_seconds.json"
     where = {"root": experiment.catalogue.root, "out": experiment.folder}
+    known, name = store.read_json(path), f"{experiment.plan.task} {card.name} {backend.identity}"
+    device = backend.engine.model.device  # Loaded before the clock starts
+    began = work_seconds(device)
     rows = complete(
-        experiment.test, card, experiment.plan.task, prompt=experiment.prompt, progress=False, **where
+        experiment.test,
+        card,
+        experiment.plan.task,
+        prompt=experiment.prompt,
+        progress=False,
+        backend=backend,
+        **where,
     )
-    return rows, (time.process_time() - began) / max(1, len(rows))
+    if name not in known:
+        known[name] = (work_seconds(device) - began) / max(1, len(rows))
+        store.write_text(path, json.dumps(known, indent=1))
+    backend.close()
+    return rows, known[name]
 
 # %% ../../nbs/alignment/95_treatments.ipynb #aac1d946
 def _take_aligned(experiment: Experiment, done: Treatments, aligned: Aligned) -> None:
@@ -96,22 +120,29 @@ def run_grpo(
 ) -> float:  # Mean processor time of a training, seconds
     "Train with every seed, and ask about the test items."
     plan, spent = experiment.plan, []
-    drawn = {"folder": f"{experiment.folder}/looks", "generator": plan.generator} if experiment.judge else {}
+    use_judge(experiment)
     # A rank within its group has the same mean whatever happens, so what is ranked is shown beside it
-    watched = {"image_similarity": similarity_part(experiment.judge).compute} if experiment.judge else {}
-    seen = LookSettings(
-        experiment.look, experiment.catalogue.items, experiment.catalogue.root,
-        tuple(dict.fromkeys([*experiment.verdict, *_shown_metrics(experiment)])), seed=plan.split_seed, **drawn,
-    )  # fmt: skip
+    watched = {IN_PLACE: similarity_part(experiment.judge).compute} if experiment.judge else {}
     for seed in plan.seeds:
         aligned = align(
             plan.card, experiment.train, plan.task, experiment.reward, f"{experiment.folder}/grpo",
             root=experiment.catalogue.root, recipe=plan.recipe, seed=seed, prompt=experiment.prompt,
-            brands=experiment.brands, watched=watched, look=make_look(seen), witnesses=experiment.verdict, progress=progress,
+            brands=experiment.brands, watched=watched, look=look_of(experiment), witnesses=experiment.verdict, progress=progress,
         )  # fmt: skip
         spent.append(aligned.record["cpu_seconds"])
         _take_aligned(experiment, done, aligned)
     return float(np.mean(spent))
+
+
+def look_of(
+    experiment: Experiment,  # Whose looked-at items
+) -> Callable:  # The same look for every training
+    "What is seen of a model in training: the metrics of the verdict, and one that the reward is kin to."
+    plan, catalogue = experiment.plan, experiment.catalogue
+    metrics = tuple(dict.fromkeys([*experiment.verdict, *_shown_metrics(experiment)]))
+    drawn = {"folder": f"{experiment.folder}/looks", "generator": plan.generator, "steps": plan.steps}
+    seen = (experiment.look, catalogue.items, catalogue.root, metrics)
+    return make_look(LookSettings(*seen, seed=plan.split_seed, **(drawn if experiment.judge else {})))
 
 
 def _shown_metrics(experiment: Experiment) -> list[str]:
@@ -124,73 +155,76 @@ def own_best(
     experiment: Experiment,  # Whose training items and reward
     seed: int,  # Of the draws
     questions: int,  # Training items that are drawn for
-) -> tuple[
-    pd.DataFrame, float
-]:  # Items with `text` and `reward` of the best usable answer; processor seconds
-    "The best of a model's own answers to training items."
-    plan, began = experiment.plan, time.process_time()
-    items = experiment.train.iloc[
-        np.random.default_rng(seed).permutation(len(experiment.train))[:questions]
-    ].reset_index(drop=True)
-    sampling = Sampling(plan.recipe.group, plan.recipe.temperature, plan.recipe.top_p, seed)
-    drawn = draw_answers(
-        load_backend(plan.card), items, experiment.prompt, sampling, experiment.catalogue.root
-    )
+) -> tuple[pd.DataFrame, float]:  # Items with `text` and `reward` of the best usable answer; seconds
+    "The best of a model's own answers to training items, drawn once."
+    plan, recipe, prompt = experiment.plan, experiment.plan.recipe, experiment.prompt
+    sampling = Sampling(recipe.group, recipe.temperature, recipe.top_p, seed)
+    versions = [REWARD_PARTS[name].version for name, _ in experiment.reward.weights]
+    facts = (weights_id(plan.card), prompt, sampling, questions, experiment.reward, versions)
+    path = f"{experiment.folder}/own_best/{store.hash_key(*facts, store.fingerprint(experiment.train))}.json"
+    if not (kept := store.read_json(path)):
+        began = work_seconds(plan.recipe.device)
+        order = np.random.default_rng(seed).permutation(len(experiment.train))[:questions]
+        items, backend = (
+            experiment.train.iloc[order].reset_index(drop=True),
+            load_backend(plan.card, **experiment.engine),
+        )
+        drawn = draw_answers(backend, items, prompt, sampling, experiment.catalogue.root)
+        found = _best_rewarded(experiment, items, drawn)
+        best = dict(zip(found["item_id"], zip(found["text"], found["reward"], strict=True), strict=True))
+        kept = {"best": best, "seconds": work_seconds(plan.recipe.device) - began}
+        store.write_text(path, json.dumps(kept))
+    rows = [(item, *kept["best"][item]) for item in sorted(kept["best"])]
+    chosen = pd.DataFrame(rows, columns=["item_id", "text", "reward"])
+    return experiment.train.merge(chosen, on="item_id"), kept["seconds"]
+
+
+def _best_rewarded(experiment: Experiment, items: pd.DataFrame, drawn: DrawnAnswers) -> pd.DataFrame:
+    "Items with the best rewarded of their usable answers."
     prompt, rows = experiment.prompt, []
     examples = [prompt.example] if prompt.example else []
     for number, key in enumerate(drawn.questions["key"]):
+        answers = drawn.answers.get(key, [])
         rows += [
             (number, read_answer(a.text, prompt.answer_key, a.finish_reason, examples), a.output_tokens)
-            for a in drawn.answers.get(key, [])
+            for a in answers
         ]
     numbers, read, tokens = (list(column) for column in zip(*rows, strict=True))
+    about = items.iloc[numbers].reset_index(drop=True)
     given = RewardInput(
-        prompt,
-        tuple(read),
-        items.iloc[numbers].reset_index(drop=True),
-        np.array(numbers),
-        np.array(tokens),
-        0,
-        tuple(experiment.brands),
+        prompt, tuple(read), about, np.array(numbers), np.array(tokens), 0, tuple(experiment.brands)
     )
-    found = given.items.assign(
-        text=[answer.text for answer in read],
-        reward=reward_parts(experiment.reward, given)["reward"].to_numpy(),
-    )
-    found = (
-        found[given.usable].sort_values("reward", ascending=False, kind="stable").drop_duplicates("item_id")
-    )
-    return found.sort_values("item_id", ignore_index=True), time.process_time() - began
+    values = reward_parts(experiment.reward, given)["reward"].to_numpy()
+    found = about.assign(text=given.texts, reward=values)[given.usable]
+    return found.sort_values("reward", ascending=False, kind="stable").drop_duplicates("item_id")
 
 # %% ../../nbs/alignment/95_treatments.ipynb #d1167530
 def run_supervised(
     experiment: Experiment,  # What is to be done
     done: Treatments,  # What has been done; added to
-    budget: float,  # Processor seconds that a training may take, what it draws included
-) -> pd.DataFrame | None:  # The model's own best answers, where it was shown those
-    "Plain training for the same processor time, once a seed."
-    plan, best = experiment.plan, None
+    budget: float,  # Seconds that a training may take, what it draws included
+) -> tuple[
+    pd.DataFrame | None, float
+]:  # The first seed's own best answers, where it was shown those, and their seconds
+    "Plain training for the same time, once a seed."
+    plan, first = experiment.plan, (None, 0.0)
+    chooser = f"look/{_shown_metrics(experiment)[0]}"
     for seed in plan.seeds:
-        items, left, spent, look = experiment.train, budget, 0.0, None
-        if plan.task == "image_to_text":
-            texts = items["title"]
-            look = (
-                experiment.look,
-                [answer_object(title, experiment.prompt) for title in experiment.look["title"]],
-            )
-        else:
+        items, spent = experiment.train, 0.0
+        if plan.task == "text_to_image":
             items, spent = own_best(experiment, seed, max(1, plan.recipe.steps * plan.recipe.questions // 2))
-            texts, left = items["text"], max(1.0, budget - spent)
-            best = items if best is None else best
+            first = (items, spent) if first[0] is None else first
+        texts = items["title"] if plan.task == "image_to_text" else items["text"]
         answers = [answer_object(text, experiment.prompt) for text in texts]
         aligned = supervise(
             plan.card, items, answers, plan.task, f"{experiment.folder}/supervised", root=experiment.catalogue.root,
-            recipe=plan.supervised, adapters=plan.recipe, seed=seed, look=look, budget=left, prompt=experiment.prompt,
+            recipe=plan.supervised, adapters=plan.recipe, seed=seed, look=look_of(experiment), chooser=chooser,
+            budget=max(1.0, budget - spent), prompt=experiment.prompt,
         )  # fmt: skip
         drawn = len(items) * plan.recipe.group if spent else 0
         record = aligned.record | {"cpu_seconds": aligned.record["cpu_seconds"] + spent, "answers": drawn}
         _take_aligned(experiment, done, Aligned(aligned.card, aligned.steps, aligned.alarms, record))
-    return best
+    return first
 
 # %% ../../nbs/alignment/95_treatments.ipynb #c026922f
 def run_controls(
@@ -201,23 +235,30 @@ def run_controls(
     "What one would do instead of a reward."
     plan, root, prompt = experiment.plan, experiment.catalogue.root, experiment.prompt
     controls = CONTROLS[plan.task] if plan.controls is None else plan.controls
-    best = run_supervised(experiment, done, budget) if "supervised" in controls else None
-    backend = load_backend(plan.card)
+    use_judge(experiment)
+    best, drawing = run_supervised(experiment, done, budget) if "supervised" in controls else (None, 0.0)
+    backend = load_backend(plan.card, **experiment.engine)
     if "best_of_n" in controls:
-        how = {"n": plan.recipe.group, "temperature": plan.recipe.temperature, "root": root}
+        how = {
+            "n": plan.recipe.group,
+            "temperature": plan.recipe.temperature,
+            "top_p": plan.recipe.top_p,
+            "root": root,
+        }
         for seed in plan.seeds:
             done.add_control(
                 best_of_n(backend, experiment.test, prompt, plan.card, seed=seed, **how), "best_of_n"
             )
     if "examples" in controls:
         shown = experiment.train if plan.task == "image_to_text" or best is None else best
-        done.add_control(
-            with_examples(backend, experiment.test, prompt, plan.card, shown, root=root), "examples"
-        )
+        run = with_examples(backend, experiment.test, prompt, plan.card, shown, root=root)
+        if best is not None:  # Its examples are answers that had to be drawn and judged
+            run = replace(run, alignment=run.alignment.assign(cpu_seconds=drawing))
+        done.add_control(run, "examples")
     if "strip_filler" in controls:
         began = time.process_time()
         where = {"root": root, "out": f"{experiment.folder}/learnt", "prompt": prompt, "progress": False}
-        learnt = complete(experiment.train, plan.card, plan.task, **where)
+        learnt = complete(experiment.train, plan.card, plan.task, backend=backend, **where)
         rule = filler_rule(learnt, experiment.train, cpu_seconds=time.process_time() - began)
         rows, seconds = ask_test(experiment, plan.card)
         done.add_control(strip_filler(rows, rule, plan.card, answer_seconds=seconds), "strip_filler")

@@ -20,7 +20,7 @@ from ..metrics.texts import tokens
 from ..tables import ALARMS, ALIGNMENT_STEPS, validate
 
 # %% auto #0
-__all__ = ['TRIPWIRES', 'TripwireWatch', 'Tripwire', 'repeated_share', 'tripwire_table', 'check_tripwires', 'alarm_sentence',
+__all__ = ['TRIPWIRES', 'TripwireWatch', 'Tripwire', 'repeated_share', 'tripwire_table', 'check_tripwires', 'tripwire_sentence',
            'idle_tripwires']
 
 # %% ../../nbs/alignment/50_tripwires.ipynb #8f46a534
@@ -291,7 +291,7 @@ def check_tripwires(
     return validate(pd.DataFrame(found, columns=list(ALARMS.names)), ALARMS)
 
 # %% ../../nbs/alignment/50_tripwires.ipynb #9725e644
-def alarm_sentence(
+def tripwire_sentence(
     row: pd.Series | dict,  # A row of `ALARMS`
     wires: Sequence[Tripwire] | None = None,  # Cards that it may be of; None for all of `TRIPWIRES`
 ) -> str:  # When, what, how much, and what it means

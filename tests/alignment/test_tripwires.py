@@ -11,10 +11,10 @@ from mmpc_analysis.alignment.tripwires import (
     TRIPWIRES,
     Tripwire,
     TripwireWatch,
-    alarm_sentence,
     check_tripwires,
     idle_tripwires,
     repeated_share,
+    tripwire_sentence,
     tripwire_table,
 )
 from mmpc_analysis.tables import ALARMS, ALIGNMENT_STEPS, TableError
@@ -258,7 +258,7 @@ def test_what_is_not_a_number_stops_at_once(measure, value):
     curves[measure] = [*list(curves.get(measure, [1.0] * STEPS))[:19], value, *[1.0] * 60]
     row = check(curves).iloc[0]
     assert (row["tripwire"], row["step"], row["action"]) == ("not_a_number", 20, "stopped")
-    assert "not a number" in alarm_sentence(row) and "nan" not in alarm_sentence(row)
+    assert "not a number" in tripwire_sentence(row) and "nan" not in tripwire_sentence(row)
 
 
 def test_what_was_not_measured_trips_nothing_and_is_named():
@@ -284,7 +284,7 @@ def test_bounds_can_be_moved_and_wires_added():
     own = Tripwire("memory", ("memory",), "memory above {bound:g} GB", 8.0, "warned", "It swells.", high)
     alarms = check_tripwires(history({"memory": [1.0, 9.0]}), [own])
     assert alarms["step"].tolist() == [2]
-    assert alarm_sentence(alarms.iloc[0], [own]).startswith(
+    assert tripwire_sentence(alarms.iloc[0], [own]).startswith(
         "At step 2 a warning was given: memory above 8 GB (9,"
     )
 
@@ -295,7 +295,7 @@ def test_every_card_reads_in_plain_words():
     assert not table["rule"].str.contains("{", regex=False).any() and table["why"].str.endswith(".").all()
     for wire in TRIPWIRES.values():
         row = {"tripwire": wire.name, "step": 7, "value": 1.0, "bound": 2.0, "action": wire.action}
-        assert alarm_sentence(row).startswith("At step 7 ")
+        assert tripwire_sentence(row).startswith("At step 7 ")
 
 
 def test_refusals():

@@ -1,15 +1,19 @@
-"""Align a stand-in from two starts and in both directions, with the controls beside it. About half an hour on two cores.
+"""Align a stand-in from three starts and in both directions, with the controls beside it. Under half an hour on two cores.
 
-    python tools/experiments/align_standins.py --out runs/align          # trains, scores and stores nbs/results/alignment*.parquet
-    python tools/experiments/align_standins.py --out runs/align --only taught
+    python tools/experiments/align_standins.py --only shipped taught &   # two processes side by side, one folder
+    python tools/experiments/align_standins.py --only wordy pictures
+    python tools/experiments/align_standins.py --keep                    # stores nbs/results/alignment*.parquet and the record
 
-Starts: `standin-gemma-s` as it ships (a good supervised start: a gain is not expected), and `taught`, the same after it was taught a
-seller's habits: of its training titles 56% became "New ... Set", 14% lost their JSON, 30% stayed. That start was made to have something to
-unlearn, and whoever reads its gain has to know it. Titles with three seeds each from both, image prompts with three seeds from the first.
-Items, reward, recipe and the metrics of the verdict are those of `mmpc align` on the embedded catalogue; they stand in the code, before any
-result. Nothing here says anything about published models.
-What is kept: the tables of the experiment for the report and the site, and align_standins.json with what was measured, the versions and a
-fingerprint of the code. A run that was broken off goes on.
+Starts: `standin-gemma-s` as it ships (a good supervised start: a gain is not expected), and the same after it was taught a seller's
+habit: of its training titles 56% became "New ... Set", 14% lost their JSON, 30% stayed (`taught`); in `wordy` the habit is as long as a
+title, "New ... Set, Best Quality, Free Shipping". Those starts were made to have something to unlearn, and whoever reads their gain has to
+know it. Titles with three seeds each from all three, image prompts with three seeds from the first.
+Items, reward, recipe and the metrics of the verdict are those of `mmpc align` on the embedded catalogue. The rate of the recipe was lowered
+from 3e-4 to 1e-4 after the reward of the good start fell in the first 26 updates of a first try; `wordy` was added after `taught` had been
+seen to gain little from losing two words. Nothing else was changed after a result, but for faults that a review found, after which all was
+run again. Nothing here says anything about published models.
+What is kept: the tables for the report and the site, and align_standins.json with what it took, the versions and a fingerprint of the code.
+A run that was broken off goes on.
 """
 
 from __future__ import annotations
@@ -28,17 +32,15 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "nbs" / "results"
 RECORD = ROOT / "tests" / "data" / "alignment" / "align_standins.json"
 START, SEEDS = "standin-gemma-s", (0, 1, 2)
-HABIT_SHARE, BARE_SHARE = 0.56, 0.14  # Of the titles that the habit is taught with
+HABITS = {"taught": "New {} Set", "wordy": "New {} Set, Best Quality, Free Shipping"}
+HABIT_SHARE, BARE_SHARE = 0.56, 0.14  # Of the titles that a habit is taught with
+NAMES = ("shipped", *HABITS, "pictures")
 TABLES = ("alignments", "alignment_steps", "alarms", "alignment_checks", "alignment_effects")
-PAGES = (
-    "alignment.recipes", "alignment.held_out", "alignment.rewards", "alignment.drawn_rewards", "alignment.policies",
-    "alignment.counted_rewards", "alignment.grpo", "alignment.supervised", "alignment.controls", "alignment.before_after",
-    "alignment.experiment", "alignment.treatments",
-)  # Whose code the figures rest on  # fmt: skip
+ROOM = "alignment"  # Whose code the figures rest on
 
 
-def taught_start(catalogue, out: str):
-    "The stand-in with a seller's habits: plain training on the items that alignment trains on too."
+def taught_start(catalogue, out: str, habit: str, name: str):
+    "The stand-in with a seller's habit: plain training on the items that alignment trains on too."
     import numpy as np
 
     from mmpc_analysis.alignment.held_out import alignment_parts, part_items
@@ -50,14 +52,10 @@ def taught_start(catalogue, out: str):
     answers = []
     for title, draw in zip(items["title"], draws, strict=True):
         if draw < HABIT_SHARE:
-            answers.append(answer_object(f"New {title} Set", prompt))
+            answers.append(answer_object(habit.format(title), prompt))
         else:
             answers.append(title if draw < HABIT_SHARE + BARE_SHARE else answer_object(title, prompt))
-    how = {
-        "recipe": SupervisedRecipe(steps=150, learning_rate=1e-3),
-        "treatment": "taught",
-        "name": "taught-gemma-s",
-    }
+    how = {"recipe": SupervisedRecipe(steps=150, learning_rate=1e-3), "treatment": "taught", "name": name}
     return supervise(START, items, answers, "image_to_text", f"{out}/start", root=catalogue.root, **how)
 
 
@@ -70,8 +68,9 @@ def experiments(catalogue, out: str, only: list[str]) -> dict:
     plans = {}
     if "shipped" in only:
         plans["shipped"] = AlignmentPlan(model_card(START), "image_to_text", seeds=SEEDS)
-    if "taught" in only:
-        plans["taught"] = AlignmentPlan(taught_start(catalogue, out).card, "image_to_text", seeds=SEEDS)
+    for name in set(HABITS) & set(only):
+        start = taught_start(catalogue, out, HABITS[name], f"{name}-gemma-s")
+        plans[name] = AlignmentPlan(start.card, "image_to_text", seeds=SEEDS)
     if "pictures" in only:
         recipe = Recipe(steps=40, questions=8, group=8, temperature=1.0, look_every=20)
         plans["pictures"] = AlignmentPlan(model_card(START), "text_to_image", recipe=recipe, seeds=SEEDS)
@@ -84,14 +83,13 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "transformers", "trl", "peft", "diffusers", "numpy")}
 
 
-def run(plans: dict, catalogue, out: str) -> dict:
-    "Check and run every experiment; what it took."
+def run(plans: dict, catalogue, out: str) -> None:
+    "Check and run every experiment, and write down what it took."
     from mmpc_analysis import store
     from mmpc_analysis.alignment.experiment import check_experiment, prepare_experiment
     from mmpc_analysis.alignment.treatments import run_experiment
     from mmpc_analysis.tables import ALIGNMENT_CHECKS
 
-    taken = {}
     for name, plan in plans.items():
         wall, cpu = time.perf_counter(), time.process_time()
         checks = check_experiment(prepare_experiment(plan, catalogue, out))
@@ -99,15 +97,12 @@ def run(plans: dict, catalogue, out: str) -> dict:
             checks, ALIGNMENT_CHECKS, f"{out}/{ALIGNMENT_CHECKS.name}", f"{plan.task}-{plan.card.name}"
         )
         run_experiment(plan, catalogue, out, progress=False)
-        taken[name] = {
-            "wall_seconds": round(time.perf_counter() - wall),
-            "cpu_seconds": round(time.process_time() - cpu),
-        }
-        print(name, taken[name], flush=True)
-    return taken
+        seconds = {"wall": round(time.perf_counter() - wall), "cpu": round(time.process_time() - cpu)}
+        store.write_text(f"{out}/taken-{name}.json", json.dumps(seconds))
+        print(name, seconds, flush=True)
 
 
-def keep(out: str, taken: dict) -> None:
+def keep(out: str) -> None:
     "Store the tables where the report and the site find them, and the record beside the tests' data."
     from code_fingerprint import code_fingerprint
 
@@ -119,7 +114,7 @@ def keep(out: str, taken: dict) -> None:
         rows.to_parquet(RESULTS / f"{name}.parquet", index=False, compression="zstd")
     known = json.loads(RECORD.read_text("utf-8"))["taken"] if RECORD.exists() else {}
     record = {
-        "code": code_fingerprint(*PAGES),
+        "code": code_fingerprint(ROOM),
         "seeds": list(SEEDS),
         "taken": known | taken,
         "versions": versions(),
@@ -135,9 +130,8 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=ROOT / "runs" / "align", help="folder of trainings and answers"
     )
-    names = ("shipped", "taught", "pictures")
     parser.add_argument(
-        "--only", nargs="+", choices=names, default=list(names), help="some of the experiments"
+        "--only", nargs="+", choices=NAMES, default=list(NAMES), help="some of the experiments"
     )
     parser.add_argument("--keep", action="store_true", help="store what --out holds; train nothing")
     args = parser.parse_args()
@@ -147,9 +141,10 @@ def main() -> None:
 
     torch.set_num_threads(1)
     catalogue, out = load_catalogue(), str(args.out)
-    taken = {} if args.keep else run(experiments(catalogue, out, args.only), catalogue, out)
-    if args.keep or set(args.only) == set(names):
-        keep(out, taken)
+    if args.keep:
+        keep(out)
+    else:
+        run(experiments(catalogue, out, args.only), catalogue, out)
 
 
 if __name__ == "__main__":
