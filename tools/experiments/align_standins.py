@@ -112,13 +112,10 @@ def keep(out: str) -> None:
     for name in TABLES:
         rows = store.read_shards(f"{out}/{name}", DECLARED[name])
         rows.to_parquet(RESULTS / f"{name}.parquet", index=False, compression="zstd")
-    known = json.loads(RECORD.read_text("utf-8"))["taken"] if RECORD.exists() else {}
-    record = {
-        "code": code_fingerprint(ROOM),
-        "seeds": list(SEEDS),
-        "taken": known | taken,
-        "versions": versions(),
-    }
+    taken = {name: store.read_json(f"{out}/taken-{name}.json") for name in NAMES}
+    if missing := [name for name, seconds in taken.items() if not seconds]:
+        raise SystemExit(f"not run yet: {', '.join(missing)}")
+    record = {"code": code_fingerprint(ROOM), "seeds": list(SEEDS), "seconds": taken, "versions": versions()}
     RECORD.parent.mkdir(parents=True, exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
