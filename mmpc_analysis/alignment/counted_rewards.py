@@ -19,7 +19,7 @@ from ..completion.answers import read_answer
 from ..completion.prompts import copy_share
 
 # %% auto #0
-__all__ = ['RewardCounter', 'answer_counts', 'reward_functions']
+__all__ = ['RewardCounter', 'count_rewards', 'answer_counts', 'reward_functions']
 
 # %% ../../nbs/alignment/55_counted_rewards.ipynb #67d4c38e
 @dataclass(eq=False)
@@ -40,43 +40,43 @@ class RewardCounter:
     parts: pd.DataFrame | None = None  # Their parts
 
     def __call__(
-        self, completions: list, completion_ids: list[list[int]], row: list[int], step: int
-    ) -> pd.DataFrame:
-        "The parts of a batch of answers, computed once; NaN where an answer teaches nothing."
+        self,
+        completions: list,  # (n,) Turns of the assistant
+        completion_ids: list[list[int]],  # (n,) Their ids
+        row: list[int],  # (n,) Number of the item of each
+        step: int,  # Updates that were made before
+    ) -> pd.DataFrame:  # (n, parts + 1) NaN where an answer teaches nothing
+        "The parts of a batch of answers, computed once."
         if self.batch != (step, id(completions)):
             self.batch, self.parts = (
                 (step, id(completions)),
-                self._compute(completions, completion_ids, row, step),
+                count_rewards(self, completions, completion_ids, row, step),
             )
         return self.parts
 
-    def _compute(self, completions: list, ids: list[list[int]], row: list[int], step: int) -> pd.DataFrame:
-        "Read, count and reward answers."
-        prompt = self.policy.prompt
-        cut = np.array([answer[-1] not in self.ends for answer in ids])
-        reasons = ["length" if is_cut else "stop" for is_cut in cut]
-        examples = [prompt.example] if prompt.example else []
-        texts = [turns[-1]["content"] for turns in completions]
-        texts = [text if isinstance(text, str) else text[0]["text"] for text in texts]
-        read = [
-            read_answer(text, prompt.answer_key, why, examples)
-            for text, why in zip(texts, reasons, strict=True)
-        ]
-        lengths = np.array([len(answer) for answer in ids])
-        given = RewardInput(
-            prompt,
-            tuple(read),
-            self.items.iloc[row].reset_index(drop=True),
-            np.array(row),
-            lengths,
-            step,
-            self.brands,
-        )
-        parts = reward_parts(self.reward, given)
-        self.answered += len(read)
-        self.counts = answer_counts(given, cut)
-        self.counts |= {name: float(np.nanmean(compute(given))) for name, compute in self.watched.items()}
-        return parts.mask(pd.Series(cut)) if self.policy.recipe.mask_truncated else parts
+# %% ../../nbs/alignment/55_counted_rewards.ipynb #3f6eea0a
+def count_rewards(
+    counter: RewardCounter,  # What is paid for; its counts are brought up to date
+    completions: list,  # (n,) Turns of the assistant
+    ids: list[list[int]],  # (n,) Their ids
+    row: list[int],  # (n,) Number of the item of each
+    step: int,  # Updates that were made before
+) -> pd.DataFrame:  # (n, parts + 1) NaN where an answer teaches nothing
+    "Read, reward and count answers."
+    prompt = counter.policy.prompt
+    cut = np.array([answer[-1] not in counter.ends for answer in ids])
+    examples = [prompt.example] if prompt.example else []
+    texts = [turns[-1]["content"] for turns in completions]
+    texts = [text if isinstance(text, str) else text[0]["text"] for text in texts]
+    ended = zip(texts, ["length" if is_cut else "stop" for is_cut in cut], strict=True)
+    read = tuple(read_answer(text, prompt.answer_key, why, examples) for text, why in ended)
+    items, lengths = counter.items.iloc[row].reset_index(drop=True), np.array([len(answer) for answer in ids])
+    given = RewardInput(prompt, read, items, np.array(row), lengths, step, counter.brands)
+    parts = reward_parts(counter.reward, given)
+    counter.answered += len(read)
+    counter.counts = answer_counts(given, cut)
+    counter.counts |= {name: float(np.nanmean(compute(given))) for name, compute in counter.watched.items()}
+    return parts.mask(pd.Series(cut)) if counter.policy.recipe.mask_truncated else parts
 
 # %% ../../nbs/alignment/55_counted_rewards.ipynb #6e71bb9a
 def answer_counts(

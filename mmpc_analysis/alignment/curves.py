@@ -36,7 +36,7 @@ _NAMES = {
 }  # TRL's word to ours  # fmt: skip
 IN_PLACE = "image_similarity"  # What tripwires take for the reward, where it is counted
 
-
+# %% ../../nbs/alignment/57_curves.ipynb #cc04b2b8
 @dataclass(eq=False)
 class Recorder:
     "What is written down of a training, and whether it may go on."
@@ -55,19 +55,26 @@ class Recorder:
     alarms: pd.DataFrame = field(default_factory=lambda: tables.empty(ALARMS))  # Tripwires that were crossed
     watch: TripwireWatch = field(default_factory=TripwireWatch)  # What the tripwires know so far
 
-    def add(self, step: int, values: dict[str, float]) -> None:
+    def add(
+        self,
+        step: int,  # 0 before the first update
+        values: dict[str, float],  # Measure to value; None is left out
+    ) -> None:
         "Store quantities of one step."
         kept = {m: float(v) for m, v in values.items() if v is not None}
         self.rows |= {(step, measure): value for measure, value in kept.items()}
         lines = [{"key": f"{step} {m}", "step": step, "measure": m, "value": v} for m, v in kept.items()]
         store.store_lines(self.folder, lines, f"{step:08d}")
 
-    def steps(self) -> pd.DataFrame:
+    def steps(self) -> pd.DataFrame:  # As declared in `tables.ALIGNMENT_STEPS`
         "The curve so far."
         rows = [self.who | {"step": s, "measure": m, "value": v} for (s, m), v in sorted(self.rows.items())]
         return tables.validate(pd.DataFrame(rows), ALIGNMENT_STEPS) if rows else tables.empty(ALIGNMENT_STEPS)
 
-    def resume(self, step: int) -> None:
+    def resume(
+        self,
+        step: int,  # Of the checkpoint that the training goes on from; 0 to begin
+    ) -> None:
         "Go on after a step: what was stored of later ones is made again."
         for path in Path(self.folder).iterdir() if Path(self.folder).is_dir() else ():
             if path.suffix == ".jsonl" and int(path.stem) > step:
@@ -75,7 +82,7 @@ class Recorder:
         lines = store.stored_lines(self.folder)[0].values()
         self.rows = {(line["step"], line["measure"]): line["value"] for line in lines}
 
-    def may_go_on(self) -> bool:
+    def may_go_on(self) -> bool:  # False where a tripwire stops the training
         "Show the tripwires what is new; false where one of them stops the training."
         steps = self.steps()
         new = steps[steps["step"] > self.watch.step]
@@ -90,7 +97,7 @@ class Recorder:
 def trainer_callback(
     recorder: Recorder,  # What is written down
     progress: bool = False,  # Whether to show a bar with rate and time left
-):  # A callback of transformers' Trainer
+) -> transformers.TrainerCallback:  # Called at every update
     "A recorder as TRL calls it."
     from tqdm import tqdm
     from transformers import TrainerCallback

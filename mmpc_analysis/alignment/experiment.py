@@ -114,41 +114,44 @@ def prepare_experiment(
         raise ValueError(
             f"controls of {plan.task} must be among {', '.join(CONTROLS[plan.task])}, got {min(wrong)!r}"
         )
-    judge = None
-    if plan.task == "text_to_image":
-        where = {"root": catalogue.root, "folder": f"{out}/alignment/judged", "generator": plan.generator}
-        judge = DrawnJudge(**where, seeds=plan.recipe.noise_seeds, seed=plan.split_seed, steps=plan.steps)
-        register_reward_part(drawn_part(judge))  # Again in `use_judge`, since there is one at a time
-        register_tower(other_family(plan.card))
+    judge = _judge_of(plan, catalogue, out)
     reward = plan.reward or default_reward(plan.task)
     metrics = tuple(available_metrics(list(plan.metrics) or None)[0])
     metrics = tuple(
         name for name in metrics if metric_card(name).task == plan.task and not metric_card(name).of_sets
     )
-    parts = alignment_parts(catalogue.items, plan.hold_out, seed=plan.split_seed)
-    chosen = [
-        _limited(part_items(catalogue.items, parts, name), most, plan.split_seed)
-        for name, most in (("train", plan.limit), ("look", plan.recipe.look_items), ("test", plan.test))
-    ]
-    aside = part_items(catalogue.items, parts, "aside")
-    aside = aside[aside["split"].eq("test")] if "split" in aside else aside.head(0)
-    if len(aside):  # The start knows the items of its own training by heart, so these are better to look at
-        chosen[1] = _limited(aside, plan.recipe.look_items, plan.split_seed)
+    *chosen, fresh = _split_items(plan, catalogue)
     prompt = plan.prompt or prompt_for(plan.task, short=plan.card.standin)
     prompt = replace(prompt, max_new_tokens=plan.recipe.max_new_tokens or prompt.max_new_tokens)
     verdict = tuple(verdict_metrics(reward, metrics))
-    return Experiment(
-        plan,
-        catalogue,
-        out,
-        prompt,
-        reward,
-        *chosen,
-        aside if len(aside) else chosen[1],
-        verdict,
-        metrics,
-        judge,
+    return Experiment(plan, catalogue, out, prompt, reward, *chosen, fresh, verdict, metrics, judge)
+
+# %% ../../nbs/alignment/90_experiment.ipynb #88694a56
+def _judge_of(plan: AlignmentPlan, catalogue: Catalogue, out: str) -> DrawnJudge | None:
+    "What rewards image prompts, its part and its witness registered; None for titles."
+    if plan.task == "image_to_text":
+        return None
+    where = {"root": catalogue.root, "folder": f"{out}/alignment/judged", "generator": plan.generator}
+    judge = DrawnJudge(**where, seeds=plan.recipe.noise_seeds, seed=plan.split_seed, steps=plan.steps)
+    register_reward_part(drawn_part(judge))  # Again in `use_judge`, since there is one at a time
+    register_tower(other_family(plan.card))
+    return judge
+
+
+def _split_items(plan: AlignmentPlan, catalogue: Catalogue) -> list[pd.DataFrame]:
+    "Items to train on, to look at and to test, and those that the start never saw and that test nothing."
+    parts = alignment_parts(catalogue.items, plan.hold_out, seed=plan.split_seed)
+    limits = {"train": plan.limit, "look": plan.recipe.look_items, "test": plan.test}
+    train, look, test = (
+        _limited(part_items(catalogue.items, parts, name), most, plan.split_seed)
+        for name, most in limits.items()
     )
+    aside = part_items(catalogue.items, parts, "aside")
+    aside = aside[aside["split"].eq("test")] if "split" in aside else aside.head(0)
+    if aside.empty:
+        return [train, look, test, look]
+    # The start knows the items of its own training by heart, so these are better to look at
+    return [train, _limited(aside, plan.recipe.look_items, plan.split_seed), test, aside]
 
 
 def _limited(items: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:

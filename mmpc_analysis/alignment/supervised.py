@@ -126,7 +126,7 @@ class _Best:
             self.value, self.step = value, step
             self.kept = {name: weight.detach().clone() for name, weight in self.weights.items()}
 
-
+# %% ../../nbs/alignment/65_supervised.ipynb #e40495b6
 def _train(
     policy: Policy,
     data: tuple[list, list],

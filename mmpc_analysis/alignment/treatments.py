@@ -42,6 +42,12 @@ from .policies import work_seconds
 from .rewards import REWARD_PARTS, RewardInput, reward_parts
 from .supervised import answer_object, supervise
 from .trained_on import trained_on
+
+# %% auto #0
+__all__ = ['Treatments', 'ask_test', 'run_grpo', 'look_of', 'own_best', 'run_supervised', 'run_controls', 'run_experiment',
+           'score_treatments']
+
+# %% ../../nbs/alignment/95_treatments.ipynb #42893361
 from ..catalogue.items import Catalogue
 from ..completion.answers import read_answer
 from ..completion.backend_choice import load_backend
@@ -51,10 +57,6 @@ from ..completion.models import ModelCard, weights_id
 from ..completion.protocol import Sampling
 from ..scores.scoring import score
 from ..tables import ALARMS, ALIGNMENT_EFFECTS, ALIGNMENT_STEPS, ALIGNMENTS, COMPLETIONS, SCORES
-
-# %% auto #0
-__all__ = ['Treatments', 'ask_test', 'run_grpo', 'look_of', 'own_best', 'run_supervised', 'run_controls', 'run_experiment',
-           'score_treatments']
 
 # %% ../../nbs/alignment/95_treatments.ipynb #a696ee2e
 @dataclass
@@ -69,7 +71,11 @@ class Treatments:
         default_factory=dict
     )  # Control to why it was left out, or what should be known
 
-    def add_control(self, run: ControlRun, name: str) -> None:
+    def add_control(
+        self,
+        run: ControlRun,  # What it answered, and what that cost
+        name: str,  # What tables call it
+    ) -> None:
         "Take in what a control answered."
         if run.note:
             self.notes[name] = run.note
