@@ -179,13 +179,14 @@ def alignment_problems(
         try:
             check_hub(card)
         except ValueError as problem:
-            problems.append(f"{problem} ({place.download:,.1f} GB)")
+            problems.append(f"{problem} ({place.download:,.1f} GB are to be downloaded)")
     try:
         device = resolve_device(recipe.device)
         if recipe.quantisation:
             four_bit_config(recipe.quantisation, recipe.precision or card.precision, device)
     except (ValueError, OSError, BackendError) as problem:
-        problems.append(str(problem))
+        what = "quantisation" if recipe.quantisation else "device"
+        problems.append(f"alignment.recipe.{what}: {problem}")
     if "://" in str(out):
         problems.append(
             f"a training writes into a folder of this machine, got {str(out)!r}; name one with --out"
@@ -398,7 +399,7 @@ def models_text(
     "Where aligned models lie and how they are used, for people."
     if folders.empty:
         return "No aligned model is left in the run's folder."
-    lines = ["Aligned models:", *(f"  {row.source}" for row in folders.itertuples())]
+    lines = ["Aligned models:", *(f"  {row.task}  {row.source}" for row in folders.itertuples())]
     first = folders.iloc[0]
     lines += ["In a study, with the name among completion.models:", f"[models.{first['model']}]"]
     return "\n".join([*lines, f'source = "{first["source"]}"'])

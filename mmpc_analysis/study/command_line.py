@@ -198,6 +198,7 @@ def choose_study(
 # %% ../../nbs/study/30_command_line.ipynb #904aca45
 def _run_stage(through: str, study: Path | None, out: Path | None, **choices) -> None:
     "Run the study that the options choose up to a stage."
+    from mmpc_analysis import store
     from mmpc_analysis.study.declaration import run_folder
     from mmpc_analysis.study.stages import run_study
 
@@ -206,7 +207,7 @@ def _run_stage(through: str, study: Path | None, out: Path | None, **choices) ->
         folder = str(out or run_folder(chosen.name))
         typer.echo(f"{chosen.name}: {len(chosen.completion.models)} models, into {folder}")
         run_study(chosen, folder, through=through, say=typer.echo, remake=not choices.get("kept", True))
-        if chosen.alignment.model and through == "report":
+        if chosen.alignment.model and through == "report" and not store.shard_names(f"{folder}/alignments"):
             typer.echo(f"{chosen.alignment.model}: mmpc align --out {folder} trains it as [alignment] says")
 
 # %% ../../nbs/study/30_command_line.ipynb #1c729799
