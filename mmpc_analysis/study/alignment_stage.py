@@ -288,12 +288,14 @@ def _finished(out: str, experiment: Experiment) -> bool:
     return there and keys.get(_shard(experiment.plan)) == experiment_key(experiment)
 
 
-def _keep_finished(out: str, experiments: list[Experiment], done: int) -> None:
+def _keep_finished(out: str, experiments: list[Experiment], done: list[Experiment]) -> None:
     "Write down what has run to its end, and leave nothing else in the tables."
-    keys = {_shard(e.plan): experiment_key(e) for e in experiments[:done]}
-    store.write_text(f"{out}/alignment/finished.json", json.dumps(keys, indent=1))
+    file, wanted = f"{out}/alignment/finished.json", {_shard(e.plan) for e in experiments}
+    keys = {name: key for name, key in store.read_json(file).items() if name in wanted}
+    keys |= {_shard(e.plan): experiment_key(e) for e in done}
+    store.write_text(file, json.dumps(keys, indent=1))
     for table in (*_TABLES, tables.ALIGNMENT_CHECKS):
-        store.remove_shards(f"{out}/{table.name}", {_shard(e.plan) for e in experiments})
+        store.remove_shards(f"{out}/{table.name}", wanted)
         if store.shard_names(f"{out}/{table.name}"):
             store.write_manifest(f"{out}/{table.name}", table)
 
@@ -317,15 +319,15 @@ def run_alignment_stage(
     need_align()
     for _, rows in check_alignment_stage(study, out).groupby(["task", "base"], sort=False):
         say(readiness_sentence(rows))
-    for number, experiment in enumerate(experiments, 1):
+    for experiment in experiments:
         if _finished(out, experiment):
             say(
                 f"{experiment.plan.task} of {experiment.plan.card.name}: finished before, nothing is done again"
             )
             continue
         run_experiment(experiment.plan, experiment.catalogue, str(out), progress=progress, say=say)
-        _keep_finished(out, experiments, number)
-    _keep_finished(out, experiments, len(experiments))
+        _keep_finished(out, experiments, [experiment])
+    _keep_finished(out, experiments, [])
     store.write_text(f"{out}/alignment.json", json.dumps(_alignment_facts(study, experiments), indent=1))
     names = (*_TABLES, tables.ALIGNMENT_CHECKS)
     return {table.name: store.read_shards(f"{out}/{table.name}", table) for table in names}
@@ -343,6 +345,7 @@ def _alignment_facts(study: Study, experiments: list[Experiment]) -> dict:
         "aggregation": first.reward.aggregation,
         "controls": {e.plan.task: e.plan.controls for e in experiments},
         "items": {e.plan.task: f"{len(e.train)} to train, {len(e.test)} to test" for e in experiments},
+        "hold_out": choice.hold_out or "as suits the catalogue",
         "witnesses": {e.plan.task: e.verdict for e in experiments},
         "level": study.scores.level,
     }
