@@ -263,7 +263,8 @@ def _check_models(study: Study) -> None:
     from mmpc_analysis.analysis.decision import check_prices
 
     for section in ("models", "prices"):
-        for name in set(getattr(study, section)) - set(study.completion.models):
+        trained = {study.alignment.model} if section == "models" else set()
+        for name in set(getattr(study, section)) - set(study.completion.models) - trained:
             asked = ", ".join(study.completion.models)
             raise ValueError(
                 f"[{section}.{name}] must be of a model in completion.models ({asked}); add it there"

@@ -16,7 +16,7 @@ from .. import tables
 
 # %% auto #0
 __all__ = ['STANDINS', 'CatalogueChoice', 'MissingChoice', 'CompletionChoice', 'ModelChoice', 'PriceChoice', 'DrawingChoice',
-           'ScoreChoice', 'RecommendationChoice', 'Study']
+           'ScoreChoice', 'RecommendationChoice', 'AlignmentChoice', 'Study']
 
 # %% ../../nbs/study/00_choices.ipynb #492fb7e1
 STANDINS = tuple(f"standin-{family}-{size}" for family in ("qwen", "gemma") for size in "sml")
@@ -150,6 +150,32 @@ class RecommendationChoice:
     patience: _Count = 5  # Epochs without a better validation score that are borne
     workers: Annotated[int, Field(ge=0)] = 0  # Trainings at the same time, 0 for one per processor
 
+# %% ../../nbs/study/00_choices.ipynb #28365657
+@dataclass(frozen=True, slots=True)
+class AlignmentChoice:
+    "Which model is trained on a reward, and how."
+
+    model: str = ""  # Name of a model card, or of a section `[models.NAME]`; empty to train none
+    tasks: tuple[str, ...] = ()  # `image_to_text`, `text_to_image`; empty for those of the profile
+    profile: str = "demo"  # What settings begin from: `demo` (titles only) or `as-the-reference` (both tasks)
+    recipe: dict = field(default_factory=dict)  # Settings instead of the profile's, by the names of Recipe
+    reward: dict[str, dict[str, float]] = field(
+        default_factory=dict
+    )  # Task to parts and their weights; a task that is not named has its own
+    aggregation: str = "sum_then_normalize"  # How parts become one number, or `normalize_then_sum`
+    seeds: _Count = 3  # Trainings; after one nothing is claimed
+    controls: tuple[str, ...] = (
+        "supervised",
+        "best_of_n",
+        "examples",
+        "strip_filler",
+        "title",
+    )  # Of its task
+    hold_out: tuple[str, ...] = ()  # Brands that are tested on; empty for what suits the catalogue
+    limit: _Size = 0  # At most this many training items, by a fixed hash; 0 for all
+    test: _Size = 0  # At most this many test items, by a fixed hash; 0 for all
+    metrics: tuple[str, ...] = ()  # Names of metrics, empty for all that can run
+
 # %% ../../nbs/study/00_choices.ipynb #2285c6af
 @with_config(strict=True, extra="forbid")  # Of its sections too
 @dataclass(frozen=True, slots=True)
@@ -168,3 +194,4 @@ class Study:
     drawing: DrawingChoice = DrawingChoice()  # How pictures are drawn
     scores: ScoreChoice = ScoreChoice()  # How it is scored
     recommendation: RecommendationChoice = RecommendationChoice()  # What it is worth to a recommender
+    alignment: AlignmentChoice = AlignmentChoice()  # What `mmpc align` trains

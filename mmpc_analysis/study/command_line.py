@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .alignment_command import align_command
+
 if TYPE_CHECKING:
     from mmpc_analysis.catalogue.items import Catalogue
     from mmpc_analysis.study.choices import CatalogueChoice, Study
@@ -196,6 +198,7 @@ def choose_study(
 # %% ../../nbs/study/30_command_line.ipynb #904aca45
 def _run_stage(through: str, study: Path | None, out: Path | None, **choices) -> None:
     "Run the study that the options choose up to a stage."
+    from mmpc_analysis import store
     from mmpc_analysis.study.declaration import run_folder
     from mmpc_analysis.study.stages import run_study
 
@@ -204,6 +207,8 @@ def _run_stage(through: str, study: Path | None, out: Path | None, **choices) ->
         folder = str(out or run_folder(chosen.name))
         typer.echo(f"{chosen.name}: {len(chosen.completion.models)} models, into {folder}")
         run_study(chosen, folder, through=through, say=typer.echo, remake=not choices.get("kept", True))
+        if chosen.alignment.model and through == "report" and not store.shard_names(f"{folder}/alignments"):
+            typer.echo(f"{chosen.alignment.model}: mmpc align --out {folder} trains it as [alignment] says")
 
 # %% ../../nbs/study/30_command_line.ipynb #1c729799
 @app.command("run")
@@ -275,6 +280,9 @@ def recommend_command(
 ) -> None:
     "Train recommenders on what was completed, and see what it is worth to them."
     _run_stage("recommendation", study, out, begins=False, interactions=interactions)
+
+# %% ../../nbs/study/30_command_line.ipynb #46e44951
+app.command("align")(_explained()(align_command))
 
 # %% ../../nbs/study/30_command_line.ipynb #44db264a
 @app.command("analyse")

@@ -118,7 +118,7 @@ def manifest_of(
     made = {name: store.read_manifest(f"{out}/{name}") for name in tables.TABLES}
     own, popular = study.catalogue.source != "embedded", study.missing.mechanism == "by_popularity"
     counts = {"items": len(catalogue.items), "set_aside": len(catalogue.set_aside)}
-    bought = purchases_source(study)
+    bought, trained = purchases_source(study), store.read_json(f"{out}/alignment.json")
     return {
         "schema": tables.SCHEMA,
         "study": asdict(study),
@@ -133,6 +133,7 @@ def manifest_of(
         "tables": {k: {f: m[f] for f in ("rows", "fingerprint")} for k, m in made.items() if m},
         "left_out": made["scores"].get("notes", {}),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        **({"alignment": trained} if trained else {}),
     }
 
 # %% ../../nbs/study/10_manifest.ipynb #ccd1fb12

@@ -311,6 +311,18 @@ def _priced(
     frontier = partial(frontier_table, averages, completions, prices)
     return {"decisions": decisions, "frontier": frontier}, [store.fingerprint(prices)]
 
+# %% ../../nbs/study/20_stages.ipynb #36f0d822
+def _training_claims(inputs: StudyInputs) -> tuple[Callable[[], pd.DataFrame], list]:
+    "What makes the claims about trainings in the run's folder, and their part of the key; nothing where there are none."
+    from mmpc_analysis.alignment.alignment_claims import alignment_claims
+
+    effects, *beside = (
+        _stored(inputs.out, t) for t in (tables.ALIGNMENT_EFFECTS, tables.ALIGNMENT_CHECKS, tables.ALARMS)
+    )
+    level = store.read_json(f"{inputs.out}/alignment.json").get("level", inputs.draws["level"])
+    key = [level, *map(store.fingerprint, (effects, *beside))] if len(effects) else []
+    return partial(alignment_claims, effects, *beside, level=level), key
+
 # %% ../../nbs/study/20_stages.ipynb #424e617b
 def run_conclusions(
     inputs: StudyInputs,  # Bootstrap draws, level and seed
@@ -345,11 +357,12 @@ def run_conclusions(
     recovery, links, contrasts = (
         _stored(inputs.out, t) for t in (tables.RECOVERY, tables.LINKS, tables.CONTRASTS)
     )
-    of_models, key = makers["claims"], [*key, *map(store.fingerprint, (recovery, links, contrasts))]
+    of_trainings, more = _training_claims(inputs)
+    of_models, key = makers["claims"], [*key, *map(store.fingerprint, (recovery, links, contrasts)), *more]
 
     def claims() -> pd.DataFrame:
         levels = pd.DataFrame(level_claims(contrasts), columns=tables.CLAIMS.names)
-        parts = [of_models(), levels, worth_claims(recovery, links, inputs.draws["level"])]
+        parts = [of_models(), levels, worth_claims(recovery, links, inputs.draws["level"]), of_trainings()]
         return tables.validate(
             pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True), tables.CLAIMS
         )
