@@ -312,7 +312,7 @@ def run_alignment_stage(
 
     Raises: `BackendError` without the extra `align`; `ValueError` for what cannot be trained here.
     """
-    from mmpc_analysis.alignment.training import need_align
+    from mmpc_analysis.alignment.grpo import need_align
     from mmpc_analysis.alignment.treatments import run_experiment
 
     experiments = prepare_alignment(study, out)

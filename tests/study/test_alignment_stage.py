@@ -200,7 +200,7 @@ def test_without_the_extra_the_check_still_works_and_training_says_what_to_insta
     def find_spec(name, *more):
         return None if name in ("trl", "peft", "datasets") else real(name, *more)
 
-    for module in ("alignment.experiment", "alignment.training", "study.alignment_stage"):
+    for module in ("alignment.experiment", "alignment.grpo", "study.alignment_stage"):
         monkeypatch.setattr(f"mmpc_analysis.{module}.find_spec", find_spec)
     (tmp_path / "s.toml").write_text(LITTLE)
     words = [tmp_path / "s.toml", "--out", tmp_path / "run"]
