@@ -40,7 +40,9 @@ def test_a_part_is_paid_for_the_item_of_its_row(items):
 
 @pytest.mark.parametrize("mask", [True, False])
 def test_an_answer_that_hit_the_limit_teaches_nothing_or_gets_nothing(items, mask):
-    paid = counter(items, mask)(turns('{"title": "Red Mug"}', '{"title": "Red'), [[1, END], [1, 1]], [0, 0], 0)
+    paid = counter(items, mask)(
+        turns('{"title": "Red Mug"}', '{"title": "Red'), [[1, END], [1, 1]], [0, 0], 0
+    )
     assert paid["reward"][0] == 1.0
     assert math.isnan(paid["reward"][1]) if mask else paid["reward"][1] == 0.0
 
@@ -52,7 +54,10 @@ def test_the_parts_of_a_batch_are_computed_once(items, monkeypatch):
     monkeypatch.setattr(page, "reward_parts", lambda *given: calls.append(1) or real(*given))
     one, batch, ids = counter(items), turns('{"title": "Red Mug"}'), [[1, END]]
     state = SimpleNamespace(global_step=4)
-    values = [part(completions=batch, completion_ids=ids, row=[0], trainer_state=state) for part in reward_functions(one)]
+    values = [
+        part(completions=batch, completion_ids=ids, row=[0], trainer_state=state)
+        for part in reward_functions(one)
+    ]
     assert values == [[1.0], [1.0]] and len(calls) == 1 and one.answered == 1
     one(batch, ids, [0], 5)  # Another update
     assert len(calls) == 2 and one.answered == 2
@@ -65,7 +70,9 @@ def test_text_in_blocks_is_read_like_text(items):
 
 
 def test_what_is_watched_is_counted_and_not_paid(items):
-    one = counter(items, watched={"letters": lambda given: np.array([len(t) for t in given.texts], dtype=float)})
+    one = counter(
+        items, watched={"letters": lambda given: np.array([len(t) for t in given.texts], dtype=float)}
+    )
     paid = one(turns('{"title": "Red Mug"}', '{"title": "Mug"}'), [[1, END]] * 2, [0, 0], 0)
     assert one.counts["letters"] == 5.0 and "letters" not in paid
 
@@ -89,5 +96,7 @@ def test_counts_by_hand(items):
     assert found["distinct"] == pytest.approx(2 / 3)
     assert found["repeated"] == pytest.approx((2 / 3 + 2 / 3 + 1 / 2) / 3)
     assert math.isnan(found["copied"])  # The short prompt shows no example
-    none = answer_counts(RewardInput(PROMPT, answers[3:], items.iloc[[0]], np.zeros(1, int), np.ones(1)), np.array([True]))
+    none = answer_counts(
+        RewardInput(PROMPT, answers[3:], items.iloc[[0]], np.zeros(1, int), np.ones(1)), np.array([True])
+    )
     assert math.isnan(none["words"]) and none["truncated"] == 1.0 and none["invalid"] == 0.0

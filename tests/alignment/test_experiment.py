@@ -27,7 +27,9 @@ def test_no_product_is_in_two_parts_and_no_hand_in_train_and_test(tmp_path, cata
         for b in set(parts) - {a}:
             assert not parts[a] & parts[b], (a, b)
     assert set(one.look["item_id"]) <= parts["fresh"] and len(one.look) == 6
-    assert set(one.train["split"]) == {"train"} and set(one.test["split"]) == {"test"} == set(one.fresh["split"])
+    assert set(one.train["split"]) == {"train"} and set(one.test["split"]) == {"test"} == set(
+        one.fresh["split"]
+    )
     assert not set(one.train["brand"]) & set(one.test["brand"])
 
 
@@ -63,7 +65,10 @@ def test_the_verdict_is_named_by_the_reward_alone(tmp_path, catalogue):
 
 
 def test_each_experiment_is_judged_by_its_own_generator(tmp_path, catalogue):
-    one, two = (prepare_experiment(plan_of("text_to_image", steps=k), catalogue, str(tmp_path / str(k))) for k in (2, 3))
+    one, two = (
+        prepare_experiment(plan_of("text_to_image", steps=k), catalogue, str(tmp_path / str(k)))
+        for k in (2, 3)
+    )
     second = REWARD_PARTS["image_rank"].version
     use_judge(one)
     first = REWARD_PARTS["image_rank"].version
@@ -76,7 +81,11 @@ def test_each_experiment_is_judged_by_its_own_generator(tmp_path, catalogue):
 def test_models_are_asked_as_they_are_trained(tmp_path, catalogue):
     asked = [
         prepare_experiment(plan_of(recipe=recipe), catalogue, str(tmp_path))
-        for recipe in (SMALL, Recipe(lora_rank=8, quantisation="nf4"), Recipe(max_new_tokens=17, precision="bfloat16"))
+        for recipe in (
+            SMALL,
+            Recipe(lora_rank=8, quantisation="nf4"),
+            Recipe(max_new_tokens=17, precision="bfloat16"),
+        )
     ]
     assert [one.engine["precision"] for one in asked] == ["float32", None, "bfloat16"]
     assert [one.engine["quantisation"] for one in asked] == [None, "nf4", None]
@@ -102,5 +111,7 @@ def test_the_time_of_an_update_is_measured_where_it_can_be(tmp_path, catalogue):
 
 
 def test_unknown_controls_are_refused(tmp_path, catalogue):
-    with pytest.raises(ValueError, match="controls of text_to_image must be among .*title, got 'strip_filler'"):
+    with pytest.raises(
+        ValueError, match="controls of text_to_image must be among .*title, got 'strip_filler'"
+    ):
         prepare_experiment(plan_of("text_to_image", controls=("strip_filler",)), catalogue, str(tmp_path))

@@ -34,8 +34,17 @@ def test_a_look_measures_what_a_run_would(tmp_path, catalogue, name):
     seen = look(policy, policy.engine.model)
     assert policy.engine.model.training  # It goes on learning
     assert look(policy, policy.engine.model) == seen
-    rows = complete(settings.items, name, "image_to_text", root=catalogue.root, out=str(tmp_path), progress=False)
-    scores = score(rows, catalogue.items, root=catalogue.root, run=str(tmp_path), metrics=["token_f1", "rouge_l"], progress=False)
+    rows = complete(
+        settings.items, name, "image_to_text", root=catalogue.root, out=str(tmp_path), progress=False
+    )
+    scores = score(
+        rows,
+        catalogue.items,
+        root=catalogue.root,
+        run=str(tmp_path),
+        metrics=["token_f1", "rouge_l"],
+        progress=False,
+    )
     scores = scores[scores["role"] == "model"]
     for metric, values in scores.groupby("metric")["value"]:
         assert seen[f"look/{metric}"] == pytest.approx(values.mean(), abs=1e-12)

@@ -41,7 +41,8 @@ def test_the_loss_is_that_of_the_answers_tokens(catalogue, name):
 
 def test_pieces_of_a_batch_are_the_batch(tmp_path, catalogue):
     whole, pieces = (
-        made(catalogue, tmp_path / str(rows), adapters=Recipe(rows=rows, questions=8, group=2)) for rows in (0, 4)
+        made(catalogue, tmp_path / str(rows), adapters=Recipe(rows=rows, questions=8, group=2))
+        for rows in (0, 4)
     )
     losses = [a.steps[a.steps["measure"] == "loss"]["value"].to_numpy() for a in (whole, pieces)]
     assert np.allclose(*losses, atol=1e-4)
@@ -52,7 +53,10 @@ def test_a_habit_is_learnt_and_the_base_remembered(tmp_path, catalogue):
     losses = aligned.steps[aligned.steps["measure"] == "loss"]["value"].to_numpy()
     assert losses[-1] < losses[0] / 4
     assert (aligned.card.base, aligned.card.standin, aligned.record["steps"]) == ("standin-gemma-s", True, 40)
-    assert made(catalogue, tmp_path, recipe=SupervisedRecipe(steps=40, learning_rate=2e-3)).record == aligned.record
+    assert (
+        made(catalogue, tmp_path, recipe=SupervisedRecipe(steps=40, learning_rate=2e-3)).record
+        == aligned.record
+    )
 
 
 def looker(values):
@@ -63,7 +67,10 @@ def looker(values):
     return look
 
 
-@pytest.mark.parametrize(("values", "kept"), [((0.1, 0.2, 0.9, 0.3, 0.4), 4), ((0.9, 0.2, 0.1, 0.3, 0.4), 0), ((0.1, 0.2, 0.3, 0.4, 0.5), 8)])
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [((0.1, 0.2, 0.9, 0.3, 0.4), 4), ((0.9, 0.2, 0.1, 0.3, 0.4), 0), ((0.1, 0.2, 0.3, 0.4, 0.5), 8)],
+)
 def test_the_best_look_decides_which_weights_stay(tmp_path, catalogue, values, kept):
     aligned = made(catalogue, tmp_path, look=looker(values))
     row = aligned.steps[aligned.steps["measure"] == "kept_step"]["value"]
@@ -87,4 +94,11 @@ def test_adapters_learn_alone(tmp_path, catalogue):
 
 def test_every_item_needs_an_answer(tmp_path, catalogue):
     with pytest.raises(ValueError, match="every item needs one answer, got 16 items and 0 answers"):
-        supervise("standin-gemma-s", catalogue.items.head(16), [], "image_to_text", str(tmp_path), root=catalogue.root)
+        supervise(
+            "standin-gemma-s",
+            catalogue.items.head(16),
+            [],
+            "image_to_text",
+            str(tmp_path),
+            root=catalogue.root,
+        )

@@ -23,7 +23,9 @@ METRICS = {"image_to_text": ("token_f1", "minilm_retrieval"), "text_to_image": (
 
 def plan_of(task, **more):
     card = model_card("standin-gemma-s")
-    return AlignmentPlan(card, task, **{"recipe": RECIPE, "metrics": METRICS[task], "seeds": (0, 1)} | SMALL | more)
+    return AlignmentPlan(
+        card, task, **{"recipe": RECIPE, "metrics": METRICS[task], "seeds": (0, 1)} | SMALL | more
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +65,14 @@ def test_the_tables_are_those_of_the_run(ran):
     assert (costs.loc["supervised", "cpu_seconds"] > 0).all()
     assert "trained with 2 seeds" in lines[1]
     kin = found["alignment_effects"].drop_duplicates("metric").set_index("metric")["trained_on"]
-    assert kin.to_dict() == {
-        "image_to_text": {"token_f1": "reward", "minilm_retrieval": ""},
-        "text_to_image": {"effnet_cosine": "reward", "ssim": ""},
-    }[task] or kin["ssim"] == ""  # With the tower's metrics beside them
+    assert (
+        kin.to_dict()
+        == {
+            "image_to_text": {"token_f1": "reward", "minilm_retrieval": ""},
+            "text_to_image": {"effnet_cosine": "reward", "ssim": ""},
+        }[task]
+        or kin["ssim"] == ""
+    )  # With the tower's metrics beside them
 
 
 def test_a_second_run_asks_trains_and_draws_nothing(ran, catalogue, monkeypatch):
@@ -79,7 +85,11 @@ def test_a_second_run_asks_trains_and_draws_nothing(ran, catalogue, monkeypatch)
 
     for name in ("_generate_answers",):
         monkeypatch.setattr(backends, name, never)
-    keep = ("best_of_n", "examples", "supervised")  # Controls that journal nothing ask again, and plain training is by the clock
+    keep = (
+        "best_of_n",
+        "examples",
+        "supervised",
+    )  # Controls that journal nothing ask again, and plain training is by the clock
     again = run_experiment(plan_of(task, controls=()), catalogue, out, progress=False, say=lambda line: None)
     same = found["alignments"][~found["alignments"]["treatment"].isin((*keep, "strip_filler", "title"))]
     pd.testing.assert_frame_equal(again["alignments"], same.reset_index(drop=True))
@@ -99,8 +109,12 @@ def test_what_is_judged_by_is_not_learnt_from(tmp_path, catalogue, ran):
     texts = []
     for which, folder in ((catalogue, "as they are"), (other, "changed")):
         run_experiment(plan, which, str(tmp_path / folder), progress=False, say=lambda line: None)
-        rows = pd.concat(map(pd.read_parquet, (tmp_path / folder / "alignment" / "completions").glob("*.parquet")))
-        texts.append(rows.sort_values(["model", "item_id"])[["model", "item_id", "text"]].reset_index(drop=True))
+        rows = pd.concat(
+            map(pd.read_parquet, (tmp_path / folder / "alignment" / "completions").glob("*.parquet"))
+        )
+        texts.append(
+            rows.sort_values(["model", "item_id"])[["model", "item_id", "text"]].reset_index(drop=True)
+        )
     pd.testing.assert_frame_equal(*texts)
 
 
@@ -119,15 +133,23 @@ def test_a_models_own_best_prompts_are_drawn_once(tmp_path, catalogue, monkeypat
 
 # ---------------------------------------------------------------- the experiment whose results are committed
 
-_SPEC = importlib.util.spec_from_file_location("fingerprints", ROOT / "tools" / "experiments" / "code_fingerprint.py")
-_PRINTS = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_PRINTS)
+
+def tool(name):
+    "A script of tools/experiments as a module."
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / "experiments" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_the_committed_results_are_of_the_present_code():
     record = json.loads((ROOT / "tests" / "data" / "alignment" / "align_standins.json").read_text("utf-8"))
     again = "run tools/experiments/align_standins.py; half an hour on two cores"
-    assert record["code"] == _PRINTS.code_fingerprint("alignment"), f"what a figure rests on has changed: {again}"
+    pages = tool("align_standins").pages()
+    assert len(pages) > 20 and "alignment.grpo" in pages
+    assert record["code"] == tool("code_fingerprint").code_fingerprint(*pages), (
+        f"what a figure rests on has changed: {again}"
+    )
     spent = sum(seconds["cpu"] for seconds in record["seconds"].values())
     assert record["seeds"] == [0, 1, 2] and spent < 2 * 75 * 60
 
@@ -136,5 +158,7 @@ def test_the_committed_tables_hold_every_start_with_every_seed():
     done = pd.read_parquet(ROOT / "nbs" / "results" / "alignments.parquet")
     grpo = done[done["treatment"] == "grpo"]
     starts = {("image_to_text", s) for s in ("standin-gemma-s", "taught-gemma-s", "wordy-gemma-s")}
-    assert set(zip(grpo["task"], grpo["base"], strict=True)) == starts | {("text_to_image", "standin-gemma-s")}
+    assert set(zip(grpo["task"], grpo["base"], strict=True)) == starts | {
+        ("text_to_image", "standin-gemma-s")
+    }
     assert grpo.groupby(["task", "base"])["seed"].agg(sorted).map(tuple).eq((0, 1, 2)).all()
