@@ -112,6 +112,6 @@ def test_the_time_of_an_update_is_measured_where_it_can_be(tmp_path, catalogue):
 
 def test_unknown_controls_are_refused(tmp_path, catalogue):
     with pytest.raises(
-        ValueError, match="controls of text_to_image must be among .*title, got 'strip_filler'"
+        ValueError, match=r"controls of text_to_image must be among .*title, got 'strip_filler'"
     ):
         prepare_experiment(plan_of("text_to_image", controls=("strip_filler",)), catalogue, str(tmp_path))
