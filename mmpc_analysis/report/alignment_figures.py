@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from mmpc_analysis.report.alignment_words import (
     alarm_sentence,
     metric_in_words,
     trained_on_badge,
+    treatment_name,
     treatment_order,
 )
 from .figures import AXIS, PALETTE, base_layout, interval_bars
-from .wording import count, distinct_labels, label, number, plural, span
+from .wording import count, distinct_labels, label, listed, number, plural, span
 from ..tables import tasks_of
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['alignment_places', 'rows_at', 'witness_metrics', 'treatment_labels', 'change_figure', 'curve_measures', 'over_seeds',
-           'curve_figure']
+           'seeds_words', 'curve_figure']
 
 # %% ../../nbs/report/76_alignment_figures.ipynb #b39fe071
 def alignment_places(
@@ -153,8 +155,9 @@ def curve_measures(
     metrics = [m for m in metrics if m not in ("distinct", "words", "items")]
     metric = next((m for m in (*witnesses, *metrics) if m in metrics), "")
     paid = "" if metric in witnesses else ", no witness"
+    first = "image_similarity" if "image_similarity" in present else "reward"
     wanted = {
-        "reward": "Mean reward of an update",
+        first: "Likeness to the true picture" if first != "reward" else "Mean reward of an update",
         f"look/{metric}": f"{metric_in_words(metric)}, items not trained on{paid}",
     }
     distinct = "look/distinct" if "look/distinct" in present else "distinct"
@@ -164,14 +167,36 @@ def curve_measures(
 # %% ../../nbs/report/76_alignment_figures.ipynb #cb8f6e1e
 def over_seeds(
     rows: pd.DataFrame,  # One measure of one treatment
-) -> pd.DataFrame:  # By step: mean, low and high
-    "Mean and range of the seeds, at the steps that all of them have."
+    level: float = 0.95,  # Coverage of the interval, in (0, 1)
+) -> pd.DataFrame:  # By step: mean, low and high; bounds are NaN with one seed
+    "Mean of the seeds and its t-interval, at the steps that all of them have."
+    from scipy.stats import t
+
     wide = rows.pivot(index="step", columns="seed", values="value").dropna().sort_index()
-    return pd.DataFrame({"mean": wide.mean(axis=1), "low": wide.min(axis=1), "high": wide.max(axis=1)})
+    seeds, mean = wide.shape[1], wide.mean(axis=1)
+    half = t.ppf((1 + level) / 2, seeds - 1) * wide.std(axis=1, ddof=1) / np.sqrt(seeds)
+    return pd.DataFrame({"mean": mean, "low": mean - half, "high": mean + half})
 
 
+def seeds_words(
+    steps: pd.DataFrame,  # Steps of one place
+) -> str:  # Sentences for the note below a figure's title, not escaped
+    "What line and band of the curves stand for."
+    counts = steps.groupby("treatment")["seed"].nunique()
+    several, alone = counts[counts > 1], counts[counts == 1]
+    told = ["Thick: mean of the seeds, as far as all of them go."]
+    if len(several):
+        told.append("Band: 95% t-interval of that mean at each step, with the seeds as the sample.")
+    if len(alone):
+        names = listed(map(treatment_name, treatment_order(alone.index)))
+        told.append(f"Of {names} there is one seed, so there is no band.")
+    if "image_similarity" in set(steps["measure"]):
+        told.append("The reward itself is a rank and flat by construction, so what it ranks is shown.")
+    return " ".join([*told, "Thin: single seeds."])
+
+# %% ../../nbs/report/76_alignment_figures.ipynb #74d1bea2
 def _curve_traces(rows: pd.DataFrame, name: str, legend: bool) -> list[dict]:
-    "One treatment in one panel: its seeds, their range and their mean."
+    "One treatment in one panel: its seeds, their mean and its interval."
     colour, rows = _COLOURS.get(rows["treatment"].iloc[0], _GREY), rows.sort_values("step")
     common = {"type": "scatter", "mode": "lines", "legendgroup": name, "showlegend": False}
     band, seeds, hover = over_seeds(rows), rows["seed"].nunique(), "<br>step %{x}: %{y:.3f}<extra></extra>"
@@ -194,6 +219,9 @@ def _curve_traces(rows: pd.DataFrame, name: str, legend: bool) -> list[dict]:
         }
         traces.append(common | {"x": own["step"], "y": own["value"]} | thin)
     mean = {"x": band.index, "y": band["mean"], "name": name, "showlegend": legend, "line": {"color": colour, "width": 3}}  # fmt: skip
+    if seeds > 1:
+        mean["customdata"] = band[["low", "high"]]
+        hover = hover.replace("<extra>", " (%{customdata[0]:.3f} to %{customdata[1]:.3f})<extra>")
     return [*traces, common | mean | {"hovertemplate": f"{name}, mean of {plural(seeds, 'seed')}{hover}"}]
 
 # %% ../../nbs/report/76_alignment_figures.ipynb #d670a293
