@@ -143,7 +143,7 @@ def place_sentence(
         return verdict_words(run, task, base)[0]
     row, controls = aligned.iloc[0], claims_where(first, "beats_control")
     costs = rows_at(run.tables["alignments"], task, base)
-    return words.brief_verdict(row, controls, words.cheapest_controls(costs, row["treatment"]))
+    return words.brief_verdict(row, controls, costs)
 
 
 def _verdicts(run: Run, places: list[tuple[str, str]]) -> Safe:
@@ -319,7 +319,9 @@ def alignment_provenance(
 ) -> Safe:  # Recipe and reward, and one row a treatment and seed
     "What was run, with which recipe and reward."
     stated, rows = run.manifest.get("alignment"), run.tables["alignments"]
-    facts = [(k, v) for k, v in stated.items() if k != "notes"] if isinstance(stated, dict) else ()
+    facts = (
+        [(k, v) for k, v in stated.items() if k not in ("notes", "about")] if isinstance(stated, dict) else ()
+    )
     entries = [
         markup("<dt>{k}</dt><dd>{v}</dd>", k=display_name(k), v=escaped(_flat(v), 2000)) for k, v in facts
     ]
@@ -346,7 +348,8 @@ def controls_piece(
     claims = claims_where(alignment_claims_at(run, task, base), "beats_control")
     claims = claims[claims["metric"] == claims["metric"].head(1).squeeze()] if len(claims) else claims
     trained = claims["treatment"].iloc[0] if len(claims) else "grpo"
-    cheapest = claims["other"].isin(words.cheapest_controls(costs, trained))
+    harmful = words.harmful_controls(claims)
+    cheapest = claims["other"].isin(words.cheapest_controls(costs, trained, harmful))
     above = claims.index.isin(words.ahead_or_best(claims).index)
     adds = [words.alignment_sentence(row) for _, row in claims[cheapest & ~above].iterrows()]
     adds += [f"What {words.treatment_name(trained)} adds to it stands above."] * bool(
@@ -355,7 +358,7 @@ def controls_piece(
     others = claims[~cheapest & ~above]
     points = joined([markup("<li>{s}</li>", s=escaped(words.alignment_sentence(row), 2000)) for _, row in others.iterrows()], "")  # fmt: skip
     listing = markup("<ul>{p}</ul>", p=points) if points else Safe("")
-    return joined([paragraph(words.cheapest_words(costs, trained) + adds), listing])
+    return joined([paragraph(words.cheapest_words(costs, trained, harmful) + adds), listing])
 
 # %% ../../nbs/report/77_alignment.ipynb #cba454f2
 def alignment_piece(
@@ -391,6 +394,8 @@ def alignment(
     "What training on rewards changed, and what cheaper ways did."
     places = alignment_places(needed(run, "alignments"))
     standins = [name for name in dict.fromkeys(base for _, base in places) if name.startswith("standin-")]
-    about = [_STANDINS.format(names=", ".join(standins))] if standins else []
+    stated = run.manifest.get("alignment")
+    about = [str(stated["about"])] if isinstance(stated, dict) and stated.get("about") else []
+    about += [_STANDINS.format(names=", ".join(standins))] if standins else []
     pieces = [alignment_piece(run, *place, several=len(places) > 1) for place in places]
     return joined([_verdicts(run, places), paragraph([*about, _MARKED]), *pieces, alignment_provenance(run)])

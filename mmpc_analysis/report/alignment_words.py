@@ -8,6 +8,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/report/alignment_words.html.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 
 import pandas as pd
 
@@ -28,8 +29,8 @@ from mmpc_analysis.report.wording import (
 # %% auto #0
 __all__ = ['TREATMENT_NAMES', 'TRAINED_ON_WORDS', 'ALIGNED_QUESTIONS', 'ALIGNED_THINGS', 'ALIGNMENT_WORDS', 'PRODUCTS',
            'treatment_name', 'treatment_order', 'trained_on_badge', 'metric_in_words', 'alignment_sentence',
-           'ahead_or_best', 'control_words', 'treatment_costs', 'cheapest_controls', 'seconds_text', 'cheapest_words',
-           'brief_verdict', 'alarm_sentence', 'alarm_words', 'check_value', 'check_words']
+           'ahead_or_best', 'harmful_controls', 'control_words', 'treatment_costs', 'cheapest_controls', 'seconds_text',
+           'cheapest_words', 'brief_verdict', 'alarm_sentence', 'alarm_words', 'check_value', 'check_words']
 
 # %% ../../nbs/report/09_alignment_words.ipynb #c3c11cc6
 TREATMENT_NAMES = {
@@ -162,6 +163,14 @@ def ahead_or_best(
     return ahead if len(ahead) else ranked[ranked["verdict"] != "one seed"].head(1)
 
 
+def harmful_controls(
+    claims: pd.DataFrame,  # Claims of question beats_control about one model, treatment and metric
+) -> set[str]:  # Controls as stored
+    "Controls that made things worse by themselves."
+    verdicts = [json.loads(detail).get("control_verdict") for detail in claims["detail"]]
+    return set(claims.loc[[v == "worse" for v in verdicts], "other"])
+
+
 def control_words(
     claims: pd.DataFrame,  # Claims of question beats_control about one model, treatment and metric
 ) -> list[str]:  # Sentences, none without claims
@@ -197,9 +206,14 @@ def treatment_costs(
 def cheapest_controls(
     alignments: pd.DataFrame,  # Alignments of one task and model
     treatment: str = "grpo",  # Treatment that the controls stand beside
+    harmful: Collection[
+        str
+    ] = (),  # Controls that made things worse, which are taken only where there is no other
 ) -> list[str]:  # As stored: one, several that cost the same, or none where no sum is known
     "The control that costs least for a thousand products."
     total = treatment_costs(alignments)["total"].drop(treatment, errors="ignore").dropna()
+    harmless = total[~total.index.isin(list(harmful))]
+    total = harmless if len(harmless) else total
     return treatment_order(total.index[total == total.min()])
 
 
@@ -214,6 +228,7 @@ def seconds_text(
 def cheapest_words(
     alignments: pd.DataFrame,  # Alignments of one task and model
     treatment: str = "grpo",  # Treatment that the controls stand beside
+    harmful: Collection[str] = (),  # Controls that made things worse
 ) -> list[str]:  # Sentences, none without controls
     "What the cheapest control costs beside the treatment, and whose cost is unknown."
     costs = treatment_costs(alignments)
@@ -221,15 +236,19 @@ def cheapest_words(
     if controls.empty:
         return []
     texts = {
-        t: f"{seconds_text(c['total'])} of processor time ({seconds_text(c['before'])} before, {seconds_text(c['answers'])} for the answers)"
+        t: f"{seconds_text(c['total'])} ({seconds_text(c['before'])} before, {seconds_text(c['answers'])} for the answers)"
         for t, c in costs[costs["total"].notna()].iterrows()
     }
     said = []
     if cheapest:
         names, own = listed(map(treatment_name, cheapest)), texts.get(treatment)
         beside = f"; {treatment_name(treatment)} takes {own}" if own else ""
+        harmless = cheapest_controls(alignments, treatment, harmful)
+        if harmless != cheapest:
+            least = f"{listed(map(treatment_name, harmless))}: {texts[harmless[0]]}"
+            beside = f", but it made things worse; the cheapest that did no harm is {least}{beside}"
         said = [
-            f"For {PRODUCTS:,} products the cheapest control is {names}, with {texts[cheapest[0]]}{beside}."
+            f"For {PRODUCTS:,} products the cheapest control is {names}, by processor time: {texts[cheapest[0]]}{beside}."
         ]
     unknown = [t for t in treatment_order(costs.index) if t not in texts]
     why = ", so no control is called the cheapest" if not cheapest else ""
@@ -239,18 +258,18 @@ def cheapest_words(
 
 # %% ../../nbs/report/09_alignment_words.ipynb #5ee3920d
 _OVER = {
-    "better": "over the cheapest control ({control}) it gains {gap}, which is better",
-    "worse": "over the cheapest control ({control}) it gains {gap}, which is worse",
-    "equivalent": "over the cheapest control ({control}) it gains {gap}, shown to be equal",
-    "not shown": "over the cheapest control ({control}) it gains {gap}, not told apart",
-    "one seed": "it was held against the cheapest control ({control}) with one seed, from which nothing is claimed",
+    "better": "over {control} it gains {gap}, which is better",
+    "worse": "over {control} it gains {gap}, which is worse",
+    "equivalent": "over {control} it gains {gap}, shown to be equal",
+    "not shown": "over {control} it gains {gap}, not told apart",
+    "one seed": "it was held against {control} with one seed, from which nothing is claimed",
 }
 
 
 def brief_verdict(
     aligned: pd.Series,  # A claim about a model and task against the model before
     controls: pd.DataFrame,  # Claims of question beats_control about the same treatment and metric
-    cheapest: list[str] = (),  # Controls that cost least, as stored
+    alignments: pd.DataFrame,  # Alignments of the same task and model, for what each control costs
 ) -> str:  # One sentence, not escaped
     "What an alignment came to, in one sentence."
     verdict, detail = aligned["verdict"], json.loads(aligned["detail"])
@@ -264,11 +283,13 @@ def brief_verdict(
     )
     gain = f" (gain in {metric_in_words(aligned['metric'])} {number(aligned['estimate'])}, {interval_text(aligned, number)})"
     parts = [head + (small + gain if verdict != "one seed" else "")]
-    near = controls["other"].isin(cheapest)
+    harmful, treatment = harmful_controls(controls), detail["treatment"]
+    near = controls["other"].isin(cheapest_controls(alignments, treatment, harmful))
+    skipped = set(cheapest_controls(alignments, treatment)) & harmful
     for _, row in controls[near].iterrows():
-        parts.append(
-            _OVER[row["verdict"]].format(control=treatment_name(row["other"]), gap=span(row, number))
-        )
+        kind = ", which made things worse" if row["other"] in harmful else " that did no harm" * bool(skipped)
+        control = f"the cheapest control{kind} ({treatment_name(row['other'])})"
+        parts.append(_OVER[row["verdict"]].format(control=control, gap=span(row, number)))
     ahead = controls["verdict"] == "worse"
     others = [treatment_name(t) for t in controls[ahead & ~near].sort_values(["estimate", "other"])["other"]]
     parts += [f"{listed(others)} {_VERBS[len(others) == 1]['does']} better than it"] if others else []
