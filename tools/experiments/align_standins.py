@@ -37,11 +37,11 @@ HABITS = {"taught": "New {} Set", "wordy": "New {} Set, Best Quality, Free Shipp
 HABIT_SHARE, BARE_SHARE = 0.56, 0.14  # Of the titles that a habit is taught with
 NAMES = ("shipped", *HABITS, "pictures")
 TABLES = ("alignments", "alignment_steps", "alarms", "alignment_checks", "alignment_effects")
-ROOM = "alignment"  # Whose code the figures rest on
 MADE = "A stand-in that was taught on purpose to write titles as \u201c{}\u201d, so that it has something to unlearn: a gain of it says nothing of a model without such a habit."
 NOTES = {START: "The stand-in as it ships."} | {
     f"{name}-gemma-s": MADE.format(habit.format("\u2026")) for name, habit in HABITS.items()
 }  # What a reader of the report has to know of a start
+WORDS = "check_bounds"  # The one page of the room on which no figure rests
 
 
 def taught_start(catalogue, out: str, habit: str, name: str):
@@ -80,6 +80,12 @@ def experiments(catalogue, out: str, only: list[str]) -> dict:
         recipe = Recipe(steps=40, questions=8, group=8, temperature=1.0, look_every=20)
         plans["pictures"] = AlignmentPlan(model_card(START), "text_to_image", recipe=recipe, seeds=SEEDS)
     return plans
+
+
+def pages() -> list[str]:
+    "The pages whose code the figures rest on."
+    there = (ROOT / "mmpc_analysis" / "alignment").glob("[a-z]*.py")
+    return sorted(f"alignment.{path.stem}" for path in there if path.stem != WORDS)
 
 
 def versions() -> dict[str, str]:
@@ -123,7 +129,7 @@ def facts(catalogue, out: str) -> dict:
         "items": {},
         "notes": NOTES,
     }
-    for name, plan in experiments(catalogue, out, ["shipped", "pictures"]).items():
+    for plan in experiments(catalogue, out, ["shipped", "pictures"]).values():
         experiment = prepare_experiment(plan, catalogue, out)
         told["recipe"][plan.task] = asdict(plan.recipe)
         told["reward"][plan.task] = dict(experiment.reward.weights)
@@ -146,7 +152,12 @@ def keep(catalogue, out: str) -> None:
     if missing := [name for name, seconds in taken.items() if not seconds]:
         raise SystemExit(f"not run yet: {', '.join(missing)}")
     store.write_text(str(RESULTS / "alignment.json"), json.dumps(facts(catalogue, out), indent=1) + "\n")
-    record = {"code": code_fingerprint(ROOM), "seeds": list(SEEDS), "seconds": taken, "versions": versions()}
+    record = {
+        "code": code_fingerprint(*pages()),
+        "seeds": list(SEEDS),
+        "seconds": taken,
+        "versions": versions(),
+    }
     RECORD.parent.mkdir(parents=True, exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
