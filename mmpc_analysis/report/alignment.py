@@ -19,6 +19,7 @@ from mmpc_analysis.report.alignment_figures import (
     curve_figure,
     curve_measures,
     rows_at,
+    seeds_words,
     witness_metrics,
 )
 from .claim_words import claims_where
@@ -38,8 +39,9 @@ from mmpc_analysis.report.wording import (
 from ..tables import TASK_TITLES
 
 # %% auto #0
-__all__ = ['alignment_claims_at', 'witness_words', 'verdict_words', 'change_table', 'change_tables', 'category_changes',
-           'training_piece', 'check_piece', 'alignment_provenance', 'alignment_piece', 'alignment']
+__all__ = ['alignment_claims_at', 'witness_words', 'verdict_words', 'start_note', 'place_sentence', 'change_table',
+           'change_tables', 'category_changes', 'training_piece', 'check_piece', 'alignment_provenance',
+           'controls_piece', 'alignment_piece', 'alignment']
 
 # %% ../../nbs/report/77_alignment.ipynb #ed4eb6ab
 def alignment_claims_at(
@@ -117,18 +119,42 @@ _STANDINS = "Stand-ins: {names}. These numbers show that the training and its me
 _MARKED = "A metric that is in the reward, compares the same words or comes from the same encoder is marked as trained on, and bears no verdict."
 
 
+def start_note(
+    run: Run,  # The run
+    base: str,  # Model before
+) -> list[str]:  # One sentence or more as one text, none where nothing is noted
+    "What has to be known of a start, as the manifest has it."
+    stated = run.manifest.get("alignment")
+    notes = stated.get("notes") if isinstance(stated, dict) else None
+    note = notes.get(base) if isinstance(notes, dict) else None
+    return [str(note)] if note else []
+
+
+def place_sentence(
+    run: Run,  # The run
+    task: str,  # image_to_text or text_to_image
+    base: str,  # Model before
+) -> str:  # One sentence, not escaped
+    "What an alignment came to, the cheapest control and those ahead included."
+    claims = alignment_claims_at(run, task, base)
+    first = claims[claims["metric"] == claims["metric"].head(1).squeeze()] if len(claims) else claims
+    aligned = claims_where(first, words.ALIGNED_QUESTIONS[task])
+    if aligned.empty:
+        return verdict_words(run, task, base)[0]
+    row, controls = aligned.iloc[0], claims_where(first, "beats_control")
+    costs = rows_at(run.tables["alignments"], task, base)
+    return words.brief_verdict(row, controls, costs)
+
+
 def _verdicts(run: Run, places: list[tuple[str, str]]) -> Safe:
-    "The first paragraph, and the words of each place where there are several."
-    said = [verdict_words(run, *place) for place in places]
-    claims = [alignment_claims_at(run, *place) for place in places]
-    first = [c[c["metric"] == c["metric"].iloc[0]] for c in claims if len(c)]
-    if len(first) < 2:
-        return paragraph([sentence for sentences in said for sentence in sentences])
-    every = pd.concat(first)
-    ahead = every[(every["question"] == "beats_control") & (every["verdict"] == "worse")]
-    overall = words.overall_words(every[every["question"] != "beats_control"], ahead)
-    points = joined([markup("<li>{s}</li>", s=escaped(" ".join(s), 2000)) for s in said], "")
-    return joined([paragraph(overall), markup('<ul class="findings">{p}</ul>', p=points)])
+    "The first paragraph: all words of a single place, or a line for each of several."
+    if len(places) == 1:
+        return paragraph(verdict_words(run, *places[0]) + start_note(run, places[0][1]))
+    bases, lines = [base for _, base in places], []
+    for number_of, (task, base) in enumerate(places):
+        note = start_note(run, base) if base not in bases[:number_of] else []
+        lines.append(escaped(" ".join([place_sentence(run, task, base), *note]), 2000))
+    return markup("<p>{s}</p>", s=joined(lines, "<br>"))
 
 # %% ../../nbs/report/77_alignment.ipynb #f2b606be
 def _change_cell(rows: pd.DataFrame, witness: bool = True) -> Safe:
@@ -149,12 +175,19 @@ def _before(rows: pd.DataFrame) -> str:
     return " to ".join(ends) if len(known) else number(float("nan"))
 
 
-def _cost_cells(rows: pd.DataFrame) -> list[str]:
-    "What a treatment cost, what an answer costs after it, and with how many seeds it was run."
-    times = [
-        rows[c].mean(skipna=False) if len(rows) else float("nan") for c in ("cpu_seconds", "answer_seconds")
-    ]
-    return [*map(words.seconds_text, times), count(len(rows))]
+_FOOT = [
+    "Time before",
+    f"\u2026 for {words.PRODUCTS:,} answers",
+    "\u2026 together",
+    "Seeds",
+]  # Processor time
+
+
+def _cost_cells(alignments: pd.DataFrame, treatment: str) -> list[str]:
+    "What a treatment costs, and with how many seeds it was run."
+    costs, seeds = words.treatment_costs(alignments), int((alignments["treatment"] == treatment).sum())
+    known = costs.loc[treatment] if treatment in costs.index else costs.mean() * float("nan")
+    return [*(words.seconds_text(known[c]) for c in ("before", "answers", "total")), count(seeds)]
 
 # %% ../../nbs/report/77_alignment.ipynb #50cde1a5
 def change_table(
@@ -165,15 +198,15 @@ def change_table(
     costs: pd.DataFrame | None = None,  # Alignments of the place, for the rows at the foot
 ) -> Safe:  # Metrics down, treatments across
     "What every treatment changed, side by side."
-    foot = [] if costs is None else ["Processor time", "\u2026 of an answer", "Seeds"]
+    foot = [] if costs is None else _FOOT
     cells = {"Metric": [*map(words.metric_in_words, metrics), *foot]}
     cells["Before"] = [_before(rows[rows["metric"] == m]) for m in metrics] + [""] * len(foot)
     for treatment in words.treatment_order(rows["treatment"]):
         own, head = rows[rows["treatment"] == treatment], words.treatment_name(treatment)
         column = [_change_cell(own[own["metric"] == m], witness) for m in metrics]
-        column += [] if costs is None else _cost_cells(costs[costs["treatment"] == treatment])
+        column += [] if costs is None else _cost_cells(costs, treatment)
         cells[head[:1].upper() + head[1:]] = column
-    kinds = [""] * len(metrics) + ["first-floor", "", ""][: len(foot)]
+    kinds = [""] * len(metrics) + ["first-floor", "", "", ""][: len(foot)]
     return table_html(cells, caption, tuple(cells)[1:], kinds)
 
 # %% ../../nbs/report/77_alignment.ipynb #9538bb3e
@@ -190,7 +223,7 @@ def change_tables(
     rows = effects[(effects["against"] == "before") & (effects["category"] == "all")]
     witnesses = [m for m in witness_metrics(effects) if m in set(rows["metric"])]
     rest = [m for m in dict.fromkeys(rows["metric"]) if m not in witnesses]
-    caption = f"Means on items that no treatment saw, in {count(rows['n'].max())} listing groups, of metrics that GRPO was not trained on. In small type the gain, its interval and its verdict."
+    caption = f"Means on items that no treatment saw, in {count(rows['n'].max())} listing groups, of metrics that GRPO was not trained on. In small type the gain, its interval and its verdict; at the foot processor time and seeds."
     pieces = [change_table(rows, witnesses, caption, costs=alignments)]
     if rest:
         marks = [f"Trained on ({kind}): {why}." for kind, why in words.TRAINED_ON_WORDS.items() if kind in set(rows["trained_on"])]  # fmt: skip
@@ -228,18 +261,20 @@ def training_piece(
     task: str,  # image_to_text or text_to_image
     base: str,  # Model before
     witnesses: list[str],  # Metrics that bear the verdict, best first
+    fold: bool = False,  # Whether all but the first sentence is one click away
 ) -> Safe:  # Figure and sentences, empty where nothing was trained
     "Curves and alarms of one place."
     steps, alarms = (rows_at(run.tables[name], task, base) for name in ("alignment_steps", "alarms"))
     first, *rest = words.alarm_words(alarms, len(steps.drop_duplicates(["treatment", "seed"]))) or [""]
     points = joined([markup("<li>{s}</li>", s=escaped(s, 2000)) for s in rest], "")
-    pieces = [paragraph([first] if first else []), markup("<ul>{p}</ul>", p=points) if rest else Safe("")]
+    said, pieces = paragraph([first] if first else []), [markup("<ul>{p}</ul>", p=points)] * bool(rest)
     if curve_measures(steps, witnesses):
-        alt = "Reward, a metric of items that are not trained on, distinct answers and entropy, step by step, each seed and their mean."
-        note = "Thick: mean of the seeds, as far as all of them go. Band: their range. Thin: single seeds."
+        alt = "Reward, a metric of items that are not trained on, distinct answers and entropy, step by step, each seed, their mean and its interval."
         figure = curve_figure(steps, alarms, witnesses)
-        pieces.insert(0, figure_html(figure, f"curves-{_key(run, task, base)}", alt, note))
-    return joined(pieces)
+        pieces.insert(0, figure_html(figure, f"curves-{_key(run, task, base)}", alt, seeds_words(steps)))
+    if fold:
+        return joined([said, _folded("How the training went", joined(pieces)) if pieces else Safe("")])
+    return joined([*pieces[:-1], said, pieces[-1]] if rest and len(pieces) > 1 else [*pieces, said])
 
 
 def _check_table(checks: pd.DataFrame, caption: str) -> Safe:
@@ -255,19 +290,21 @@ def _check_table(checks: pd.DataFrame, caption: str) -> Safe:
 
 def check_piece(
     checks: pd.DataFrame,  # Checks of one place
-) -> Safe:  # Heading, sentence and table; empty without rows
+    fold: bool = False,  # Whether the tables are one click away
+) -> Safe:  # Sentence and tables; empty without rows
     "What was known before the training."
     if checks.empty:
         return Safe("")
-    told = checks["verdict"] == "told"
-    pieces = [markup("<h4>{t}</h4>", t="Before the training"), paragraph(words.check_words(checks))]
+    told, pieces, said = checks["verdict"] == "told", [], paragraph(words.check_words(checks))
     if (~told).any():
         pieces.append(_check_table(checks[~told], "Measured before the training, of the model as it was."))
     if told.any():
         pieces.append(
             _folded("What else was measured", _check_table(checks[told], "Measured and not judged."))
         )
-    return joined(pieces)
+    if fold:
+        return joined([said, _folded("The check before the training", joined(pieces))])
+    return joined([markup("<h4>{t}</h4>", t="Before the training"), said, *pieces])
 
 # %% ../../nbs/report/77_alignment.ipynb #e9d4b8a4
 def _flat(value: object) -> str:
@@ -282,7 +319,9 @@ def alignment_provenance(
 ) -> Safe:  # Recipe and reward, and one row a treatment and seed
     "What was run, with which recipe and reward."
     stated, rows = run.manifest.get("alignment"), run.tables["alignments"]
-    facts = stated.items() if isinstance(stated, dict) else ()
+    facts = (
+        [(k, v) for k, v in stated.items() if k not in ("notes", "about")] if isinstance(stated, dict) else ()
+    )
     entries = [
         markup("<dt>{k}</dt><dd>{v}</dd>", k=display_name(k), v=escaped(_flat(v), 2000)) for k, v in facts
     ]
@@ -298,35 +337,55 @@ def alignment_provenance(
     table = table_html(cells, "Every treatment with every seed.", tuple(cells)[3:9])
     return _folded("What was run", joined([listing, table]))
 
+# %% ../../nbs/report/77_alignment.ipynb #ed934eb5
+def controls_piece(
+    run: Run,  # The run
+    task: str,  # image_to_text or text_to_image
+    base: str,  # Model before
+) -> Safe:  # A paragraph, and a list of the comparisons that no other sentence tells; perhaps empty
+    "What the cheapest control costs, what the training adds to it, and how the others compare."
+    costs = rows_at(run.tables["alignments"], task, base)
+    claims = claims_where(alignment_claims_at(run, task, base), "beats_control")
+    claims = claims[claims["metric"] == claims["metric"].head(1).squeeze()] if len(claims) else claims
+    trained = claims["treatment"].iloc[0] if len(claims) else "grpo"
+    harmful = words.harmful_controls(claims)
+    cheapest = claims["other"].isin(words.cheapest_controls(costs, trained, harmful))
+    above = claims.index.isin(words.ahead_or_best(claims).index)
+    adds = [words.alignment_sentence(row) for _, row in claims[cheapest & ~above].iterrows()]
+    adds += [f"What {words.treatment_name(trained)} adds to it stands above."] * bool(
+        (cheapest & above).any()
+    )
+    others = claims[~cheapest & ~above]
+    points = joined([markup("<li>{s}</li>", s=escaped(words.alignment_sentence(row), 2000)) for _, row in others.iterrows()], "")  # fmt: skip
+    listing = markup("<ul>{p}</ul>", p=points) if points else Safe("")
+    return joined([paragraph(words.cheapest_words(costs, trained, harmful) + adds), listing])
+
 # %% ../../nbs/report/77_alignment.ipynb #cba454f2
 def alignment_piece(
     run: Run,  # The run
     task: str,  # image_to_text or text_to_image
     base: str,  # Model before
+    several: bool = False,  # Whether there are other places, so that figures are folded
 ) -> Safe:  # Heading, sentences, tables and figures
     "Everything that is told of one place."
     tables = run.tables
     effects, costs = (rows_at(tables[name], task, base) for name in ("alignment_effects", "alignments"))
     witnesses, pieces = witness_metrics(effects), [markup("<h3>{t}: {b}</h3>", t=TASK_TITLES[task], b=base)]
-    controls = claims_where(alignment_claims_at(run, task, base), "beats_control")
-    others = (
-        controls[controls["metric"] == controls["metric"].head(1).squeeze()] if len(controls) else controls
-    )
-    others = others.drop(words.ahead_or_best(others).index)
-    points = joined([markup("<li>{s}</li>", s=escaped(words.alignment_sentence(row), 2000)) for _, row in others.iterrows()], "")  # fmt: skip
-    pieces += [
-        paragraph(words.cheapest_words(costs)),
-        markup("<ul>{p}</ul>", p=points) if points else Safe(""),
-    ]
+    if several:
+        pieces += [paragraph(start_note(run, base)), paragraph(verdict_words(run, task, base))]
+    pieces.append(controls_piece(run, task, base))
     if len(effects):
         alt = "Gain of each metric by each treatment, with its interval; hollow marks bear no verdict."
-        note = "Hollow: trained on, or no witness. Grey: a change that would not matter."
-        figure = figure_html(change_figure(effects, witnesses), _key(run, task, base), alt, note)
-        pieces += [change_tables(effects, costs), figure]
+        note = "Witnesses, and metrics of the reward. Hollow: bears no verdict. Grey: a change that would not matter."
+        paid = set(effects.loc[effects["trained_on"] == "reward", "metric"])
+        drawn = effects[effects["metric"].isin([*witnesses, *paid])] if witnesses or paid else effects
+        figure = figure_html(change_figure(drawn, witnesses), _key(run, task, base), alt, note)
+        figure = _folded("The changes as a figure", figure) if several else figure
         by_category = [t for t in (category_changes(effects, m) for m in witnesses) if t]
-        pieces += [_folded("Changes by category", joined(by_category))] if by_category else []
-    pieces.append(training_piece(run, task, base, witnesses))
-    return joined([*pieces, check_piece(rows_at(tables["alignment_checks"], task, base))])
+        folded = [_folded("Changes by category", joined(by_category))] if by_category else []
+        pieces += [change_tables(effects, costs), figure, *folded]
+    pieces.append(training_piece(run, task, base, witnesses, several))
+    return joined([*pieces, check_piece(rows_at(tables["alignment_checks"], task, base), several)])
 
 
 def alignment(
@@ -335,6 +394,8 @@ def alignment(
     "What training on rewards changed, and what cheaper ways did."
     places = alignment_places(needed(run, "alignments"))
     standins = [name for name in dict.fromkeys(base for _, base in places) if name.startswith("standin-")]
-    about = [_STANDINS.format(names=", ".join(standins))] if standins else []
-    pieces = [alignment_piece(run, *place) for place in places]
+    stated = run.manifest.get("alignment")
+    about = [str(stated["about"])] if isinstance(stated, dict) and stated.get("about") else []
+    about += [_STANDINS.format(names=", ".join(standins))] if standins else []
+    pieces = [alignment_piece(run, *place, several=len(places) > 1) for place in places]
     return joined([_verdicts(run, places), paragraph([*about, _MARKED]), *pieces, alignment_provenance(run)])

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from mmpc_analysis.report.alignment_words import (
     alarm_sentence,
     metric_in_words,
     trained_on_badge,
+    treatment_name,
     treatment_order,
 )
 from .figures import AXIS, PALETTE, base_layout, interval_bars
-from .wording import count, distinct_labels, label, number, plural, span
+from .wording import count, distinct_labels, label, listed, number, plural, span
 from ..tables import tasks_of
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['alignment_places', 'rows_at', 'witness_metrics', 'treatment_labels', 'change_figure', 'curve_measures', 'over_seeds',
-           'curve_figure']
+           'step_units', 'seeds_words', 'curve_figure']
 
 # %% ../../nbs/report/76_alignment_figures.ipynb #b39fe071
 def alignment_places(
@@ -135,7 +137,8 @@ def change_figure(
     figure.add_traces([_legend_mark(hollow) for hollow in _KINDS])
     layout = base_layout("What did each treatment change?", height, margin={"t": 110, "b": 50}, legend={"y": 1 + 30 / height})  # fmt: skip
     figure.update_layout(layout)
-    figure.update_annotations(x=0, xanchor="left", font_size=13)
+    shift = -min(60, 6 * max(map(len, names.values())))  # A title begins where the names do
+    figure.update_annotations(x=0, xanchor="left", xshift=shift, font_size=13)
     figure.update_xaxes(**AXIS | {"zeroline": False})
     order = {"categoryorder": "array", "categoryarray": list(names.values()), "autorange": "reversed"}
     figure.update_yaxes(**order, type="category", showgrid=False, automargin=True, ticklabelstandoff=6)
@@ -153,8 +156,9 @@ def curve_measures(
     metrics = [m for m in metrics if m not in ("distinct", "words", "items")]
     metric = next((m for m in (*witnesses, *metrics) if m in metrics), "")
     paid = "" if metric in witnesses else ", no witness"
+    first = "image_similarity" if "image_similarity" in present else "reward"
     wanted = {
-        "reward": "Mean reward of an update",
+        first: "Likeness to the true picture" if first != "reward" else "Mean reward of an update",
         f"look/{metric}": f"{metric_in_words(metric)}, items not trained on{paid}",
     }
     distinct = "look/distinct" if "look/distinct" in present else "distinct"
@@ -164,20 +168,59 @@ def curve_measures(
 # %% ../../nbs/report/76_alignment_figures.ipynb #cb8f6e1e
 def over_seeds(
     rows: pd.DataFrame,  # One measure of one treatment
-) -> pd.DataFrame:  # By step: mean, low and high
-    "Mean and range of the seeds, at the steps that all of them have."
-    wide = rows.pivot(index="step", columns="seed", values="value").dropna().sort_index()
-    return pd.DataFrame({"mean": wide.mean(axis=1), "low": wide.min(axis=1), "high": wide.max(axis=1)})
+    level: float = 0.95,  # Coverage of the interval, in (0, 1)
+) -> pd.DataFrame:  # By step: mean, low and high; bounds are NaN with one seed
+    "Mean of the seeds and its t-interval, as far as all of them go."
+    from scipy.stats import t
+
+    wide = rows.pivot(index="step", columns="seed", values="value").sort_index()
+    wide = wide.interpolate("index", limit_area="inside").dropna()
+    seeds, mean = wide.shape[1], wide.mean(axis=1)
+    half = t.ppf((1 + level) / 2, seeds - 1) * wide.std(axis=1, ddof=1) / np.sqrt(seeds)
+    return pd.DataFrame({"mean": mean, "low": mean - half, "high": mean + half})
 
 
-def _curve_traces(rows: pd.DataFrame, name: str, legend: bool) -> list[dict]:
-    "One treatment in one panel: its seeds, their range and their mean."
+def step_units(
+    steps: pd.DataFrame,  # Steps of one place
+) -> pd.Series:  # By treatment: what a step is divided by, 1 where all are drawn over their steps
+    "The longest training of each treatment where treatments differ in steps."
+    longest = steps.groupby("treatment")["step"].max().clip(lower=1)
+    return longest if longest.nunique() > 1 else longest * 0 + 1
+
+
+def seeds_words(
+    steps: pd.DataFrame,  # Steps of one place
+) -> str:  # Sentences for the note below a figure's title, not escaped
+    "What line and band of the curves stand for."
+    counts = steps.groupby("treatment")["seed"].nunique()
+    several, alone = counts[counts > 1], counts[counts == 1]
+    told = ["Thick: mean of the seeds, as far as all of them go."]
+    if len(several):
+        told.append("Band: 95% t-interval of that mean at each step, with the seeds as the sample.")
+    if len(alone):
+        names = listed(map(treatment_name, treatment_order(alone.index)))
+        told.append(f"Of {names} there is one seed, so there is no band.")
+    units = step_units(steps)
+    if (units != 1).any():
+        each = listed(f"{treatment_name(t)} {count(units[t])}" for t in treatment_order(units.index))
+        told.append(f"Steps of the longest training: {each}.")
+    if "image_similarity" in set(steps["measure"]):
+        told.append("The reward itself is a rank and flat by construction, so what it ranks is shown.")
+    return " ".join([*told, "Thin: single seeds."])
+
+# %% ../../nbs/report/76_alignment_figures.ipynb #74d1bea2
+def _curve_traces(rows: pd.DataFrame, name: str, legend: bool, unit: float) -> list[dict]:
+    "One treatment in one panel: its seeds, their mean and its interval."
     colour, rows = _COLOURS.get(rows["treatment"].iloc[0], _GREY), rows.sort_values("step")
     common = {"type": "scatter", "mode": "lines", "legendgroup": name, "showlegend": False}
-    band, seeds, hover = over_seeds(rows), rows["seed"].nunique(), "<br>step %{x}: %{y:.3f}<extra></extra>"
+    band, seeds, hover = (
+        over_seeds(rows),
+        rows["seed"].nunique(),
+        "<br>step %{customdata[0]:.0f}: %{y:.3f}<extra></extra>",
+    )
     traces = []
     if seeds > 1 and len(band):
-        ends = {"x": [*band.index, *band.index[::-1]], "y": [*band["high"], *band["low"][::-1]]}
+        ends = {"x": [*band.index / unit, *band.index[::-1] / unit], "y": [*band["high"], *band["low"][::-1]]}
         fill = {
             "fill": "toself",
             "fillcolor": colour,
@@ -192,12 +235,15 @@ def _curve_traces(rows: pd.DataFrame, name: str, legend: bool) -> list[dict]:
             "opacity": 0.5,
             "hovertemplate": f"{name}, seed {seed}{hover}",
         }
-        traces.append(common | {"x": own["step"], "y": own["value"]} | thin)
-    mean = {"x": band.index, "y": band["mean"], "name": name, "showlegend": legend, "line": {"color": colour, "width": 3}}  # fmt: skip
+        place = {"x": own["step"] / unit, "y": own["value"], "customdata": own[["step"]]}
+        traces.append(common | place | thin)
+    mean = {"x": band.index / unit, "y": band["mean"], "customdata": band.reset_index()[["step", "low", "high"]], "name": name, "showlegend": legend, "line": {"color": colour, "width": 3}}  # fmt: skip
+    if seeds > 1:
+        hover = hover.replace("<extra>", " (%{customdata[1]:.3f} to %{customdata[2]:.3f})<extra>")
     return [*traces, common | mean | {"hovertemplate": f"{name}, mean of {plural(seeds, 'seed')}{hover}"}]
 
 # %% ../../nbs/report/76_alignment_figures.ipynb #d670a293
-def _alarm_marks(alarms: pd.DataFrame, rows: pd.DataFrame) -> list[dict]:
+def _alarm_marks(alarms: pd.DataFrame, rows: pd.DataFrame, units: pd.Series) -> list[dict]:
     "Alarms as marks on the curves of their seeds."
     marks, keys = [], ["treatment", "seed", "step"]
     heights = rows[[*keys, "value"]].rename(columns={"value": "height"})
@@ -206,7 +252,7 @@ def _alarm_marks(alarms: pd.DataFrame, rows: pd.DataFrame) -> list[dict]:
         marker = {"symbol": symbol, "size": 12, "color": colour, "line": {"width": 1, "color": "#ffffff"}}
         text = [label(alarm_sentence(row), 200) for _, row in found.iterrows()]
         place = {
-            "x": found["step"],
+            "x": found["step"] / found["treatment"].map(units).astype(float),
             "y": found["height"],
             "text": text,
             "hovertemplate": "%{text}<extra></extra>",
@@ -232,22 +278,26 @@ def curve_figure(
         raise ValueError("the steps hold none of reward, look/<metric>, distinct and entropy")
     height, titles = 150 + 200 * len(measures), [label(t, 60) for t in measures.values()]
     figure = make_subplots(len(measures), 1, subplot_titles=titles, vertical_spacing=70 / height)
-    names, shown = treatment_labels(treatment_order(steps["treatment"])), set()
+    names, shown, units = treatment_labels(treatment_order(steps["treatment"])), set(), step_units(steps)
     for place, measure in enumerate(measures, 1):
         rows = steps[(steps["measure"] == measure) & steps["value"].notna()]
         for treatment, own in (
             (t, rows[rows["treatment"] == t]) for t in names if t in set(rows["treatment"])
         ):
-            figure.add_traces(_curve_traces(own, names[treatment], treatment not in shown), place, 1)
+            traces = _curve_traces(own, names[treatment], treatment not in shown, units[treatment])
+            figure.add_traces(traces, place, 1)
             shown.add(treatment)
-        figure.add_traces(_alarm_marks(alarms, rows) if place == 1 else [], place, 1)
+        figure.add_traces(_alarm_marks(alarms, rows, units) if place == 1 else [], place, 1)
     layout = base_layout(
         "How did the training go?", height, margin={"t": 110, "b": 50}, legend={"y": 1 + 30 / height}
     )
     figure.update_layout(layout)
     figure.update_annotations(x=0, xanchor="left", font_size=13)
-    span_of = steps.loc[steps["measure"].isin(measures), "step"].agg(["min", "max"]).tolist()
+    across = steps["step"] / steps["treatment"].map(units)
+    span_of = across[steps["measure"].isin(measures)].agg(["min", "max"]).tolist()
     figure.update_xaxes(**AXIS | {"zeroline": False}, range=span_of)
     figure.update_yaxes(**AXIS | {"zeroline": False})
-    figure.update_xaxes(title_text="Step", row=len(measures), col=1)
+    alike = (units == 1).all()
+    figure.update_xaxes(title_text="Step" if alike else "Share of the training", row=len(measures), col=1)
+    figure.update_xaxes(tickformat="" if alike else ".0%")
     return figure

@@ -8,6 +8,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/report/alignment_words.html.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 
 import pandas as pd
 
@@ -16,6 +17,7 @@ from mmpc_analysis.report.wording import (
     count,
     display_name,
     in_words,
+    interval_text,
     listed,
     number,
     percent,
@@ -25,10 +27,10 @@ from mmpc_analysis.report.wording import (
 )
 
 # %% auto #0
-__all__ = ['TREATMENT_NAMES', 'TRAINED_ON_WORDS', 'ALIGNED_QUESTIONS', 'ALIGNED_THINGS', 'ALIGNMENT_WORDS', 'treatment_name',
-           'treatment_order', 'trained_on_badge', 'metric_in_words', 'alignment_sentence', 'ahead_or_best',
-           'control_words', 'treatment_costs', 'cheapest_words', 'seconds_text', 'overall_words', 'alarm_sentence',
-           'alarm_words', 'check_value', 'check_words']
+__all__ = ['TREATMENT_NAMES', 'TRAINED_ON_WORDS', 'ALIGNED_QUESTIONS', 'ALIGNED_THINGS', 'ALIGNMENT_WORDS', 'PRODUCTS',
+           'treatment_name', 'treatment_order', 'trained_on_badge', 'metric_in_words', 'alignment_sentence',
+           'ahead_or_best', 'harmful_controls', 'control_words', 'treatment_costs', 'cheapest_controls', 'seconds_text',
+           'cheapest_words', 'brief_verdict', 'alarm_sentence', 'alarm_words', 'check_value', 'check_words']
 
 # %% ../../nbs/report/09_alignment_words.ipynb #c3c11cc6
 TREATMENT_NAMES = {
@@ -71,14 +73,14 @@ def trained_on_badge(
 
 # %% ../../nbs/report/09_alignment_words.ipynb #3be15040
 _ON = "the gain in {metric} is {gap}, on {trained}.{small}"
-_ALIGNED = {
-    "better": "With {name} the {things} of {base} got better: " + _ON,
-    "worse": "With {name} the {things} of {base} got worse: " + _ON,
-    "equivalent": "With {name} the {things} of {base} changed by less than the {margin} that would matter: "
-    + _ON,
-    "not shown": "With {name} no change of the {things} of {base} was shown, nor that there is none: " + _ON,
-    "one seed": "With {name} the {things} of {base} were made with one seed, so nothing is claimed of the training.",
+_HEADS = {
+    "better": "With {name} the {things} of {base} got better",
+    "worse": "With {name} the {things} of {base} got worse",
+    "equivalent": "With {name} the {things} of {base} changed by less than the {margin} that would matter",
+    "not shown": "With {name} no change of the {things} of {base} was shown, nor that there is none",
+    "one seed": "With {name} the {things} of {base} were made with one seed, so nothing is claimed of the training",
 }
+_ALIGNED = {v: head + ("." if v == "one seed" else ": " + _ON) for v, head in _HEADS.items()}
 _CONTROL = {
     "better": "{Name} does better than {control}: over it " + _ON + "{beside}",
     "worse": "{Name} does worse than {control}: over it " + _ON + "{beside}",
@@ -161,6 +163,14 @@ def ahead_or_best(
     return ahead if len(ahead) else ranked[ranked["verdict"] != "one seed"].head(1)
 
 
+def harmful_controls(
+    claims: pd.DataFrame,  # Claims of question beats_control about one model, treatment and metric
+) -> set[str]:  # Controls as stored
+    "Controls that made things worse by themselves."
+    verdicts = [json.loads(detail).get("control_verdict") for detail in claims["detail"]]
+    return set(claims.loc[[v == "worse" for v in verdicts], "other"])
+
+
 def control_words(
     claims: pd.DataFrame,  # Claims of question beats_control about one model, treatment and metric
 ) -> list[str]:  # Sentences, none without claims
@@ -179,68 +189,112 @@ def control_words(
     return [said, *[alignment_sentence(row) for _, row in ahead_or_best(claims).iterrows()]]
 
 # %% ../../nbs/report/09_alignment_words.ipynb #9fe9be76
+PRODUCTS = 1000  # For so many products a treatment is called cheap or dear
+
+
 def treatment_costs(
     alignments: pd.DataFrame,  # Alignments of one task and model
-) -> pd.Series:  # Processor seconds by treatment, mean over seeds; NaN where unknown for a seed
-    "What each treatment cost."
-    return alignments.groupby("treatment", sort=False)["cpu_seconds"].agg(lambda s: s.mean(skipna=False))
+) -> pd.DataFrame:  # By treatment: before, answers and total, processor seconds; NaN where unknown for a seed
+    "What each treatment costs before the first product, for a thousand answers, and both, as means over seeds."
+    means = alignments.groupby("treatment", sort=False)[["cpu_seconds", "answer_seconds"]].agg(
+        lambda s: s.mean(skipna=False)
+    )
+    costs = pd.DataFrame({"before": means["cpu_seconds"], "answers": PRODUCTS * means["answer_seconds"]})
+    return costs.assign(total=costs["before"] + costs["answers"])
+
+
+def cheapest_controls(
+    alignments: pd.DataFrame,  # Alignments of one task and model
+    treatment: str = "grpo",  # Treatment that the controls stand beside
+    harmful: Collection[
+        str
+    ] = (),  # Controls that made things worse, which are taken only where there is no other
+) -> list[str]:  # As stored: one, several that cost the same, or none where no sum is known
+    "The control that costs least for a thousand products."
+    total = treatment_costs(alignments)["total"].drop(treatment, errors="ignore").dropna()
+    harmless = total[~total.index.isin(list(harmful))]
+    total = harmless if len(harmless) else total
+    return treatment_order(total.index[total == total.min()])
+
+
+def seconds_text(
+    value: float,  # Seconds, NaN where unknown
+) -> str:  # Such as 0 s, 0.2 s, 77 s or 1,234 s
+    "A time in a sentence or a cell."
+    decimals = 0 if value == 0 or not abs(value) < 10 else 1 if abs(value) >= 0.1 else 4
+    return f"{number(value, decimals=decimals)} s" if pd.notna(value) else number(value)
 
 
 def cheapest_words(
     alignments: pd.DataFrame,  # Alignments of one task and model
     treatment: str = "grpo",  # Treatment that the controls stand beside
-) -> list[str]:  # One sentence, none where a cost is unknown
-    "What the cheapest control costs beside the treatment."
+    harmful: Collection[str] = (),  # Controls that made things worse
+) -> list[str]:  # Sentences, none without controls
+    "What the cheapest control costs beside the treatment, and whose cost is unknown."
     costs = treatment_costs(alignments)
-    others = costs.drop(treatment, errors="ignore").dropna()
-    if others.empty or pd.isna(costs.get(treatment)):
+    cheapest, controls = cheapest_controls(alignments, treatment), costs.drop(treatment, errors="ignore")
+    if controls.empty:
         return []
-    least = others.min()
-    name = listed(treatment_name(t) for t in treatment_order(others.index[others == least]))
-    own = f"{treatment_name(treatment)} took {seconds_text(costs[treatment])}"
-    return [f"The cheapest control was {name}, with {seconds_text(least)} of processor time; {own}."]
-
-
-def seconds_text(
-    value: float,  # Seconds, NaN where unknown
-) -> str:  # Such as 0.2 s, 77 s or 1,234 s
-    "A time in a sentence or a cell."
-    decimals = 0 if not abs(value) < 10 else 1 if abs(value) >= 0.1 else 4
-    return f"{number(value, decimals=decimals)} s" if pd.notna(value) else number(value)
+    texts = {
+        t: f"{seconds_text(c['total'])} ({seconds_text(c['before'])} before, {seconds_text(c['answers'])} for the answers)"
+        for t, c in costs[costs["total"].notna()].iterrows()
+    }
+    said = []
+    if cheapest:
+        names, own = listed(map(treatment_name, cheapest)), texts.get(treatment)
+        beside = f"; {treatment_name(treatment)} takes {own}" if own else ""
+        harmless = cheapest_controls(alignments, treatment, harmful)
+        if harmless != cheapest:
+            least = f"{listed(map(treatment_name, harmless))}: {texts[harmless[0]]}"
+            beside = f", but it made things worse; the cheapest that did no harm is {least}{beside}"
+        said = [
+            f"For {PRODUCTS:,} products the cheapest control is {names}, by processor time: {texts[cheapest[0]]}{beside}."
+        ]
+    unknown = [t for t in treatment_order(costs.index) if t not in texts]
+    why = ", so no control is called the cheapest" if not cheapest else ""
+    names = "any treatment" if len(unknown) == len(costs) else listed(map(treatment_name, unknown))
+    more = [f"What {PRODUCTS:,} products cost with {names} is not known, since not all of the time was measured, as where a server answers{why}."]  # fmt: skip
+    return said + more * bool(unknown)
 
 # %% ../../nbs/report/09_alignment_words.ipynb #5ee3920d
-_OVERALL = {
-    "better": "{n} made the answers better",
-    "worse": "{n} made them worse",
-    "equivalent": "{n} changed them by less than would matter",
-    "not shown": "for {n} no change was shown, nor that there is none",
-    "one seed": "{n} had one seed, from which nothing is claimed",
+_OVER = {
+    "better": "over {control} it gains {gap}, which is better",
+    "worse": "over {control} it gains {gap}, which is worse",
+    "equivalent": "over {control} it gains {gap}, shown to be equal",
+    "not shown": "over {control} it gains {gap}, not told apart",
+    "one seed": "it was held against {control} with one seed, from which nothing is claimed",
 }
 
 
-def overall_words(
-    helped: pd.DataFrame,  # The first claim of each model and task against the model before
-    ahead: pd.DataFrame,  # Claims of question beats_control whose control did better
-) -> list[str]:  # Sentences, none without claims
-    "What several alignments came to, in two sentences."
-    if helped.empty:
-        return []
-    counts, name = (
-        helped["verdict"].value_counts(),
-        treatment_name(json.loads(helped["detail"].iloc[0])["treatment"]),
+def brief_verdict(
+    aligned: pd.Series,  # A claim about a model and task against the model before
+    controls: pd.DataFrame,  # Claims of question beats_control about the same treatment and metric
+    alignments: pd.DataFrame,  # Alignments of the same task and model, for what each control costs
+) -> str:  # One sentence, not escaped
+    "What an alignment came to, in one sentence."
+    verdict, detail = aligned["verdict"], json.loads(aligned["detail"])
+    names = {"name": treatment_name(detail["treatment"]), "base": detail["base"]}
+    more = {"things": ALIGNED_THINGS[aligned["task"]], "margin": number(detail.get("margin"))}
+    head = _HEADS[verdict].format(**names, **more)
+    small = (
+        ", by less than would matter"
+        if detail.get("within_margin") and verdict in ("better", "worse")
+        else ""
     )
-    share_of = {v: in_words(int(n)) if n < len(helped) else "all" for v, n in counts.items()}
-    parts = [text.format(n=share_of[v]) for v, text in _OVERALL.items() if v in counts]
-    better = [
-        f"{treatment_name(row['other'])} (for the {ALIGNED_THINGS[row['task']]} of {json.loads(row['detail'])['base']})"
-        for _, row in ahead.iterrows()
-    ]
-    control = (
-        f"Controls did better than {name}: {listed(better)}."
-        if better
-        else f"No control was shown to do better than {name}."
-    )
-    return [f"Of {plural(len(helped), 'alignment')} by {name}, {listed(parts)}.", control]
+    gain = f" (gain in {metric_in_words(aligned['metric'])} {number(aligned['estimate'])}, {interval_text(aligned, number)})"
+    parts = [head + (small + gain if verdict != "one seed" else "")]
+    harmful, treatment = harmful_controls(controls), detail["treatment"]
+    near = controls["other"].isin(cheapest_controls(alignments, treatment, harmful))
+    skipped = set(cheapest_controls(alignments, treatment)) & harmful
+    for _, row in controls[near].iterrows():
+        kind = ", which made things worse" if row["other"] in harmful else " that did no harm" * bool(skipped)
+        control = f"the cheapest control{kind} ({treatment_name(row['other'])})"
+        parts.append(_OVER[row["verdict"]].format(control=control, gap=span(row, number)))
+    ahead = controls["verdict"] == "worse"
+    others = [treatment_name(t) for t in controls[ahead & ~near].sort_values(["estimate", "other"])["other"]]
+    parts += [f"{listed(others)} {_VERBS[len(others) == 1]['does']} better than it"] if others else []
+    parts += ["no control is shown to do better"] if len(controls) and not ahead.any() else []
+    return "; ".join(parts) + "."
 
 # %% ../../nbs/report/09_alignment_words.ipynb #bbd3d904
 def alarm_sentence(

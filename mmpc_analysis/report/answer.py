@@ -10,7 +10,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ..metrics.cards import headline_metrics
-from .alignment import alignment_claims_at, verdict_words
+from .alignment import alignment_claims_at, place_sentence, start_note, verdict_words
 from .alignment_figures import alignment_places
 from .certificates import certificate_notices
 from .claim_words import claim_sentences, claims_where, level_counts, lost_words
@@ -137,6 +137,8 @@ def alignment_points(
     alignments = run.tables.get("alignments")
     places = [] if alignments is None else alignment_places(alignments)
     claimed = [place for place in places if place[0] == task and len(alignment_claims_at(run, *place))]
+    if len(places) > 1:
+        return [" ".join([place_sentence(run, *place), *start_note(run, place[1])]) for place in claimed]
     return [" ".join(verdict_words(run, *place)) for place in claimed]
 
 # %% ../../nbs/report/85_answer.ipynb #fbf7c57b

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -201,3 +202,32 @@ def with_place(run, task=TITLES, base="standin-qwen-s"):
         rows = rows.replace(pictures) if task == PICTURES else rows
         more[name] = pd.concat([run.tables[name], rows], ignore_index=True)
     return replace(run, tables=run.tables | more)
+
+
+RESULTS = Path(__file__).resolve().parents[2] / "nbs" / "results"
+SHOWN = ("wordy-gemma-s", BASE)  # The start that pages show, the first that there is
+
+
+def published_run(folder=RESULTS):
+    "What is published of the experiment; None where it is not there yet."
+    if not (folder / "alignments.parquet").exists():
+        return None
+    found = {name: tables.empty(table) for name, table in tables.TABLES.items()}
+    for name in {path.stem for path in folder.glob("*.parquet")} & set(found):
+        found[name] = tables.validate(pd.read_parquet(folder / f"{name}.parquet"), tables.TABLES[name])
+    return Run("", "", found, json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
+
+
+def what_is_shown():
+    "A run for the pages, the task and start that they show of it, and a sentence that says where it came from."
+    if (run := published_run()) is None:
+        return (
+            alignment_run(),
+            (TITLES, BASE),
+            "What is drawn here is made up too. Nothing in it was measured.",
+        )
+    bases = run.tables["alignments"].query("task == @TITLES")["base"].unique()
+    base = next(name for name in (*SHOWN, *bases) if name in bases)
+    note = (run.manifest.get("alignment") or {}).get("notes", {}).get(base, "")
+    about = f"What is drawn here are titles of `{base}` in the published experiment, `tools/experiments/align_standins.py`."
+    return run, (TITLES, base), f"{about} {note}".strip()

@@ -3,6 +3,7 @@
     python tools/experiments/align_standins.py --only shipped taught &   # two processes side by side, one folder
     python tools/experiments/align_standins.py --only wordy pictures
     python tools/experiments/align_standins.py --keep                    # stores nbs/results/alignment*.parquet and the record
+    python tools/site/publish_results.py --alignment                     # joins its claims to the published ones
 
 Starts: `standin-gemma-s` as it ships (a good supervised start: a gain is not expected), and the same after it was taught a seller's
 habit: of its training titles 56% became "New ... Set", 14% lost their JSON, 30% stayed (`taught`); in `wordy` the habit is as long as a
@@ -36,6 +37,10 @@ HABITS = {"taught": "New {} Set", "wordy": "New {} Set, Best Quality, Free Shipp
 HABIT_SHARE, BARE_SHARE = 0.56, 0.14  # Of the titles that a habit is taught with
 NAMES = ("shipped", *HABITS, "pictures")
 TABLES = ("alignments", "alignment_steps", "alarms", "alignment_checks", "alignment_effects")
+MADE = "A stand-in that was taught on purpose to write titles as \u201c{}\u201d, so that it has something to unlearn: a gain of it says nothing of a model without such a habit."
+NOTES = {START: "The stand-in as it ships."} | {
+    f"{name}-gemma-s": MADE.format(habit.format("\u2026")) for name, habit in HABITS.items()
+}  # What a reader of the report has to know of a start
 WORDS = "check_bounds"  # The one page of the room on which no figure rests
 
 
@@ -108,7 +113,32 @@ def run(plans: dict, catalogue, out: str) -> None:
         print(name, seconds, flush=True)
 
 
-def keep(out: str) -> None:
+def facts(catalogue, out: str) -> dict:
+    "What the manifest of a run has of an alignment."
+    from dataclasses import asdict
+
+    from mmpc_analysis.alignment.experiment import prepare_experiment
+
+    about = "These trainings are an experiment apart from this run, tools/experiments/align_standins.py, with its own items to train and to test on."
+    told = {
+        "about": about,
+        "seeds": list(SEEDS),
+        "recipe": {},
+        "reward": {},
+        "witnesses": {},
+        "items": {},
+        "notes": NOTES,
+    }
+    for plan in experiments(catalogue, out, ["shipped", "pictures"]).values():
+        experiment = prepare_experiment(plan, catalogue, out)
+        told["recipe"][plan.task] = asdict(plan.recipe)
+        told["reward"][plan.task] = dict(experiment.reward.weights)
+        told["witnesses"][plan.task] = list(experiment.verdict)
+        told["items"][plan.task] = f"{len(experiment.train)} to train, {len(experiment.test)} to test"
+    return told
+
+
+def keep(catalogue, out: str) -> None:
     "Store the tables where the report and the site find them, and the record beside the tests' data."
     from code_fingerprint import code_fingerprint
 
@@ -121,6 +151,7 @@ def keep(out: str) -> None:
     taken = {name: store.read_json(f"{out}/taken-{name}.json") for name in NAMES}
     if missing := [name for name, seconds in taken.items() if not seconds]:
         raise SystemExit(f"not run yet: {', '.join(missing)}")
+    store.write_text(str(RESULTS / "alignment.json"), json.dumps(facts(catalogue, out), indent=1) + "\n")
     record = {
         "code": code_fingerprint(*pages()),
         "seeds": list(SEEDS),
@@ -150,7 +181,7 @@ def main() -> None:
     torch.set_num_threads(1)
     catalogue, out = load_catalogue(), str(args.out)
     if args.keep:
-        keep(out)
+        keep(catalogue, out)
     else:
         run(experiments(catalogue, out, args.only), catalogue, out)
 

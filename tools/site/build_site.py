@@ -391,6 +391,33 @@ def finish(
     (out / ".nojekyll").touch()
 
 
+def report_page(
+    report: Path,  # The report of a run, in the run's folder
+    results: Path = ROOT / "nbs" / "results",  # What is published
+) -> str:  # Its HTML
+    "A run's report, with the alignment that is published where the run itself has none."
+    text = report.read_text("utf-8")
+    if not (results / "alignments.parquet").exists() or not (report.parent / "averages").is_dir():
+        return text
+    from dataclasses import replace
+
+    import pandas as pd
+
+    from mmpc_analysis.report.page import report_html
+    from mmpc_analysis.report.run import read_run
+    from mmpc_analysis.tables import TABLES, validate
+
+    run = read_run(str(report.parent))
+    if len(run.tables["alignments"]):
+        return text
+    names = ("alignments", "alignment_steps", "alarms", "alignment_checks", "alignment_effects", "claims")
+    found = {name: validate(pd.read_parquet(results / f"{name}.parquet"), TABLES[name]) for name in names}
+    claims = found["claims"][found["claims"]["rests_on"].str.startswith("alignment_effects")]
+    found["claims"] = pd.concat([run.tables["claims"], claims], ignore_index=True)
+    facts = json.loads((results / "manifest.json").read_text("utf-8")).get("alignment", {})
+    return report_html(replace(run, tables=run.tables | found, manifest=run.manifest | {"alignment": facts}))
+
+
 def build(
     out: Path,  # Where the site goes; a site that is already there is replaced
     quarto: bool = False,  # Whether Quarto renders
@@ -403,7 +430,7 @@ def build(
     folder = process()
     if report.exists():
         (folder / "runs").mkdir(exist_ok=True)
-        shutil.copy(report, folder / "runs" / "demo.html")
+        (folder / "runs" / "demo.html").write_text(report_page(report), "utf-8")
     figures = bridge(folder, quarto)
     rendered = render(folder, quarto, draft)
     finish(rendered, figures, ROOT / "nbs" / "figures.js")

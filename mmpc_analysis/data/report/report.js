@@ -38,13 +38,13 @@
 
   function draw(plot) {
     plot.figure = JSON.parse(document.getElementById(plot.id + "-data").textContent);
-    const width = plot.clientWidth;
+    const width = plot.clientWidth || 640; // Folded away it has none yet
     const layout = Object.assign({}, plot.figure.layout, { width: width, height: height(plot, width) });
     const options = { displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
     return Plotly.newPlot(plot, plot.figure.data, layout, options).then(() => fit(plot, width));
   }
 
-  const refit = (width) => plots.filter((plot) => plot.figure).map((plot) => fit(plot, width || plot.clientWidth));
+  const refit = (width) => plots.filter((plot) => plot.figure && plot.clientWidth).map((plot) => fit(plot, width || plot.clientWidth));
   const drawn = plots.map((plot) =>
     Promise.resolve().then(() => draw(plot)).catch((error) => {
       plot.textContent = "This figure could not be drawn (" + error.message + "); its numbers are in the table below.";
@@ -55,6 +55,7 @@
     clearTimeout(waiting);
     waiting = setTimeout(refit, 150, 0);
   });
+  document.addEventListener("toggle", () => refit(0), true); // What is unfolded gets the width that it has only now
   dark.addEventListener("change", () => refit(0));
   window.matchMedia("print").addEventListener("change", (event) => refit(event.matches ? 660 : 0));
   Promise.all(drawn).then(() => document.documentElement.setAttribute("data-drawn", String(plots.length)));
