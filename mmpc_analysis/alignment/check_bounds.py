@@ -157,6 +157,11 @@ def judged_rows(
 
 # %% ../../nbs/alignment/38_check_bounds.ipynb #3e79e505
 _REASONS = 3  # Reasons that a sentence gives
+_NOISE = {
+    "noise_share": ("{value} of what tells prompts apart is the generator's noise", "more noise seeds"),
+    "noise_share_of_ranks": ("{value} of the variance of ranks is the generator's noise", "more noise seeds"),
+    "equal_drawings": ("for {value} of the products all prompts draw alike", "a higher temperature"),
+}  # Figures that the page on the generator's noise judges itself
 _TASK_WORDS = {"image_to_text": "titles", "text_to_image": "image prompts"}
 
 
@@ -171,6 +176,8 @@ def _finding(row: dict) -> str:
     known, name = READINESS_BOUNDS.get(row["measure"]), row["measure"].replace("_", " ")
     if row["value"] != row["value"]:
         return f"{name} is unknown"
+    if row["measure"] in _NOISE:
+        return _NOISE[row["measure"]][0].format(value=value)
     if not known:
         return f"{name} is {value}, held against {bound}"
     finding = known.finding.format(value=value, bound=bound)
@@ -187,6 +194,7 @@ def _time_words(rows: pd.DataFrame) -> str:
         return ""
     hours = figures["hours"]
     time = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
+    time = time if hours * 60 >= 0.1 else "seconds"
     memory = figures.get("step_gigabytes", float("nan"))
     return f" The whole recipe would take {time}" + (f" and {memory:.1f} GB." if memory == memory else ".")
 
@@ -221,8 +229,10 @@ def readiness_sentence(
     if worst == "fine":
         text = f"Nothing speaks against {about}: {figures} fine, which promises no gain."
     else:
-        known = [READINESS_BOUNDS[name] for name in bearing["measure"] if name in READINESS_BOUNDS]
-        helps = ", or ".join(dict.fromkeys(bound.remedy for bound in known[:_REASONS]))
+        remedies = {name: bound.remedy for name, bound in READINESS_BOUNDS.items()}
+        remedies |= {name: remedy for name, (_, remedy) in _NOISE.items()}
+        known = [remedies[name] for name in bearing["measure"] if name in remedies]
+        helps = ", or ".join(dict.fromkeys(known[:_REASONS]))
         opening = (
             f"It is not worth {about}"
             if worst == "hopeless"

@@ -159,7 +159,7 @@ def test_rows_of_another_page_are_reasons_too():
     rest = rows_of(head_room=(0.2, 0.1, 0.3), invalid=(0.99, 0.95, 1.0)).assign(task="text_to_image")
     sentence = readiness_sentence(pd.concat([rest, noise]))
     assert sentence.startswith(
-        "It is not worth training mine on image prompts: noise share is 93.0%, held against 50.0%; 99.0%"
+        "It is not worth training mine on image prompts: 93.0% of what tells prompts apart is the generator's noise; 99.0%"
     )
     unknown = readiness_sentence(noise.assign(value=NAN, low=NAN, high=NAN))
     assert "noise share is unknown" in unknown

@@ -17,7 +17,8 @@ from mmpc_analysis.alignment.vision_towers import (
 from mmpc_analysis.catalogue.items import load_catalogue
 from mmpc_analysis.catalogue.pictures import open_image, read_images
 from mmpc_analysis.completion.checkpoints import load_processor, load_weights
-from mmpc_analysis.completion.models import find_weights, model_card, own_model, register_model
+from mmpc_analysis.completion.models import find_weights, model_card, register_model
+from mmpc_analysis.completion.own_models import own_model
 from mmpc_analysis.metrics.cards import ENCODERS, METRICS
 from mmpc_analysis.metrics.own_metrics import check_metric
 from mmpc_analysis.metrics.picture_encoders import encode_images, pooled_vectors

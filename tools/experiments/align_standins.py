@@ -36,7 +36,7 @@ HABITS = {"taught": "New {} Set", "wordy": "New {} Set, Best Quality, Free Shipp
 HABIT_SHARE, BARE_SHARE = 0.56, 0.14  # Of the titles that a habit is taught with
 NAMES = ("shipped", *HABITS, "pictures")
 TABLES = ("alignments", "alignment_steps", "alarms", "alignment_checks", "alignment_effects")
-ROOM = "alignment"  # Whose code the figures rest on
+WORDS = "check_bounds"  # The one page of the room on which no figure rests
 
 
 def taught_start(catalogue, out: str, habit: str, name: str):
@@ -77,6 +77,12 @@ def experiments(catalogue, out: str, only: list[str]) -> dict:
     return plans
 
 
+def pages() -> list[str]:
+    "The pages whose code the figures rest on."
+    there = (ROOT / "mmpc_analysis" / "alignment").glob("[a-z]*.py")
+    return sorted(f"alignment.{path.stem}" for path in there if path.stem != WORDS)
+
+
 def versions() -> dict[str, str]:
     from importlib.metadata import version
 
@@ -115,7 +121,12 @@ def keep(out: str) -> None:
     taken = {name: store.read_json(f"{out}/taken-{name}.json") for name in NAMES}
     if missing := [name for name, seconds in taken.items() if not seconds]:
         raise SystemExit(f"not run yet: {', '.join(missing)}")
-    record = {"code": code_fingerprint(ROOM), "seeds": list(SEEDS), "seconds": taken, "versions": versions()}
+    record = {
+        "code": code_fingerprint(*pages()),
+        "seeds": list(SEEDS),
+        "seconds": taken,
+        "versions": versions(),
+    }
     RECORD.parent.mkdir(parents=True, exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
