@@ -33,3 +33,17 @@ def browser():
         chromium = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registries_as_they_were():
+    "What a file of tests registers is gone after it: parts of rewards, metrics and encoders of its own."
+    from mmpc_analysis.alignment.rewards import REWARD_PARTS
+    from mmpc_analysis.metrics.cards import ENCODERS, METRICS
+
+    registries = (REWARD_PARTS, ENCODERS, METRICS)
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, content in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(content)

@@ -146,7 +146,7 @@ def test_the_committed_results_are_of_the_present_code():
     record = json.loads((ROOT / "tests" / "data" / "alignment" / "align_standins.json").read_text("utf-8"))
     again = "run tools/experiments/align_standins.py; half an hour on two cores"
     pages = tool("align_standins").pages()
-    assert len(pages) > 20 and "alignment.grpo" in pages
+    assert len(pages) >= 20 and "alignment.grpo" in pages
     assert record["code"] == tool("code_fingerprint").code_fingerprint(*pages), (
         f"what a figure rests on has changed: {again}"
     )
@@ -161,4 +161,4 @@ def test_the_committed_tables_hold_every_start_with_every_seed():
     assert set(zip(grpo["task"], grpo["base"], strict=True)) == starts | {
         ("text_to_image", "standin-gemma-s")
     }
-    assert grpo.groupby(["task", "base"])["seed"].agg(sorted).map(tuple).eq((0, 1, 2)).all()
+    assert all(sorted(seeds) == [0, 1, 2] for _, seeds in grpo.groupby(["task", "base"])["seed"])
