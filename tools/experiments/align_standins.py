@@ -84,8 +84,8 @@ def experiments(catalogue, out: str, only: list[str]) -> dict:
 
 def pages() -> list[str]:
     "The pages whose code the figures rest on."
-    there = (ROOT / "mmpc_analysis" / "alignment").glob("[a-z]*.py")
-    return sorted(f"alignment.{path.stem}" for path in there if path.stem != WORDS)
+    folder = ROOT / "mmpc_analysis" / "alignment"
+    return sorted(f"alignment.{path.stem}" for path in folder.glob("[a-z]*.py") if path.stem != WORDS)
 
 
 def versions() -> dict[str, str]:
