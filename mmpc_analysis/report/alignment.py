@@ -116,7 +116,7 @@ def verdict_words(
 
 # %% ../../nbs/report/77_alignment.ipynb #95736ee1
 _STANDINS = "Stand-ins: {names}. These numbers show that the training and its measurement work, and prove nothing about the real models."
-_MARKED = "A metric that is in the reward, compares the same words or comes from the same encoder is marked as trained on, and bears no verdict."
+_MARKED = "A metric that is in the reward, compares the same words or comes from the same encoder is marked as trained on, and bears no verdict. An interval is of one comparison alone and verdicts are corrected for all of them, so an interval may leave out zero where nothing is claimed."
 
 
 def start_note(
@@ -164,8 +164,11 @@ def _change_cell(rows: pd.DataFrame, witness: bool = True) -> Safe:
     row = rows.iloc[0]
     write = partial(number, spread=max(1.0, abs(row["after"])) if pd.notna(row["after"]) else 1.0)
     mark = words.trained_on_badge(row["trained_on"]) or (row["verdict"] if witness else "no witness")
-    gain = f"{write(row['estimate'])} ({interval_text(row, write)})"
-    return markup("{after}<small>{gain}</small><small>{mark}</small>", after=Safe(write(row["after"])), gain=gain, mark=mark)  # fmt: skip
+    after, gain = Safe(write(row["after"])), Safe(write(row["estimate"]))
+    return markup(
+        "{after}<small>{gain}</small><small>({interval})</small><small>{mark}</small>",
+        after=after, gain=gain, interval=Safe(interval_text(row, write)), mark=mark,
+    )  # fmt: skip
 
 
 def _before(rows: pd.DataFrame) -> str:

@@ -213,14 +213,12 @@ def _curve_traces(rows: pd.DataFrame, name: str, legend: bool, unit: float) -> l
     "One treatment in one panel: its seeds, their mean and its interval."
     colour, rows = _COLOURS.get(rows["treatment"].iloc[0], _GREY), rows.sort_values("step")
     common = {"type": "scatter", "mode": "lines", "legendgroup": name, "showlegend": False}
-    band, seeds, hover = (
-        over_seeds(rows),
-        rows["seed"].nunique(),
-        "<br>step %{customdata[0]:.0f}: %{y:.3f}<extra></extra>",
-    )
+    band, seeds, hover = over_seeds(rows), rows["seed"].nunique(), "<br>at %{x}: %{y:.3f}<extra></extra>"
+    across = (band.index / unit).to_numpy("float32")  # Half the size of the page, and finer than its pixels
     traces = []
     if seeds > 1 and len(band):
-        ends = {"x": [*band.index / unit, *band.index[::-1] / unit], "y": [*band["high"], *band["low"][::-1]]}
+        sides = np.concatenate([band["high"], band["low"][::-1]]).astype("float32")
+        ends = {"x": np.concatenate([across, across[::-1]]), "y": sides}
         fill = {
             "fill": "toself",
             "fillcolor": colour,
@@ -235,11 +233,12 @@ def _curve_traces(rows: pd.DataFrame, name: str, legend: bool, unit: float) -> l
             "opacity": 0.5,
             "hovertemplate": f"{name}, seed {seed}{hover}",
         }
-        place = {"x": own["step"] / unit, "y": own["value"], "customdata": own[["step"]]}
+        place = {"x": (own["step"] / unit).to_numpy("float32"), "y": own["value"].to_numpy("float32")}
         traces.append(common | place | thin)
-    mean = {"x": band.index / unit, "y": band["mean"], "customdata": band.reset_index()[["step", "low", "high"]], "name": name, "showlegend": legend, "line": {"color": colour, "width": 3}}  # fmt: skip
+    mean = {"x": across, "y": band["mean"].to_numpy("float32"), "name": name, "showlegend": legend, "line": {"color": colour, "width": 3}}  # fmt: skip
     if seeds > 1:
-        hover = hover.replace("<extra>", " (%{customdata[1]:.3f} to %{customdata[2]:.3f})<extra>")
+        mean["customdata"] = band[["low", "high"]].to_numpy("float32")
+        hover = hover.replace("<extra>", " (%{customdata[0]:.3f} to %{customdata[1]:.3f})<extra>")
     return [*traces, common | mean | {"hovertemplate": f"{name}, mean of {plural(seeds, 'seed')}{hover}"}]
 
 # %% ../../nbs/report/76_alignment_figures.ipynb #d670a293

@@ -27,12 +27,20 @@ from alignment_tables import (
 from report_tables import HOSTILE
 
 from mmpc_analysis import tables
-from mmpc_analysis.report.alignment import alignment, alignment_claims_at, category_changes, verdict_words
+from mmpc_analysis.report.alignment import (
+    alignment,
+    alignment_claims_at,
+    category_changes,
+    start_note,
+    verdict_words,
+)
 from mmpc_analysis.report.alignment_figures import (
     change_figure,
     curve_figure,
     curve_measures,
     over_seeds,
+    seeds_words,
+    step_units,
     treatment_labels,
     witness_metrics,
 )
@@ -51,7 +59,7 @@ def paragraphs(piece):
 
 
 def words(piece):
-    return html.unescape(re.sub("<[^>]+>", " ", without_data(piece)))
+    return " ".join(html.unescape(re.sub("<[^>]+>", " ", without_data(piece))).split())
 
 
 def empty(name):
@@ -87,15 +95,41 @@ def test_a_control_that_did_better_is_in_the_first_paragraph():
     )
 
 
-def test_of_several_alignments_the_first_paragraph_names_every_control_ahead():
+def test_of_several_alignments_the_first_paragraph_has_a_sentence_each():
     run = with_place(with_place(alignment_run()), PICTURES, BASE)
     first = paragraphs(alignment(run))[0]
-    assert first.startswith("Of three alignments by GRPO, all made the answers better.")
     for what in ("titles of standin-gemma-s", "titles of standin-qwen-s", "pictures of standin-gemma-s"):
-        assert f"supervised fine-tuning (for the {what})" in first
+        assert first.count(f"With GRPO the {what} got better (gain in") == 1
+    assert first.count("supervised fine-tuning does better than it.") == 3
     names = re.findall(r'\bid="([^"]+)"', str(alignment(run)))
     assert len(names) == len(set(names))
     assert [len(alignment_points(run, task)) for task in (TITLES, PICTURES)] == [2, 1]
+    assert all(p in first for task in (TITLES, PICTURES) for p in alignment_points(run, task))
+
+
+def test_what_has_to_be_known_of_a_start_stands_beside_its_verdict():
+    about = {
+        "alignment": {"notes": {BASE: "It was taught a habit on purpose."}, "about": "An experiment apart."}
+    }
+    for run in (alignment_run(), with_place(alignment_run()), with_place(alignment_run(), PICTURES, BASE)):
+        said = paragraphs(alignment(replace(run, manifest=about)))
+        assert (
+            said[0].count("It was taught a habit on purpose.") == 1
+        )  # Once, also where both tasks are of one start
+        assert said[1].startswith("An experiment apart. Stand-ins: standin-gemma-s")
+        assert "habit" not in words(alignment(run))
+        assert start_note(run, BASE) == [] and start_note(replace(run, manifest={}), BASE) == []
+    for odd in (None, "x", {"notes": None}, {"notes": "x"}):
+        assert start_note(replace(run, manifest={"alignment": odd}), BASE) == []
+
+
+def test_of_several_alignments_figures_are_folded_and_of_one_they_are_not():
+    for run, shown in ((alignment_run(), 2), (with_place(alignment_run()), 0)):
+        body = str(alignment(run))
+        text = re.sub(r"<details>.*?</details>", "", body, flags=re.S)
+        assert text.count('class="plot"') == shown
+        assert "a tripwire was crossed" in text and "The check before training found it" in text
+        assert "the cheapest control is a rule that strips filler" in words(text)
 
 
 @pytest.mark.parametrize(
@@ -296,11 +330,63 @@ def test_the_mean_ends_where_the_first_seed_does():
     rows = cut[cut["measure"] == "reward"]
     assert over_seeds(rows).index.max() == 30
     at = rows[rows["step"] == 7]["value"]
-    assert over_seeds(rows).loc[7].tolist() == pytest.approx([at.mean(), at.min(), at.max()])
+    half = 4.302653 * at.std() / 3**0.5  # Student's t with two degrees of freedom
+    assert over_seeds(rows).loc[7].tolist() == pytest.approx([at.mean(), at.mean() - half, at.mean() + half])
+    assert over_seeds(rows[rows["seed"] < 2]).loc[7, "high"] - over_seeds(rows[rows["seed"] < 2]).loc[
+        7, "mean"
+    ] == pytest.approx(
+        12.7062 * rows[(rows["step"] == 7) & (rows["seed"] < 2)]["value"].std() / 2**0.5, rel=1e-4
+    )
     figure = curve_figure(cut, empty("alarms"), ["minilm_retrieval"])
     thick = [t for t in figure.data if t.line.width == 3 and t.xaxis == "x"]
     thin = [t for t in figure.data if t.line.width == 1 and t.xaxis == "x"]
     assert max(thick[0].x) == 30 and sorted(max(t.x) for t in thin) == [30, 80, 80]
+
+
+def test_the_band_is_an_interval_and_one_seed_has_none():
+    steps = steps_table()
+    assert "Band: 95% t-interval" in seeds_words(steps)
+    one = steps[steps["seed"] == 0]
+    assert "Band" not in seeds_words(
+        one
+    ) and "Of GRPO there is one seed, so there is no band." in seeds_words(one)
+    assert over_seeds(one[one["measure"] == "reward"])[["low", "high"]].isna().all(axis=None)
+    both = pd.concat([steps, one.assign(treatment="supervised")])
+    assert "Band: 95%" in seeds_words(both) and "Of supervised fine-tuning there is one seed" in seeds_words(
+        both
+    )
+
+
+def test_seeds_that_were_looked_at_after_different_steps_have_a_mean():
+    rows = pd.DataFrame(
+        {"seed": [0, 0, 1, 1, 1], "step": [0, 10, 0, 5, 20], "value": [0.0, 1.0, 0.0, 1.0, 4.0]}
+    )
+    assert over_seeds(rows)["mean"].to_dict() == {
+        0: 0.0,
+        5: 0.75,
+        10: pytest.approx(1.5),
+    }  # 1 and 2 at step 10
+
+
+def test_treatments_with_other_numbers_of_steps_are_drawn_over_their_share():
+    steps = steps_table()
+    other = steps.assign(treatment="supervised", step=steps["step"] * 10)
+    assert step_units(steps).to_dict() == {"grpo": 1}
+    both = pd.concat([steps, other])
+    assert step_units(both).to_dict() == {"grpo": 80, "supervised": 800}
+    figure = curve_figure(both, alarms_table(), ["minilm_retrieval"])
+    assert {max(t.x) for t in figure.data if t.line.width == 3} == {1.0}
+    assert [t.x[0] for t in figure.data if t.mode == "markers"] == [34 / 80]
+    assert "GRPO 80 and supervised fine-tuning 800" in seeds_words(both)
+
+
+def test_a_rank_gives_way_to_what_it_ranks():
+    steps = steps_table()
+    more = pd.concat([steps, steps[steps["measure"] == "reward"].assign(measure="image_similarity")])
+    assert next(iter(curve_measures(more, []))) == "image_similarity" and "reward" not in curve_measures(
+        more, []
+    )
+    assert "flat by construction" in seeds_words(more) and "flat by construction" not in seeds_words(steps)
 
 
 def test_alarms_are_marks_on_their_own_seed():
@@ -410,8 +496,11 @@ def test_claims_of_an_alignment_leave_every_other_section_as_it_was():
     folder = ROOT / "nbs" / "results"
     found = {n: tables.empty(t) for n, t in tables.TABLES.items()}
     found |= {
-        p.stem: tables.validate(pd.read_parquet(p), tables.TABLES[p.stem]) for p in folder.glob("*.parquet")
+        p.stem: tables.validate(pd.read_parquet(p), tables.TABLES[p.stem])
+        for p in folder.glob("*.parquet")
+        if not p.stem.startswith("al")  # alignments and alarms, of an experiment of their own
     }
+    found["claims"] = found["claims"][~found["claims"]["rests_on"].str.startswith("alignment_effects")]
     reads_claims = ("scores", "levels", "categories", "scale", "size", "varying", "against", "cost", "worth")
     others = tuple(s for s in SECTIONS if s.anchor in reads_claims)
     more = found | {"claims": pd.concat([found["claims"], claims_table(*claim_rows())], ignore_index=True)}

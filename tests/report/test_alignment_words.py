@@ -15,18 +15,22 @@ from alignment_tables import (
 
 from mmpc_analysis.report.alignment_words import (
     ALIGNMENT_WORDS,
+    PRODUCTS,
     ahead_or_best,
     alarm_sentence,
     alarm_words,
     alignment_sentence,
+    brief_verdict,
+    cheapest_controls,
     cheapest_words,
     check_value,
     check_words,
     control_words,
+    harmful_controls,
     metric_in_words,
-    overall_words,
     seconds_text,
     trained_on_badge,
+    treatment_costs,
     treatment_name,
     treatment_order,
 )
@@ -140,39 +144,89 @@ def test_where_no_control_is_ahead_the_best_of_them_is_told_of():
     assert control_words(rows[:0]) == []
 
 
-def test_several_alignments_are_counted_and_every_control_ahead_is_named():
-    helped = claims_table(
-        claim_row("titles_aligned", "better", 0.05, 0.01, "before"),
-        claim_row(
-            "pictures_aligned", "equivalent", 0.0, 0.01, "before", task=PICTURES, metric="effnet_retrieval"
-        ),
-    )
-    ahead = controls(("strip_filler", -0.05, "worse"))
-    first, second = overall_words(helped, ahead)
-    assert (
-        first
-        == "Of two alignments by GRPO, one made the answers better and one changed them by less than would matter."
-    )
-    assert (
-        second
-        == "Controls did better than GRPO: a rule that strips filler (for the titles of standin-gemma-s)."
-    )
-    assert overall_words(helped, ahead[:0])[1] == "No control was shown to do better than GRPO."
-    assert "all made them worse" in overall_words(helped.assign(verdict="worse"), ahead)[0]
-    assert overall_words(helped[:0], ahead) == []
+def brief(verdict="better", rows=(("strip_filler", -0.05, "worse", "better"),), table=None, **more):
+    aligned = claims_table(claim_row("titles_aligned", verdict, 0.05, 0.01, "before", **more)).iloc[0]
+    rows = [claim_row("beats_control", v, gap, 0.01, name, control_verdict=own) for name, gap, v, own in rows]
+    held = claims_table(*rows) if rows else claims_table(claim_row("beats_control", "worse", 0, 0, "x"))[:0]
+    return brief_verdict(aligned, held, alignments_table() if table is None else table)
 
 
-def test_the_cheapest_control_is_one_whose_cost_is_known():
+def test_one_sentence_has_the_change_the_cheapest_control_and_whoever_else_is_ahead():
+    both = [("strip_filler", -0.05, "not shown", "better"), ("supervised", -0.02, "worse", "better")]
+    assert brief(rows=both) == (
+        "With GRPO the titles of standin-gemma-s got better (gain in minilm retrieval 0.050, 0.040 to 0.060); "
+        "over the cheapest control (a rule that strips filler) it gains \u22120.050 (\u22120.060 to \u22120.040), not told apart; "
+        "supervised fine-tuning does better than it."
+    )
+    assert brief(rows=both[:1]).endswith("not told apart; no control is shown to do better.")
+    ahead = brief(rows=[("strip_filler", -0.05, "worse", "better")])
+    assert ahead.endswith("(\u22120.060 to \u22120.040), which is worse.") and "no control" not in ahead
+    assert brief(rows=()).endswith("(gain in minilm retrieval 0.050, 0.040 to 0.060).")
+    assert ", by less than would matter (gain" in brief(within_margin=True)
+    alone = brief("one seed", [("strip_filler", 0.1, "one seed", "one seed")])
+    assert "0.050" not in alone and "0.100" not in alone and "with one seed, from which nothing" in alone
+
+
+@pytest.mark.parametrize(
+    ("verdict", "part"),
+    [
+        ("better", "got better"),
+        ("worse", "got worse"),
+        ("equivalent", "changed by less than the 0.020"),
+        ("not shown", "nor that there is none"),
+    ],
+)
+def test_the_one_sentence_changes_with_the_verdict(verdict, part):
+    assert part in brief(verdict, [("strip_filler", 0.05, "better", "worse")])
+
+
+def test_a_control_that_did_harm_is_not_what_a_training_is_held_against():
+    rows = [("strip_filler", 0.5, "better", "worse"), ("examples", 0.01, "not shown", "not shown")]
+    said = brief(rows=rows)
+    assert "over the cheapest control that did no harm (examples in the prompt) it gains 0.010" in said
+    assert "0.500" not in said
+    only = brief(rows=rows[:1], table=alignments_table().query("treatment in ['grpo', 'strip_filler']"))
+    assert (
+        "the cheapest control, which made things worse (a rule that strips filler), it gains"
+        in only.replace(") it", "), it")
+    )
+    held = [claim_row("beats_control", v, g, 0.1, n, control_verdict=own) for n, g, v, own in rows]
+    assert harmful_controls(claims_table(*held)) == {"strip_filler"}
+    first = cheapest_words(alignments_table(), harmful={"strip_filler"})[0]
+    assert "but it made things worse; the cheapest that did no harm is examples in the prompt: 3.3 s" in first
+
+
+def test_nothing_before_is_not_cheap_where_every_product_is_asked_many_times():
     table = alignments_table()
+    table["cpu_seconds"] = table["cpu_seconds"].where(table["treatment"] != "best_of_n", 0.0)
+    costs = treatment_costs(table)
+    assert costs.loc["best_of_n", ["before", "answers", "total"]].tolist() == pytest.approx([0, 24, 24])
+    assert costs.loc["grpo"].tolist() == pytest.approx([77, 3, 80]) and PRODUCTS == 1000
+    assert cheapest_controls(table) == ["strip_filler"]
     assert cheapest_words(table) == [
-        "The cheapest control was a rule that strips filler, with 0.2 s of processor time; GRPO took 77 s."
+        "For 1,000 products the cheapest control is a rule that strips filler, by processor time: 3.2 s (0.2 s before, 3.0 s for the answers); "
+        "GRPO takes 80 s (77 s before, 3.0 s for the answers)."
     ]
-    unknown = table.assign(cpu_seconds=table["cpu_seconds"].mask(table["treatment"] == "strip_filler"))
-    assert "examples in the prompt, with 0.3 s" in cheapest_words(unknown)[0]
-    assert cheapest_words(table.assign(cpu_seconds=np.nan)) == []
+    few = table[table["treatment"].isin(["grpo", "best_of_n"])]
+    assert cheapest_controls(few) == ["best_of_n"]
+
+
+def test_a_control_whose_time_is_unknown_is_not_the_cheapest():
+    table = alignments_table()
+    unknown = table.assign(answer_seconds=table["answer_seconds"].mask(table["treatment"] == "strip_filler"))
+    first, second = cheapest_words(unknown)
+    assert "cheapest control is examples in the prompt" in first
+    assert second.startswith("What 1,000 products cost with a rule that strips filler is not known")
+    assert "no control is called" not in second
+    (served,) = cheapest_words(table.assign(answer_seconds=np.nan))
+    assert served == (
+        "What 1,000 products cost with any treatment is not known, since not all of the time was measured, as where a server answers, "
+        "so no control is called the cheapest."
+    )
     assert cheapest_words(table[table["treatment"] == "grpo"]) == []
     one_lost = table.assign(cpu_seconds=table["cpu_seconds"].mask(table["model"] == "standin-gemma-s-grpo-1"))
-    assert cheapest_words(one_lost) == []  # A mean over the seeds that are known would flatter
+    first, second = cheapest_words(one_lost)  # A mean over the seeds that are known would flatter
+    assert "GRPO takes" not in first and second.startswith("What 1,000 products cost with GRPO is not known")
 
 
 def test_names_and_marks():
@@ -188,7 +242,7 @@ def test_names_and_marks():
     ]
     assert trained_on_badge("") == "" and trained_on_badge("same words") == "trained on (same words)"
     assert [*map(seconds_text, (0, 0.25, 9.96, 12.4, 5000))] == [
-        "0.0000 s",
+        "0 s",
         "0.2 s",
         "10.0 s",
         "12 s",
