@@ -120,7 +120,7 @@ _ASKED = (
     Column("role", "str", "model, or blind where the item was withheld, as a floor"),
     Column("precision", "str", "Precision of the weights in use, such as float32 or nf4"),
     Column("prompt", "str", "Identifier of the prompt"),
-    Column("base", "str", "Model that an adapter was trained on, else empty", absent=""),
+    Column("base", "str", "Model that it was trained from, else empty", absent=""),
     Column("family", "str", "Model family"),
     Column("parameters", "float", "Number of parameters", "count", required=False),
 )
@@ -129,7 +129,7 @@ _SYSTEM = (
     Column("role", "str", "model, blind, floor or ceiling", absent="model"),
     Column("precision", "str", "Precision of the weights, empty for floors and ceiling", absent=""),
     Column("prompt", "str", "Identifier of the prompt, empty for floors and ceiling", absent=""),
-    Column("base", "str", "Model that an adapter was trained on, else empty", absent=""),
+    Column("base", "str", "Model that it was trained from, else empty", absent=""),
     Column("family", "str", "Model family, empty for floors and ceiling"),
     Column("parameters", "float", "Number of parameters", "count", required=False),
 )

@@ -37,11 +37,12 @@ def browser():
 
 @pytest.fixture(autouse=True, scope="module")
 def registries_as_they_were():
-    "What a file of tests registers is gone after it: parts of rewards, metrics and encoders of its own."
+    "What a file of tests registers is gone after it: models, parts of rewards, metrics and encoders of its own."
     from mmpc_analysis.alignment.rewards import REWARD_PARTS
+    from mmpc_analysis.completion import models
     from mmpc_analysis.metrics.cards import ENCODERS, METRICS
 
-    registries = (REWARD_PARTS, ENCODERS, METRICS)
+    registries = (REWARD_PARTS, ENCODERS, METRICS, models._REGISTERED)
     before = [dict(registry) for registry in registries]
     yield
     for registry, content in zip(registries, before, strict=True):
