@@ -158,7 +158,7 @@ def fill_figure(
     title = f"What does each fill of {HIDDEN_THINGS[modality]} reach? ({percent(rate)} hidden)"
     figure.update_layout(base_layout(title, 110 + len(names) * (74 + 25 * len(order)), **_NO_LEGEND))
     _axes(figure)
-    under = f"{metric}; dotted: {_labels([floor])[0]}, solid: true {HIDDEN_THINGS[modality]}"
+    under = f"{metric}<br>dotted: {_labels([floor])[0]}<br>solid: true {HIDDEN_THINGS[modality]}"
     figure.update_xaxes(title=under, row=len(names), col=1)
     return figure
 
