@@ -308,7 +308,10 @@ def test_a_full_memory_halves_the_batch_for_good(items, tmp_path, error):
         rows = run(items.head(32), tmp_path, device)
     assert (rows["outcome"] == "ok").all() and len(rows) == 32
     assert device.tried[:3] == [16, 8, 4] and device.tried.count(4) == 1 and set(device.tried[3:]) == {2}
-    assert len(said) == 3 and str(said[0].message).startswith("16 questions")
+    words = [
+        str(word.message) for word in said if "fit the memory" in str(word.message)
+    ]  # Others may warn meanwhile
+    assert len(words) == 3 and words[0].startswith("16 questions")
     pd.testing.assert_frame_equal(rows, run(items.head(32), tmp_path / "fits", Device(most=99)))
 
 
