@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 
 # %% auto #0
-__all__ = ['ITEMS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'ROLES', 'SYSTEM', 'SCHEMA', 'LEVELS', 'HIDDEN',
-           'COMPLETIONS', 'DRAWINGS', 'CERTIFICATES', 'SCORES', 'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTESTS',
-           'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS', 'SLOPES', 'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS',
-           'FRONTIER', 'POWERS', 'CLAIMS', 'FLOOR_GAINS', 'LOST', 'AGREEMENT', 'ALIGNMENTS', 'ALIGNMENT_STEPS',
-           'ALARMS', 'ALIGNMENT_CHECKS', 'ALIGNMENT_EFFECTS', 'TABLES', 'TASK_TITLES', 'Column', 'Table', 'TableError',
-           'empty', 'validate', 'system_names', 'checkpoint_of', 'models_only', 'parent_ids', 'TaskTitles', 'tasks_of']
+__all__ = ['ITEMS', 'PICTURES', 'DOWNLOADS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'ROLES', 'SYSTEM',
+           'SCHEMA', 'LEVELS', 'HIDDEN', 'COMPLETIONS', 'DRAWINGS', 'CERTIFICATES', 'SCORES', 'AVERAGES', 'RANKINGS',
+           'SETS', 'EFFECTS', 'CONTESTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS', 'SLOPES', 'LINES', 'VARIANCES',
+           'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'CLAIMS', 'FLOOR_GAINS', 'LOST', 'AGREEMENT', 'ALIGNMENTS',
+           'ALIGNMENT_STEPS', 'ALARMS', 'ALIGNMENT_CHECKS', 'ALIGNMENT_EFFECTS', 'TABLES', 'TASK_TITLES', 'Column',
+           'Table', 'TableError', 'empty', 'validate', 'system_names', 'checkpoint_of', 'models_only', 'parent_ids',
+           'TaskTitles', 'tasks_of']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,32 @@ ITEMS = Table(
 )
 
 # %% ../nbs/00_tables.ipynb #1446102c
+PICTURES = Table(
+    "pictures",
+    "a picture of an item",
+    (
+        Column("item_id", "str", "Item"),
+        Column("position", "int", "Place among the pictures of the item", "from 1"),
+        Column("image", "str", "Path inside the catalogue's folder, or an address, as the file gives it"),
+    ),
+    unique=("item_id", "position"),
+)
+DOWNLOADS = Table(
+    "downloads",
+    "an address that was asked for a picture",
+    (
+        Column("address", "str", "What was asked for, as the catalogue gives it"),
+        Column(
+            "outcome", "str", "stored, refused (never asked, or not taken) or failed (may be asked again)"
+        ),
+        Column("image", "str", "Picture, as a path inside the folder of downloads", required=False),
+        Column("sha256", "str", "Hash of its bytes", required=False),
+        Column("bytes", "float", "Size of the file", "bytes", required=False),
+        Column("status", "float", "Last status of HTTP", required=False),
+        Column("reason", "str", "Why there is no picture", required=False),
+    ),
+    unique=("address",),
+)
 INTERACTIONS = Table(
     "interactions",
     "a user's purchase",
@@ -928,6 +955,8 @@ TABLES = {
     t.name: t
     for t in (
         ITEMS,
+        PICTURES,
+        DOWNLOADS,
         INTERACTIONS,
         HIDDEN,
         COMPLETIONS,

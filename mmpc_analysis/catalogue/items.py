@@ -11,13 +11,14 @@ import hashlib
 import json
 import os
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from .listings import READERS, file_ending, read_listings
+from .foreign_files import file_ending
+from .listings import read_listings
 from mmpc_analysis.catalogue.pictures import (
     ImageError,
     image_grid,
@@ -25,7 +26,8 @@ from mmpc_analysis.catalogue.pictures import (
     image_size,
     open_image,
 )
-from ..tables import ITEMS, validate
+from .records import READERS
+from ..tables import ITEMS, PICTURES, validate
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -44,6 +46,13 @@ class Catalogue:
     root: str  # Folder that the items' `image` paths start from
     set_aside: pd.DataFrame  # (m, 6) row, item_id, column, reason, remedy, kept
     note: str  # How the columns were read, and what was filled in
+    profile: str = ""  # Kind of file, a key of `profiles.PROFILES`; empty for the embedded catalogue and a folder without a table
+    mapping: dict[str, str] = field(default_factory=dict)  # Our name: the file's column
+    unused: tuple[str, ...] = ()  # Columns of the file that were not used
+    counts: dict[str, int] = field(default_factory=dict)  # What was cleaned or left out, in words: how often
+    pictures: pd.DataFrame = field(
+        default_factory=lambda: validate(pd.DataFrame(columns=PICTURES.names), PICTURES)
+    )  # (p, 3) Every picture that the file names, paths and addresses
 
     def __repr__(self) -> str:  # One line
         "Name and sizes."
@@ -198,7 +207,9 @@ POOLED = "all"  # What later tables call the average over categories, hence no c
 def load_catalogue(
     source: str | Path | pd.DataFrame = "embedded",  # "embedded", a table's path, a folder, or rows in memory
     *,
-    columns: dict | None = None,  # Our name: the source's name, see `listings.map_columns`
+    columns: dict | None = None,  # Our name: the source's name, see `profiles.map_columns`
+    profile: str | None = None,  # Kind of file, a key of `profiles.PROFILES`, None to recognise it
+    encoding: str | None = None,  # Name of a text file's encoding, None to find out
     split: str | None = None,  # Only items of this split
     root: str | Path | None = None,  # Folder of the pictures; by default where the table lies
     category: str | None = None,  # Category of the items that have none
@@ -218,11 +229,11 @@ def load_catalogue(
     table, folder = _locate(source, root)
     whole = table is None or (not isinstance(source, pd.DataFrame) and Path(source).is_dir())
     rows = _Rows(folder, find_images(folder, whole or root is not None), check_pictures)
-    notes = _read_table(rows, table, columns) if table is not None else []
+    notes, facts = _read_table(rows, table, columns, profile, encoding) if table is not None else ([], {})
     if whole:
         notes += _add_untitled(rows)
     name = "table" if isinstance(source, pd.DataFrame) else Path(source).name
-    return keep_split(_finish(rows, name, category, notes), split)
+    return keep_split(replace(_finish(rows, name, category, notes), **facts), split)
 
 # %% ../../nbs/catalogue/20_items.ipynb #6cb8d25d
 def _locate(
@@ -241,10 +252,13 @@ def _locate(
     return source, str(root or source.parent)
 
 # %% ../../nbs/catalogue/20_items.ipynb #9e0686ed
-def _read_table(rows: _Rows, table: Path | pd.DataFrame, columns: dict | None) -> list[str]:
+def _read_table(
+    rows: _Rows, table: Path | pd.DataFrame, columns: dict | None, profile: str | None, encoding: str | None
+) -> tuple[list[str], dict]:
     "Take every row of a table in."
     try:
-        mapping, records, notes = read_listings(table, columns)
+        listings = read_listings(table, columns, profile, encoding)
+        mapping, records, notes = listings.mapping, listings.rows, listings.notes
         if "item_id" not in mapping and "image" in mapping:  # A picture's name is as good as an id
             records = ((n, cells | {"item_id": _stem(cells.get("image"))}, w) for n, cells, w in records)
             notes.append("There is no id: items are called after their pictures.")
@@ -257,10 +271,9 @@ def _read_table(rows: _Rows, table: Path | pd.DataFrame, columns: dict | None) -
         raise ValueError(
             f"{table} is damaged after {len(rows.items)} items ({error}); copy it again"
         ) from error
-    return [
-        *notes,
-        "Columns: " + ", ".join(f"{ours} from {theirs}" for ours, theirs in mapping.items()) + ".",
-    ]
+    told = "Columns: " + ", ".join(f"{ours} from {theirs}" for ours, theirs in mapping.items()) + "."
+    facts = {"profile": listings.profile, "mapping": mapping, "unused": tuple(listings.unused)}
+    return [*notes, told], facts
 
 # %% ../../nbs/catalogue/20_items.ipynb #0ff12ca7
 def _stem(image: str | None) -> str | None:

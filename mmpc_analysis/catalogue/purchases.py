@@ -21,7 +21,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .listings import cell_text, file_ending, json_records, split_lines
+from .cells import cell_text
+from .foreign_files import file_ending
+from .records import json_records, split_lines
 from ..store import hash_unit
 from ..tables import INTERACTIONS, validate
 

@@ -35,11 +35,21 @@ class CatalogueChoice:
     "Which items the study is about."
 
     source: str = "embedded"  # `embedded`, or a file or folder of one's own
-    split: str = "test"  # Items that are completed: a split of the catalogue, empty for all
-    limit: _Size = 0  # At most this many of them, by a fixed hash; 0 for all
-    layout: str = ""  # A published format, one of CATALOGUE_LAYOUTS; empty to recognise the columns
+    split: str = ""  # Items that are completed: a split, or `all`; empty for the embedded one's `test` and all of any other
+    limit: _Size = 0  # At most this many of those that can be hidden, by a fixed hash; 0 for all
+    profile: str = ""  # Kind of file, a key of PROFILES; empty to recognise it
+    encoding: str = ""  # Of a text file, such as cp1252 or gb18030; empty to find out
     columns: dict[str, str] = field(default_factory=dict)  # Our name to the file's own, empty to leave it out
     category: str = ""  # Category of the items that have none
+    root: str = ""  # Folder of the pictures; empty for where the file lies
+    folder: str = ""  # With a published data set as source: folder or address of its raw files
+    categories: tuple[str, ...] = ()  # With a published data set: its categories, empty for the study's nine
+    per_category: _Size = (
+        1000  # With a published data set: most items of each category, by a fixed hash; 0 for all
+    )
+    download: bool = False  # Fetch the pictures that the catalogue names by address
+    downloads: str = ""  # Folder of what was fetched; empty for `downloaded` beside the file, or in the run
+    private: bool = False  # Whether addresses inside one's own network may be asked
 
 # %% ../../nbs/study/00_choices.ipynb #f2953a0e
 @dataclass(frozen=True, slots=True)

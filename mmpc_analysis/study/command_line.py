@@ -77,7 +77,9 @@ _Device = Annotated[str, typer.Option(help="Where all runs: auto, cpu, cuda, cud
 _Precision = Annotated[str, typer.Option(help="Of the models: float32, bfloat16 or float16.")]
 _Quantisation = Annotated[str, typer.Option(help="Of the models' weights: nf4, on a GPU.")]
 _Pixels = Annotated[int, typer.Option(help="Most pixels of a picture that any model is shown.")]
-_Layout = Annotated[str, typer.Option(help="Column names of a published format: amazon.")]
+_Profile = Annotated[
+    str, typer.Option(help="Kind of file, such as shopify or google; recognised without it.")
+]
 _Category = Annotated[str, typer.Option(help="Category of the items that have none.")]
 
 # %% ../../nbs/study/30_command_line.ipynb #2566521a
@@ -93,7 +95,7 @@ def choose_catalogue(
     base: CatalogueChoice,  # As the study says
     source: str = "",  # Catalogue instead of it
     columns: list[str] | None = None,  # Column options
-    layout: str = "",  # Published format
+    profile: str = "",  # Kind of file
     category: str = "",  # Category of the items that have none
     limit: int = 0,  # Most items, 0 for the study's own limit
 ) -> CatalogueChoice:  # What to read
@@ -101,10 +103,10 @@ def choose_catalogue(
     from mmpc_analysis.study.choices import CatalogueChoice
 
     if source and source != "embedded":
-        base = CatalogueChoice(source=source, split="", limit=base.limit)
+        base = CatalogueChoice(source=source, limit=base.limit)
     elif source:
         base = CatalogueChoice(limit=base.limit)
-    own = {"columns": base.columns | _column_map(columns), "layout": layout or base.layout}
+    own = {"columns": base.columns | _column_map(columns), "profile": profile or base.profile}
     return replace(base, **own, category=category or base.category, limit=limit or base.limit)
 
 # %% ../../nbs/study/30_command_line.ipynb #86562387
@@ -217,7 +219,7 @@ def run_command(
     out: _Out = None,  # Folder of the run
     catalogue: _Source = "",  # Catalogue instead of the study's
     column: _Columns = None,  # Own column names
-    layout: _Layout = "",  # Published format
+    profile: _Profile = "",  # Kind of file
     category: _Category = "",  # Category of the items that have none
     model: _Models = None,  # Models instead of the study's
     prompt: _Prompts = None,  # Prompts instead of the study's
@@ -230,7 +232,13 @@ def run_command(
     pixels: _Pixels = 0,  # Budget of a picture, 0 for each family's own
 ) -> None:
     "Run a whole study, from the catalogue to report.html."
-    source = {"source": catalogue, "columns": column, "layout": layout, "category": category, "limit": limit}
+    source = {
+        "source": catalogue,
+        "columns": column,
+        "profile": profile,
+        "category": category,
+        "limit": limit,
+    }
     engine = _engine_options(server, device, precision, quantisation, pixels)
     source |= {"interactions": interactions, "engine": engine}
     _run_stage("report", study, out, models=model, prompts=prompt, kept=False, **source)
@@ -309,7 +317,7 @@ def catalogue_command(
         str, typer.Argument(help="`embedded`, or a file or folder of your own.")
     ] = "embedded",  # Catalogue to read
     column: _Columns = None,  # Own column names
-    layout: _Layout = "",  # Published format
+    profile: _Profile = "",  # Kind of file
     category: _Category = "",  # Category of the items that have none
     aside: Annotated[
         Path | None, typer.Option(help="Write the rows set aside to this CSV.")
@@ -320,7 +328,7 @@ def catalogue_command(
     from mmpc_analysis.study.declaration import read_catalogue
 
     with _explained():
-        loaded = read_catalogue(choose_catalogue(CatalogueChoice(), source, column, layout, category))
+        loaded = read_catalogue(choose_catalogue(CatalogueChoice(), source, column, profile, category))
         typer.echo(_catalogue_summary(loaded))
         if aside:
             loaded.set_aside.to_csv(aside, index=False)

@@ -19,7 +19,6 @@ from unicodedata import normalize
 import pandas as pd
 
 from .. import store
-from ..catalogue.listings import AMAZON
 from ..completion.prompts import Prompt, own_prompt
 from .choices import CatalogueChoice, ModelChoice, PriceChoice, Study
 
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from mmpc_analysis.catalogue.items import Catalogue
 
 # %% auto #0
-__all__ = ['CATALOGUE_LAYOUTS', 'study_from', 'study_prompt', 'read_study', 'study_toml', 'run_folder', 'read_catalogue',
-           'purchases_source', 'purchases_of']
+__all__ = ['study_from', 'study_prompt', 'read_study', 'study_toml', 'run_folder', 'read_catalogue', 'purchases_source',
+           'purchases_of']
 
 # %% ../../nbs/study/05_declaration.ipynb #bffd40dd
 _EXPECTED = {
@@ -156,32 +155,34 @@ def run_folder(
     parts = [part for part in (plain, store.hash_key(name)[:8] if lost or not plain else "") if part]
     return f"runs/{'-'.join(parts)}"
 
-# %% ../../nbs/study/05_declaration.ipynb #457cf3e3
-CATALOGUE_LAYOUTS = {"amazon": AMAZON}
-
 # %% ../../nbs/study/05_declaration.ipynb #859a3d35
 def _source_columns(choice: CatalogueChoice) -> dict | None:
     "Our column names to the file's, None in it to leave a column out; None to recognise all."
-    if choice.layout and choice.layout not in CATALOGUE_LAYOUTS:
-        raise ValueError(
-            f"catalogue.layout must be among {', '.join(CATALOGUE_LAYOUTS)}, got {choice.layout!r}"
-        )
-    own = {ours: theirs or None for ours, theirs in choice.columns.items()}
-    return CATALOGUE_LAYOUTS.get(choice.layout, {}) | own or None
+    return {ours: theirs or None for ours, theirs in choice.columns.items()} or None
 
 # %% ../../nbs/study/05_declaration.ipynb #e66e5388
 def read_catalogue(
-    choice: CatalogueChoice,  # Source, layout, columns and category; split and limit are applied later
+    choice: CatalogueChoice,  # Source and how it is read; split and limit are applied later
 ) -> Catalogue:  # Its items, the folder of their pictures, and what was set aside
     "The catalogue that a study means, all of its items."
     from mmpc_analysis.catalogue.items import load_catalogue
+    from mmpc_analysis.catalogue.profiles import PROFILES
 
-    named = [key for key in ("layout", "columns", "category") if getattr(choice, key)]
+    if choice.profile and choice.profile not in PROFILES:
+        raise ValueError(f"catalogue.profile must be one of {', '.join(PROFILES)}, got {choice.profile!r}")
+    named = [key for key in ("profile", "encoding", "columns", "category", "root") if getattr(choice, key)]
     if choice.source == "embedded" and named:
         raise ValueError(
             f"catalogue.{named[0]} says how to read a file; name yours as catalogue.source, or with --catalogue"
         )
-    return load_catalogue(choice.source, columns=_source_columns(choice), category=choice.category or None)
+    return load_catalogue(
+        choice.source,
+        columns=_source_columns(choice),
+        profile=choice.profile or None,
+        encoding=choice.encoding or None,
+        category=choice.category or None,
+        root=choice.root or None,
+    )
 
 # %% ../../nbs/study/05_declaration.ipynb #9e18a1e8
 def purchases_source(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from .. import store, tables
+from ..catalogue.items import POOLED
 from ..store import cached_table
 from .asked import cards_of
 from .choices import CatalogueChoice, Study
@@ -37,11 +38,16 @@ def select_items(
     Raises: `ValueError` for a split that the catalogue does not have.
     """
     splits, split = sorted(set(items["split"].dropna())), choice.split
+    if not split and choice.source == "embedded":
+        split = "test"
+    split = "" if split == POOLED else split
     if split and not splits:
-        raise ValueError(f"this catalogue has no splits, so catalogue.split must be empty, got {split!r}")
+        raise ValueError(
+            f"this catalogue has no splits, so catalogue.split must be empty or all, got {split!r}"
+        )
     if split and split not in splits:
         raise ValueError(
-            f"catalogue.split must be one of its splits ({', '.join(splits)}) or empty, got {split!r}"
+            f"catalogue.split must be one of its splits ({', '.join(splits)}) or all, got {split!r}"
         )
     ids = items.loc[items["split"] == split, "item_id"] if split else items["item_id"]
     ranked = sorted(ids, key=lambda item: store.hash_unit("limit", seed, item))

@@ -8,9 +8,9 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from mmpc_analysis.catalogue import listings, pictures
+from mmpc_analysis.catalogue import pictures, profiles
 from mmpc_analysis.catalogue.items import changed_files, contact_sheet, embedded_folder, load_catalogue
-from mmpc_analysis.catalogue.listings import AMAZON, read_listings
+from mmpc_analysis.catalogue.listings import read_listings
 from mmpc_analysis.catalogue.pictures import open_image
 from mmpc_analysis.tables import ITEMS, validate
 
@@ -178,7 +178,7 @@ def test_amazon_metadata(tmp_path):
     lines = (DATA / "meta_All_Beauty.jsonl").read_text(encoding="utf-8")
     write(tmp_path, lines, "meta_All_Beauty.jsonl")
     picture(tmp_path / "images" / "B000000001.jpg")
-    catalogue = load_catalogue(tmp_path / "meta_All_Beauty.jsonl", columns=AMAZON, category="All_Beauty")
+    catalogue = load_catalogue(tmp_path / "meta_All_Beauty.jsonl", category="All_Beauty")
     items = catalogue.items.set_index("item_id")
     assert set(items["category"]) == {"All_Beauty"}
     assert items.loc["B000000001", "image"] == "images/B000000001.jpg"
@@ -196,7 +196,7 @@ def test_amazon_parquet_has_the_images_the_other_way_round(tmp_path):
     frame = pd.DataFrame({"parent_asin": ["B1"], "title": ["T"], "images": images, "store": ["S"]})
     frame = frame.assign(description=[["d"]], features=[["f"]])
     frame.to_parquet(tmp_path / "a.parquet")
-    _, rows, _ = read_listings(tmp_path / "a.parquet", AMAZON)
+    rows = read_listings(tmp_path / "a.parquet", profile="amazon-2023").rows
     assert next(rows)[1]["image"] == "https://images.example/l.jpg"
 
 
@@ -244,6 +244,6 @@ def test_a_changed_file_is_found(tmp_path):
 
 
 def test_names_list_is_in_step_with_the_items_table():
-    assert list(listings.COLUMN_NAMES)[:2] == ["item_id", "title"]
-    assert set(listings.COLUMN_NAMES) == set(ITEMS.names)
+    assert list(profiles.COLUMN_NAMES)[:2] == ["item_id", "title"]
+    assert set(profiles.COLUMN_NAMES) == set(ITEMS.names)
     assert pictures.MAX_PIXELS == Image.MAX_IMAGE_PIXELS

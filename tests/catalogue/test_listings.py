@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mmpc_analysis.catalogue.cells import cell_text
 from mmpc_analysis.catalogue.items import load_catalogue
-from mmpc_analysis.catalogue.listings import cell_text, map_columns, read_listings, split_lines
+from mmpc_analysis.catalogue.listings import read_listings
+from mmpc_analysis.catalogue.profiles import map_columns
+from mmpc_analysis.catalogue.records import split_lines
 
 
 def write(folder, text, name="items.csv", encoding="utf-8"):
@@ -191,7 +194,7 @@ def test_json_lines_say_what_is_wrong_with_each_line(tmp_path):
 
 def test_a_line_that_says_null_is_set_aside_and_a_blank_one_is_none(tmp_path):
     path = write(tmp_path, 'null\n\n{"sku": "a", "name": "Kite"}\n', "items.jsonl")
-    _, rows, _ = read_listings(path)
+    rows = read_listings(path).rows
     assert [(line, wrong) for line, _, wrong in rows] == [
         (1, {"": "is a NoneType, expected an object"}),
         (3, {}),

@@ -36,7 +36,7 @@ def hostile_run(make_folder):
     )
     study = Study(
         name="hostile",
-        catalogue=CatalogueChoice(source=str(shop), split=""),
+        catalogue=CatalogueChoice(source=str(shop)),
         completion=CompletionChoice(models=("standin-gemma-s", "standin-qwen-s"), batch_size=8),
         scores=ScoreChoice(metrics=("token_f1", "chrf", "ssim", "mse"), draws=50),
     )

@@ -41,7 +41,7 @@ def test_without_a_file_the_runs_own_study_is_trained(tmp_path, monkeypatch):
     (tmp_path / "here" / "study.toml").write_text('name = "mine"\nseed = 4\n')
     found = choose_alignment(None, "here")
     assert (found.name, found.seed, found.alignment.model) == ("mine", 4, "standin-gemma-s")
-    (tmp_path / "here" / "study.toml").write_text('[catalogue]\nsource = "shop.csv"\nsplit = ""\n')
+    (tmp_path / "here" / "study.toml").write_text('[catalogue]\nsource = "shop.csv"\n')
     assert choose_alignment(None, "here").alignment.model == "", "which model is no detail of one's own shop"
 
 

@@ -326,7 +326,7 @@ def test_a_shops_own_catalogue_is_trained_on_and_says_what_comes_next(tmp_path, 
     shop(tmp_path)
     monkeypatch.chdir(tmp_path)
     text = LITTLE.replace("steps = 2", "steps = 1").replace("seeds = 2", "seeds = 1")
-    (tmp_path / "kites.toml").write_text('[catalogue]\nsource = "kites.csv"\nsplit = ""\n' + text)
+    (tmp_path / "kites.toml").write_text('[catalogue]\nsource = "kites.csv"\n' + text)
     done = mmpc("align", "kites.toml", "--no-controls")
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("kites: into runs/kites")

@@ -79,7 +79,7 @@ def test_catalogue_says_what_it_set_aside(tmp_path):
         (["run", "--catalogue", "nowhere"], "nowhere"),
         (["run", "--catalogue", "x.csv", "--column", "title"], "--column must look like"),
         (["catalogue", "nowhere.csv"], "nowhere.csv"),
-        (["catalogue", "x.csv", "--layout", "amazn"], "catalogue.layout must be among amazon, got 'amazn'"),
+        (["catalogue", "x.csv", "--profile", "amazn"], "profile must be one of plain"),
         (["catalogue", "--category", "Toys"], "or with --catalogue"),
         (["run", "--limit", "-1"], "catalogue.limit must be at least 0, got -1"),
         (["run", "--model", "standin-sd3"], "must be models that answer, got 'standin-sd3'"),
@@ -229,7 +229,7 @@ def test_amazons_layout_reads_its_item_metadata(tmp_path):
     (tmp_path / "meta.jsonl").write_text(
         json.dumps(row | {"features": ["tin"], "description": ["flies"]}) + "\n"
     )
-    words = ["--layout", "amazon", "--category", "All_Beauty"]
+    words = ["--profile", "amazon-2023", "--category", "All_Beauty"]
     shown = mmpc("catalogue", str(tmp_path / "meta.jsonl"), *words)
     assert shown.returncode == 0, shown.stderr
     assert "item_id from parent_asin" in shown.stdout and "brand from store" in shown.stdout
@@ -247,7 +247,7 @@ def test_the_same_can_be_said_in_the_study_file(tmp_path):
     }
     (tmp_path / "meta.jsonl").write_text(json.dumps(row) + "\n")
     (tmp_path / "s.toml").write_text(
-        '[catalogue]\nsource = "meta.jsonl"\nsplit = ""\nlayout = "amazon"\ncategory = "All_Beauty"'
+        '[catalogue]\nsource = "meta.jsonl"\nprofile = "amazon-2023"\ncategory = "All_Beauty"'
     )
     shown = mmpc("run", "s.toml", cwd=tmp_path)
     assert shown.returncode == 2  # read, but its one item has no picture

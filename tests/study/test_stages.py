@@ -251,7 +251,7 @@ def test_files_of_ones_own_run_the_same_way(tmp_path):
     columns = {"item_id": "sku", "title": "product_name", "category": "department", "image": "file"}
     study = replace(
         SMALL,
-        catalogue=CatalogueChoice(source=str(own_files(tmp_path / "shop")), split="", columns=columns),
+        catalogue=CatalogueChoice(source=str(own_files(tmp_path / "shop")), columns=columns),
         completion=replace(SMALL.completion, models=("standin-gemma-s",)),
     )
     out = tmp_path / "run"
