@@ -46,7 +46,7 @@ class Catalogue:
     root: str  # Folder that the items' `image` paths start from
     set_aside: pd.DataFrame  # (m, 6) row, item_id, column, reason, remedy, kept
     note: str  # How the columns were read, and what was filled in
-    profile: str = ""  # Kind of file, a key of `profiles.PROFILES`; empty for the embedded catalogue and a folder without a table
+    profile: str = ""  # Kind of file, a key of `profiles.FILE_PROFILES`; empty for the embedded catalogue and a folder without a table
     mapping: dict[str, str] = field(default_factory=dict)  # Our name: the file's column
     unused: tuple[str, ...] = ()  # Columns of the file that were not used
     counts: dict[str, int] = field(default_factory=dict)  # What was cleaned or left out, in words: how often
@@ -208,7 +208,7 @@ def load_catalogue(
     source: str | Path | pd.DataFrame = "embedded",  # "embedded", a table's path, a folder, or rows in memory
     *,
     columns: dict | None = None,  # Our name: the source's name, see `profiles.map_columns`
-    profile: str | None = None,  # Kind of file, a key of `profiles.PROFILES`, None to recognise it
+    profile: str | None = None,  # Kind of file, a key of `profiles.FILE_PROFILES`, None to recognise it
     encoding: str | None = None,  # Name of a text file's encoding, None to find out
     split: str | None = None,  # Only items of this split
     root: str | Path | None = None,  # Folder of the pictures; by default where the table lies

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from .cells import cell_text, image_cell, plain_entities
-from .profiles import PROFILES, map_columns, recognise_profile
+from .profiles import FILE_PROFILES, map_columns, recognise_profile
 from .records import Records, read_records
 
 # %% auto #0
@@ -26,7 +26,7 @@ __all__ = ['Listings', 'read_listings']
 class Listings:
     "The rows of a file of products under our names."
 
-    profile: str  # Kind of file, a key of PROFILES
+    profile: str  # Kind of file, a key of FILE_PROFILES
     mapping: dict[str, str]  # Our name: the file's name, of the columns that are used
     unused: list[str]  # Columns of the file that are not used
     rows: Iterator[tuple[int, dict, dict]]  # Place, cells by our names, complaints by column
@@ -36,7 +36,7 @@ class Listings:
 def read_listings(
     source: str | Path | pd.DataFrame,  # A file, or rows in memory
     columns: dict | None = None,  # Our name: the file's name, see `profiles.map_columns`
-    profile: str | None = None,  # A key of PROFILES, None to recognise it
+    profile: str | None = None,  # A key of FILE_PROFILES, None to recognise it
     encoding: str | None = None,  # Name of a text file's encoding, None to find out
 ) -> Listings:  # Its rows, as text under our names
     """Rows of a file of products, as text under our names.
@@ -45,9 +45,9 @@ def read_listings(
     Raises: `ValueError` for a file of another kind, and for columns that are not there.
     """
     records = read_records(source, encoding)
-    if profile is not None and profile not in PROFILES:
-        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
-    kind = PROFILES[profile] if profile else recognise_profile(records.names)
+    if profile is not None and profile not in FILE_PROFILES:
+        raise ValueError(f"profile must be one of {', '.join(FILE_PROFILES)}, got {profile!r}")
+    kind = FILE_PROFILES[profile] if profile else recognise_profile(records.names)
     mapping = map_columns(records.names, columns, kind)
     unused = [name for name in records.names if name not in mapping.values()]
     return Listings(kind.name, mapping, unused, _read_rows(records, mapping), records.notes)

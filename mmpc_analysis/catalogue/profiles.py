@@ -11,14 +11,14 @@ import re
 from dataclasses import dataclass
 
 # %% auto #0
-__all__ = ['COLUMN_NAMES', 'PROFILES', 'Profile', 'recognise_profile', 'map_columns']
+__all__ = ['COLUMN_NAMES', 'FILE_PROFILES', 'Profile', 'recognise_profile', 'map_columns']
 
 # %% ../../nbs/catalogue/12_profiles.ipynb #e1ade72b
 @dataclass(frozen=True, slots=True)
 class Profile:
     "How one kind of file calls our columns."
 
-    name: str  # Key in PROFILES
+    name: str  # Key in FILE_PROFILES
     columns: dict[
         str, tuple[str, ...] | None
     ]  # Our name: the names it is recognised by, None to leave it out
@@ -49,7 +49,7 @@ COLUMN_NAMES = {
 }  # Our column: the names it is recognised by
 
 # %% ../../nbs/catalogue/12_profiles.ipynb #a3b92e32
-PROFILES: dict[str, Profile] = {
+FILE_PROFILES: dict[str, Profile] = {
     "plain": Profile("plain", {ours: tuple(names) for ours, names in COLUMN_NAMES.items()}),
     "amazon-2023": Profile(
         "amazon-2023",
@@ -72,8 +72,8 @@ def recognise_profile(
     names: list[str],  # Columns of the file
 ) -> Profile:  # The profile whose columns are all there, plain where there is none
     "Which kind of file has these columns."
-    fits = (p for p in PROFILES.values() if p.needs and set(p.needs) <= set(names))
-    return next(fits, PROFILES["plain"])
+    fits = (p for p in FILE_PROFILES.values() if p.needs and set(p.needs) <= set(names))
+    return next(fits, FILE_PROFILES["plain"])
 
 # %% ../../nbs/catalogue/12_profiles.ipynb #c1bde749
 def map_columns(
@@ -87,7 +87,7 @@ def map_columns(
     """
     chosen = _check_columns(names, columns or {})
     plain = {re.sub(r"[^a-z0-9]+", "_", n.lower()).strip("_"): n for n in reversed(names)}
-    for ours, guesses in (profile or PROFILES["plain"]).columns.items():
+    for ours, guesses in (profile or FILE_PROFILES["plain"]).columns.items():
         free = [plain[g] for g in guesses or () if g in plain and plain[g] not in chosen.values()]
         if ours not in chosen and free:
             chosen[ours] = free[0]

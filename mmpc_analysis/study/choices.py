@@ -37,7 +37,7 @@ class CatalogueChoice:
     source: str = "embedded"  # `embedded`, or a file or folder of one's own
     split: str = ""  # Items that are completed: a split, or `all`; empty for the embedded one's `test` and all of any other
     limit: _Size = 0  # At most this many of those that can be hidden, by a fixed hash; 0 for all
-    profile: str = ""  # Kind of file, a key of PROFILES; empty to recognise it
+    profile: str = ""  # Kind of file, a key of FILE_PROFILES; empty to recognise it
     encoding: str = ""  # Of a text file, such as cp1252 or gb18030; empty to find out
     columns: dict[str, str] = field(default_factory=dict)  # Our name to the file's own, empty to leave it out
     category: str = ""  # Category of the items that have none

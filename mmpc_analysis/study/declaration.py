@@ -166,10 +166,12 @@ def read_catalogue(
 ) -> Catalogue:  # Its items, the folder of their pictures, and what was set aside
     "The catalogue that a study means, all of its items."
     from mmpc_analysis.catalogue.items import load_catalogue
-    from mmpc_analysis.catalogue.profiles import PROFILES
+    from mmpc_analysis.catalogue.profiles import FILE_PROFILES
 
-    if choice.profile and choice.profile not in PROFILES:
-        raise ValueError(f"catalogue.profile must be one of {', '.join(PROFILES)}, got {choice.profile!r}")
+    if choice.profile and choice.profile not in FILE_PROFILES:
+        raise ValueError(
+            f"catalogue.profile must be one of {', '.join(FILE_PROFILES)}, got {choice.profile!r}"
+        )
     named = [key for key in ("profile", "encoding", "columns", "category", "root") if getattr(choice, key)]
     if choice.source == "embedded" and named:
         raise ValueError(
