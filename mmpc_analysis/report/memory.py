@@ -53,7 +53,7 @@ def recall_words(
     known, models = asked[asked["shown"]], asked[["model", "precision"]].drop_duplicates()
     most = plural(int(asked["items"].max()), "product")
     said = [
-        f"{plural(len(models), 'model')} {'was' if len(models) == 1 else 'were'} asked for the titles of up to {most} that were named and not shown."
+        f"{plural(len(models), 'model').capitalize()} {'was' if len(models) == 1 else 'were'} asked for the titles of up to {most} that were named and not shown."
     ]
     for condition, way in _WAYS.items():
         if len(part := known[known["condition"] == condition]):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mmpc_analysis.completion.protocol import Backend
 
 # %% auto #0
-__all__ = ['probed_items', 'ask_memory', 'date_of', 'run_memory']
+__all__ = ['probed_items', 'ask_memory', 'date_of', 'first_bought', 'run_memory']
 
 # %% ../../nbs/study/18_memorisation_stage.ipynb #8be3bc96
 def probed_items(
@@ -76,6 +76,35 @@ def date_of(
     return moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp()
 
 
+def first_bought(
+    inputs: StudyInputs,  # Purchases, and the day that is asked about
+) -> (
+    pd.Series | None
+):  # By item_id: first purchase, seconds since 1970; None where the study asks about no day
+    """When each product of a study was first bought.
+
+    Raises: `ValueError` for what is no day, for a study without purchases, and for a day before or after all of them.
+    """
+    choice = inputs.study.memorisation
+    if not choice.after:
+        return None
+    after = date_of(choice.after)
+    if inputs.purchases is None:
+        raise ValueError(
+            "memorisation.after needs purchases, which tell when a product came; name them as recommendation.interactions"
+        )
+    seen = inputs.purchases.groupby("item_id")["timestamp"].min()
+    if (newer := int((seen >= after).sum())) in (0, len(seen)):
+        first, last = (
+            datetime.datetime.fromtimestamp(t, datetime.UTC).date() for t in (seen.min(), seen.max())
+        )
+        raise ValueError(
+            f"memorisation.after must lie between the first purchases of the products, {first} to {last}, got {choice.after!r}, "
+            f"after which {newer} of {len(seen)} came"
+        )
+    return seen
+
+
 def run_memory(
     inputs: StudyInputs,  # Items, purchases, and what the study asks
     scores: pd.DataFrame,  # (rows, columns) Scores, floors among them
@@ -93,13 +122,8 @@ def run_memory(
         probes = store.read_shards(f"{inputs.out}/probes", tables.PROBES)
         parts.append(partial(recall_table, probes, inputs.items, level, inputs.study.seed))
         key.append(store.fingerprint(probes))
-    if choice.after:
+    if (seen := first_bought(inputs)) is not None:
         after, metrics = date_of(choice.after), tuple(headline_metrics(scores, "image_to_text"))
-        if inputs.purchases is None:
-            raise ValueError(
-                "memorisation.after needs purchases, which tell when a product came; name them as recommendation.interactions"
-            )
-        seen = inputs.purchases.groupby("item_id")["timestamp"].min()
         parts.append(partial(date_table, scores, seen, after, metrics, level))
         key.append(store.fingerprint(seen.reset_index()))
     if not parts:

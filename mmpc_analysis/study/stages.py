@@ -27,7 +27,7 @@ from .asked import backend_of, check_study, engine_facts, price_table, prompts_o
 from .choices import Study
 from .declaration import read_study, run_folder
 from .manifest import write_run_manifest
-from .memorisation_stage import ask_memory, run_memory
+from .memorisation_stage import ask_memory, first_bought, run_memory
 from .readiness import check_run
 from .study_inputs import StudyInputs, prepare_inputs, purchase_split
 
@@ -403,6 +403,7 @@ def _stages(inputs: StudyInputs, progress: bool) -> Iterator[tuple[str, str]]:
     aside = len(inputs.catalogue.set_aside)
     counts = f"{len(inputs.selected)} of {len(inputs.items)} items, {len(inputs.hidden)} hidden modalities"
     yield "catalogue", f"{counts}, {aside} rows set aside in set_aside.csv" if aside else counts
+    first_bought(inputs)  # Refuses a day that divides nothing, before any model is asked
     completions = run_completions(inputs, progress)
     usable = completions["outcome"].isin(tables.USABLE).mean()
     yield "completions", f"{len(completions)} answers, {usable:.1%} of them usable"
