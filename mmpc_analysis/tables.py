@@ -255,6 +255,8 @@ PROBES = Table(
     ),
     unique=("item_id", "model", "precision", "prompt", "condition"),
 )
+
+# %% ../nbs/00_tables.ipynb #ce355c7c
 MEMORISATION = Table(
     "memorisation",
     "what was found about one model's memory",
@@ -1004,47 +1006,13 @@ def parent_ids(
     return pd.Series(family.where(family.notna(), own).to_numpy(), index=own)
 
 # %% ../nbs/00_tables.ipynb #1eb9a226
-TABLES = {
-    t.name: t
-    for t in (
-        ITEMS,
-        PICTURES,
-        DOWNLOADS,
-        INTERACTIONS,
-        HIDDEN,
-        COMPLETIONS,
-        DRAWINGS,
-        CERTIFICATES,
-        PROBES,
-        MEMORISATION,
-        SCORES,
-        AVERAGES,
-        SETS,
-        RANKINGS,
-        RECOVERY,
-        LINKS,
-        EFFECTS,
-        CONTESTS,
-        CONTRASTS,
-        WALK,
-        SLOPES,
-        LINES,
-        VARIANCES,
-        COMPARISONS,
-        DECISIONS,
-        FRONTIER,
-        POWERS,
-        FLOOR_GAINS,
-        LOST,
-        CLAIMS,
-        AGREEMENT,
-        ALIGNMENTS,
-        ALIGNMENT_STEPS,
-        ALARMS,
-        ALIGNMENT_CHECKS,
-        ALIGNMENT_EFFECTS,
-    )
-}
+_DECLARED = (
+    ITEMS, PICTURES, DOWNLOADS, INTERACTIONS, HIDDEN, COMPLETIONS, DRAWINGS, CERTIFICATES, PROBES,
+    MEMORISATION, SCORES, AVERAGES, SETS, RANKINGS, RECOVERY, LINKS, EFFECTS, CONTESTS, CONTRASTS,
+    WALK, SLOPES, LINES, VARIANCES, COMPARISONS, DECISIONS, FRONTIER, POWERS, FLOOR_GAINS, LOST,
+    CLAIMS, AGREEMENT, ALIGNMENTS, ALIGNMENT_STEPS, ALARMS, ALIGNMENT_CHECKS, ALIGNMENT_EFFECTS,
+)  # fmt: skip
+TABLES = {table.name: table for table in _DECLARED}
 
 # %% ../nbs/00_tables.ipynb #98380c24
 class TaskTitles(dict):

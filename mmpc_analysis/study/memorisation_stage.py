@@ -104,7 +104,7 @@ def first_bought(
         )
     return seen
 
-
+# %% ../../nbs/study/18_memorisation_stage.ipynb #230c973a
 def run_memory(
     inputs: StudyInputs,  # Items, purchases, and what the study asks
     scores: pd.DataFrame,  # (rows, columns) Scores, floors among them
