@@ -14,12 +14,12 @@ import pandas as pd
 
 # %% auto #0
 __all__ = ['ITEMS', 'PICTURES', 'DOWNLOADS', 'INTERACTIONS', 'MODALITIES', 'TASKS', 'OUTCOMES', 'USABLE', 'ROLES', 'SYSTEM',
-           'SCHEMA', 'LEVELS', 'HIDDEN', 'COMPLETIONS', 'DRAWINGS', 'CERTIFICATES', 'SCORES', 'AVERAGES', 'RANKINGS',
-           'SETS', 'EFFECTS', 'CONTESTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS', 'SLOPES', 'LINES', 'VARIANCES',
-           'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'CLAIMS', 'FLOOR_GAINS', 'LOST', 'AGREEMENT', 'ALIGNMENTS',
-           'ALIGNMENT_STEPS', 'ALARMS', 'ALIGNMENT_CHECKS', 'ALIGNMENT_EFFECTS', 'TABLES', 'TASK_TITLES', 'Column',
-           'Table', 'TableError', 'empty', 'validate', 'system_names', 'checkpoint_of', 'models_only', 'parent_ids',
-           'TaskTitles', 'tasks_of']
+           'SCHEMA', 'LEVELS', 'HIDDEN', 'COMPLETIONS', 'DRAWINGS', 'CERTIFICATES', 'PROBES', 'MEMORISATION', 'SCORES',
+           'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTESTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS', 'SLOPES',
+           'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'CLAIMS', 'FLOOR_GAINS', 'LOST',
+           'AGREEMENT', 'ALIGNMENTS', 'ALIGNMENT_STEPS', 'ALARMS', 'ALIGNMENT_CHECKS', 'ALIGNMENT_EFFECTS', 'TABLES',
+           'TASK_TITLES', 'Column', 'Table', 'TableError', 'empty', 'validate', 'system_names', 'checkpoint_of',
+           'models_only', 'parent_ids', 'TaskTitles', 'tasks_of']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -232,6 +232,61 @@ CERTIFICATES = Table(
         Column("key", "str", "Hash of all that the row was made from"),
     ),
     unique=("task", "model", "precision", "prompt"),
+)
+
+# %% ../nbs/00_tables.ipynb #b20bccfc
+PROBES = Table(
+    "probes",
+    "one model's answer about a product that it can only know by heart",
+    (
+        *_ITEM,
+        Column("model", "str", "Name of the model's card"),
+        Column("precision", "str", "Precision of the weights in use"),
+        Column("prompt", "str", "Identifier of the prompt that the question was made of"),
+        Column(
+            "condition", "str", "blind: its identifier alone; wrong_picture: beside another product's picture"
+        ),
+        Column("shown", "str", "Product whose picture was shown", required=False),
+        Column("key", "str", "Content key of the question"),
+        Column("outcome", "str", "As in completions"),
+        Column("text", "str", "The title that was written", required=False),
+        Column("raw_text", "str", "What the model wrote, or the error of the engine", required=False),
+        Column("finish_reason", "str", "Why the engine stopped, one of FINISH_REASONS", required=False),
+    ),
+    unique=("item_id", "model", "precision", "prompt", "condition"),
+)
+
+# %% ../nbs/00_tables.ipynb #ce355c7c
+MEMORISATION = Table(
+    "memorisation",
+    "what was found about one model's memory",
+    (
+        Column("model", "str", "Name of the model's card"),
+        Column("precision", "str", "Precision of the weights in use"),
+        Column("prompt", "str", "Identifier of the prompt"),
+        Column(
+            "condition", "str", "blind, wrong_picture, or after_date for newer products against older ones"
+        ),
+        Column(
+            "metric",
+            "str",
+            "recall for the share of other titles that are less alike, else the metric that was compared",
+        ),
+        Column("estimate", "float", "The mean share, or the difference", required=False),
+        Column("low", "float", "Lower bound; missing where none can be given", required=False),
+        Column("high", "float", "Upper bound; missing where none can be given", required=False),
+        Column("chance", "float", "What is expected of a model without memory"),
+        Column("items", "int", "Products that it rests on", "count"),
+        Column("groups", "int", "Listing groups that it rests on", "count"),
+        Column("before", "float", "Of the products, those older than the date", "count", required=False),
+        Column("answered", "float", "Share of usable answers", "[0, 1]", required=False),
+        Column(
+            "shown",
+            "bool",
+            "Whether memory is shown, at a level that holds for all rows of its kind together",
+        ),
+    ),
+    unique=("model", "precision", "prompt", "condition", "metric"),
 )
 
 # %% ../nbs/00_tables.ipynb #57f9137c
@@ -951,45 +1006,13 @@ def parent_ids(
     return pd.Series(family.where(family.notna(), own).to_numpy(), index=own)
 
 # %% ../nbs/00_tables.ipynb #1eb9a226
-TABLES = {
-    t.name: t
-    for t in (
-        ITEMS,
-        PICTURES,
-        DOWNLOADS,
-        INTERACTIONS,
-        HIDDEN,
-        COMPLETIONS,
-        DRAWINGS,
-        CERTIFICATES,
-        SCORES,
-        AVERAGES,
-        SETS,
-        RANKINGS,
-        RECOVERY,
-        LINKS,
-        EFFECTS,
-        CONTESTS,
-        CONTRASTS,
-        WALK,
-        SLOPES,
-        LINES,
-        VARIANCES,
-        COMPARISONS,
-        DECISIONS,
-        FRONTIER,
-        POWERS,
-        FLOOR_GAINS,
-        LOST,
-        CLAIMS,
-        AGREEMENT,
-        ALIGNMENTS,
-        ALIGNMENT_STEPS,
-        ALARMS,
-        ALIGNMENT_CHECKS,
-        ALIGNMENT_EFFECTS,
-    )
-}
+_DECLARED = (
+    ITEMS, PICTURES, DOWNLOADS, INTERACTIONS, HIDDEN, COMPLETIONS, DRAWINGS, CERTIFICATES, PROBES,
+    MEMORISATION, SCORES, AVERAGES, SETS, RANKINGS, RECOVERY, LINKS, EFFECTS, CONTESTS, CONTRASTS,
+    WALK, SLOPES, LINES, VARIANCES, COMPARISONS, DECISIONS, FRONTIER, POWERS, FLOOR_GAINS, LOST,
+    CLAIMS, AGREEMENT, ALIGNMENTS, ALIGNMENT_STEPS, ALARMS, ALIGNMENT_CHECKS, ALIGNMENT_EFFECTS,
+)  # fmt: skip
+TABLES = {table.name: table for table in _DECLARED}
 
 # %% ../nbs/00_tables.ipynb #98380c24
 class TaskTitles(dict):

@@ -17,6 +17,7 @@ from .examples import examples
 from .html import Safe, escaped, joined, markup, page
 from .leaderboard import against, scores
 from .level_contrasts import levels
+from .memory import memory
 from .outcomes import outcomes, set_aside
 from .power import power
 from .reading import defect_section, floors, how_to_read, provenance, whole_sets
@@ -43,6 +44,7 @@ SECTIONS = (
     Section("cost", "Quality and cost", cost, link="Cost"),
     Section("power", "What could have been seen", power, link="Power"),
     Section("worth", "What completions are worth to a recommender", worth, link="Worth"),
+    Section("memory", "What the models knew by heart", memory, link="Memory"),
     Section("alignment", "Alignment", alignment),
     Section("examples", "Best and worst completions", examples, link="Examples"),
     Section("outcomes", "Outcomes and coverage", outcomes, link="Outcomes"),

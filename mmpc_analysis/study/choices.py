@@ -16,7 +16,7 @@ from .. import tables
 
 # %% auto #0
 __all__ = ['STANDINS', 'CatalogueChoice', 'MissingChoice', 'CompletionChoice', 'ModelChoice', 'PriceChoice', 'DrawingChoice',
-           'ScoreChoice', 'RecommendationChoice', 'AlignmentChoice', 'Study']
+           'ScoreChoice', 'RecommendationChoice', 'MemorisationChoice', 'AlignmentChoice', 'Study']
 
 # %% ../../nbs/study/00_choices.ipynb #492fb7e1
 STANDINS = tuple(f"standin-{family}-{size}" for family in ("qwen", "gemma") for size in "sml")
@@ -160,6 +160,15 @@ class RecommendationChoice:
     patience: _Count = 5  # Epochs without a better validation score that are borne
     workers: Annotated[int, Field(ge=0)] = 0  # Trainings at the same time, 0 for one per processor
 
+# %% ../../nbs/study/00_choices.ipynb #4d305d7a
+@dataclass(frozen=True, slots=True)
+class MemorisationChoice:
+    "Whether models are asked to know products by heart."
+
+    items: _Size = 0  # Products of each category that are asked about, by a fixed hash; 0 to ask nobody
+    shop: str = ""  # Name of the shop whose identifiers they are, such as `Amazon`
+    after: str = ""  # Day such as `2024-06-01`; products first bought later are compared with older ones
+
 # %% ../../nbs/study/00_choices.ipynb #28365657
 @dataclass(frozen=True, slots=True)
 class AlignmentChoice:
@@ -204,4 +213,5 @@ class Study:
     drawing: DrawingChoice = DrawingChoice()  # How pictures are drawn
     scores: ScoreChoice = ScoreChoice()  # How it is scored
     recommendation: RecommendationChoice = RecommendationChoice()  # What it is worth to a recommender
+    memorisation: MemorisationChoice = MemorisationChoice()  # Whether models knew the products by heart
     alignment: AlignmentChoice = AlignmentChoice()  # What `mmpc align` trains

@@ -27,6 +27,7 @@ from .asked import backend_of, check_study, engine_facts, price_table, prompts_o
 from .choices import Study
 from .declaration import read_study, run_folder
 from .manifest import write_run_manifest
+from .memorisation_stage import ask_memory, first_bought, run_memory
 from .readiness import check_run
 from .study_inputs import StudyInputs, prepare_inputs, purchase_split
 
@@ -51,7 +52,11 @@ def run_completions(
     from mmpc_analysis.completion.completions import complete
 
     choice, prompts, parts, facts = inputs.study.completion, prompts_of(inputs.study), [], {}
-    where, own = {"root": inputs.catalogue.root, "out": inputs.out}, list(chain(*prompts.values()))
+    where, own, probed = (
+        {"root": inputs.catalogue.root, "out": inputs.out},
+        list(chain(*prompts.values())),
+        [],
+    )
     for name, card in inputs.cards.items():
         backend, mine = backend_of(inputs.study, name, card, inputs.out), []
         for task, blind in product(choice.tasks, (False, True) if choice.blind else (False,)):
@@ -60,11 +65,13 @@ def run_completions(
                 mine.append(complete(inputs.selected, card, task, progress=progress, **how, **where))
         parts.append(pd.concat(mine, ignore_index=True))
         certify_run(backend, parts[-1], inputs.selected, **where, card=card, prompts=own)
+        probed.append(ask_memory(inputs, card, backend, progress))
         facts[name] = engine_facts(card, backend)
         getattr(backend, "close", lambda: None)()  # Before the next is loaded
     store.write_text(f"{inputs.out}/engines.json", json.dumps(facts, indent=1))
     completions = tables.validate(pd.concat(parts, ignore_index=True), tables.COMPLETIONS)
     keep_certificates(completions, inputs.out)
+    store.remove_shards(f"{inputs.out}/probes", probed)
     return completions
 
 # %% ../../nbs/study/20_stages.ipynb #068f8a60
@@ -396,13 +403,16 @@ def _stages(inputs: StudyInputs, progress: bool) -> Iterator[tuple[str, str]]:
     aside = len(inputs.catalogue.set_aside)
     counts = f"{len(inputs.selected)} of {len(inputs.items)} items, {len(inputs.hidden)} hidden modalities"
     yield "catalogue", f"{counts}, {aside} rows set aside in set_aside.csv" if aside else counts
+    first_bought(inputs)  # Refuses a day that divides nothing, before any model is asked
     completions = run_completions(inputs, progress)
     usable = completions["outcome"].isin(tables.USABLE).mean()
     yield "completions", f"{len(completions)} answers, {usable:.1%} of them usable"
     completions = run_drawing(inputs, completions, progress)
     yield "drawing", _drawing_line(inputs, completions)
     scores = run_scoring(inputs, completions, progress)
-    yield "scores", f"{len(scores)} scores of {scores['metric'].nunique()} metrics"
+    told = run_memory(inputs, scores)
+    told = f"{len(scores)} scores of {scores['metric'].nunique()} metrics" + (f", {told}" if told else "")
+    yield "scores", told
     yield "recommendation", run_recommendation(inputs, completions, scores, progress)
     averages, effects = run_analysis(inputs, scores)
     sets, contrasts, walk = run_comparison(inputs, completions, scores)
