@@ -240,7 +240,7 @@ def load_amazon(
     per_category: int = 1000,  # Most products of each category, by a fixed hash; 0 for all
     seed: int = 0,  # Seed of the hash
     root: str | Path | None = None,  # Folder of pictures on this machine; None for the folder of the files
-    downloads: str | Path | None = None,  # Folder of fetched pictures, None for `downloaded` inside the root
+    downloads: str | Path | None = None,  # Folder of fetched pictures, None to leave addresses as they are
 ) -> Catalogue:  # Items sorted by id, with one more column, `first_available`; its pictures may be addresses
     """The products of the study, from the raw files of Amazon Reviews 2023.
 
@@ -261,8 +261,6 @@ def load_amazon(
     columns = [*ITEMS.names, "first_available"]
     items = pd.DataFrame({c: [p.get(c) for p in products] for c in columns}, dtype="object")
     root = str(root or ("" if "://" in str(folder) else folder))
-    usual = os.path.join(root, "downloaded")
-    downloads = downloads or (usual if root and os.path.isdir(os.path.join(usual, "journal")) else None)
     items["image"], root, missing = _resolve_pictures(items, root, downloads and str(downloads))
     pictures = [(p["item_id"], k, url) for p in products for k, url in enumerate(p["pictures"], 1)]
     mapping = {ours: names[0] for ours, names in profile.columns.items() if names}

@@ -104,7 +104,10 @@ def find_amazon_files(
     """
     from fsspec.core import url_to_fs
 
-    fs, base = url_to_fs(str(folder))
+    try:
+        fs, base = url_to_fs(str(folder))
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{str(folder)!r} cannot be opened: {error}") from error
     names = list(dict.fromkeys(categories or AMAZON_CATEGORIES))
     paths = list(_search(fs, base)) or _probe(fs, base, names)
     found, lacking = {}, []

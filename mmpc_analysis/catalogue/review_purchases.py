@@ -106,8 +106,10 @@ def _keep_reviews(kept: _Kept, path: str) -> None:
         if isinstance(row, str):
             _list_row(kept, number, f"{file}: {row}", "rows that could not be read")
             continue
-        if not known and "user_id" not in row:
-            raise ValueError(f"{path} holds no reviews (no user_id); rename it as the data set has it")
+        if not known and not {"user_id", "rating"} & row.keys():
+            raise ValueError(
+                f"{path} holds no reviews (no user_id, no rating); rename it as the data set has it"
+            )
         known, item = True, row.get("parent_asin") or row.get("asin")
         code = codes.get(item.strip() if isinstance(item, str) else str(item))
         if code is None:

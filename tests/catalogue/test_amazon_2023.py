@@ -1,6 +1,7 @@
 """The raw files of Amazon Reviews 2023 as a catalogue: against a plain reading of the same files, in every form, hostile rows included."""
 
 import gzip
+import importlib.util
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import fsspec
 import pandas as pd
 import pytest
 from conftest import ROOT
+from fsspec.implementations.memory import MemoryFileSystem
 
 from mmpc_analysis.catalogue import amazon_files
 from mmpc_analysis.catalogue.amazon_2023 import large_pictures, load_amazon
@@ -229,7 +231,8 @@ def test_downloads_are_resolved_by_address(tmp_path):
     with pytest.raises(ValueError, match="put the downloads into a folder inside"):
         load_amazon(tmp_path / "raw", ["All_Beauty"], downloads=store)
     shutil.move(store, tmp_path / "raw" / "downloaded")
-    mixed = load_amazon(tmp_path / "raw", ["All_Beauty"])
+    mixed = load_amazon(tmp_path / "raw", ["All_Beauty"], downloads=tmp_path / "raw" / "downloaded")
+    assert mixed.root == str(tmp_path / "raw")
     assert sorted(mixed.items["image"].dropna().str.split("/").str[0]) == [
         "downloaded",
         "downloaded",
@@ -353,3 +356,38 @@ def test_reviews_in_the_place_of_products_are_refused(forms, tmp_path):
     shutil.copy(forms / "gz" / "All_Beauty.jsonl.gz", tmp_path / "meta_All_Beauty.jsonl.gz")
     with pytest.raises(ValueError, match="holds reviews, expected products"):
         load_amazon(tmp_path, ["All_Beauty"])
+
+
+class SilentServer(MemoryFileSystem):
+    "A web server that does not list what it has."
+
+    protocol = "https"
+    cachable = False
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return "/" + path.removeprefix("https://").strip("/")
+
+    def ls(self, path, detail=True, **kwargs):
+        raise FileNotFoundError(path)
+
+
+def test_files_on_a_web_server_that_does_not_list_them(forms, monkeypatch):
+    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "https", SilentServer)
+    try:
+        server = SilentServer()
+        server.put(str(forms / "jsonl"), "/shop.invalid", recursive=True)
+        far, near = load_amazon("https://shop.invalid", TWO, 10), load_amazon(forms / "jsonl", TWO, 10)
+        pd.testing.assert_frame_equal(far.items, near.items)
+        with pytest.raises(ValueError, match="has no meta_Electronics"):
+            find_amazon_files("https://shop.invalid", ["Electronics"], ["meta"])
+    finally:
+        fsspec.filesystem("memory").rm("/shop.invalid", recursive=True)
+
+
+def test_a_file_system_that_is_not_installed_is_named():
+    with pytest.raises(ValueError, match=r"'nosuch://bucket' cannot be opened"):
+        find_amazon_files("nosuch://bucket")
+    if importlib.util.find_spec("s3fs") is None:
+        with pytest.raises(ValueError, match="s3fs"):
+            find_amazon_files("s3://bucket/amazon")

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -162,6 +163,34 @@ def test_products_in_the_place_of_reviews_are_refused(folder, tmp_path):
 )  # fmt: skip
 def test_times(value, seconds):
     assert review_seconds(value) == seconds
+
+
+@pytest.mark.parametrize("wanted", [["B7"], ["A000007"]])
+def test_memory_does_not_grow_with_the_reviews_of_other_products(tmp_path, wanted):
+    def most_memory(rows):
+        lines = (
+            json.dumps(
+                {
+                    "rating": 5.0,
+                    "text": "x" * 200,
+                    "parent_asin": f"A{n:06d}",
+                    "user_id": f"U{n}",
+                    "timestamp": 1_600_000_000_000,
+                }
+            )
+            for n in range(rows)
+        )
+        (tmp_path / "Electronics.jsonl").write_text("\n".join(lines))
+        tracemalloc.start()
+        counts = amazon_purchases(tmp_path, ["Electronics"], wanted).attrs["counts"]
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert counts["rows read"] == rows
+        return most
+
+    most_memory(100)  # What is imported on the way
+    small, large = most_memory(1000), most_memory(20_000)
+    assert large < small + 500_000
 
 
 # ---------------------------------------------------------------- cores
