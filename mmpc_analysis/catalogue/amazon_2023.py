@@ -11,7 +11,7 @@ import heapq
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,6 +103,7 @@ class _Sample:
     "The products of one category with the smallest numbers, and what was left out."
 
     most: int  # Products that are kept, 0 for all
+    only: Collection[str] | None = None  # Products that may be kept, None for any
     counts: Counter = field(default_factory=Counter)  # What happened to the rows, in words
     heap: list = field(default_factory=list)  # (-number, id), the largest number first
     products: dict = field(default_factory=dict)  # Id to cells
@@ -129,6 +130,8 @@ def _take(sample: _Sample, place: tuple[str, int], row: dict | str, seed: int) -
         return sample.list_row(place, cells.get("item_id"), *problem)
     sample.counts["rows of the study's kind"] += 1
     item = cells["item_id"]
+    if sample.only is not None and item not in sample.only:
+        return None
     key = (-hash_unit("amazon-2023", seed, item), item)
     if item in sample.products:
         sample.again.setdefault(item, []).append(place)
@@ -150,9 +153,11 @@ def _take(sample: _Sample, place: tuple[str, int], row: dict | str, seed: int) -
 _META_COLUMNS = ("parent_asin", "title", "images", "store", "description", "features", "details", "user_id")
 
 
-def _sample_category(paths: tuple[str, ...], most: int, seed: int) -> tuple[_Sample, list[str]]:
+def _sample_category(
+    paths: tuple[str, ...], most: int, seed: int, only: Collection[str] | None
+) -> tuple[_Sample, list[str]]:
     "The sample of one category, and the columns of its first row."
-    sample, names = _Sample(most), []
+    sample, names = _Sample(most, only), []
     rows = ((os.path.basename(path), n, row) for path in paths for n, row in amazon_rows(path, _META_COLUMNS))
     for file, number, row in rows:
         if not names and isinstance(row, dict):
@@ -241,6 +246,8 @@ def load_amazon(
     seed: int = 0,  # Seed of the hash
     root: str | Path | None = None,  # Folder of pictures on this machine; None for the folder of the files
     downloads: str | Path | None = None,  # Folder of fetched pictures, None to leave addresses as they are
+    only: Collection[str]
+    | None = None,  # Ids that may be chosen, such as those of `buyer_sample`; None for any
 ) -> Catalogue:  # Items sorted by id, with one more column, `first_available`; its pictures may be addresses
     """The products of the study, from the raw files of Amazon Reviews 2023.
 
@@ -248,9 +255,10 @@ def load_amazon(
     """
     if per_category < 0:
         raise ValueError(f"per_category must be at least 1, or 0 for all, got {per_category}")
+    only = None if only is None else frozenset(only)
     samples, unused, profile = {}, [], FILE_PROFILES["amazon-2023"]
     for category, files in find_amazon_files(folder, categories, ["meta"]).items():
-        samples[category], names = _sample_category(files.meta, per_category, seed)
+        samples[category], names = _sample_category(files.meta, per_category, seed, only)
         unused = unused or [name for name in names if name not in _META_COLUMNS]
         if not samples[category].products:
             rows, first = samples[category].counts["rows read"], samples[category].aside[:1]

@@ -24,7 +24,7 @@ from .purchases import EARLIEST_MS, LATEST
 from ..tables import INTERACTIONS, validate
 
 # %% auto #0
-__all__ = ['POSITIVE', 'review_seconds', 'amazon_purchases']
+__all__ = ['POSITIVE', 'review_seconds', 'read_review', 'amazon_purchases']
 
 # %% ../../nbs/catalogue/34_review_purchases.ipynb #a5c77f4f
 POSITIVE = 4.0  # Fewest stars of a review that counts as a purchase
@@ -52,8 +52,12 @@ def _number(value: object) -> float | None:
     return number if abs(number) < float("inf") else None
 
 # %% ../../nbs/catalogue/34_review_purchases.ipynb #06e130a3
-def _read_review(row: dict) -> tuple[str, int] | str | None:
-    "User and time of a positive review, None of another, or why the row cannot be used."
+def read_review(
+    row: dict,  # A row of a file of reviews
+) -> (
+    tuple[str, int] | str | None
+):  # User and seconds since 1970; None of a review that is not positive; or a reason
+    "Who bought and when, as far as a review says it."
     user, rating = row.get("user_id"), _number(row.get("rating"))
     try:
         user = cell_text(user)
@@ -115,7 +119,7 @@ def _keep_reviews(kept: _Kept, path: str) -> None:
         if code is None:
             continue
         kept.counts["reviews of chosen products"] += 1
-        fate = _read_review(row)
+        fate = read_review(row)
         if fate is None:
             kept.counts["of these rated too low"] += 1
         elif isinstance(fate, str):

@@ -110,6 +110,7 @@ def watch(steps, bytes_read):
 def main(options):
     from mmpc_analysis.catalogue import amazon_files
     from mmpc_analysis.catalogue.amazon_2023 import load_amazon
+    from mmpc_analysis.catalogue.buyer_sample import buyer_sample
     from mmpc_analysis.catalogue.review_purchases import amazon_purchases
 
     results = {"idle_mb": round(peak())}
@@ -163,6 +164,15 @@ def main(options):
         "curve": curve,
         "counts": rows.attrs["counts"],
     }
+    if options.draw:
+        (folder / "Electronics.jsonl").unlink()
+        child = from_pipe(folder, "Electronics.jsonl", write_reviews, size, all_ids, options.people)
+        ids, seconds, worked = measure(lambda: buyer_sample(folder, ["Electronics"]), child)
+        results["draw"] = {
+            "chosen": len(ids),
+            "rows_a_processor_second": round(rows.attrs["counts"]["rows read"] / worked),
+            "peak_mb": round(peak()),
+        }
     text = json.dumps(results, indent=1)
     print(text)
     if options.out:
@@ -176,5 +186,6 @@ if __name__ == "__main__":
     parser.add_argument("--ids", type=int, default=1_000_000, help="products that are reviewed")
     parser.add_argument("--wanted", type=int, default=9000, help="of these, how many are asked for")
     parser.add_argument("--people", type=int, default=1_000_000)
+    parser.add_argument("--draw", action="store_true", help="draw products by their buyers too")
     parser.add_argument("--out", type=Path)
     main(parser.parse_args())
