@@ -13,6 +13,7 @@ _HOMES = {
     "catalogue.items": ("load_catalogue",),
     "catalogue.purchases": ("simulate_interactions", "read_interactions",),
     "catalogue.amazon_2023": ("load_amazon",),
+    "catalogue.buyer_sample": ("buyer_sample",),
     "catalogue.cores": ("k_core",),
     "catalogue.review_purchases": ("amazon_purchases",),
     "catalogue.missing": ("gaps", "hide",),
