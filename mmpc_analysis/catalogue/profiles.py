@@ -104,6 +104,7 @@ def type_words(
 def recognise_profile(
     names: Sequence[str],  # Columns of the file
     first: Sequence[dict] = (),  # Its first rows, where they are at hand
+    kind: str = "",  # Kind of records, see `Records`, where it is known
 ) -> Profile:  # The profile whose columns are all there, plain where there is none
     """Which kind of file has these columns.
 
@@ -111,7 +112,8 @@ def recognise_profile(
     """
     _refuse_other_files(names)
     plain = {plain_name(name) for name in names}
-    fits = [p for p in FILE_PROFILES.values() if p.needs and _has(plain, p.needs)]
+    known = (p for p in FILE_PROFILES.values() if not p.kinds or kind in p.kinds)
+    fits = [p for p in known if p.needs and _has(plain, p.needs)]
     cells = [value for row in first for value in row.values()]
     if fits:
         return fits[0]
@@ -132,10 +134,14 @@ def recognise_records(
     records: Records,  # A file's rows, none of them read yet
 ) -> tuple[Profile, Records]:  # Its profile, and the rows, still all of them
     "Which kind of file it is, by its names or else by its first rows."
-    kind = recognise_profile(records.names)
+    kind = recognise_profile(records.names, (), records.kind)
     mapping = map_columns(records.names, None, kind)
-    again = records.kind in ("parquet", "table")  # Their rows can be asked for twice
-    if kind is not ANY_FILE or (not again and {"title", "image"} <= set(mapping)):
+    again = records.kind == "table"  # Rows in memory can be asked for twice
+    if (
+        kind is not ANY_FILE
+        or records.kind == "parquet"
+        or (not again and {"title", "image"} <= set(mapping))
+    ):
         return kind, records
     rows = records.rows(None)
     head = list(islice(rows, 1 if again else 50))

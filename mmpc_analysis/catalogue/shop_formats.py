@@ -39,6 +39,7 @@ class Profile:
         False  # Whether the column of the next name serves where the cell of the better one is empty
     )
     shares: tuple[str, ...] = ()  # Our columns that may be read from a column that serves already
+    kinds: tuple[str, ...] = ()  # Kinds of records, see `Records`, that are looked at; empty for all
     escaped: bool = False  # Whether cells carry an apostrophe before = + - @ and descriptions a written \n
     live: tuple[
         str, ...
@@ -232,5 +233,7 @@ DATASETS_PARQUET = replace(
         "image": (*COLUMN_NAMES["image"], "img", "jpg", "png"),
         "category": (*COLUMN_NAMES["category"], "label"),
     },
+    needs=(("image", "images", "img", "jpg", "png"), ("label", "text", "caption")),
     source="huggingface.co/docs/datasets: Image feature, a struct of bytes and path",
+    kinds=("parquet",),
 )

@@ -564,8 +564,20 @@ def test_parquet_with_pictures_inside(tmp_path):
         ("Cup", 4, image[1]),
     ]
     pd.DataFrame({"id": ["1"], "images": [image]}).to_parquet(tmp_path / "several.parquet")
-    kind, cells, _, _ = found_in(read_records(tmp_path / "several.parquet"))
-    assert kind.name == "datasets" and cells[0]["images"] == image
+    assert found_in(read_records(tmp_path / "several.parquet"))[1][0]["images"] == image
+    kind, cells, _, _ = found_in(read_records(frame.rename(columns={"text": "title"})))
+    assert kind.name == "datasets" and cells[1]["category"] == 4  # In memory the bytes tell
+
+
+def test_a_parquet_file_is_read_once_and_only_what_is_used():
+    wanted = []
+
+    def rows(names):
+        wanted.append(names)
+        return iter([(1, {"id": "1", "image": "a.jpg", "label": "mugs"})])
+
+    kind, cells, _, _ = found_in(Records("parquet", ["id", "image", "label", "embedding"], rows, []))
+    assert kind.name == "datasets" and wanted == [["id", "image", "label"]] and cells[0]["category"] == "mugs"
 
 
 def test_a_plain_table_is_what_it_was():

@@ -146,4 +146,4 @@ def test_profiles_are_declarations_that_agree_with_each_other():
         needs = [need for need in kind.needs if isinstance(need, str)] + [
             n for need in kind.needs if not isinstance(need, str) for n in need[:1]
         ]
-        assert not needs or recognise_profile(needs) is kind
+        assert not needs or recognise_profile(needs, (), *kind.kinds) is kind
