@@ -21,9 +21,7 @@ from mmpc_analysis.recommendation.fills import (
     FILLS,
     NEED_KNOWN,
     FilledFeatures,
-    VisibleFeatures,
     fill,
-    mask,
     new_name,
     shuffled,
 )
@@ -38,6 +36,7 @@ from mmpc_analysis.recommendation.training import (
     fit,
     register_recommender,
 )
+from .visible_features import VisibleFeatures, mask
 
 # %% auto #0
 __all__ = ['BASELINES', 'BIG_STEPS', 'Grid', 'Condition', 'conditions', 'Benchmark', 'fill_condition', 'training_inputs',
