@@ -98,7 +98,9 @@ def exposure_table(
         for weight in WEIGHTS if len(wide) else ():
             values = np.stack([wide[weight].to_numpy(float), wide["bought"].to_numpy(float)])
             means = crossed_means(values, chance)
-            squares = squared_half_widths(means, level)
+            squares = squared_half_widths(means, level) * np.ones(
+                (2, 2)
+            )  # Of one number where nothing varies
             of_items, half = part["in_catalogue"].iloc[0], np.sqrt(squares[0, 0])
             share, expected = means.means
             facts = dict(zip(keys, key, strict=True)) | {"weight": weight, "share": share}
