@@ -25,7 +25,7 @@ from mmpc_analysis.recommendation.benchmark import (
     training_inputs,
 )
 from mmpc_analysis.recommendation.features import ItemFeatures
-from mmpc_analysis.recommendation.grids import Condition, Grid, conditions
+from mmpc_analysis.recommendation.grids import BASELINES, Condition, Grid, conditions
 from mmpc_analysis.recommendation.recovery import not_filled, recover
 from mmpc_analysis.recommendation.splits import split_interactions
 from mmpc_analysis.recommendation.training import SMALL
@@ -356,6 +356,15 @@ def test_rates_above_what_was_completed_are_cut():
 def test_a_study_is_refused_before_any_model_runs(wrong, message):
     with pytest.raises(ValueError, match=message):
         check_study(replace(Study(), recommendation=RecommendationChoice(**wrong)))
+
+
+def test_a_study_may_ask_for_every_baseline_and_for_both():
+    fills = tuple(sorted(BASELINES, key=lambda f: f != "zeros"))
+    check_study(replace(Study(), recommendation=RecommendationChoice(fills=fills, both=True)))
+    assert {"co_purchase_pagerank", "co_purchase_heat", "drop"} <= set(fills)
+    assert not {"co_purchase_pagerank", "co_purchase_heat"} & set(Study().recommendation.fills), (
+        "not by default"
+    )
 
 
 def test_what_could_not_be_filled_is_counted_for_the_report(tmp_path):
