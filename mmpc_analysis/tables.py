@@ -125,7 +125,7 @@ HIDDEN = Table(
     (
         Column("item_id", "str", "Item"),
         Column("category", "str", "Category of the item"),
-        Column("modality", "str", "text or image"),
+        Column("modality", "str", "text or image; an item that loses both has a row for each"),
         Column("mechanism", "str", "Why it is missing: completely_at_random, by_category or by_popularity"),
         Column("rate", "float", "Share of items hidden", "[0, 1]"),
         Column("seed", "int", "Seed of the draw"),
@@ -347,7 +347,7 @@ RANKINGS = Table(
         Column("user_id", "str", "User"),
         Column("category", "str", "Category of the catalogue"),
         Column("recommender", "str", "Name of the recommender"),
-        Column("modality", "str", "Hidden modality: text or image, none where nothing is hidden"),
+        Column("modality", "str", "Hidden modality: text, image or both; none where nothing is hidden"),
         Column("rate", "float", "Share of items hidden", "[0, 1]"),
         Column(
             "fill",
@@ -464,7 +464,7 @@ RECOVERY = Table(
     "what filling a modality is worth to a recommender",
     (
         Column("recommender", "str", "Name of the recommender"),
-        Column("modality", "str", "Hidden modality: text or image, none where nothing is hidden"),
+        Column("modality", "str", "Hidden modality: text, image or both; none where nothing is hidden"),
         Column("rate", "float", "Share of items hidden", "[0, 1]"),
         Column("fill", "str", "A policy, or the model whose completions were used"),
         Column("category", "str", "Category of the purchases looked for, or all"),

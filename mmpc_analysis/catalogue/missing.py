@@ -14,19 +14,20 @@ from ..store import hash_unit
 from ..tables import HIDDEN, MODALITIES, validate
 
 # %% auto #0
-__all__ = ['MECHANISMS', 'uniform_draws', 'category_weights', 'popularity_weights', 'tilt_draws', 'hide', 'gaps',
+__all__ = ['BOTH', 'MECHANISMS', 'uniform_draws', 'category_weights', 'popularity_weights', 'tilt_draws', 'hide', 'gaps',
            'summarise_hidden']
 
 # %% ../../nbs/catalogue/40_missing.ipynb #3e5b33e4
 def uniform_draws(
     item_ids: list[str],  # (n,) Identifiers
-    modality: str,  # text or image
+    modality: str,  # text, image, or both for a draw that decides over the two together
     seed: int = 0,  # Seed of the draw
 ) -> np.ndarray:  # (n,) Uniform draws in [0, 1)
     "Each item's own draw."
     return np.array([hash_unit(int(seed), modality, item) for item in item_ids], dtype="float64")
 
 # %% ../../nbs/catalogue/40_missing.ipynb #d8b63629
+BOTH = "both"  # What is hidden where an item loses its text and its picture
 MECHANISMS = ("completely_at_random", "by_category", "by_popularity")  # Why a modality is missing
 
 
@@ -89,15 +90,17 @@ def tilt_draws(
 # %% ../../nbs/catalogue/40_missing.ipynb #e35cdedf
 def hide(
     items: pd.DataFrame,  # (n, columns) Items in any order
-    modality: str,  # text or image
+    modality: str,  # text, image, or both for two at once
     rate: float,  # Share of the complete items to hide, in [0, 1]
     mechanism: str = "completely_at_random",  # One of `MECHANISMS`
     seed: int = 0,  # Seed of the draws
     interactions: pd.DataFrame
     | None = None,  # (m, columns) Purchases known when it went missing, for by_popularity
     weights: dict[str, float] | None = None,  # Odds multipliers, for by_category
-) -> pd.DataFrame:  # (k, 7) Hidden items as declared in `tables.HIDDEN`, sorted by id
-    """Which items lose a modality.
+) -> (
+    pd.DataFrame
+):  # (k, 7) As declared in `tables.HIDDEN`, sorted by id; with both, a row for each modality of an item
+    """Which items lose a modality, or both.
 
     Raises: `ValueError` for an unknown modality or mechanism, a rate outside [0, 1], and missing interactions.
     """
@@ -111,15 +114,16 @@ def hide(
     else:
         w = np.ones(len(complete))
     u = tilt_draws(uniform_draws(complete["item_id"], modality, seed), w)
-    mask = {"modality": modality, "mechanism": mechanism, "rate": float(rate), "seed": int(seed), "u": u}
+    mask = {"mechanism": mechanism, "rate": float(rate), "seed": int(seed), "u": u}
     hidden = complete[["item_id", "category"]].assign(**mask)[u < rate]
-    return validate(hidden, HIDDEN)
+    parts = [hidden.assign(modality=name) for name in (MODALITIES if modality == BOTH else (modality,))]
+    return validate(pd.concat(parts).sort_values(["item_id", "modality"]), HIDDEN)
 
 # %% ../../nbs/catalogue/40_missing.ipynb #b6f94d1c
 def _check_hide(modality: str, rate: float, mechanism: str, weights: dict[str, float] | None) -> None:
     "Refuse arguments that `hide` cannot follow."
-    if modality not in MODALITIES:
-        raise ValueError(f"modality must be one of {', '.join(MODALITIES)}, got {modality!r}")
+    if modality not in (*MODALITIES, BOTH):
+        raise ValueError(f"modality must be one of {', '.join((*MODALITIES, BOTH))}, got {modality!r}")
     if mechanism not in MECHANISMS:
         raise ValueError(f"mechanism must be one of {', '.join(MECHANISMS)}, got {mechanism!r}")
     if not 0 <= rate <= 1:

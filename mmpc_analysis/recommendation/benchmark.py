@@ -17,16 +17,8 @@ import pandas as pd
 from .. import __version__, store, tables
 from ..catalogue.missing import hide
 from .features import ItemFeatures, completion_features, item_features
-from mmpc_analysis.recommendation.fills import (
-    FILLS,
-    NEED_KNOWN,
-    FilledFeatures,
-    VisibleFeatures,
-    fill,
-    mask,
-    new_name,
-    shuffled,
-)
+from .fills import FilledFeatures, fill, shuffled
+from .grids import Condition, Grid, hidden_modalities
 from .ranking import RANKING_METRICS, Ranked, hit_metrics, rank
 from .splits import Split, split_interactions, training_purchases
 from mmpc_analysis.recommendation.training import (
@@ -38,86 +30,11 @@ from mmpc_analysis.recommendation.training import (
     fit,
     register_recommender,
 )
+from .visible_features import VisibleFeatures, mask
 
 # %% auto #0
-__all__ = ['BASELINES', 'BIG_STEPS', 'Grid', 'Condition', 'conditions', 'Benchmark', 'fill_condition', 'training_inputs',
-           'per_user', 'rank_condition', 'condition_keys', 'run_grid', 'make_benchmark', 'held_out', 'hidden_rows',
-           'models_of']
-
-# %% ../../nbs/recommendation/55_benchmark.ipynb #d7de8fc9
-BASELINES = tuple(
-    f for f in FILLS if f not in ("completion", "oracle", "shuffled")
-)  # Fills that need no model
-
-# %% ../../nbs/recommendation/55_benchmark.ipynb #b26cafda
-@dataclass(frozen=True, slots=True)
-class Grid:
-    "The conditions of an experiment."
-
-    recommenders: tuple[str, ...] = ("vbpr", "bm3", "freedom", "mmgcn")  # Names in `RECOMMENDERS`
-    modalities: tuple[str, ...] = tables.MODALITIES  # Which are hidden, one at a time
-    rates: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)  # Shares of the items, in (0, 1]
-    fills: tuple[str, ...] = BASELINES  # Policies that need no model
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # Seeds of the trainings, the same for every condition
-    metrics: tuple[str, ...] = ("recall@20", "ndcg@20")  # What is kept of every user
-
-# %% ../../nbs/recommendation/55_benchmark.ipynb #f8378c7f
-@dataclass(frozen=True, slots=True, order=True)
-class Condition:
-    "One condition under which a recommender is trained."
-
-    recommender: str  # Name in `RECOMMENDERS`
-    modality: str  # text, image, or none where nothing is hidden
-    rate: float  # Share of items hidden, in [0, 1]
-    fill: str  # A policy of `FILLS`, the name of a model, or none for a recommender without features
-    seed: int  # Seed of the training
-
-# %% ../../nbs/recommendation/55_benchmark.ipynb #a4a0435c
-def conditions(
-    grid: Grid,  # What is declared
-    models: dict[str, tuple[str, ...]] | None = None,  # Modality to the models whose completions are there
-) -> list[Condition]:  # Each distinct condition once, sorted
-    "The conditions of a grid."
-    _check_grid(grid, models or {})
-    found = []
-    for name in grid.recommenders:
-        for seed in grid.seeds if RECOMMENDERS[name].chance else grid.seeds[:1]:
-            if not RECOMMENDERS[name].uses_features:
-                found.append(Condition(name, "none", 0.0, "none", seed))
-                continue
-            found.append(Condition(name, "none", 0.0, "oracle", seed))
-            for modality in grid.modalities:
-                found.append(Condition(name, modality, 1.0, "shuffled", seed))
-                fills = [*grid.fills, *(models or {}).get(modality, ())]
-                found += [
-                    Condition(name, modality, float(rate), f, seed)
-                    for rate in grid.rates
-                    for f in fills
-                    if rate < 1 or f not in NEED_KNOWN
-                ]
-    return sorted(set(found))
-
-# %% ../../nbs/recommendation/55_benchmark.ipynb #2b7a4d9d
-def _check_grid(grid: Grid, models: dict[str, tuple[str, ...]]) -> None:
-    "Refuse a grid that cannot be run."
-    known = {
-        "recommenders": (grid.recommenders, RECOMMENDERS),
-        "modalities": (grid.modalities, tables.MODALITIES),
-        "fills": (grid.fills, BASELINES),
-    }
-    for field_name, (given, allowed) in known.items():
-        for name in given:
-            if name not in allowed:
-                raise ValueError(
-                    f"{field_name} must be among {', '.join(allowed)}, got {name!r}{new_name(name)}"
-                )
-    if not all(0 < rate <= 1 for rate in grid.rates) or not grid.seeds:
-        raise ValueError(
-            f"rates must lie in (0, 1] and seeds not be empty, got {grid.rates} and {grid.seeds}"
-        )
-    taken = sorted({m for names in models.values() for m in names} & {*FILLS, "none"})
-    if taken:
-        raise ValueError(f"a model is called {taken[0]!r} like a fill; call the model otherwise")
+__all__ = ['BIG_STEPS', 'Benchmark', 'fill_condition', 'training_inputs', 'per_user', 'condition_lists', 'rank_condition',
+           'condition_keys', 'run_grid', 'make_benchmark', 'held_out', 'hidden_rows', 'models_of']
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #15be53d2
 BIG_STEPS = replace(
@@ -145,12 +62,15 @@ class Benchmark:
     )  # Recommender to settings other than its defaults
     fallback: str = "zeros"  # What a failed completion is filled with
     metrics: tuple[str, ...] = ("recall@20", "ndcg@20")  # What is kept of every user
+    candidates: np.ndarray | None = None  # (I,) Whether an item may be recommended, None where all may
 
     def __post_init__(self) -> None:
         "Refuse parts that do not speak of the same items."
         n = len(self.split.items)
         if not np.array_equal(self.features.items, self.split.items) or len(self.categories) != n:
             raise ValueError(f"features and categories must be of the split's {n} items, in their order")
+        if self.candidates is not None and (np.shape(self.candidates), self.candidates.dtype) != ((n,), bool):
+            raise ValueError(f"candidates must be {n} booleans, one for each item, got {self.candidates!r}")
         for (model, modality), vectors in self.completions.items():
             if len(vectors) != n:
                 raise ValueError(f"completions of {model}, {modality} must have {n} rows, got {len(vectors)}")
@@ -161,12 +81,12 @@ class Benchmark:
                 )
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #0e1e80b6
-def _shown(benchmark: Benchmark, condition: Condition, present: np.ndarray) -> VisibleFeatures:
+def _shown(benchmark: Benchmark, condition: Condition, modality: str, present: np.ndarray) -> VisibleFeatures:
     "The features with the hidden rows taken out."
-    own = mask(
-        getattr(benchmark.features, condition.modality), benchmark.hidden[condition.modality, condition.rate]
-    )
-    other = next(getattr(benchmark.features, m) for m in tables.MODALITIES if m != condition.modality)
+    seen = {m: getattr(benchmark.features, m) for m in tables.MODALITIES}
+    hidden = benchmark.hidden[condition.modality, condition.rate]
+    seen |= {m: mask(seen[m], hidden) for m in hidden_modalities(condition)}
+    own, other = seen[modality], next(seen[m] for m in seen if m != modality)
     users, items = benchmark.split.train[present[benchmark.split.train[:, 1]]].T
     purchases = np.stack([users, (np.cumsum(present) - 1)[items]], axis=1)
     return VisibleFeatures(
@@ -177,18 +97,27 @@ def _shown(benchmark: Benchmark, condition: Condition, present: np.ndarray) -> V
 def fill_condition(
     benchmark: Benchmark,  # What the conditions share
     condition: Condition,  # The condition
+    modality: str = "",  # Which of two, where both are hidden
 ) -> (
     FilledFeatures | None
 ):  # Vectors of the hidden modality and what became of the hidden ones; None where nothing is hidden
-    "The hidden modality of a condition after it was filled."
+    """A hidden modality of a condition after it was filled.
+
+    Raises: `ValueError` for a modality that the condition does not hide.
+    """
     if condition.modality == "none":
         return None
-    ids, truth = benchmark.split.items, getattr(benchmark.features, condition.modality)
+    modality, hides = modality or condition.modality, hidden_modalities(condition)
+    if modality not in hides:
+        raise ValueError(
+            f"modality must be {' or '.join(hides)}, which the condition hides, got {modality!r}"
+        )
+    ids, truth = benchmark.split.items, getattr(benchmark.features, modality)
     if condition.fill == "shuffled":
         return FilledFeatures(shuffled(ids, truth), 0, 0, np.zeros(len(ids), bool))
     present = ~np.isnan(truth).any(axis=1)
     vectors = benchmark.completions.get((condition.fill, condition.modality))
-    shown = _shown(benchmark, condition, present)
+    shown = _shown(benchmark, condition, modality, present)
     if vectors is None:
         found = fill(shown, condition.fill, None, benchmark.fallback)
     else:
@@ -209,8 +138,9 @@ def training_inputs(
     if not RECOMMENDERS[condition.recommender].uses_features:
         return split, None, dropped
     features = {m: np.nan_to_num(getattr(benchmark.features, m)) for m in tables.MODALITIES}
-    if (found := fill_condition(benchmark, condition)) is not None:
-        features[condition.modality], dropped = np.nan_to_num(found.values), found.dropped
+    for modality in hidden_modalities(condition):
+        found = fill_condition(benchmark, condition, modality)
+        features[modality], dropped = np.nan_to_num(found.values), dropped | found.dropped
     if dropped.any():
         split = replace(split, train=_keep(split.train, dropped), valid=_keep(split.valid, dropped))
     return split, features, dropped
@@ -273,24 +203,38 @@ def per_user(
     return pd.concat(rows, ignore_index=True)
 
 # %% ../../nbs/recommendation/55_benchmark.ipynb #a55e50b2
-def rank_condition(
+def condition_lists(
     benchmark: Benchmark,  # What the conditions share
     condition: Condition,  # The condition
-) -> pd.DataFrame:  # (rows, 9) As declared in `tables.RANKINGS`
-    "Train a recommender under one condition and score the list of every user."
+) -> Ranked | None:  # As long as the longest cut of a metric; None where dropping left nothing to learn from
+    "Train a recommender under one condition and make the list of every user."
     split, features, dropped = training_inputs(benchmark, condition)
-    if (
-        dropped.any() and not np.isin(split.valid[:, 0], split.train[:, 0]).any()
-    ):  # Nothing left to learn from
-        return tables.validate(_expected(benchmark).assign(value=0.0, **asdict(condition)), tables.RANKINGS)
+    if dropped.any() and not np.isin(split.valid[:, 0], split.train[:, 0]).any():
+        return None
     name = condition.recommender
     training = benchmark.trainings.get(name, benchmark.training)
     how = {"settings": benchmark.settings.get(name), "training": training, "seed": condition.seed}
     fitted = fit(name, split, features, progress=False, **how)
     cuts = tuple(sorted({int(name.split("@")[1]) for name in benchmark.metrics}))
-    ranked = rank(_scorer(fitted.scorer, dropped), split, "test", cuts)
-    found = per_user(ranked, split, benchmark.categories, benchmark.metrics)
-    if dropped.any():  # Whoever lost every purchase is not ranked, hence has no hit
+    gone = dropped if benchmark.candidates is None else dropped | ~benchmark.candidates
+    ranked = rank(_scorer(fitted.scorer, gone), split, "test", cuts)
+    left = gone[ranked.top] | (ranked.top < 0)
+    hits = ranked.hits & ~left
+    metrics = hit_metrics(hits, ranked.held_out, cuts)
+    return replace(ranked, top=np.where(left, -1, ranked.top), hits=hits, metrics=metrics)
+
+
+def rank_condition(
+    benchmark: Benchmark,  # What the conditions share
+    condition: Condition,  # The condition
+) -> pd.DataFrame:  # (rows, 9) As declared in `tables.RANKINGS`
+    "Train a recommender under one condition and score the list of every user."
+    ranked = condition_lists(benchmark, condition)
+    if ranked is None:
+        found = _expected(benchmark).assign(value=0.0)
+    else:
+        found = per_user(ranked, benchmark.split, benchmark.categories, benchmark.metrics)
+    if condition.fill == "drop":  # Whoever lost every purchase is not ranked, hence has no hit
         found = _expected(benchmark).merge(found, how="left").fillna({"value": 0.0})
     return tables.validate(found.assign(**asdict(condition)), tables.RANKINGS)
 
@@ -309,6 +253,7 @@ def _digest(benchmark: Benchmark, condition: Condition) -> str:
     "The hash of the numbers that a condition is trained and judged on."
     split, features, dropped = training_inputs(benchmark, condition)
     found = hashlib.sha256(dropped.tobytes())
+    found.update(b"" if benchmark.candidates is None else benchmark.candidates.tobytes())
     for array in (split.train, split.valid, split.test, *(features or {}).values()):
         found.update(f"{array.dtype} {array.shape}".encode())
         found.update(np.ascontiguousarray(array).tobytes())

@@ -13,6 +13,12 @@ from functools import partial
 
 import numpy as np
 
+from mmpc_analysis.recommendation.graph_fills import (
+    co_purchase_heat,
+    co_purchase_mean,
+    co_purchase_pagerank,
+    co_purchase_propagation,
+)
 from mmpc_analysis.recommendation.neighbours import (
     near_pairs,
     nearest_of_pairs,
@@ -20,74 +26,12 @@ from mmpc_analysis.recommendation.neighbours import (
     same_directions,
     unit_rows,
 )
+from .visible_features import VisibleFeatures
 from ..store import hash_key, hash_unit
 
 # %% auto #0
-__all__ = ['NEIGHBOURS', 'HOPS', 'FILLS', 'NEED_KNOWN', 'FORMER_FILLS', 'VisibleFeatures', 'mask', 'zeros', 'random',
-           'category_mean', 'nearest_other_modality', 'co_purchase_mean', 'co_purchase_propagation', 'new_name',
-           'FilledFeatures', 'fill', 'shuffled']
-
-# %% ../../nbs/recommendation/50_fills.ipynb #3c9c3f3a
-@dataclass(frozen=True, slots=True, eq=False)
-class VisibleFeatures:
-    """What a filler may see.
-
-    Raises: `ValueError` for parts that are not of the same items, ids that repeat and numbers that are infinite.
-    """
-
-    items: np.ndarray  # (I,) Ids, each once
-    own: np.ndarray  # (I, w) Vectors of the modality, NaN in the rows that are missing
-    other: np.ndarray | None = None  # (I, v) Vectors of the other modality, NaN where an item has none
-    categories: np.ndarray | None = None  # (I,) Category of each item
-    purchases: np.ndarray | None = None  # (n, 2) Codes of user and item, of the training part only
-
-    def __post_init__(self) -> None:
-        "Refuse parts that do not fit."
-        _check_shown(self)
-
-    @property
-    def known(self) -> np.ndarray:  # (I,) Whether an item has its own vector
-        "The rows that are not missing."
-        return ~np.isnan(self.own).any(axis=1)
-
-# %% ../../nbs/recommendation/50_fills.ipynb #42546657
-def _check_shown(shown: VisibleFeatures) -> None:
-    "Raise a `ValueError` where parts do not fit."
-    n = len(shown.items)
-    if len(set(shown.items)) != n:
-        raise ValueError(
-            f"items must be there once, {n - len(set(shown.items))} of {n} ids repeat; leave them out"
-        )
-    for name in ("own", "other", "categories"):
-        part = getattr(shown, name)
-        if part is not None and len(part) != n:
-            raise ValueError(f"{name} must have a row for each of {n} items, got {len(part)}")
-    for name in ("own", "other"):
-        part = getattr(shown, name)
-        if part is not None and (np.ndim(part) != 2 or np.isinf(part).any()):
-            raise ValueError(f"{name} must be (items, width) and not infinite, got shape {np.shape(part)}")
-    pairs = shown.purchases
-    if pairs is None or not len(pairs):
-        return
-    if np.ndim(pairs) != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
-        raise ValueError(f"purchases must be (n, 2) whole numbers, got {pairs.dtype} of shape {pairs.shape}")
-    if pairs.min() < 0 or pairs[:, 1].max() >= n:
-        raise ValueError(
-            f"purchases must name items by codes from 0 to {n - 1} and users from 0, got {pairs.min()} to {pairs[:, 1].max()}"
-        )
-
-# %% ../../nbs/recommendation/50_fills.ipynb #4cd4191c
-def mask(
-    vectors: np.ndarray,  # (I, w) True vectors
-    hidden: np.ndarray,  # (I,) Whether an item's row is hidden
-) -> np.ndarray:  # (I, w) A copy with NaN in the hidden rows
-    "Take the truth away."
-    vectors, hidden = np.asarray(vectors), np.asarray(hidden)
-    if hidden.dtype != bool or hidden.shape != (len(vectors),):
-        raise ValueError(
-            f"hidden must be {len(vectors)} booleans, got {hidden.dtype} of shape {hidden.shape}"
-        )
-    return np.where(hidden[:, None], np.float32(np.nan), vectors.astype(np.float32))
+__all__ = ['NEIGHBOURS', 'FILLS', 'NEED_KNOWN', 'FORMER_FILLS', 'zeros', 'random', 'category_mean', 'nearest_other_modality',
+           'new_name', 'FilledFeatures', 'fill', 'shuffled']
 
 # %% ../../nbs/recommendation/50_fills.ipynb #71a77c63
 def zeros(
@@ -136,16 +80,8 @@ def category_mean(
 # %% ../../nbs/recommendation/50_fills.ipynb #3c8d14bd
 def _known_of_category(shown: VisibleFeatures) -> tuple[np.ndarray, np.ndarray]:
     "How many items of each category are known."
-    names, code = np.unique(np.asarray(_needs(shown, "categories"), dtype=str), return_inverse=True)
+    names, code = np.unique(np.asarray(shown.part("categories"), dtype=str), return_inverse=True)
     return code, np.bincount(code[shown.known], minlength=len(names))
-
-# %% ../../nbs/recommendation/50_fills.ipynb #570990c2
-def _needs(shown: VisibleFeatures, part: str) -> np.ndarray:
-    "A part without which a filler cannot work."
-    found = getattr(shown, part)
-    if found is None:
-        raise ValueError(f"this fill needs {part}; give them to VisibleFeatures")
-    return found
 
 # %% ../../nbs/recommendation/50_fills.ipynb #e415d661
 NEIGHBOURS = 10  # Items that lend their vectors
@@ -156,7 +92,7 @@ def nearest_other_modality(
     shown: VisibleFeatures,  # What may be seen
 ) -> np.ndarray:  # (I, w) Weighted means in the missing rows; NaN for an item that resembles no known one
     "The mean of the known items that are nearest in the other modality."
-    other = np.asarray(_needs(shown, "other"))
+    other = np.asarray(shown.part("other"))
     lenders, asking = np.flatnonzero(shown.known), np.flatnonzero(~shown.known)
     _, members = same_directions(other[lenders], NEIGHBOURS)
     codes = np.where(members >= 0, lenders[members], -1)  # Known items by the direction of their row
@@ -191,74 +127,12 @@ def _weighted(vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
     total = weights.sum(1, keepdims=True)
     return np.einsum("rk,rkw->rw", weights, vectors) / np.where(total > 0, total, np.nan)
 
-# %% ../../nbs/recommendation/50_fills.ipynb #a3d28cd4
-def _shared_buyers(shown: VisibleFeatures):
-    "How many users bought both of two items."
-    from scipy import sparse
-
-    pairs = np.asarray(_needs(shown, "purchases"), dtype=np.int64).reshape(-1, 2)
-    user, item = np.unique(pairs, axis=0).T
-    shape = (int(user.max(initial=-1)) + 1, len(shown.items))
-    bought = sparse.csr_array((np.ones(len(user)), (user, item)), shape=shape)
-    counts = (bought.T @ bought).tocsr()
-    counts.setdiag(0)
-    counts.eliminate_zeros()
-    return counts
-
-# %% ../../nbs/recommendation/50_fills.ipynb #5b77da2c
-def co_purchase_mean(
-    shown: VisibleFeatures,  # What may be seen
-) -> (
-    np.ndarray
-):  # (I, w) Weighted means in the missing rows; NaN for an item that shares no buyer with a known one
-    """The mean of the known items that share buyers with an item: NeighMean.
-
-    Source: Malitesta et al. (2024), arXiv:2408.11767, there of a fixed number of them without weights.
-    """
-    known = shown.known
-    counts = _shared_buyers(shown)[~known][:, known]
-    total, lent = counts.sum(1), counts @ shown.own[known].astype(np.float64)
-    found = np.full(shown.own.shape, np.nan, np.float32)
-    found[~known] = lent / np.where(total > 0, total, np.nan)[:, None]
-    return found
-
-# %% ../../nbs/recommendation/50_fills.ipynb #9e26daa4
-HOPS = 20  # Steps that vectors flow
-_COLUMNS = 256  # Numbers of each vector that flow at a time
-
-
-def co_purchase_propagation(
-    shown: VisibleFeatures,  # What may be seen
-) -> np.ndarray:  # (I, w) Diffused vectors in the missing rows; NaN for an item that no known one reaches
-    """Vectors that flow along shared buyers, with the known ones held fast: multi-hop.
-
-    Source: Rossi et al. (2021), arXiv:2111.12128; for recommendation Malitesta et al. (2024), arXiv:2408.11767.
-    """
-    from scipy import sparse
-
-    counts, known = _shared_buyers(shown), shown.known
-    root = sparse.diags_array(1 / np.sqrt(np.maximum(counts.sum(1), 1)))
-    flow = (root @ counts @ root).tocsr()[~known]
-    within, across = flow[:, ~known], flow[:, known]
-
-    def settled(start: np.ndarray) -> np.ndarray:
-        lent, vectors = across @ start, np.zeros((within.shape[0], start.shape[1]))
-        for _ in range(HOPS):
-            vectors = within @ vectors + lent
-        return vectors
-
-    reached = settled(np.ones((known.sum(), 1))) > 0
-    found, missing = np.full(shown.own.shape, np.nan, np.float32), np.flatnonzero(~known)
-    for at in range(0, found.shape[1], _COLUMNS):
-        part = settled(shown.own[known, at : at + _COLUMNS].astype(np.float64))
-        found[missing, at : at + _COLUMNS] = np.where(reached, part, np.nan)
-    return found
-
 # %% ../../nbs/recommendation/50_fills.ipynb #6453ba8c
 _FILLERS: dict[str, Callable] = {
     "zeros": zeros, "random": random, "category_mean": category_mean,
     "nearest_other_modality": nearest_other_modality, "co_purchase_mean": co_purchase_mean,
-    "co_purchase_propagation": co_purchase_propagation, "drop": zeros,
+    "co_purchase_propagation": co_purchase_propagation, "co_purchase_pagerank": co_purchase_pagerank,
+    "co_purchase_heat": co_purchase_heat, "drop": zeros,
 }  # fmt: skip
 FILLS = (*_FILLERS, "completion", "oracle", "shuffled")  # Policies; the last two see the truth: yardsticks
 NEED_KNOWN = tuple(name for name in _FILLERS if name not in ("zeros", "random"))  # Nothing if all are hidden

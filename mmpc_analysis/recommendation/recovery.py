@@ -230,13 +230,14 @@ def not_filled(
 ) -> list[dict]:  # fill, modality, rate, missing and fallback, one for each fill that could not fill all
     "How many hidden items took the fallback, because a completion failed or a fill had nothing to go on."
     from mmpc_analysis.recommendation.benchmark import fill_condition
+    from mmpc_analysis.recommendation.grids import hidden_modalities
 
     fills = {(c.modality, c.rate, c.fill): c for c in chosen if c.modality != "none"}
     rows = []
     for (modality, rate, fill), condition in sorted(fills.items()):
-        found = fill_condition(benchmark, condition)
-        key = {"fill": fill, "modality": modality, "rate": rate}
-        rows.append(key | {"missing": found.missing, "fallback": found.fallback})
+        found = [fill_condition(benchmark, condition, m) for m in hidden_modalities(condition)]
+        counts = {name: sum(getattr(part, name) for part in found) for name in ("missing", "fallback")}
+        rows.append({"fill": fill, "modality": modality, "rate": rate} | counts)
     return [row for row in rows if row["fallback"]]
 
 # %% ../../nbs/recommendation/60_recovery.ipynb #905a037b

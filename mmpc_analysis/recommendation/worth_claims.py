@@ -12,6 +12,7 @@ import pandas as pd
 
 from .. import tables
 from ..analysis.statements import claim
+from ..catalogue.missing import BOTH
 
 # %% auto #0
 __all__ = ['WORTH_QUESTIONS', 'WORTH_STATEMENTS', 'WORTH_SILENT', 'worth_claims']
@@ -111,7 +112,7 @@ def worth_claims(
     level: float = 0.95,  # One less the level of the tests of links, in (0, 1)
 ) -> pd.DataFrame:  # As declared in `tables.CLAIMS`
     "All that may be said of recommenders and completions."
-    pooled, rows = recovery[recovery["category"] == "all"], []
+    pooled, rows = recovery[(recovery["category"] == "all") & (recovery["modality"] != BOTH)], []
     use = pooled[pooled["term"] == "use"]
     rows += [_worth("use", row, row["verdict"], "recovery", seeds=row["seeds"]) for _, row in use.iterrows()]
     readers = set(_keys(use[use["verdict"] == "used"]))

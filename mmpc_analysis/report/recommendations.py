@@ -232,7 +232,9 @@ def worth_claims_of(
     metric: str,  # Ranking metric
 ) -> list[str]:  # Sentences, none without claims
     "What may be said of one recommender and the completions of one modality."
-    task = next(task for task, hidden in tables.TASKS.items() if hidden == modality)
+    task = next((task for task, hidden in tables.TASKS.items() if hidden == modality), None)
+    if task is None:  # Both are hidden: nobody completes, nothing is claimed
+        return []
     found = {q: claims_where(claims, q, task, metric, subject=recommender) for q in ("gain", "lead", "link")}
     leads = [worth_sentence(row) for _, row in found["lead"].iterrows()]
     return [*gain_words(found["gain"]), *leads, *link_words(found["link"])]
@@ -290,8 +292,6 @@ def worth(
     uses = claims_where(run.tables["claims"], "use", metric=metric)
     sentences = [paragraph([worth_sentence(row)]) for _, row in uses.iterrows()]
     pieces = [
-        worth_piece(run, modality, metric)
-        for modality in tables.MODALITIES
-        if modality in set(use["modality"])
+        worth_piece(run, modality, metric) for modality in HIDDEN_THINGS if modality in set(use["modality"])
     ]
     return joined([paragraph(_purchases(run)), figure, *sentences, *pieces])

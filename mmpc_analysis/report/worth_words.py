@@ -22,7 +22,11 @@ RECOMMENDER_NAMES = {
     "vbpr": "VBPR", "bm3": "BM3", "freedom": "FREEDOM", "mmgcn": "MMGCN", "bpr": "BPR", "lightgcn": "LightGCN",
     "popularity": "popularity", "itemknn": "ItemKNN",
 }  # fmt: skip
-HIDDEN_THINGS = {"text": "titles", "image": "pictures"}  # What a modality is to a reader
+HIDDEN_THINGS = {
+    "text": "titles",
+    "image": "pictures",
+    "both": "titles and pictures",
+}  # What a modality is to a reader
 
 
 def fill_name(

@@ -231,8 +231,8 @@ def _check_names(study: Study) -> None:
     from mmpc_analysis.catalogue.missing import MECHANISMS
     from mmpc_analysis.completion.models import load_plugins
     from mmpc_analysis.metrics.cards import metric_card
-    from mmpc_analysis.recommendation.benchmark import BASELINES
     from mmpc_analysis.recommendation.fills import new_name
+    from mmpc_analysis.recommendation.grids import BASELINES
     from mmpc_analysis.recommendation.training import RECOMMENDERS
     from mmpc_analysis.scores.measures import ENCODER_KINDS
 

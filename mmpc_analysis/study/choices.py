@@ -152,6 +152,7 @@ class RecommendationChoice:
         "nearest_other_modality",
         "co_purchase_mean",
     )  # Baselines, the floor first
+    both: bool = False  # Also hide title and picture of an item together, which no model completes
     seeds: _Count = 5  # Trainings of each condition; after one nothing is claimed
     fallback: str = "zeros"  # What a failed completion is filled with
     epochs: _Count = 60  # At most this many of each training

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from .. import store, tables
+from ..catalogue.missing import BOTH
 from ..completion.devices import resolve_device
-from ..recommendation.benchmark import BIG_STEPS, Grid
+from ..recommendation.benchmark import BIG_STEPS
+from ..recommendation.grids import Grid
 from ..recommendation.training import Training
 from ..store import cached_table
 from .asked import backend_of, check_study, engine_facts, price_table, prompts_of
@@ -32,7 +34,8 @@ from .readiness import check_run
 from .study_inputs import StudyInputs, prepare_inputs, purchase_split
 
 if TYPE_CHECKING:
-    from mmpc_analysis.recommendation.benchmark import Benchmark, Condition
+    from mmpc_analysis.recommendation.benchmark import Benchmark
+    from mmpc_analysis.recommendation.grids import Condition
 
 # %% auto #0
 __all__ = ['LEAST_ITEMS', 'STAGES', 'run_completions', 'run_drawing', 'run_scoring', 'grid_of', 'training_choices',
@@ -157,7 +160,8 @@ def grid_of(
 ) -> Grid:  # Its conditions
     "The grid that a study declares."
     choice, most = study.recommendation, max(study.missing.rates)
-    modalities = tuple(dict.fromkeys(tables.TASKS[task] for task in study.completion.tasks))
+    hidden = [tables.TASKS[task] for task in study.completion.tasks]
+    modalities = tuple(dict.fromkeys(hidden + [BOTH] * choice.both))
     rates = tuple(sorted({min(rate, most) for rate in choice.rates}))
     return Grid(choice.recommenders, modalities, rates, choice.fills, tuple(range(choice.seeds)))
 
@@ -187,7 +191,8 @@ def run_recommendation(
 
     Writes the tables rankings, recovery and links, or removes them where nothing can be recommended.
     """
-    from mmpc_analysis.recommendation.benchmark import conditions, make_benchmark, models_of, run_grid
+    from mmpc_analysis.recommendation.benchmark import make_benchmark, models_of, run_grid
+    from mmpc_analysis.recommendation.grids import conditions
 
     study, purchases, selected = inputs.study, inputs.purchases, inputs.selected
     if purchases is None or len(selected) < LEAST_ITEMS:

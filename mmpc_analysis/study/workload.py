@@ -148,7 +148,7 @@ def count_trainings(
     questions: pd.DataFrame,  # As `question_table` gives them: whose completions there will be
 ) -> int:  # 0 where nothing can be recommended
     "How many times a recommender is trained."
-    from mmpc_analysis.recommendation.benchmark import conditions
+    from mmpc_analysis.recommendation.grids import conditions
 
     if inputs.purchases is None or len(inputs.selected) < LEAST_ITEMS:
         return 0

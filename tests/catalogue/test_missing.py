@@ -163,6 +163,71 @@ def test_completely_at_random_an_item_does_not_care_about_the_others():
     assert set(alone["item_id"]) == set(together["item_id"]) & set(items["item_id"][:50])
 
 
+# ---------------------------------------------------------------- both at once
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=30, unique=True),
+    st.sampled_from(MECHANISMS),
+    st.integers(0, 2**40),
+    st.lists(st.floats(0, 1), min_size=2, max_size=4),
+    st.randoms(use_true_random=False),
+)
+def test_both_are_lost_together_nested_and_in_any_order(ids, mechanism, seed, rates, random):
+    items = pd.DataFrame({"item_id": ids, "category": [c[0] for c in ids], "title": "t", "image": "p"})
+    bought, order = pd.DataFrame({"item_id": [*ids[:3], *ids[:1]]}), list(range(len(ids)))
+    random.shuffle(order)
+    before = set()
+    for rate in sorted(rates):
+        mask = hide(items, "both", rate, mechanism, seed, bought)
+        pd.testing.assert_frame_equal(mask, hide(items.iloc[order], "both", rate, mechanism, seed, bought))
+        ids_of, names = mask["item_id"].tolist(), mask["modality"].tolist()
+        assert ids_of == sorted(ids_of) and names == ["image", "text"] * (len(names) // 2)
+        assert ids_of[::2] == ids_of[1::2] and mask["u"].tolist()[::2] == mask["u"].tolist()[1::2]
+        assert before <= set(mask["item_id"])
+        before = set(mask["item_id"])
+
+
+def test_the_common_draw_is_one_of_its_own():
+    "A third stream by hand, independent of those of text and image: half and half leave a quarter in any two."
+    items, _ = shop(20_000)
+    lost = {m: set(hide(items, m, 0.5, seed=4)["item_id"]) for m in ("text", "image", "both")}
+    text = [hashlib.sha256("\x1f".join(["4", "both", i]).encode()).digest() for i in items["item_id"][:50]]
+    draws = [(int.from_bytes(d[:8], "big") >> 11) / 2**53 for d in text]
+    assert [i in lost["both"] for i in items["item_id"][:50]] == [d < 0.5 for d in draws]
+    for a, b in itertools.combinations(lost.values(), 2):
+        assert abs(len(a & b) / len(items) - 0.25) < 0.02
+
+
+def test_independent_draws_lose_both_by_the_product_of_the_rates():
+    items, _ = shop(20_000)
+    lost = [set(hide(items, m, 0.3)["item_id"]) for m in ("text", "image")]
+    shares = [len(lost[0] & lost[1]), len(lost[0] ^ lost[1]), len(items) - len(lost[0] | lost[1])]
+    for found, wanted in zip(shares, (0.09, 0.42, 0.49), strict=True):
+        assert abs(found / len(items) - wanted) < 0.015
+    assert len(hide(items, "both", 0.3)) / len(items) == pytest.approx(0.6, abs=0.02), (
+        "a row for each modality"
+    )
+
+
+def test_an_item_that_lacks_one_cannot_lose_both():
+    items, bought = shop(200)
+    items.loc[:19, "title"] = None
+    items.loc[15:29, "image"] = None
+    for mechanism in MECHANISMS:
+        mask = hide(items, "both", 1.0, mechanism, 0, bought)
+        assert set(mask["item_id"]) == set(items["item_id"][30:]) and len(mask) == 2 * 170
+
+
+def test_one_table_cannot_hide_a_text_twice():
+    items, _ = shop()
+    apart = [hide(items, m, 0.5) for m in ("text", "both")]
+    with pytest.raises(ValueError, match="item_id"):
+        validate(pd.concat(apart), HIDDEN)
+    assert validate(pd.concat([apart[0], hide(items, "both", 0.5, seed=1)]), HIDDEN)["seed"].nunique() == 2
+
+
 # ---------------------------------------------------------------- for the stated reason
 
 
@@ -244,7 +309,7 @@ def test_simulated_purchases_steer_the_mask():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"modality": "title"}, "modality must be one of text, image"),
+        ({"modality": "title"}, "modality must be one of text, image, both"),
         ({"rate": 1.01}, "rate must lie in"),
         ({"rate": -0.1}, "rate must lie in"),
         ({"rate": float("nan")}, "rate must lie in"),

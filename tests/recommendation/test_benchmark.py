@@ -14,10 +14,8 @@ import pytest
 from mmpc_analysis import store, tables
 from mmpc_analysis.recommendation.benchmark import (
     Benchmark,
-    Condition,
-    Grid,
     condition_keys,
-    conditions,
+    condition_lists,
     fill_condition,
     hidden_rows,
     models_of,
@@ -27,6 +25,7 @@ from mmpc_analysis.recommendation.benchmark import (
     training_inputs,
 )
 from mmpc_analysis.recommendation.features import ItemFeatures
+from mmpc_analysis.recommendation.grids import BASELINES, Condition, Grid, conditions
 from mmpc_analysis.recommendation.recovery import not_filled, recover
 from mmpc_analysis.recommendation.splits import split_interactions
 from mmpc_analysis.recommendation.training import SMALL
@@ -338,6 +337,8 @@ def test_rates_above_what_was_completed_are_cut():
     )
     grid = grid_of(study)
     assert (grid.rates, grid.modalities, grid.seeds) == ((0.1, 0.4), ("text",), (0, 1))
+    both = replace(study, recommendation=replace(study.recommendation, both=True))
+    assert grid_of(both).modalities == ("text", "both") and "both" not in grid_of(Study()).modalities
 
 
 @pytest.mark.parametrize(
@@ -357,6 +358,15 @@ def test_a_study_is_refused_before_any_model_runs(wrong, message):
         check_study(replace(Study(), recommendation=RecommendationChoice(**wrong)))
 
 
+def test_a_study_may_ask_for_every_baseline_and_for_both():
+    fills = tuple(sorted(BASELINES, key=lambda f: f != "zeros"))
+    check_study(replace(Study(), recommendation=RecommendationChoice(fills=fills, both=True)))
+    assert {"co_purchase_pagerank", "co_purchase_heat", "drop"} <= set(fills)
+    assert not {"co_purchase_pagerank", "co_purchase_heat"} & set(Study().recommendation.fills), (
+        "not by default"
+    )
+
+
 def test_what_could_not_be_filled_is_counted_for_the_report(tmp_path):
     hidden, failed = BENCH.hidden[ONE], np.isnan(BENCH.completions["m", "text"]).any(axis=1)
     rows = {row["fill"]: row for row in not_filled(BENCH, CHOSEN)}
@@ -370,6 +380,122 @@ def test_what_could_not_be_filled_is_counted_for_the_report(tmp_path):
     assert fallback_words(str(tmp_path))[0].endswith(told)
 
 
+# ---------------------------------------------------------------- both modalities, and who may be recommended
+
+
+def with_both(**more):
+    "The bench with a third mask, under which an item loses title and picture."
+    hidden = BENCH.hidden | {("both", 0.5): np.random.default_rng(3).random(60) < 0.5}
+    return replace(BENCH, hidden=hidden, **more)
+
+
+def test_both_are_filled_from_what_is_left_and_no_model_takes_part():
+    bench = with_both()
+    grid = replace(GRID, modalities=("text", "both"), fills=(*GRID.fills, "nearest_other_modality"))
+    chosen = conditions(grid, models_of(bench))
+    both = [c for c in chosen if c.modality == "both"]
+    assert [c.fill for c in both] == ["category_mean", "drop", "nearest_other_modality", "zeros", "shuffled"]
+    hid = bench.hidden["both", 0.5]
+    _, features, _ = training_inputs(bench, both[3])
+    for modality, truth in (("text", BENCH.features.text), ("image", BENCH.features.image)):
+        assert not features[modality][hid].any()
+        np.testing.assert_array_equal(features[modality][~hid], truth[~hid])
+    nearest = fill_condition(bench, both[2], "text")
+    assert nearest.fallback == nearest.missing == hid.sum(), "what resembles it cannot be seen either"
+    means = fill_condition(bench, both[0], "image").values
+    for item in np.flatnonzero(hid):
+        same = ~hid & (bench.categories == bench.categories[item])
+        wanted = BENCH.features.image[same if same.any() else ~hid].mean(axis=0)
+        np.testing.assert_allclose(means[item], wanted, atol=1e-6)
+    rows = {row["fill"]: row for row in not_filled(bench, both)}
+    assert (
+        rows["nearest_other_modality"]["fallback"]
+        == rows["nearest_other_modality"]["missing"]
+        == 2 * hid.sum()
+    )
+    for modality in ("", "both", "sound"):
+        with pytest.raises(ValueError, match="modality must be text or image, which the condition hides"):
+            fill_condition(bench, both[0], modality)
+
+
+def test_the_truth_of_both_reaches_no_cell_but_the_yardsticks():
+    bench = with_both()
+    hid = bench.hidden["both", 0.5]
+    lies = {m: np.where(hid[:, None], 9, getattr(BENCH.features, m)) for m in ("text", "image")}
+    other = replace(bench, features=replace(BENCH.features, **lies))
+    chosen = conditions(replace(GRID, recommenders=("vbpr",), modalities=("both",)))
+    before, after = condition_keys(bench, chosen), condition_keys(other, chosen)
+    assert {c.fill for k, c in after.items() if k not in before} == {"oracle", "shuffled"}
+    cell = Condition("vbpr", "both", 0.5, "category_mean", 0)
+    pd.testing.assert_frame_equal(rank_condition(bench, cell), rank_condition(other, cell))
+
+
+def test_a_grid_of_both_can_be_answered_from(tmp_path):
+    bench = with_both()
+    grid = replace(GRID, recommenders=("vbpr",), modalities=("both",))
+    found = recover(run_grid(bench, conditions(grid), str(tmp_path / "rankings"), progress=False))
+    assert set(found.loc[found["term"] == "gain", "modality"]) == {"both"}
+    assert set(found.loc[found["term"] == "gain", "fill"]) == {"category_mean", "drop"}
+
+
+def test_the_purchases_of_both_dropped_leave_the_training():
+    bench = with_both()
+    split, _, dropped = training_inputs(bench, Condition("vbpr", "both", 0.5, "drop", 0))
+    assert (dropped == bench.hidden["both", 0.5]).all() and not dropped[split.train[:, 1]].any()
+    assert not dropped[split.valid[:, 1]].any() and np.array_equal(split.test, bench.split.test)
+
+
+def test_keys_of_before_do_not_know_that_there_are_candidates():
+    "Runs that lie on disk are not trained again; another set of candidates is another result."
+    chosen = CHOSEN[:3]
+    assert set(condition_keys(with_both(), chosen)) == set(condition_keys(BENCH, chosen))
+    some = np.arange(60) % 2 == 0
+    keys = [set(condition_keys(replace(BENCH, candidates=c), chosen)) for c in (None, some, ~some)]
+    assert not keys[0] & keys[1] and not keys[1] & keys[2]
+
+
+def test_only_candidates_are_recommended_and_only_they_can_be_hits():
+    some = np.zeros(60, bool)
+    some[:12] = True
+    bench = replace(BENCH, candidates=some)
+    for cell in (
+        Condition("vbpr", "none", 0.0, "oracle", 0),
+        Condition("popularity", "none", 0.0, "none", 0),
+    ):
+        lists = condition_lists(bench, cell)
+        assert set(lists.top[lists.top >= 0]) <= set(range(12)) and (lists.top[:, 12:] == -1).all()
+        held = {tuple(pair) for pair in BENCH.split.test}
+        hits = [
+            (u, i) for u, row, hit in zip(lists.users, lists.top, lists.hits, strict=True) for i in row[hit]
+        ]
+        assert hits and set(hits) <= held
+        assert len(hits) == sum(u in set(lists.users) and i < 12 for u, i in held), (
+            "every candidate is in the list of 20"
+        )
+        recall = (
+            rank_condition(bench, cell).query("category == 'all' and metric == 'recall@20'")["value"].mean()
+        )
+        assert recall == pytest.approx(len(hits) / len(lists.users))
+    for wrong in (some[1:], some.astype(int)):
+        with pytest.raises(ValueError, match="candidates must be 60 booleans"):
+            replace(BENCH, candidates=wrong)
+
+
+def test_where_fewer_items_are_left_than_a_list_is_long_a_dropped_one_is_no_hit():
+    "It stands behind all others, and is struck out: whoever bought it later is a miss."
+    left = np.arange(60) < 25  # Of which users know some, so that lists of 20 cannot be filled
+    poor = replace(BENCH, hidden={ONE: ~left}, metrics=("recall@30",))
+    cell = Condition("vbpr", *ONE, "drop", 0)
+    lists = condition_lists(poor, cell)
+    assert set(lists.top[lists.top >= 0]) <= set(np.flatnonzero(left)) and (lists.top == -1).any()
+    served = {BENCH.split.users[u] for u in lists.users}
+    later = {BENCH.split.users[u]: i for u, i in BENCH.split.test}
+    rows = rank_condition(poor, cell).query("category == 'all'").set_index("user_id")["value"]
+    assert len(rows) == 80
+    for user, item in later.items():
+        assert rows[user] == (user in served and left[item]), "everything that is left is listed"
+
+
 # ---------------------------------------------------------------- trainings, and what decides the mask
 
 
@@ -381,6 +507,12 @@ def test_a_condition_is_trained_with_every_seed_and_one_without_chance_once():
     assert seeds.pop(("popularity", "none")) == seeds.pop(("itemknn", "none")) == [3]
     assert len(seeds) == 4 and all(found == [3, 4, 5] for found in seeds.values())
     assert len(Grid().seeds) >= 5 and Study().recommendation.seeds >= 5
+
+
+def given(purchases):
+    "The same purchases with their parts in the file, the judging ones first, so that the order cannot help."
+    parts = np.select([purchases["timestamp"] == 5, purchases["timestamp"] == 4], ["test", "valid"], "train")
+    return purchases.assign(part=parts).sort_values("timestamp", ascending=False)
 
 
 def test_what_judges_does_not_decide_what_is_hidden_by_popularity(monkeypatch):
@@ -402,16 +534,16 @@ def test_what_judges_does_not_decide_what_is_hidden_by_popularity(monkeypatch):
     bought = bought[bought["user_id"].isin(other["user_id"])]
     features = ItemFeatures(ITEMS, rng.normal(size=(60, 4)), rng.normal(size=(60, 4)))
     monkeypatch.setattr(r, "item_features", lambda *a, **k: features)
-    grid = Grid(("vbpr",), ("text",), (0.5,))
-    made = [
-        r.make_benchmark(
-            items, purchases, tables.empty(tables.COMPLETIONS), grid, "", "", "by_popularity"
-        ).hidden[ONE]
-        for purchases in (bought, other)
-    ]
-    assert np.array_equal(*made) and 0 < made[0].sum() < 60
+    grid = Grid(("vbpr",), ("text", "image", "both"), (0.5,))
+    asked = (tables.empty(tables.COMPLETIONS), grid, "", "", "by_popularity")
+    for how, change in (("leave_last_two", lambda t: t), ("given", given)):
+        masks = [r.make_benchmark(items, change(p), *asked, how=how).hidden for p in (bought, other)]
+        for modality in grid.modalities:
+            made = [mask[modality, 0.5] for mask in masks]
+            assert np.array_equal(*made) and 0 < made[0].sum() < 60
+    made = [mask[ONE] for mask in masks]
     study = replace(Study(), missing=replace(Study().missing, mechanism="by_popularity", rates=(0.5,)))
-    for purchases in (bought, other):
+    for purchases in (bought, other, given(bought), given(other)):
         hidden = hide_items(study, items, _what_was_known(study, purchases))
         assert set(hidden.loc[hidden["modality"] == "text", "item_id"]) == set(ITEMS[made[0]])
     assert _what_was_known(Study(), bought) is None and _what_was_known(study, None) is None

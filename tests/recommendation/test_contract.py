@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from mmpc_analysis.catalogue.items import load_catalogue
 from mmpc_analysis.catalogue.purchases import simulate_interactions
-from mmpc_analysis.recommendation.benchmark import Grid, condition_keys, conditions, make_benchmark, run_grid
+from mmpc_analysis.recommendation.benchmark import condition_keys, make_benchmark, run_grid
 from mmpc_analysis.recommendation.collaborative import BPR, BPRSettings, Recommender, VBPRSettings, popularity
 from mmpc_analysis.recommendation.contract import (
     RecommenderError,
@@ -21,6 +21,7 @@ from mmpc_analysis.recommendation.contract import (
     least_recall,
     toy_shop,
 )
+from mmpc_analysis.recommendation.grids import Grid, conditions
 from mmpc_analysis.recommendation.ranking import rank
 from mmpc_analysis.recommendation.training import (
     BUILT_IN_RECOMMENDERS,

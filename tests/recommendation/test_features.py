@@ -26,7 +26,8 @@ from mmpc_analysis.recommendation.features import (
     text_features,
     write_vectors,
 )
-from mmpc_analysis.recommendation.fills import VisibleFeatures, fill, mask
+from mmpc_analysis.recommendation.fills import fill
+from mmpc_analysis.recommendation.visible_features import VisibleFeatures, mask
 from mmpc_analysis.store import hash_key
 from mmpc_analysis.tables import OUTCOMES, USABLE
 

@@ -2,34 +2,15 @@
 
 import numpy as np
 import pytest
+from fill_cases import hidden_at, shown_of, world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpc_analysis.recommendation import fills
-from mmpc_analysis.recommendation.fills import FILLS, NEED_KNOWN, VisibleFeatures, fill, mask, shuffled
+from mmpc_analysis.recommendation.fills import FILLS, NEED_KNOWN, fill, shuffled
+from mmpc_analysis.recommendation.visible_features import VisibleFeatures, mask
 
 BLIND = tuple(p for p in FILLS if p not in ("completion", "oracle", "shuffled"))
-
-
-def world(seed=0, n=60, width=7, users=40):
-    "Truth, the other modality, categories and purchases of a small shop; some items are twins in the other modality."
-    rng = np.random.default_rng(seed)
-    items = np.array([f"item-{i:04d}" for i in rng.permutation(10 * n)[:n]], dtype=object)
-    truth = rng.standard_normal((n, width)).astype(np.float32)
-    other = rng.standard_normal((n, 5)).astype(np.float32)
-    other[n // 2 : n // 2 + 4], other[0], other[1] = other[0], 0, np.nan
-    categories = np.array([f"c{i}" for i in rng.integers(0, 6, n)], dtype=object)
-    purchases = np.stack([rng.integers(0, users, 4 * n), rng.integers(0, n - 5, 4 * n)], axis=1)
-    return items, truth, other, categories, purchases
-
-
-def shown_of(w, hidden):
-    items, truth, other, categories, purchases = w
-    return VisibleFeatures(items, mask(truth, hidden), other, categories, purchases)
-
-
-def hidden_at(rate, n=60, seed=1):
-    return np.random.default_rng(seed).random(n) < rate
 
 
 # ---------------------------------------------------------------- what a fill may not do
@@ -229,56 +210,6 @@ def test_who_resembles_nobody_takes_the_fallback():
     assert found.fallback == 4 and (found.values[1:] == 0).all()
 
 
-def plain_counts(w):
-    "Shared buyers by sets."
-    buyers = [set() for _ in w[0]]
-    for user, item in w[4]:
-        buyers[item].add(user)
-    return np.array([[0 if a is b else len(a & b) for b in buyers] for a in buyers], float)
-
-
-def test_co_purchase_mean_is_that_of_sets():
-    w, hidden = world(), hidden_at(0.6)
-    counts = plain_counts(w) * ~hidden
-    total = counts.sum(1)
-    found = fill(shown_of(w, hidden), "co_purchase_mean")
-    able = hidden & (total > 0)
-    want = counts @ np.nan_to_num(w[1]) / np.maximum(total, 1)[:, None]
-    np.testing.assert_allclose(found.values[able], want[able], atol=1e-6)
-    assert found.fallback == (hidden & (total == 0)).sum() > 0
-
-
-def test_co_purchase_propagation_is_the_dense_iteration(monkeypatch):
-    w, hidden = world(), hidden_at(0.9)
-    counts = plain_counts(w)
-    root = 1 / np.sqrt(np.maximum(counts.sum(1), 1))
-    flow, start = root[:, None] * counts * root, np.where(hidden[:, None], 0, w[1]).astype(float)
-    vectors = start
-    for _ in range(fills.HOPS):
-        vectors = np.where(hidden[:, None], flow @ vectors, start)
-    for columns in (1, 3, 256):
-        monkeypatch.setattr(fills, "_COLUMNS", columns)
-        found = fill(shown_of(w, hidden), "co_purchase_propagation").values
-        np.testing.assert_allclose(found, vectors, atol=1e-6)
-
-
-def test_propagation_reaches_what_the_mean_cannot_and_no_further():
-    items = np.array(list("abcde"), dtype=object)
-    chain = np.array([[0, 0], [0, 1], [1, 1], [1, 2], [2, 3], [2, 4]])  # a - b - c, and d - e apart
-    truth, hidden = np.full((5, 2), 3, np.float32), np.array([False, True, True, True, True])
-    shown = VisibleFeatures(items, mask(truth, hidden), purchases=chain)
-    assert fill(shown, "co_purchase_mean").fallback == 3
-    found = fill(shown, "co_purchase_propagation")
-    assert found.fallback == 2 and (found.values[2] > 0).all() and (found.values[3:] == 0).all()
-
-
-def test_no_purchase_at_all_is_no_error():
-    w = world()
-    shown = VisibleFeatures(w[0], mask(w[1], hidden_at(0.5)), purchases=np.empty((0, 2), np.int64))
-    for policy in ("co_purchase_mean", "co_purchase_propagation"):
-        assert fill(shown, policy).fallback == hidden_at(0.5).sum()
-
-
 # ---------------------------------------------------------------- the control
 
 
@@ -302,30 +233,7 @@ def test_shuffled_leaves_an_item_without_a_vector_without():
 # ---------------------------------------------------------------- hostile input
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"own": np.ones((3, 2))}, "own must have a row for each of 4"),
-        ({"own": np.full((4, 2), np.inf)}, "not infinite"),
-        ({"own": np.ones(4)}, "own must be \\(items, width\\)"),
-        ({"other": np.ones((5, 2))}, "other must have a row"),
-        ({"categories": np.array(["a"])}, "categories must have a row"),
-        ({"purchases": np.array([[0, 4]])}, "codes from 0 to 3"),
-        ({"purchases": np.array([[-1, 0]])}, "codes from 0 to 3"),
-        ({"purchases": np.array([[0.0, 1.0]])}, "whole numbers"),
-        ({"purchases": np.array([1, 2, 3])}, "whole numbers"),
-        ({"items": np.array(list("abca"), dtype=object)}, "1 of 4 ids repeat"),
-    ],
-)
-def test_parts_that_do_not_fit_are_refused(change, said):
-    given = {"items": np.array(list("abcd"), dtype=object), "own": np.ones((4, 2), np.float32)} | change
-    with pytest.raises(ValueError, match=said):
-        VisibleFeatures(**given)
-
-
-@pytest.mark.parametrize(
-    "policy", ["category_mean", "nearest_other_modality", "co_purchase_mean", "co_purchase_propagation"]
-)
+@pytest.mark.parametrize("policy", [p for p in BLIND if p in NEED_KNOWN and p != "drop"])
 def test_a_fill_says_what_it_needs(policy):
     shown = VisibleFeatures(np.array(["a", "b"], dtype=object), np.array([[1.0], [np.nan]], np.float32))
     with pytest.raises(ValueError, match=r"this fill needs (categories|other|purchases)"):

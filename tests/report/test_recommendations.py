@@ -169,3 +169,17 @@ def test_worth_is_left_out_where_no_recommender_reads_features(published):
     rows = published.tables["recovery"]
     with pytest.raises(Absent, match="reads titles or pictures"):
         worth(replace(published, tables=published.tables | {"recovery": rows[rows["term"] == "mean"]}))
+
+
+def test_titles_and_pictures_hidden_together_have_a_piece_and_no_claim(published):
+    "Nobody completes them, so cheap fills stand there with their numbers, and nothing is said of a model."
+    from mmpc_analysis.recommendation.worth_claims import worth_claims
+
+    rows = published.tables["recovery"]
+    models = {*rows["fill"]} - {"zeros", "random", "category_mean", "co_purchase_mean", "shuffled", "oracle"}
+    both = rows[(rows["modality"] == "text") & ~rows["fill"].isin(models)].assign(modality="both")
+    recovery = pd.concat([rows, both], ignore_index=True)
+    words = worded(replace(published, tables=published.tables | {"recovery": recovery}))
+    assert "Hidden titles and pictures" in words and "Hidden titles and pictures" not in worded(published)
+    kept = [worth_claims(r, published.tables["links"]) for r in (rows, recovery)]
+    pd.testing.assert_frame_equal(*kept)

@@ -34,6 +34,7 @@ import torch
 
 from mmpc_analysis import __version__, store, tables
 from mmpc_analysis.recommendation import benchmark as r
+from mmpc_analysis.recommendation.grids import Grid, conditions
 from mmpc_analysis.recommendation.recovery import links, recover
 from mmpc_analysis.study import stages
 from mmpc_analysis.study.declaration import purchases_of, read_catalogue, read_study
@@ -164,9 +165,9 @@ def main():
     args = parser.parse_args()
     if not 0 < args.share <= 1:
         parser.error(f"--share must lie in (0, 1], got {args.share:g}")
-    wall, cpu, grid = time.perf_counter(), cpu_seconds(), r.Grid()
+    wall, cpu, grid = time.perf_counter(), cpu_seconds(), Grid()
     study, bench = bench_of(args.run, grid, args.training)
-    chosen = r.conditions(grid, r.models_of(bench))
+    chosen = conditions(grid, r.models_of(bench))
     print(f"{len(chosen)} cells, {len(bench.split.users)} users, {len(bench.split.items)} items", flush=True)
     if args.share < 1:
         return plan(bench, chosen, args.share, args.out)
