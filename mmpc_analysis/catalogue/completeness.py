@@ -12,7 +12,7 @@ import pandas as pd
 # %% auto #0
 __all__ = ['completeness', 'gap_sentence']
 
-# %% ../../nbs/catalogue/17_completeness.ipynb #4c74ed5e
+# %% ../../nbs/catalogue/17_completeness.ipynb #65edd146
 def completeness(
     items: pd.DataFrame,  # (n, columns) Items as `tables.ITEMS` declares them
 ) -> (
@@ -32,7 +32,7 @@ def completeness(
     counts.loc["all"] = flags.sum().astype("int64")
     return counts.rename_axis("category")
 
-# %% ../../nbs/catalogue/17_completeness.ipynb #992b30fa
+# %% ../../nbs/catalogue/17_completeness.ipynb #aa3c13d2
 def gap_sentence(
     items: pd.DataFrame,  # (n, columns) Items as `tables.ITEMS` declares them
 ) -> str:  # For people, with the numbers
@@ -40,11 +40,4 @@ def gap_sentence(
     n, both, no_title, no_picture = completeness(items).loc[
         "all", ["items", "both", "no_title", "no_picture"]
     ]
-    if not n:
-        return "There are no products."
-    if both == n:
-        return f"All {n:,} products have a title and a picture."
-    gaps = f"{no_title:,} have no title" if no_title else ""
-    gaps += " and " if no_title and no_picture else ""
-    gaps += f"{no_picture:,} have no picture" if no_picture else ""
-    return f"Of {n:,} products {gaps}; {both:,} have both."
+    return f"Products: {n:,}; without a title: {no_title:,}; without a picture: {no_picture:,}; with both: {both:,}."

@@ -125,7 +125,7 @@ def find_table(
         )
     return tables[0] if tables else None
 
-# %% ../../nbs/catalogue/20_items.ipynb #04e2ffb3
+# %% ../../nbs/catalogue/20_items.ipynb #2b4d75f7
 @dataclass(slots=True, eq=False)
 class _Rows:
     "Items and complaints as they come in, row by row."
@@ -150,7 +150,7 @@ class _Rows:
 class _Unfetched(ImageError):
     "A picture whose address nobody has asked yet."
 
-# %% ../../nbs/catalogue/20_items.ipynb #020d5a9a
+# %% ../../nbs/catalogue/20_items.ipynb #1ab0d285
 def _place_of(rows: _Rows, entry: str | PictureBytes) -> tuple[str, str]:
     "The folder in which a picture lies, and its path there."
     if isinstance(entry, PictureBytes):
@@ -180,7 +180,7 @@ def _place_of(rows: _Rows, entry: str | PictureBytes) -> tuple[str, str]:
     )
     return rows.folder.root, path
 
-# %% ../../nbs/catalogue/20_items.ipynb #c8916ef2
+# %% ../../nbs/catalogue/20_items.ipynb #7e2941f5
 def _row_pictures(rows: _Rows, item_id: str, entries: list) -> tuple[str | None, list[ImageError]]:
     "The picture of a row, the first that can be used, and what was wrong with those that cannot."
     check = {"none": image_path, "header": image_size, "decode": open_image}[rows.check]
@@ -258,7 +258,7 @@ def _advice(text: str, remedy: str) -> tuple[str, str]:
 CHECKS = ("none", "header", "decode")  # How far a picture is checked when a catalogue is loaded
 POOLED = "all"  # What later tables call the average over categories, hence no category
 
-# %% ../../nbs/catalogue/20_items.ipynb #689620d4
+# %% ../../nbs/catalogue/20_items.ipynb #31c8d836
 def load_catalogue(
     source: str | Path | pd.DataFrame = "embedded",  # "embedded", a table's path, a folder, or rows in memory
     *,
@@ -328,17 +328,16 @@ def _locate(
         return find_table(source), str(root or source)
     return source, str(root or source.parent)
 
-# %% ../../nbs/catalogue/20_items.ipynb #be33482b
+# %% ../../nbs/catalogue/20_items.ipynb #7af2593e
 def _read_table(
     rows: _Rows, table: Path | pd.DataFrame, columns: dict | None, *how: str | Sequence[str] | None
 ) -> Listings:
     "Take every row of a table in."
     try:
         listings = read_listings(table, columns, *how)
-        mapping, names = listings.mapping, [*listings.mapping.values(), *listings.unused]
+        mapping = listings.mapping
         if "item_id" not in mapping and "image" not in mapping:
-            hint = column_line("item_id", names, listings.unused)
-            raise ValueError(f"no column can be the item_id; {hint} (in Python columns={{'item_id': ...}})")
+            raise ValueError(listings.advice)
         if "item_id" not in mapping:
             listings.notes.append("There is no id: items are called after their pictures.")
         for row, cells, wrong in listings.rows:
@@ -355,9 +354,10 @@ def _read_table(
         more = f" and {len(listings.unused) - 12} more" if len(listings.unused) > 12 else ""
         listings.notes.append(f"Columns that are not used: {', '.join(listings.unused[:12])}{more}.")
     for ours in ("title", "image"):
-        if ours not in mapping:
-            hint = column_line(ours, names, listings.unused)
-            listings.notes.append(f"No column is the {ours}: {hint}.")
+        if ours not in mapping and listings.unused:
+            listings.notes.append(
+                f"No column was taken for the {ours}; {column_line(ours, listings.unused)}."
+            )
     return listings
 
 
@@ -378,7 +378,7 @@ def _add_untitled(rows: _Rows) -> list[str]:
     rows.counts["placeholder files passed over"] += len(loose) - len(named)
     return [f"Pictures named in no row, hence without a title: {len(named)}."] if named else []
 
-# %% ../../nbs/catalogue/20_items.ipynb #e0e780d5
+# %% ../../nbs/catalogue/20_items.ipynb #f9acaee4
 def _finish(
     rows: _Rows, name: str, category: str | None, listings: Listings | None, notes: list[str], strict: bool
 ) -> Catalogue:
@@ -387,8 +387,8 @@ def _finish(
     notes = [*(listings.notes if listings else []), *notes]
     if not rows.items and strict:
         first = f"; the first: {set_aside.iloc[0].to_dict()}" if len(set_aside) else ""
-        absent = "".join(f". {note}" for note in notes if note.startswith("No column")).rstrip(".")
-        raise ValueError(f"{name} has no usable item, {len(set_aside)} rows were set aside{first}{absent}")
+        advice = f"; {listings.advice}" if listings and listings.advice else ""
+        raise ValueError(f"{name} has no usable item, {len(set_aside)} rows were set aside{first}{advice}")
     root, ids = _common_root(rows), sorted(rows.items)
     items = pd.DataFrame({c: [rows.items[i].get(c) for i in ids] for c in ITEMS.names}, dtype="object")
     paths = [_from_root(root, rows.bases[i], rows.items[i]["image"]) for i in ids]

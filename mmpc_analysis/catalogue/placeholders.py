@@ -60,7 +60,7 @@ def _folded(text: str) -> str:
     "A text for comparing: one form of each letter, no case, single blanks."
     return " ".join(unicodedata.normalize("NFKC", text).casefold().replace("…", "...").split())
 
-# %% ../../nbs/catalogue/11_placeholders.ipynb #cd135f5e
+# %% ../../nbs/catalogue/11_placeholders.ipynb #0e8a5b54
 _PICTURE = "(?:images?|imgs?|photos?|pictures?|pics?|thumb(?:nail)?s?)"
 _NO_PICTURE = re.compile(
     rf"(?:(?:woocommerce|product|default|magento|{_PICTURE})[-_ ]*)*place[-_ ]?holder(?:[-_ ]*(?:product|{_PICTURE}))*"
@@ -87,7 +87,7 @@ def is_placeholder_image(
     stem = re.sub(r"\.[a-z]{3,4}$", "", name)
     return bool(_NO_PICTURE.fullmatch(stem) or _NO_PICTURE.fullmatch(_SIZE.sub("", stem)))
 
-# %% ../../nbs/catalogue/11_placeholders.ipynb #d33ec049
+# %% ../../nbs/catalogue/11_placeholders.ipynb #949d065f
 def placeholder_words(
     found: dict[str, Counter],  # What was found, such as "titles": the texts and how often
     most: int = 4,  # Texts that are named of each
@@ -97,7 +97,7 @@ def placeholder_words(
     for what, texts in found.items():
         named = ", ".join(f"{text!r} {n:,}" for text, n in texts.most_common(most))
         more = len(texts) - most
-        parts.append(f"{texts.total():,} {what} ({named}{f' and {more:,} others' if more > 0 else ''})")
+        parts.append(f"{what} {texts.total():,} ({named}{f' and {more:,} others' if more > 0 else ''})")
     ending = "; say placeholders=() to keep such words." if parts else ""
     return (
         f"Taken as missing, since they only say that there is nothing: {', '.join(parts)}{ending}"

@@ -93,9 +93,10 @@ def test_a_bad_picture_costs_the_cell_or_the_row(tmp_path):
     assert catalogue.items["item_id"].tolist() == ["a", "c", "d", "e", "f"]
     assert catalogue.items["image"].dropna().tolist() == ["fine.png"]
     aside = catalogue.set_aside.set_index("item_id")
-    assert aside["kept"].to_dict() == {"a": True, "b": False, "c": True, "e": True, "f": True}
+    assert aside["kept"].to_dict() == {"a": True, "b": False, "e": True, "f": True}
     assert (aside["column"] == "image").all()
-    assert aside.loc["c", "remedy"] == "download the picture and name its path here"
+    assert catalogue.counts["addresses that were not fetched"] == 1
+    assert "1 pictures are addresses that were not fetched; 1 products" in catalogue.note
 
 
 def test_nothing_is_lost_between_items_and_set_aside(tmp_path):
@@ -185,11 +186,14 @@ def test_amazon_metadata(tmp_path):
     assert items.loc["B000000001", "image"] == "images/B000000001.jpg"
     assert items.loc["B000000001", "description"] == "Softens hair. For daily use."
     assert items.loc["B000000001", "keywords"] == "Paraben free, 12 oz"
-    assert items["image"].isna().to_dict() == {"B000000001": False, "B000000002": True, "B000000003": True}
-    aside = catalogue.set_aside.set_index("item_id")
-    assert aside.index.tolist() == ["B000000002", "B000000004"]
-    assert aside["kept"].tolist() == [True, False]
-    assert aside.loc["B000000002", "reason"].startswith("'https://images.example/2-hi.jpg' is an address")
+    assert items["image"].isna().to_dict() == {"B000000001": False, "B000000003": True}
+    aside = catalogue.set_aside  # The title of the second is the word None
+    assert aside["item_id"].tolist() == ["B000000002", "B000000002", "B000000004"]
+    assert aside["kept"].tolist() == [False, False, False]
+    assert aside["reason"][1].startswith("'https://images.example/2-hi.jpg' is an address")
+    assert catalogue.pictures.loc[catalogue.pictures["item_id"] == "B000000002", "image"].tolist() == [
+        "https://images.example/2-hi.jpg"
+    ]
 
 
 def test_amazon_parquet_has_the_images_the_other_way_round(tmp_path):
