@@ -20,7 +20,7 @@ import pandas as pd
 
 # %% auto #0
 __all__ = ['cell_text', 'PictureBytes', 'image_entries', 'image_cell', 'plain_entities', 'plain_html', 'visible_text',
-           'clean_text']
+           'plain_prose']
 
 # %% ../../nbs/catalogue/10_cells.ipynb #0b8545d3
 def cell_text(
@@ -125,7 +125,7 @@ def plain_entities(
         text = plain
     return " ".join(text.split("\xa0")).strip()
 
-# %% ../../nbs/catalogue/10_cells.ipynb #59aad25a
+# %% ../../nbs/catalogue/10_cells.ipynb #2c3cda76
 _BLOCKS = [
     "address",
     "article",
@@ -264,7 +264,7 @@ def _without_spans(text: str, opening: re.Pattern, closing: re.Pattern) -> str:
         at = end.end()
     return "".join([*parts, text[at:]])
 
-# %% ../../nbs/catalogue/10_cells.ipynb #417aec2d
+# %% ../../nbs/catalogue/10_cells.ipynb #a0bf1a49
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
 )
@@ -281,7 +281,7 @@ def visible_text(
     return _NO_WIDTH.sub(" ", _UNSEEN.sub("", text)).strip()
 
 
-def clean_text(
+def plain_prose(
     text: str,  # A cell that people read
     one_line: bool = True,  # Whether line breaks become blanks
 ) -> tuple[str, list[str]]:  # The text, and what was mended: HTML entities, HTML tags, invisible characters

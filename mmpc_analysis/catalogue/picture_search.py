@@ -47,7 +47,7 @@ def find_images(
             ]
     return sorted(found)
 
-# %% ../../nbs/catalogue/19_picture_search.ipynb #aba1cdd4
+# %% ../../nbs/catalogue/19_picture_search.ipynb #9ede42f5
 @dataclass(slots=True, eq=False)
 class PictureFolder:
     "A folder of pictures, listed as far as it was needed."
