@@ -114,7 +114,7 @@ def test_any_text_is_cleaned_once_and_without_an_error(text):
 def test_invisible_characters_go_and_those_that_matter_stay():
     assert visible_text("\ufeffRed\u200bceramic\u200bmug\u2060") == "Red ceramic mug"
     assert visible_text("re\u00admov\u200eable\x07") == "removable"
-    persian, family = "می\u200cخواهم", "👨\u200d👩\u200d👧"
+    persian, family = "می\u200cخواهم", "👨\u200d👩\u200d👧"  # noqa: RUF001
     assert visible_text(persian) == persian and visible_text(family) == family
     assert visible_text("ไทย\u200bแลนด์") == "ไทย\u200bแลนด์"
     assert plain_prose("Blue\r\nmug\u2028x")[0] == "Blue mug x"
