@@ -183,7 +183,7 @@ def test_a_google_feed_keeps_all_its_addresses_and_says_that_none_was_fetched(tm
 def test_a_feed_of_addresses_alone_can_be_read_before_they_are_fetched(tmp_path):
     path = tmp_path / "feed.csv"
     path.write_text("id,image\na,https://x.example/a.jpg\nb,https://x.example/b.jpg\n")
-    with pytest.raises(ValueError, match="no usable item, 2 rows were set aside.*fetch-pictures"):
+    with pytest.raises(ValueError, match=r"no usable item, 2 rows were set aside.*fetch-pictures"):
         load_catalogue(path)
     catalogue = load_catalogue(path, require_items=False)
     assert catalogue.items.empty and catalogue.pictures["image"].tolist() == [
