@@ -125,116 +125,119 @@ def plain_entities(
         text = plain
     return " ".join(text.split("\xa0")).strip()
 
-# %% ../../nbs/catalogue/10_cells.ipynb #2c3cda76
-_BLOCKS = [
-    "address",
-    "article",
-    "aside",
-    "blockquote",
-    "body",
-    "br",
-    "caption",
-    "center",
-    "dd",
-    "div",
-    "dl",
-    "dt",
-    "fieldset",
-    "figcaption",
-    "figure",
-    "footer",
-    "form",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "head",
-    "header",
-    "hr",
-    "html",
-    "iframe",
-    "img",
-    "li",
-    "link",
-    "main",
-    "meta",
-    "nav",
-    "ol",
-    "option",
-    "p",
-    "pre",
-    "script",
-    "section",
-    "select",
-    "style",
-    "svg",
-    "table",
-    "tbody",
-    "td",
-    "tfoot",
-    "th",
-    "thead",
-    "title",
-    "tr",
-    "ul",
-    "video",
-]  # Where one of them stands, the line ends
-_INLINE = [
-    "a",
-    "abbr",
-    "acronym",
-    "b",
-    "bdi",
-    "bdo",
-    "big",
-    "button",
-    "cite",
-    "code",
-    "data",
-    "del",
-    "dfn",
-    "em",
-    "embed",
-    "font",
-    "i",
-    "input",
-    "ins",
-    "kbd",
-    "label",
-    "mark",
-    "nobr",
-    "object",
-    "param",
-    "path",
-    "picture",
-    "q",
-    "s",
-    "samp",
-    "small",
-    "source",
-    "span",
-    "strike",
-    "strong",
-    "sub",
-    "sup",
-    "textarea",
-    "time",
-    "tt",
-    "u",
-    "var",
-    "wbr",
-]
+# %% ../../nbs/catalogue/10_cells.ipynb #d28a654b
+_BLOCKS = frozenset(
+    [
+        "address",
+        "article",
+        "aside",
+        "blockquote",
+        "body",
+        "br",
+        "caption",
+        "center",
+        "dd",
+        "div",
+        "dl",
+        "dt",
+        "fieldset",
+        "figcaption",
+        "figure",
+        "footer",
+        "form",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "head",
+        "header",
+        "hr",
+        "html",
+        "iframe",
+        "img",
+        "li",
+        "link",
+        "main",
+        "meta",
+        "nav",
+        "ol",
+        "option",
+        "p",
+        "pre",
+        "script",
+        "section",
+        "select",
+        "style",
+        "svg",
+        "table",
+        "tbody",
+        "td",
+        "tfoot",
+        "th",
+        "thead",
+        "title",
+        "tr",
+        "ul",
+        "video",
+    ]
+)  # Where one of them stands, the line ends
+_INLINE = frozenset(
+    [
+        "a",
+        "abbr",
+        "acronym",
+        "b",
+        "bdi",
+        "bdo",
+        "big",
+        "button",
+        "cite",
+        "code",
+        "data",
+        "del",
+        "dfn",
+        "em",
+        "embed",
+        "font",
+        "i",
+        "input",
+        "ins",
+        "kbd",
+        "label",
+        "mark",
+        "nobr",
+        "object",
+        "param",
+        "path",
+        "picture",
+        "q",
+        "s",
+        "samp",
+        "small",
+        "source",
+        "span",
+        "strike",
+        "strong",
+        "sub",
+        "sup",
+        "textarea",
+        "time",
+        "tt",
+        "u",
+        "var",
+        "wbr",
+    ]
+)
 _INSIDE = r"""(?:[\s/](?:(?:[^<>"']|"[^"<]*"|'[^'<]*')*|[^<>]*))?"""  # Of a tag, after its name
-_TAG = re.compile(rf"<(/?)({'|'.join(sorted(_BLOCKS + _INLINE, key=len, reverse=True))})({_INSIDE})>", re.I)
-_SPANS = (
-    ("<!--", "-->"),
-    (r"<script\b", r"</script\s*>"),
-    (r"<style\b", r"</style\s*>"),
-)  # Gone with all within
+_TAG = re.compile(rf"<(/?)([a-z][a-z0-9]*)({_INSIDE})>", re.I)
+_SPANS = [
+    (re.compile(opening, re.I), re.compile(closing, re.I))
+    for opening, closing in (("<!--", "-->"), (r"<script\b", r"</script\s*>"), (r"<style\b", r"</style\s*>"))
+]  # Gone with all within
 
-# %% ../../nbs/catalogue/10_cells.ipynb #a4e637cd
+# %% ../../nbs/catalogue/10_cells.ipynb #af1b7eea
 def plain_html(
     text: str,  # A text that may be HTML
 ) -> str:  # What a browser would show of it, on one line; unchanged where it has no tag
@@ -243,17 +246,18 @@ def plain_html(
         return text
     plain = re.sub(r"<!\[CDATA\[(.*?)\]\]>", r"\1", text, flags=re.S) if "]]>" in text else text
     for opening, closing in _SPANS:
-        plain = _without_spans(plain, re.compile(opening, re.I), re.compile(closing, re.I))
-    plain = re.sub(r"<!doctype[^<>]*>", " ", plain, flags=re.I)
+        plain = _without_spans(plain, opening, closing)
+    plain = re.sub(r"<!doctype[^<>]*>", " ", plain, flags=re.I) if "<!" in plain else plain
     plain = _TAG.sub(_what_is_shown, plain)
     return text if plain == text else " ".join(plain.split())
 
 
 def _what_is_shown(tag: re.Match) -> str:
-    "What stands for a tag: a blank, nothing, or itself where it is rather a comparison, as in a<b and c>d."
-    if "=" not in tag[3] and tag[3].strip(" \t\r\n/"):
+    "What stands for a tag: a blank, nothing, or itself where HTML has none or it is a comparison, as in a<b and c>d."
+    name, inside = tag[2].lower(), tag[3]
+    if inside and "=" not in inside and inside.strip(" \t\r\n/"):
         return tag[0]
-    return " " if tag[2].lower() in _BLOCKS else ""
+    return " " if name in _BLOCKS else "" if name in _INLINE else tag[0]
 
 
 def _without_spans(text: str, opening: re.Pattern, closing: re.Pattern) -> str:
@@ -264,7 +268,7 @@ def _without_spans(text: str, opening: re.Pattern, closing: re.Pattern) -> str:
         at = end.end()
     return "".join([*parts, text[at:]])
 
-# %% ../../nbs/catalogue/10_cells.ipynb #a0bf1a49
+# %% ../../nbs/catalogue/10_cells.ipynb #a2ce5a9d
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
 )

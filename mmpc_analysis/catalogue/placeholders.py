@@ -45,7 +45,7 @@ def _word_lists() -> dict[str, frozenset[str]]:
 
 PLACEHOLDERS: dict[str, frozenset[str]] = _word_lists()  # Our column: its words, in lower case
 
-# %% ../../nbs/catalogue/11_placeholders.ipynb #a772f2b3
+# %% ../../nbs/catalogue/11_placeholders.ipynb #d0a72e6f
 def is_placeholder(
     column: str,  # Our name of the column
     text: str,  # A cell of it, as text
@@ -58,9 +58,10 @@ def is_placeholder(
 
 def _folded(text: str) -> str:
     "A text for comparing: one form of each letter, no case, single blanks."
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().replace("…", "...").split())
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return " ".join(plain.casefold().split())
 
-# %% ../../nbs/catalogue/11_placeholders.ipynb #0e8a5b54
+# %% ../../nbs/catalogue/11_placeholders.ipynb #ecd38095
 _PICTURE = "(?:images?|imgs?|photos?|pictures?|pics?|thumb(?:nail)?s?)"
 _NO_PICTURE = re.compile(
     rf"(?:(?:woocommerce|product|default|magento|{_PICTURE})[-_ ]*)*place[-_ ]?holder(?:[-_ ]*(?:product|{_PICTURE}))*"
@@ -87,7 +88,7 @@ def is_placeholder_image(
     stem = re.sub(r"\.[a-z]{3,4}$", "", name)
     return bool(_NO_PICTURE.fullmatch(stem) or _NO_PICTURE.fullmatch(_SIZE.sub("", stem)))
 
-# %% ../../nbs/catalogue/11_placeholders.ipynb #949d065f
+# %% ../../nbs/catalogue/11_placeholders.ipynb #ba8c170c
 def placeholder_words(
     found: dict[str, Counter],  # What was found, such as "titles": the texts and how often
     most: int = 4,  # Texts that are named of each

@@ -1,10 +1,13 @@
 """Pictures of whole catalogues: inside tables, by address, several of a product, and what is said where there is none."""
 
+import gzip
 import hashlib
 import io
+import json
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from mmpc_analysis.catalogue.download_journal import append_journal
@@ -337,3 +340,32 @@ def test_a_split_keeps_its_own_pictures(tmp_path):
     )
     catalogue = load_catalogue(table, root=tmp_path, split="test")
     assert catalogue.pictures["item_id"].tolist() == ["b"]
+
+
+# ---------------------------------------------------------------- exports of whole shops
+
+
+EXPORTS = ROOT / "tests" / "data" / "catalogue" / "exports"
+TRUTH = json.loads(gzip.decompress((EXPORTS / "truth.json.gz").read_bytes()))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["shopify.csv.gz", "shopify_legacy.csv.gz", "woocommerce.csv.gz", "woocommerce_german.csv.gz", "google.tsv.gz", "meta_amazon.jsonl.gz"],
+)  # fmt: skip
+def test_a_whole_export_is_a_catalogue_with_nothing_lost(name, tmp_path):
+    catalogue = load_catalogue(EXPORTS / name, root=tmp_path)
+    truth = {row["id"]: row for row in TRUTH[name]}
+    whole = catalogue.set_aside[~catalogue.set_aside["kept"].astype(bool)]
+    items = catalogue.items.set_index("item_id")
+    assert set(items.index) | set(whole["item_id"].dropna()) == set(truth) and not set(items.index) & set(
+        whole["item_id"]
+    )
+    assert set(items.index) == {i for i, row in truth.items() if row["title"]}  # No picture is at hand
+    for item_id, title in items["title"].items():
+        assert title.split() == truth[item_id]["title"].split()
+    for item_id, category in items["category"].items():
+        assert category == (truth[item_id]["category"] or "unknown")
+    named = catalogue.pictures.groupby("item_id")["image"].agg(list).to_dict()
+    assert named == {i: row["images"] for i, row in truth.items() if row["images"]}
+    assert f"without a picture: {len(items):,}; with both: 0" in catalogue.note
