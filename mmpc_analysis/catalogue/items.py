@@ -416,9 +416,10 @@ def _count_notes(counts: Counter) -> list[str]:
     waiting, addresses = counts[_WAITING], counts["addresses that were not fetched"]
     notes = [f"{what[0].upper()}{what[1:]}: {counts[what]:,}." for what in _TOLD if counts[what]]
     if addresses:
-        of_them = f"; {waiting:,} products have no picture for that reason" if waiting else ""
-        ask = "mmpc fetch-pictures fetches them, and download = true in a study does"
-        notes.append(f"{addresses:,} pictures are addresses that were not fetched{of_them}: {ask}.")
+        notes.append(
+            f"Pictures that are addresses and were not fetched: {addresses:,}; products without a picture for that "
+            f"reason: {waiting:,}. mmpc fetch-pictures fetches them, and so does download = true in a study."
+        )
     return notes
 
 # %% ../../nbs/catalogue/20_items.ipynb #e0e25a12

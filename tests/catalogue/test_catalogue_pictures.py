@@ -174,7 +174,7 @@ def test_a_google_feed_keeps_all_its_addresses_and_says_that_none_was_fetched(tm
     ]  # fmt: skip
     assert catalogue.items["item_id"].tolist() == ["a", "c"] and catalogue.items["image"].isna().all()
     assert (
-        "5 pictures are addresses that were not fetched; 2 products have no picture for that reason: mmpc fetch-pictures"
+        "and were not fetched: 5; products without a picture for that reason: 2. mmpc fetch-pictures fetches them"
         in catalogue.note
     )
     assert "price" in catalogue.unused and "Columns that are not used: price." in catalogue.note

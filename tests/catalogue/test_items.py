@@ -96,7 +96,7 @@ def test_a_bad_picture_costs_the_cell_or_the_row(tmp_path):
     assert aside["kept"].to_dict() == {"a": True, "b": False, "e": True, "f": True}
     assert (aside["column"] == "image").all()
     assert catalogue.counts["addresses that were not fetched"] == 1
-    assert "1 pictures are addresses that were not fetched; 1 products" in catalogue.note
+    assert "and were not fetched: 1; products without a picture for that reason: 1." in catalogue.note
 
 
 def test_nothing_is_lost_between_items_and_set_aside(tmp_path):

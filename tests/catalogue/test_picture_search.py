@@ -160,6 +160,12 @@ def test_a_picture_is_stored_once_by_its_content(tmp_path, kind, ending):
     assert (tmp_path / unpack_picture(str(tmp_path), data, "x")).read_bytes() == data
 
 
+def test_a_telephones_picture_with_a_second_view_is_a_jpeg(tmp_path):
+    file = io.BytesIO()
+    Image.new("RGB", (6, 4), "red").save(file, "MPO", save_all=True, append_images=[Image.new("RGB", (6, 4))])
+    assert unpack_picture(str(tmp_path), file.getvalue(), "x").endswith(".jpg")
+
+
 @pytest.mark.parametrize("data", [b"<svg/>", b"%!PS-Adobe", b"", b"\x89PNG\r\n\x1a\n"])
 def test_bytes_that_are_no_picture_are_never_written(tmp_path, data):
     with pytest.raises(ImageError, match=r"cannot be read as|is empty"):
