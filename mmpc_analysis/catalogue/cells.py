@@ -125,111 +125,18 @@ def plain_entities(
         text = plain
     return " ".join(text.split("\xa0")).strip()
 
-# %% ../../nbs/catalogue/10_cells.ipynb #d28a654b
-_BLOCKS = frozenset(
-    [
-        "address",
-        "article",
-        "aside",
-        "blockquote",
-        "body",
-        "br",
-        "caption",
-        "center",
-        "dd",
-        "div",
-        "dl",
-        "dt",
-        "fieldset",
-        "figcaption",
-        "figure",
-        "footer",
-        "form",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "head",
-        "header",
-        "hr",
-        "html",
-        "iframe",
-        "img",
-        "li",
-        "link",
-        "main",
-        "meta",
-        "nav",
-        "ol",
-        "option",
-        "p",
-        "pre",
-        "script",
-        "section",
-        "select",
-        "style",
-        "svg",
-        "table",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "title",
-        "tr",
-        "ul",
-        "video",
-    ]
-)  # Where one of them stands, the line ends
-_INLINE = frozenset(
-    [
-        "a",
-        "abbr",
-        "acronym",
-        "b",
-        "bdi",
-        "bdo",
-        "big",
-        "button",
-        "cite",
-        "code",
-        "data",
-        "del",
-        "dfn",
-        "em",
-        "embed",
-        "font",
-        "i",
-        "input",
-        "ins",
-        "kbd",
-        "label",
-        "mark",
-        "nobr",
-        "object",
-        "param",
-        "path",
-        "picture",
-        "q",
-        "s",
-        "samp",
-        "small",
-        "source",
-        "span",
-        "strike",
-        "strong",
-        "sub",
-        "sup",
-        "textarea",
-        "time",
-        "tt",
-        "u",
-        "var",
-        "wbr",
-    ]
+# %% ../../nbs/catalogue/10_cells.ipynb #b21c72bd
+_BLOCK_NAMES = (
+    "address article aside blockquote body br caption center dd div dl dt fieldset figcaption figure footer form "
+    "h1 h2 h3 h4 h5 h6 head header hr html iframe img li link main meta nav ol option p pre script section "
+    "select style svg table tbody td tfoot th thead title tr ul video"
 )
+_INLINE_NAMES = (
+    "a abbr acronym b bdi bdo big button cite code data del dfn em embed font i input ins kbd label mark nobr "
+    "object param path picture q s samp small source span strike strong sub sup textarea time tt u var wbr"
+)
+_BLOCKS = frozenset(_BLOCK_NAMES.split())  # Where one of them stands, the line ends
+_INLINE = frozenset(_INLINE_NAMES.split())
 _INSIDE = r"""(?:[\s/](?:(?:[^<>"']|"[^"<]*"|'[^'<]*')*|[^<>]*))?"""  # Of a tag, after its name
 _TAG = re.compile(rf"<(/?)([a-z][a-z0-9]*)({_INSIDE})>", re.I)
 _SPANS = [
@@ -268,7 +175,7 @@ def _without_spans(text: str, opening: re.Pattern, closing: re.Pattern) -> str:
         at = end.end()
     return "".join([*parts, text[at:]])
 
-# %% ../../nbs/catalogue/10_cells.ipynb #a2ce5a9d
+# %% ../../nbs/catalogue/10_cells.ipynb #ce896ddd
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
 )

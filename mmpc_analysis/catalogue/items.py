@@ -8,13 +8,12 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/catalogue/items.html.md"""
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +21,7 @@ import pandas as pd
 from .cells import PictureBytes
 from .completeness import gap_sentence
 from .download_journal import read_journal, stored_pictures
+from .embedded import SET_ASIDE, Catalogue, keep_split, load_embedded
 from .foreign_files import file_ending
 from .listings import Listings, column_line, read_listings
 from mmpc_analysis.catalogue.picture_search import (
@@ -39,74 +39,7 @@ from .records import READERS
 from ..tables import ITEMS, PICTURES, validate
 
 # %% auto #0
-__all__ = ['SET_ASIDE', 'CHECKS', 'POOLED', 'Catalogue', 'embedded_folder', 'changed_files', 'find_table', 'load_catalogue',
-           'keep_split']
-
-# %% ../../nbs/catalogue/20_items.ipynb #98940bce
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Catalogue:
-    "Items, the folder of their pictures, and what could not be used."
-
-    name: str  # What reports call it
-    items: pd.DataFrame  # (n, columns) One product a row, as declared in `tables.ITEMS`
-    root: str  # Folder that the items' `image` paths start from
-    set_aside: pd.DataFrame  # (m, 6) row, item_id, column, reason, remedy, kept
-    note: str  # How the columns were read, and what was filled in
-    profile: str = ""  # Kind of file, a key of `profiles.FILE_PROFILES`; empty for the embedded catalogue and a folder without a table
-    mapping: dict[str, str] = field(default_factory=dict)  # Our name: the file's column
-    unused: tuple[str, ...] = ()  # Columns of the file that were not used
-    counts: dict[str, int] = field(default_factory=dict)  # What was cleaned or left out, in words: how often
-    pictures: pd.DataFrame = field(
-        default_factory=lambda: validate(pd.DataFrame(columns=PICTURES.names), PICTURES)
-    )  # (p, 3) Every picture that the file names, paths and addresses
-
-    def __repr__(self) -> str:  # One line
-        "Name and sizes."
-        count = f"{len(self.items):,} items in {self.items['category'].nunique()} categories"
-        return f"Catalogue({self.name!r}: {count}, {len(self.set_aside):,} rows or cells set aside)"
-
-# %% ../../nbs/catalogue/20_items.ipynb #949b109f
-SET_ASIDE = [
-    "row",
-    "item_id",
-    "column",
-    "reason",
-    "remedy",
-    "kept",
-]  # Columns of the list of what is unusable
-
-
-def embedded_folder() -> Path:  # Folder with items.csv, hashes.json, ATTRIBUTION.md and pictures
-    "Where the embedded catalogue lies in the installed package."
-    from importlib.resources import files
-
-    return Path(str(files("mmpc_analysis"))) / "data" / "catalogue"
-
-# %% ../../nbs/catalogue/20_items.ipynb #1f799178
-def _load_embedded(check_hashes: bool) -> Catalogue:
-    "The catalogue that is shipped with the package."
-    folder = embedded_folder()
-    changed = changed_files(folder) if check_hashes else []
-    if changed:
-        raise ValueError(
-            f"the embedded catalogue was changed: {', '.join(changed[:5])}; install the package again"
-        )
-    items = pd.read_csv(folder / "items.csv", dtype=str, keep_default_na=False)
-    items = validate(items.astype("object").where(items != "", None), ITEMS)
-    return Catalogue(
-        "embedded", items, str(folder), pd.DataFrame(columns=SET_ASIDE), "Shipped with the package."
-    )
-
-# %% ../../nbs/catalogue/20_items.ipynb #31177931
-def changed_files(
-    folder: str | Path,  # Folder with a hashes.json: path inside the folder to SHA-256
-) -> list[str]:  # Paths that are gone or differ, sorted
-    "Files that are not what their manifest of hashes says."
-    folder = Path(folder)
-    hashes = json.loads((folder / "hashes.json").read_text(encoding="utf-8"))
-    present = {p: folder / p for p in hashes if (folder / p).is_file()}
-    same = {p for p, f in present.items() if hashlib.sha256(f.read_bytes()).hexdigest() == hashes[p]}
-    return sorted(set(hashes) - same)
+__all__ = ['CHECKS', 'POOLED', 'find_table', 'load_catalogue']
 
 # %% ../../nbs/catalogue/20_items.ipynb #2835114f
 def find_table(
@@ -288,7 +221,7 @@ def load_catalogue(
     if category == POOLED:
         raise ValueError(f"category must not be {POOLED!r}, the name of the average over categories")
     if isinstance(source, str) and source == "embedded":
-        return keep_split(_load_embedded(check_hashes), split)
+        return keep_split(load_embedded(check_hashes), split)
     table, folder = _locate(source, root)
     in_memory = isinstance(source, pd.DataFrame)
     whole = table is None or (not in_memory and Path(source).is_dir())
@@ -454,20 +387,3 @@ def _fill_category(categories: pd.Series, category: str | None) -> tuple[pd.Seri
     return categories.where(~empty, name), [
         f"Items without a category, put into {name!r}: {int(empty.sum())}."
     ]
-
-# %% ../../nbs/catalogue/20_items.ipynb #bc8efcd6
-def keep_split(
-    catalogue: Catalogue,  # Any catalogue
-    split: str | None,  # Name of a split, None for all items
-) -> Catalogue:  # The items of that split
-    "A catalogue with the items of one split only."
-    if split is None:
-        return catalogue
-    splits = catalogue.items["split"]
-    if not (splits == split).any():
-        known = ", ".join(sorted(splits.dropna().unique())) or "no splits"
-        raise ValueError(f"split must be one of {known}, got {split!r}")
-    others = catalogue.items.loc[splits != split, "item_id"]
-    pictures = catalogue.pictures[~catalogue.pictures["item_id"].isin(others)].reset_index(drop=True)
-    items = catalogue.items[splits == split].reset_index(drop=True)
-    return replace(catalogue, items=items, pictures=pictures)
