@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from .items import SET_ASIDE, Catalogue
+from .embedded import SET_ASIDE, Catalogue
 from .pictures import ImageError, image_grid, open_image
 
 if TYPE_CHECKING:

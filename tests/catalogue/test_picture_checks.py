@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mmpc_analysis.catalogue.items import SET_ASIDE, load_catalogue
+from mmpc_analysis.catalogue.embedded import SET_ASIDE
+from mmpc_analysis.catalogue.items import load_catalogue
 from mmpc_analysis.catalogue.picture_checks import undecodable
 
 
