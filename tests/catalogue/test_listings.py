@@ -50,11 +50,19 @@ def test_a_cell_is_text_that_utf8_can_store_or_refused(value):
     assert text is None or (text == text.strip() and text and text.encode())
 
 
-def test_ids_and_titles_stay_the_text_they_are(tmp_path):
-    path = write(tmp_path, "id,title\n007,None\n0008,NA\n9e5,null\n1.0,nan\ntrue,N/A\n")
-    items = load_catalogue(path).items
+def test_ids_stay_the_text_they_are_and_so_do_titles_that_are_no_placeholders(tmp_path):
+    path = write(
+        tmp_path, "id,title\n007,None\n0008,NA\n9e5,null\n1.0,nan\ntrue,1984\nN/A,None but the Brave\n"
+    )
+    catalogue = load_catalogue(path)
+    assert catalogue.items[["item_id", "title"]].values.tolist() == [
+        ["N/A", "None but the Brave"],
+        ["true", "1984"],
+    ]
+    assert catalogue.set_aside["item_id"].tolist() == ["007", "0008", "9e5", "1.0"]
+    items = load_catalogue(path, placeholders=()).items
     assert dict(zip(items["item_id"], items["title"], strict=True)) == {
-        "007": "None", "0008": "NA", "9e5": "null", "1.0": "nan", "true": "N/A",
+        "007": "None", "0008": "NA", "9e5": "null", "1.0": "nan", "true": "1984", "N/A": "None but the Brave",
     }  # fmt: skip
 
 
