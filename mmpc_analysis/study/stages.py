@@ -27,7 +27,8 @@ from .asked import backend_of, check_study, engine_facts, price_table, prompts_o
 from .choices import Study
 from .declaration import read_study, run_folder
 from .manifest import write_run_manifest
-from .readiness import check_run
+from .readiness import absent_line, check_run
+from .selection import addresses_line
 from .study_inputs import StudyInputs, prepare_inputs, purchase_split
 
 if TYPE_CHECKING:
@@ -433,6 +434,8 @@ def run_study(
     check_run(study, out)
     (store.clear_other_version if remake else store.check_version)(out)
     inputs = prepare_inputs(study, out)
+    for line in filter(None, (addresses_line(inputs.catalogue, study.catalogue), absent_line(study))):
+        say(line)
     for stage, result in _stages(inputs, progress):
         seconds[stage] = time.perf_counter() - started
         started = time.perf_counter()
