@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mmpc_analysis.catalogue.items import Catalogue
 
 # %% auto #0
-__all__ = ['select_items', 'picture_addresses', 'addresses_line', 'undecodable_images', 'choose_items']
+__all__ = ['select_items', 'item_addresses', 'addresses_line', 'undecodable_images', 'choose_items']
 
 # %% ../../nbs/study/11_selection.ipynb #d517d9b9
 def select_items(
@@ -67,7 +67,7 @@ def _own_images(items: pd.DataFrame) -> pd.Series:
     return items["image"].mask(_is_address(items["image"]), None)
 
 
-def picture_addresses(
+def item_addresses(
     catalogue: Catalogue,  # As it was read
 ) -> pd.Series:  # item_id to the address of its first picture, of the items without a picture of their own
     "Which pictures could be fetched."
@@ -82,7 +82,7 @@ def addresses_line(
     choice: CatalogueChoice,  # Where it was read from
 ) -> str:  # Empty where there is nothing to fetch, or the study fetches
     "What to do about pictures that are addresses."
-    number = len(picture_addresses(catalogue))
+    number = len(item_addresses(catalogue))
     if not number or choice.download:
         return ""
     source = choice.source if not choice.folder else choice.folder
@@ -99,14 +99,15 @@ def undecodable_images(
     known = store.read_json(place) if out else {}
     before = len(known)
     for image in images:
+        name, wrong = "", ""
         try:
             facts = os.stat(os.path.join(root, image))
-            name, wrong = f"{image}\x1f{facts.st_size}\x1f{facts.st_mtime_ns}", ""
+            name = f"{image}\x1f{facts.st_size}\x1f{facts.st_mtime_ns}"
             if name not in known:
                 open_image(root, image)
         except (ImageError, OSError) as problem:
             wrong = " ".join(str(problem).split())
-        wrong = known.setdefault(name, wrong)
+        wrong = known.setdefault(name, wrong) if name else wrong
         if wrong:
             found[image] = wrong
     if out and len(known) > before:
@@ -148,7 +149,7 @@ def _look(looks: _Looks, new: list[str], fetch: Callable, out: str) -> None:
 def _begin(catalogue: Catalogue, choice: CatalogueChoice, folder: str) -> _Looks:
     "Where pictures are, and which may be fetched."
     images = _own_images(catalogue.items).set_axis(catalogue.items["item_id"])
-    addresses = picture_addresses(catalogue)
+    addresses = item_addresses(catalogue)
     stored = addresses.map(stored_pictures(folder)).dropna().astype(object) if len(addresses) else addresses
     if not len(stored) and not (choice.download and len(addresses)):
         return _Looks(catalogue.root, "", images, addresses[:0])

@@ -25,7 +25,7 @@ from mmpc_analysis.study.declaration import (
     study_toml,
 )
 from .published import PUBLISHED, planned_catalogue
-from .selection import addresses_line, choose_items, picture_addresses, select_items
+from .selection import addresses_line, choose_items, item_addresses, select_items
 
 if TYPE_CHECKING:
     from mmpc_analysis.catalogue.items import Catalogue
@@ -104,7 +104,7 @@ def _planned(study: Study, out: str) -> Catalogue:
     catalogue = read_catalogue(choice, study.seed, out)
     if not choice.download:
         return catalogue
-    images = catalogue.items["image"].fillna(catalogue.items["item_id"].map(picture_addresses(catalogue)))
+    images = catalogue.items["image"].fillna(catalogue.items["item_id"].map(item_addresses(catalogue)))
     return replace(catalogue, items=catalogue.items.assign(image=images))
 
 
