@@ -433,7 +433,7 @@ def run_study(
     out, started, seconds = str(out or run_folder(study.name)), time.perf_counter(), {}
     check_run(study, out)
     (store.clear_other_version if remake else store.check_version)(out)
-    inputs = prepare_inputs(study, out)
+    inputs = prepare_inputs(study, out, progress=progress)
     for line in filter(None, (addresses_line(inputs.catalogue, study.catalogue), absent_line(study))):
         say(line)
     for stage, result in _stages(inputs, progress):

@@ -111,6 +111,7 @@ def _planned(study: Study, out: str) -> Catalogue:
 def study_catalogue(
     study: Study,  # Its source, and which items
     out: str,  # Folder of the run
+    progress: bool = False,  # Whether to show a bar of what is fetched
 ) -> Catalogue:  # Of the items that are completed, every picture is there and decodes
     "A study's catalogue as it can be looked at; pictures are fetched where the study says so."
     choice, folder = study.catalogue, downloads_folder(study.catalogue, out)
@@ -118,7 +119,7 @@ def study_catalogue(
     def fetch(addresses: list[str]) -> pd.DataFrame:
         from mmpc_analysis.catalogue.downloads import fetch_pictures
 
-        return fetch_pictures(addresses, folder, private=choice.private)
+        return fetch_pictures(addresses, folder, private=choice.private, progress=progress)
 
     catalogue = read_catalogue(choice, study.seed, out)
     return choose_items(catalogue, choice, folder, fetch, study.seed, out)
@@ -128,6 +129,7 @@ def prepare_inputs(
     study: Study,  # What to run
     out: str,  # Folder of the run
     plan: bool = False,  # Whether it is only to be forecast: nothing is fetched, and no published data set is read
+    progress: bool = False,  # Whether to show a bar of what is fetched
 ) -> StudyInputs:  # What all stages work on
     """Read what a study is about, choose its items and hide what is to be completed.
 
@@ -135,7 +137,7 @@ def prepare_inputs(
 
     Raises: `ValueError` for purchases that cannot be used, and where nothing can be hidden.
     """
-    catalogue = _planned(study, out) if plan else study_catalogue(study, out)
+    catalogue = _planned(study, out) if plan else study_catalogue(study, out, progress)
     store.write_text(f"{out}/set_aside.csv", catalogue.set_aside.to_csv(index=False))
     items = cached_table(out, tables.ITEMS, [store.fingerprint(catalogue.items)], lambda: catalogue.items)
     selected = select_items(items, study.catalogue, study.seed)

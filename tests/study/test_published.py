@@ -138,7 +138,9 @@ def test_reviews_are_purchases_and_are_read_once(raw, tmp_path, monkeypatch):
 def test_reviews_that_nobody_can_learn_from_are_refused_with_the_numbers(raw, tmp_path):
     choice = CatalogueChoice(source="amazon-2023", folder=str(raw), categories=("Video_Games",))
     few = read_published(choice).items.head(2)
-    with pytest.raises(ValueError, match="hold no purchases that a recommender can learn from.*per_category"):
+    with pytest.raises(
+        ValueError, match=r"hold no purchases that a recommender can learn from.*per_category"
+    ):
         published_purchases(choice, few, str(tmp_path / "run"))
     assert set(tables.INTERACTIONS.names) <= set(
         published_purchases(choice, read_published(choice).items).columns

@@ -215,7 +215,7 @@ def test_downloads_beside_pictures_of_ones_own_lie_inside_their_folder(tmp_path)
         "more/down/aa/good0.png",
     ]
     with pytest.raises(
-        ValueError, match="catalogue.downloads must lie inside the folder of the other pictures"
+        ValueError, match=r"catalogue\.downloads must lie inside the folder of the other pictures"
     ):
         choose_items(shop_of(rows, tmp_path / "more", where), choice, str(tmp_path / "else"), never)
 
