@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import httpx
 
 # %% auto #0
-__all__ = ['USER_AGENT', 'AddressError', 'is_address', 'request_address', 'shown_address', 'check_number', 'look_up', 'Network',
-           'guarded_client']
+__all__ = ['ALLOW_PRIVATE', 'USER_AGENT', 'AddressError', 'is_address', 'request_address', 'shown_address', 'check_number',
+           'look_up', 'Network', 'guarded_client']
 
 # %% ../../nbs/catalogue/24_addresses.ipynb #cca5d548
 class AddressError(ValueError):
@@ -38,6 +38,9 @@ def is_address(
 # %% ../../nbs/catalogue/24_addresses.ipynb #5291e6da
 _PORTS = (None, 80, 443)  # None where the address names none
 _LONGEST = 8_000  # Characters of an address
+ALLOW_PRIVATE = (
+    "where that is your own network, allow it (private=True, --private)"  # Ends what `private` would allow
+)
 
 
 def request_address(
@@ -66,9 +69,7 @@ def request_address(
     if url.userinfo:
         raise AddressError(f"{shown!r} holds a user name or a password; take them out of the file")
     if url.port not in _PORTS and not (private and 0 < url.port < 65_536):
-        raise AddressError(
-            f"{shown!r} names port {url.port}; only 80 and 443 are asked, in one's own network any (private)"
-        )
+        raise AddressError(f"{shown!r} names port {url.port}, not 80 or 443; {ALLOW_PRIVATE}")
     return str(url.copy_with(host=_plain_host(url.raw_host.decode("ascii"), shown), fragment=None))
 
 # %% ../../nbs/catalogue/24_addresses.ipynb #225fc503
@@ -93,6 +94,7 @@ def shown_address(
 ) -> str:  # Without user name and password, shortened where it is long
     "An address as people and journals may see it."
     text = re.sub(r"(//)[^/?#]*@", r"\1***@", str(address).strip(), count=1)
+    text = text.encode("utf-8", "replace").decode()  # Halves of surrogate pairs, which no file can hold
     return text if len(text) <= most else f"{text[:most]}…"
 
 # %% ../../nbs/catalogue/24_addresses.ipynb #b6e954e3
@@ -138,9 +140,7 @@ def check_number(
     if nobody or any(ip in network for network in _NEVER):
         raise AddressError(f"{number} is never asked: a cloud's own service, reserved, or for everybody")
     if not private and not (ip.is_global and (ip.version == 4 or ip in _GLOBAL_6)):
-        raise AddressError(
-            f"{number} lies inside a network; where that is your own, allow it (private=True, --private)"
-        )
+        raise AddressError(f"{number} lies inside a network; {ALLOW_PRIVATE}")
 
 # %% ../../nbs/catalogue/24_addresses.ipynb #63e5006b
 async def look_up(
