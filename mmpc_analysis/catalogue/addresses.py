@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['ALLOW_PRIVATE', 'USER_AGENT', 'AddressError', 'is_address', 'request_address', 'shown_address', 'check_number',
-           'look_up', 'Network', 'guarded_client']
+           'look_up', 'Network', 'guarded_transport', 'picture_request']
 
 # %% ../../nbs/catalogue/24_addresses.ipynb #cca5d548
 class AddressError(ValueError):
@@ -238,14 +238,12 @@ def _transport(pool: object) -> httpx.AsyncBaseTransport:
     return Transport()
 
 # %% ../../nbs/catalogue/24_addresses.ipynb #bd4faba8
-def guarded_client(
+def guarded_transport(
     private: bool = False,  # Whether one's own network may be asked
     connections: int = 16,  # Most at a time
     network: Network | None = None,  # Other ways to look up and connect, for tests; None for the system's
-) -> httpx.AsyncClient:  # Client that connects only to numbers that were checked
-    "A client of HTTP that can be given other people's addresses."
-    from http.cookiejar import CookieJar, DefaultCookiePolicy
-
+) -> httpx.AsyncBaseTransport:  # Sends requests, and connects only to numbers that were checked
+    "A way to send requests to other people's addresses."
     import httpcore
     import httpx
 
@@ -254,5 +252,15 @@ def guarded_client(
         max_connections=connections,
         network_backend=_GuardedNetwork(private, network or Network()),
     )
-    cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-    return httpx.AsyncClient(transport=_transport(pool), headers=_HEADERS, cookies=cookies, trust_env=False)
+    return _transport(pool)
+
+
+def picture_request(
+    url: str,  # As `request_address` gives it
+    idle: float = 15.0,  # Longest silence, and longest wait for a connection, s
+) -> httpx.Request:  # What is sent
+    "A request for a picture."
+    import httpx
+
+    patience = httpx.Timeout(idle, pool=None).as_dict()
+    return httpx.Request("GET", url, headers=_HEADERS, extensions={"timeout": patience})

@@ -27,7 +27,7 @@ from mmpc_analysis.catalogue.addresses import (
     ALLOW_PRIVATE,
     AddressError,
     Network,
-    guarded_client,
+    guarded_transport,
     is_address,
     request_address,
     shown_address,
@@ -80,11 +80,11 @@ class _Visit:
                 yield
 
 # %% ../../nbs/catalogue/26_downloads.ipynb #c78d654a
-async def _ask_patiently(visit: _Visit, client: object, url: str) -> Reply:
+async def _ask_patiently(visit: _Visit, transport: object, url: str) -> Reply:
     "What comes of an address, asked again as often as is allowed."
     for attempt in range(visit.limits.tries):
         try:
-            reply = await ask_picture(client, url, visit.turn, visit.limits, visit.private)
+            reply = await ask_picture(transport, url, visit.turn, visit.limits, visit.private)
         except _LeftAlone as left:
             return Reply("failed", f"was not asked: its host {left}", url=url)
         wait = visit.limits.pause * 2**attempt * (0.75 + store.hash_unit(url, attempt) / 2)
@@ -168,7 +168,7 @@ _LOT, _PATIENCE = 32, 2.0  # Rows that are written together, or after so many se
 
 
 async def _run(
-    folder: str, requests: dict[str, list[str]], visit: _Visit, client: object, bar: object
+    folder: str, requests: dict[str, list[str]], visit: _Visit, transport: object, bar: object
 ) -> None:
     "Make all requests and write down what comes of them."
     queues, rows, written = defaultdict(list), [], time.monotonic()
@@ -179,7 +179,7 @@ async def _run(
         nonlocal written
         while queue:
             request = queue.pop()
-            kept = await asyncio.to_thread(_keep, folder, await _ask_patiently(visit, client, request))
+            kept = await asyncio.to_thread(_keep, folder, await _ask_patiently(visit, transport, request))
             rows.extend(kept | {"address": address} for address in requests[request])
             bar.update(len(requests[request]))
             if len(rows) >= _LOT or time.monotonic() - written > _PATIENCE:
@@ -187,7 +187,7 @@ async def _run(
                 rows.clear()
                 await asyncio.to_thread(append_journal, folder, lot)
 
-    async with client:
+    async with transport:
         work = [ask_host(q) for q in queues.values() for _ in range(min(len(q), visit.per_host))]
         tasks = [asyncio.create_task(part) for part in work]
         try:
@@ -263,8 +263,8 @@ def fetch_pictures(
     total = sum(map(len, requests.values()))
     if requests:
         with tqdm(total=total, desc="pictures", unit="picture", disable=not progress) as bar:
-            client = guarded_client(private, workers, network)
-            _run_to_end(_run(str(folder), requests, visit, client, bar))
+            transport = guarded_transport(private, workers, network)
+            _run_to_end(_run(str(folder), requests, visit, transport, bar))
     rows = _rows_of(wanted, read_journal(folder))
     rows.attrs["requests"] = visit.requests
     return rows

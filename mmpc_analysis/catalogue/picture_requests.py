@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .addresses import AddressError, request_address, shown_address
+from .addresses import AddressError, picture_request, request_address, shown_address
 from .pictures import ImageError, decode_pixels
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ async def _read(answer: httpx.Response, most: int) -> Reply:
 
 # %% ../../nbs/catalogue/25_picture_requests.ipynb #bcbd082b
 async def ask_picture(
-    client: httpx.AsyncClient,  # See `addresses.guarded_client`
+    transport: httpx.AsyncBaseTransport,  # See `addresses.guarded_transport`
     url: str,  # As `addresses.request_address` gives it
     turn: Callable,  # Of an address: an asynchronous context in which it may be asked
     limits: FetchLimits,  # How much, how long
@@ -167,7 +167,7 @@ async def ask_picture(
     for _ in range(limits.redirects + 1):
         async with turn(url):
             try:
-                reply, onward = await _ask_step(client, url, limits)
+                reply, onward = await _ask_step(transport, url, limits)
             except AddressError as error:
                 return Reply("refused", str(error), status, url=url)
             if reply is not None and reply.outcome == "stored":
@@ -181,27 +181,26 @@ async def ask_picture(
     return Reply("refused", f"leads on more than {limits.redirects} times", status, url=url)
 
 # %% ../../nbs/catalogue/25_picture_requests.ipynb #64758b76
-async def _ask_step(client: httpx.AsyncClient, url: str, limits: FetchLimits) -> tuple[Reply | None, tuple]:
+async def _ask_step(
+    transport: httpx.AsyncBaseTransport, url: str, limits: FetchLimits
+) -> tuple[Reply | None, tuple]:
     "What one address answers: a reply, or a status and where it leads."
     import httpcore
-    import httpx
 
-    broken = (
-        httpcore.NetworkError,
-        httpcore.ProtocolError,
-        httpcore.TimeoutException,
-        httpx.HTTPError,
-        OSError,
-    )
     try:
         async with asyncio.timeout(limits.seconds):
-            async with client.stream("GET", url, timeout=httpx.Timeout(limits.idle, pool=None)) as answer:
+            answer = await transport.handle_async_request(picture_request(url, limits.idle))
+            try:
                 if answer.status_code in (301, 302, 303, 307, 308) and "location" in answer.headers:
                     return None, (answer.status_code, answer.headers["location"])
                 return await _read(answer, limits.size), ()
+            finally:
+                await answer.aclose()
+    except AddressError:
+        raise
     except (TimeoutError, httpcore.TimeoutException):
         return Reply("failed", "took too long or fell silent", again=True), ()
-    except broken as error:
+    except (httpcore.NetworkError, httpcore.ProtocolError, OSError, ValueError) as error:
         said = " ".join(str(error).split())[:200] or type(error).__name__
         return Reply("failed", f"gave no whole answer ({said})", again=True), ()
 
