@@ -14,7 +14,7 @@ import pandas as pd
 from .. import store, tables
 
 # %% auto #0
-__all__ = ['gap_counts', 'answer_counts', 'lost_answers', 'lacking_extras', 'run_facts']
+__all__ = ['gap_counts', 'outcome_counts', 'lost_answers', 'lacking_extras', 'run_facts']
 
 # %% ../../nbs/study/31_run_facts.ipynb #ccc5e4fd
 def gap_counts(
@@ -32,7 +32,7 @@ def gap_counts(
     }
 
 # %% ../../nbs/study/31_run_facts.ipynb #a7fea142
-def answer_counts(
+def outcome_counts(
     completions: pd.DataFrame,  # (k, columns) Completions of a run
 ) -> dict[str, dict[str, dict[str, int]]]:  # Task, system, outcome: how many answers
     "What became of the answers of each system."
@@ -45,7 +45,7 @@ def answer_counts(
 
 
 def lost_answers(
-    answers: dict[str, dict[str, dict[str, int]]],  # As `answer_counts` gives them
+    answers: dict[str, dict[str, dict[str, int]]],  # As `outcome_counts` gives them
 ) -> list[str]:  # A line for each task and system that lost some, none where all were given
     "Which answers an engine failed to give."
     lines = []
@@ -77,7 +77,7 @@ def run_facts(
     "What a run has, as far as it has come."
     manifest = store.read_json(f"{out}/manifest.json")
     items, hidden, done = (_stored(out, t) for t in (tables.ITEMS, tables.HIDDEN, tables.COMPLETIONS))
-    report, answers = f"{out}/report.html", answer_counts(done) if len(done) else {}
+    report, answers = f"{out}/report.html", outcome_counts(done) if len(done) else {}
     skipped = manifest.get("left_out", {}).get("skipped", [])
     return {
         "study": name,
