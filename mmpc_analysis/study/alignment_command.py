@@ -117,7 +117,7 @@ def align_command(
         chosen = choose_alignment(study, out, model, task, profile, seeds, limit, not no_controls)
         folder = str(out or run_folder(chosen.name))
         result.facts |= {"study": chosen.name, "out": folder, "model": chosen.alignment.model}
-        result.kept = f"What was trained is kept in {folder}; the same command goes on where it stood."
+        result.kept = f"The same command goes on where it stood; what was trained is kept in {folder}."
         if not check:
             result.say(f"{chosen.name}: into {folder}; stopped or killed, the same command goes on")
         (_check if check else _align)(result, chosen, folder)

@@ -50,7 +50,7 @@ def _run_stage(
         chosen = choose_study(study, out, **choices)
         folder, stages = str(out or run_folder(chosen.name)), []
         result.facts |= {"study": chosen.name, "out": folder, "stages": stages}
-        result.kept = f"What was made is kept in {folder}; the same command goes on where it stood."
+        result.kept = f"The same command goes on where it stood; what was made is kept in {folder}."
         result.say(f"{chosen.name}: {len(chosen.completion.models)} models, into {folder}")
 
         def told(stage: str, said: str, seconds: float) -> None:
