@@ -38,7 +38,7 @@ from .picture_requests import FetchLimits, Reply, ask_picture
 from ..tables import DOWNLOADS, empty
 
 # %% auto #0
-__all__ = ['fetch_pictures', 'picture_addresses', 'download_summary', 'fetch_catalogue_pictures']
+__all__ = ['fetch_pictures', 'named_addresses', 'download_reasons', 'download_summary', 'fetch_catalogue_pictures']
 
 # %% ../../nbs/catalogue/26_downloads.ipynb #fadb1fbb
 class _Host:
@@ -254,7 +254,7 @@ def fetch_pictures(
 
     if workers < 1 or per_host < 1:
         raise ValueError(f"workers and per_host must be at least 1, got {workers} and {per_host}")
-    given = picture_addresses(addresses, first) if isinstance(addresses, Catalogue) else addresses
+    given = named_addresses(addresses, first) if isinstance(addresses, Catalogue) else addresses
     wanted = list(dict.fromkeys(address for address in given if isinstance(address, str) and address.strip()))
     compact_journal(folder)
     requests, rows = _open_addresses(str(folder), wanted, read_journal(folder), private, again)
@@ -277,7 +277,7 @@ def _rows_of(wanted: list[str], journal: pd.DataFrame) -> pd.DataFrame:
     return journal.iloc[places.loc[list(dict.fromkeys(names))]].reset_index(drop=True)
 
 # %% ../../nbs/catalogue/26_downloads.ipynb #becd681d
-def picture_addresses(
+def named_addresses(
     catalogue: Catalogue,  # Any catalogue
     first: bool = True,  # Whether only the first picture of an item, of those that have none here
 ) -> list[str]:  # (n,) Addresses as the file gives them, in the order of the file, each once
@@ -290,17 +290,25 @@ def picture_addresses(
     return list(dict.fromkeys(image for image in pictures["image"] if is_address(image)))
 
 
+def download_reasons(
+    rows: pd.DataFrame,  # As `fetch_pictures` gives them
+) -> dict[str, int]:  # Reason, without the address that it is about: how many, the commonest first
+    "Why there are pictures that were not had."
+    return dict(Counter(_kind_of_reason(reason) for reason in rows["reason"].dropna()).most_common())
+
+
 def download_summary(
     rows: pd.DataFrame,  # As `fetch_pictures` gives them
     most: int = 5,  # Most reasons that are named
 ) -> list[str]:  # Lines: how many were stored, refused and failed; the commonest reasons
     "What came of a run, in words."
-    counts = Counter(rows["outcome"])
+    counts, reasons = Counter(rows["outcome"]), list(download_reasons(rows).items())
     told = [f"{counts[outcome]:,} {outcome}" for outcome in ("stored", "refused", "failed")]
-    reasons = Counter(_kind_of_reason(reason) for reason in rows["reason"].dropna())
+    more = [f"  and {len(reasons) - most} more reasons"] if len(reasons) > most else []
     return [
         f"Pictures by address: {', '.join(told)}.",
-        *(f"  {n:,} x {why}" for why, n in reasons.most_common(most)),
+        *(f"  {n:,} x {why}" for why, n in reasons[:most]),
+        *more,
     ]
 
 
@@ -318,7 +326,7 @@ def fetch_catalogue_pictures(
     **choices,  # Further choices of `fetch_pictures`
 ) -> pd.DataFrame:  # As `fetch_pictures` gives it
     "Fetch what a catalogue names by address, and say what came of it."
-    addresses = picture_addresses(catalogue, choices.pop("first", True))
+    addresses = named_addresses(catalogue, choices.pop("first", True))
     if not addresses:
         say(f"{catalogue.name} names no picture by address that is not here; nothing is fetched.")
         return empty(DOWNLOADS)

@@ -13,6 +13,7 @@ from .alignment_command import align_command
 from .catalogue_command import catalogue_command
 from .command_endings import CommandGroup, exit_code_text
 from .doctor_command import doctor_command, models_command
+from .fetch_command import fetch_command
 from mmpc_analysis.study.stage_commands import (
     analyse_command,
     complete_command,
@@ -37,6 +38,7 @@ COMMANDS = {
     "analyse": analyse_command,
     "report": report_command,
     "catalogue": catalogue_command,
+    "fetch-pictures": fetch_command,
     "models": models_command,
     "doctor": doctor_command,
 }

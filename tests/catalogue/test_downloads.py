@@ -26,7 +26,7 @@ from mmpc_analysis.catalogue.download_journal import (
     read_journal,
     stored_pictures,
 )
-from mmpc_analysis.catalogue.downloads import download_summary, fetch_pictures, picture_addresses
+from mmpc_analysis.catalogue.downloads import download_summary, fetch_pictures, named_addresses
 from mmpc_analysis.catalogue.items import load_catalogue
 from mmpc_analysis.catalogue.picture_requests import FetchLimits, picture_ending, retry_after
 from mmpc_analysis.tables import PICTURES, validate
@@ -551,20 +551,20 @@ def test_the_addresses_of_a_catalogue(tmp_path):
     rows += [("c", 1, "https://h.example/a1.jpg"), ("gone", 1, "https://h.example/g.jpg")]
     pictures = validate(pd.DataFrame(rows, columns=PICTURES.names), PICTURES)
     catalogue = replace(load_catalogue(titles, root=tmp_path), pictures=pictures)
-    assert picture_addresses(catalogue) == ["https://h.example/a1.jpg", "https://h.example/g.jpg"]
-    assert picture_addresses(catalogue, first=False) == [
+    assert named_addresses(catalogue) == ["https://h.example/a1.jpg", "https://h.example/g.jpg"]
+    assert named_addresses(catalogue, first=False) == [
         "https://h.example/a1.jpg",
         "https://h.example/a2.jpg",
         "//h.example/b2.jpg",
         "https://h.example/g.jpg",
     ]
     here = catalogue.items.assign(image=["a.png", None, None])
-    assert picture_addresses(replace(catalogue, items=here)) == [
+    assert named_addresses(replace(catalogue, items=here)) == [
         "https://h.example/a1.jpg",
         "https://h.example/g.jpg",
     ]
     without_c = replace(catalogue, items=here, pictures=pictures[pictures["item_id"] != "c"])
-    assert picture_addresses(without_c) == ["https://h.example/g.jpg"]
+    assert named_addresses(without_c) == ["https://h.example/g.jpg"]
 
 
 def test_reasons_are_counted_by_their_kind():
@@ -574,10 +574,12 @@ def test_reasons_are_counted_by_their_kind():
         None,
     ]
     rows = pd.DataFrame({"outcome": ["failed"] * 3 + ["refused"] * 2 + ["stored"], "reason": reasons})
-    assert download_summary(rows, 1) == [
+    shown = [
         "Pictures by address: 1 stored, 2 refused, 3 failed.",
         "  3 x answered 404",
+        "  and 1 more reasons",
     ]
+    assert download_summary(rows, 1) == shown
     assert download_summary(rows)[2] == "  2 x its number lies inside a network"
 
 
