@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'FORMATS', 'PIXEL_SIZE', 'ENCODER_SIZE', 'ImageError', 'image_path', 'image_size',
-           'read_image_file', 'decode_pixels', 'open_image', 'open_stored_image', 'square_image', 'read_images',
-           'image_grid']
+           'read_image_file', 'image_format', 'decode_pixels', 'open_image', 'open_stored_image', 'square_image',
+           'read_images', 'image_grid']
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #abd6ae35
 class ImageError(ValueError):
@@ -143,6 +143,22 @@ def read_image_file(
             data = file.read()
     with _opened(data, image) as picture:
         return data, picture.size
+
+# %% ../../nbs/catalogue/00_pictures.ipynb #5daed9ed
+def image_format(
+    data: bytes,  # Content of a picture's file
+    image: str,  # What to call it in an error
+) -> str:  # One of `FORMATS`
+    """The format that the bytes of a picture have, by their header.
+
+    Raises: `ImageError` for what is empty, foreign, damaged or too large.
+    """
+    if not data:
+        raise ImageError(f"{image!r} is empty (0 bytes); copy the picture again")
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"{image!r} is over {MAX_BYTES:,} bytes; make it smaller")
+    with _opened(data, image) as picture:
+        return "JPEG" if picture.format == "MPO" else picture.format  # A telephone's JPEG with a second view
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #675bda5d
 def decode_pixels(

@@ -421,6 +421,8 @@ def run_study(
     progress: bool = True,  # Whether to show progress bars
     say: Callable[[str], None] = print,  # Told one line per stage
     remake: bool = False,  # Whether a run of another version in that folder is made again; it is refused otherwise
+    told: Callable[[str, str, float], None]
+    | None = None,  # Told the same in parts: stage, what came out, seconds
 ) -> RunResult:  # What was made
     """Run a study, from the catalogue to the report.
 
@@ -440,6 +442,8 @@ def run_study(
         seconds[stage] = time.perf_counter() - started
         started = time.perf_counter()
         say(f"{stage:<14} {result}  ({seconds[stage]:.1f} s)")
+        if told:
+            told(stage, result, seconds[stage])
         if stage != "report":
             write_run_manifest(study, inputs.catalogue, inputs.cards, out, seconds)
         if stage == through:

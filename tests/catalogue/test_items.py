@@ -9,8 +9,9 @@ from conftest import ROOT
 from PIL import Image
 
 from mmpc_analysis.catalogue import pictures, profiles
-from mmpc_analysis.catalogue.items import changed_files, contact_sheet, embedded_folder, load_catalogue
+from mmpc_analysis.catalogue.items import changed_files, embedded_folder, load_catalogue
 from mmpc_analysis.catalogue.listings import read_listings
+from mmpc_analysis.catalogue.picture_checks import contact_sheet
 from mmpc_analysis.catalogue.pictures import open_image
 from mmpc_analysis.tables import ITEMS, validate
 
