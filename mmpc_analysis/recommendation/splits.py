@@ -17,30 +17,7 @@ from ..store import hash_unit
 from ..tables import INTERACTIONS, validate
 
 # %% auto #0
-__all__ = ['HOLD', 'k_core', 'Split', 'split_of_codes', 'split_interactions', 'training_purchases']
-
-# %% ../../nbs/recommendation/00_splits.ipynb #2b0af0b9
-def k_core(
-    interactions: pd.DataFrame,  # Purchases: user_id, item_id, timestamp
-    k: int = 5,  # Fewest different items of a user and different users of an item, count
-) -> pd.DataFrame:  # The rows of the k-core in the order given, perhaps none
-    """The largest set of purchases in which every user and every item has at least k.
-
-    Source: Seidman (1983), Social Networks 5, 269-287, doi:10.1016/0378-8733(83)90028-X.
-    Raises: `ValueError` for a k below 1.
-    """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    rows = validate(interactions, INTERACTIONS)
-    user, item = (pd.factorize(rows[name])[0] for name in ("user_id", "item_id"))
-    pair, of_pair = np.unique(user * (item.max(initial=0) + 1) + item, return_inverse=True)
-    ends = np.stack(np.divmod(pair, item.max(initial=0) + 1))
-    left = np.arange(len(pair))
-    while True:
-        enough = [np.bincount(end[left], minlength=1)[end[left]] >= k for end in ends]
-        if np.all(enough):
-            return rows[np.isin(of_pair, left)].reset_index(drop=True)
-        left = left[enough[0] & enough[1]]
+__all__ = ['HOLD', 'Split', 'split_of_codes', 'split_interactions', 'training_purchases']
 
 # %% ../../nbs/recommendation/00_splits.ipynb #03e6eb9d
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,11 +9,11 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmpc_analysis.catalogue.cores import k_core
 from mmpc_analysis.catalogue.purchases import PARTS, read_interactions
 from mmpc_analysis.recommendation.splits import (
     HOLD,
     Split,
-    k_core,
     split_interactions,
     split_of_codes,
     training_purchases,
