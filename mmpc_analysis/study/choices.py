@@ -49,6 +49,7 @@ class CatalogueChoice:
     per_category: _Size = (
         1000  # With a published data set: most items of each category, by a fixed hash; 0 for all
     )
+    buyers: bool = False  # With a published data set: only products that a sample of people bought, so that there are purchases
     download: bool = False  # Fetch the pictures that the catalogue names by address
     downloads: str = ""  # Folder of what was fetched; empty for `downloaded` beside the file, or in the run
     private: bool = False  # Whether addresses inside one's own network may be asked

@@ -34,7 +34,7 @@ _OF_FILES = (
     "category",
     "root",
 )  # The last is of any source but the embedded
-_OF_PUBLISHED = ("folder", "categories", "per_category")
+_OF_PUBLISHED = ("folder", "categories", "per_category", "buyers")
 _OF_ADDRESSES = ("download", "downloads", "private")
 
 
@@ -139,16 +139,21 @@ def read_published(
     """
     from mmpc_analysis.catalogue.amazon_2023 import load_amazon
     from mmpc_analysis.catalogue.amazon_files import amazon_fingerprint
+    from mmpc_analysis.catalogue.buyer_sample import buyer_sample
     from mmpc_analysis.catalogue.items import SET_ASIDE, Catalogue
 
-    def load() -> Catalogue:
-        return load_amazon(choice.folder, choice.categories, choice.per_category, seed, choice.root or None)
+    which = (choice.folder, choice.categories, choice.per_category, seed)
 
-    check_raw_files(choice, reviews=False)
+    def load() -> Catalogue:
+        only = buyer_sample(*which) if choice.buyers else None
+        return load_amazon(*which, choice.root or None, only=only)
+
+    check_raw_files(choice, choice.buyers)
     if not out:
         return load()
-    files = amazon_fingerprint(choice.folder, choice.categories, ("meta",))
-    key = [choice.source, files, choice.categories, choice.per_category, seed, choice.root]
+    kinds = ("meta", "reviews") if choice.buyers else ("meta",)
+    files = amazon_fingerprint(choice.folder, choice.categories, kinds)
+    key = [choice.source, files, *which[1:], choice.buyers, choice.root]
     place, mark = f"{out}/source", store.hash_key(json.dumps(key))
     facts = store.read_json(f"{place}/facts.json")
     found = None if facts.get("key") == mark else load()

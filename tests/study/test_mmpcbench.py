@@ -3,6 +3,7 @@
 import http.server
 import importlib.util
 import json
+import re
 import threading
 import tomllib
 from dataclasses import replace
@@ -16,7 +17,6 @@ from mmpc_analysis import store, tables
 from mmpc_analysis.catalogue import amazon_2023, review_purchases
 from mmpc_analysis.completion.models import find_weights, model_card
 from mmpc_analysis.study.asked import check_study
-from mmpc_analysis.study.choices import STANDINS
 from mmpc_analysis.study.declaration import read_study, shipped_studies, study_from, study_toml
 from mmpc_analysis.study.forecast import forecast
 from mmpc_analysis.study.forecast_words import forecast_text
@@ -77,10 +77,15 @@ def served(tmp_path_factory):
 
 def on_standins(given, folder):
     "The shipped study with nothing replaced but what a small machine without the data needs."
-    weights = {
-        name: {"source": find_weights(model_card(standin)), "family": model_card(standin).family}
-        for name, standin in zip(SIX, STANDINS, strict=True)
-    }
+    smallest = {"qwen": "standin-qwen-s", "gemma": "standin-gemma-s"}
+    weights = {}
+    for name in SIX:
+        standin, published = model_card(smallest[re.match("[a-z]+", name)[0]]), model_card(name)
+        weights[name] = {
+            "source": find_weights(standin),
+            "family": published.family,
+            "parameters": published.parameters,
+        }
     prompts = {
         "image_to_text": ["title-short-1"],
         "text_to_image": ["prompt-short-1"],
