@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['StudyOption', 'OutOption', 'ModelOption', 'PromptOption', 'LimitOption', 'InteractionsOption', 'SourceOption',
-           'ColumnOption', 'ProfileOption', 'EncodingOption', 'RootOption', 'SplitOption', 'CategoryOption',
-           'ServerOption', 'DeviceOption', 'PrecisionOption', 'QuantisationOption', 'PixelsOption', 'column_map',
-           'choose_catalogue', 'base_study', 'choose_engines', 'choose_study']
+           'ColumnOption', 'ProfileOption', 'EncodingOption', 'FolderOption', 'RootOption', 'SplitOption',
+           'CategoryOption', 'ServerOption', 'DeviceOption', 'PrecisionOption', 'QuantisationOption', 'PixelsOption',
+           'column_map', 'choose_catalogue', 'base_study', 'choose_engines', 'choose_study']
 
 # %% ../../nbs/study/30_command_options.ipynb #c79bafb4
 StudyOption = Annotated[Path | None, typer.Argument(help="Study in TOML; the embedded demo without one.")]
@@ -52,6 +52,9 @@ ProfileOption = Annotated[
 ]
 EncodingOption = Annotated[
     str, typer.Option(help="Of a text file, such as cp1252 or gb18030; found out without it.")
+]
+FolderOption = Annotated[
+    str, typer.Option("--folder", help="Raw files of the study's published data set, a folder or address.")
 ]
 RootOption = Annotated[str, typer.Option(help="Folder of the pictures; where the file lies without it.")]
 SplitOption = Annotated[str, typer.Option(help="Only products of this split, such as test; or all.")]

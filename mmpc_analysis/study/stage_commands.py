@@ -15,6 +15,7 @@ from mmpc_analysis.study.command_options import (
     ColumnOption,
     DeviceOption,
     EncodingOption,
+    FolderOption,
     InteractionsOption,
     LimitOption,
     ModelOption,
@@ -76,6 +77,7 @@ def run_command(
     profile: ProfileOption = "",  # Kind of file
     encoding: EncodingOption = "",  # Of a text file
     root: RootOption = "",  # Folder of the pictures
+    folder: FolderOption = "",  # Raw files of a published data set
     split: SplitOption = "",  # Which products
     category: CategoryOption = "",  # Category of the items that have none
     model: ModelOption = None,  # Models instead of the study's
@@ -91,7 +93,7 @@ def run_command(
 ) -> None:
     "Run a whole study, from the catalogue to report.html."
     source = {"source": catalogue, "columns": column, "profile": profile, "encoding": encoding}
-    source |= {"root": root, "split": split, "category": category, "limit": limit}
+    source |= {"root": root, "folder": folder, "split": split, "category": category, "limit": limit}
     engine = {"server": server, "device": device, "precision": precision}
     engine |= {"quantisation": quantisation, "pixels": pixels}
     own = {"models": model, "prompts": prompt, "interactions": interactions, "engine": engine}

@@ -92,7 +92,7 @@ def on_standins(given, folder):
     }  # Stand-ins read 512 tokens
     changes = {
         "models": weights,
-        "catalogue": {"folder": str(folder), "per_category": 5, "private": True},
+        "catalogue": {"folder": str(folder), "per_category": 5, "buyers": False, "private": True},
         "missing": {"rates": [0.1, 0.3]},  # A question takes as long as it takes
         "completion": {"quantisation": "", "device": "cpu", "batch_size": 64, "prompts": prompts},
         "drawing": {"generator": "standin-sd3", "batch_size": 32, "device": "cpu"},

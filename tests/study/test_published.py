@@ -113,6 +113,16 @@ def test_files_are_read_once_for_as_long_as_they_are_the_same(raw, tmp_path, mon
     assert len(read_published(choice, out=run).items) == 9
 
 
+def test_with_buyers_only_what_people_bought_is_drawn(raw, tmp_path):
+    choice = CatalogueChoice(
+        source="amazon-2023", folder=str(raw), categories=("Video_Games",), per_category=6
+    )
+    any_of_eight = read_published(choice, out=str(tmp_path / "run"))
+    bought = read_published(replace(choice, buyers=True), out=str(tmp_path / "run"))
+    assert len(any_of_eight.items) == 6 and set(any_of_eight.items["item_id"]) != {f"B{n}" for n in range(6)}
+    assert set(bought.items["item_id"]) == {f"B{n}" for n in range(6)}  # Nobody reviewed B6 and B7
+
+
 def test_half_of_what_is_kept_is_not_taken_for_the_whole(raw, tmp_path, monkeypatch):
     choice = CatalogueChoice(source="amazon-2023", folder=str(raw), categories=("Video_Games",))
     calls, run = counted(monkeypatch, amazon_2023, "load_amazon"), tmp_path / "run"
@@ -145,3 +155,14 @@ def test_reviews_that_nobody_can_learn_from_are_refused_with_the_numbers(raw, tm
     assert set(tables.INTERACTIONS.names) <= set(
         published_purchases(choice, read_published(choice).items).columns
     )
+
+
+def test_the_command_line_names_the_raw_files_of_a_shipped_study(raw, tmp_path):
+    from typer.testing import CliRunner
+
+    from mmpc_analysis.study.command_line import app
+
+    short = CliRunner().invoke(app, ["run", "mmpcbench", "--out", str(tmp_path / "a")])
+    assert short.exit_code != 0 and "give --folder" in short.output
+    partly = CliRunner().invoke(app, ["run", "mmpcbench", "--folder", str(raw), "--out", str(tmp_path / "a")])
+    assert partly.exit_code != 0 and "has no meta_All_Beauty" in partly.output  # One category of nine
