@@ -15,10 +15,11 @@ from .alignment_figures import alignment_places
 from .certificates import certificate_notices
 from .claim_words import claim_sentences, claims_where, level_counts, lost_words
 from .components import needed
+from .gaps import gap_parts
 from .html import Safe, escaped, joined, markup
 from .leaderboard import leading_words
 from .run import Run, shown_completions
-from .wording import count, in_words, plural
+from .wording import count, in_words, listed, plural
 from .worth_words import gain_words, worth_sentence
 from ..tables import TASK_TITLES, checkpoint_of, models_only, tasks_of
 
@@ -47,7 +48,7 @@ def _what_was_scored(run: Run) -> Safe:
 def what_was_run(
     run: Run,  # The run
 ) -> Safe:  # Two or three sentences
-    "What was asked, of whom and about what."
+    "What was asked, of whom and about what, and how many products have gaps."
     if run.manifest.get("made_from") == "scores":
         return _what_was_scored(run)
     done = shown_completions(run)
@@ -58,8 +59,19 @@ def what_was_run(
     where = f"in {plural(categories, 'category', 'categories')}"
     return escaped(
         f"{who}{', and to '.join(asked)}.{_wordings(done)} The true title or picture was hidden from the model and is what the "
-        f"answer is compared with, {where}.", 1000
+        f"answer is compared with, {where}.{_gaps(run)}", 1000
     )  # fmt: skip
+
+
+def _gaps(run: Run) -> str:
+    "What products of the catalogue lack in truth, where any does."
+    items = run.tables.get("items")
+    parts = [] if items is None else gap_parts(items)
+    return (
+        f" Of {count(len(items))} products of the catalogue {listed(parts)}; nothing is measured on those."
+        if parts
+        else ""
+    )
 
 
 def _wordings(done: pd.DataFrame) -> str:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .command_endings import CommandResult, JsonOption, ending
+
 if TYPE_CHECKING:
     from mmpc_analysis.study.choices import Study
 
 # %% auto #0
-__all__ = ['HOPELESS', 'choose_alignment', 'align_command']
+__all__ = ['choose_alignment', 'align_command']
 
 # %% ../../nbs/study/27_alignment_command.ipynb #ae386e0d
 def choose_alignment(
@@ -45,21 +47,18 @@ def choose_alignment(
     return replace(base, alignment=choice)
 
 # %% ../../nbs/study/27_alignment_command.ipynb #fe658874
-HOPELESS = 3  # Exit code of a check that found a training hopeless
-
-
-def _check(study: Study, out: str) -> None:
+def _check(result: CommandResult, study: Study, out: str) -> None:
     "Print what a check found, and the settings."
     from mmpc_analysis.study.alignment_stage import check_alignment_stage, check_text, recipe_text
 
-    typer.echo(f"{recipe_text(study)}\n")
-    checks = check_alignment_stage(study, out)
-    typer.echo(check_text(checks))
-    if "hopeless" in set(checks["verdict"]):
-        raise typer.Exit(HOPELESS)
+    result.say(f"{recipe_text(study)}\n")
+    result.facts["checks"] = checks = check_alignment_stage(study, out)
+    result.say(check_text(checks))
+    for task in checks.loc[checks["verdict"] == "hopeless", "task"].unique():
+        result.lack(f"{task}: training is hopeless as it stands; the check says why")
 
 
-def _align(study: Study, out: str) -> None:
+def _align(result: CommandResult, study: Study, out: str) -> None:
     "Train, and print what came of it."
     from mmpc_analysis.study.alignment_stage import (
         aligned_folders,
@@ -69,10 +68,15 @@ def _align(study: Study, out: str) -> None:
         verdict_text,
     )
 
-    found = run_alignment_stage(study, out, say=typer.echo)
-    next_step = join_report(study, out, say=typer.echo)
-    typer.echo(f"\n{verdict_text(found, study.scores.level)}\n")
-    typer.echo(f"{models_text(aligned_folders(found['alignments'], out))}\n\n{next_step}")
+    found = run_alignment_stage(study, out, say=result.say)
+    next_step = join_report(study, out, say=result.say)
+    claims, models = verdict_text(found, study.scores.level), aligned_folders(found["alignments"], out)
+    result.say(f"\n{claims}\n\n{models_text(models)}\n\n{next_step}")
+    alarms = found["alarms"]
+    result.facts |= {"claims": claims.split("\n"), "alarms": alarms, "models": models, "next": next_step}
+    for row in alarms[alarms["action"] == "stopped"].itertuples():
+        where = f"{row.task} of {row.base}, seed {row.seed}"
+        result.lack(f"{where}: {row.tripwire} stopped the training at step {row.step}")
 
 # %% ../../nbs/study/27_alignment_command.ipynb #b0703565
 def align_command(
@@ -104,17 +108,16 @@ def align_command(
     no_controls: Annotated[
         bool, typer.Option("--no-controls", help="Leave out what training is compared with.")
     ] = False,  # Whether there are no controls
+    as_json: JsonOption = False,  # Whether to print an object instead of words
 ) -> None:
     "Train a model on a reward, beside cheaper things, or check whether to."
-    from mmpc_analysis.study.declaration import run_folder
+    with ending("align", as_json) as result:
+        from mmpc_analysis.study.declaration import run_folder
 
-    chosen = choose_alignment(study, out, model, task, profile, seeds, limit, not no_controls)
-    folder = str(out or run_folder(chosen.name))
-    if check:
-        return _check(chosen, folder)
-    typer.echo(f"{chosen.name}: into {folder}; stopped or killed, the same command goes on")
-    try:
-        _align(chosen, folder)
-    except KeyboardInterrupt:
-        typer.echo("\nStopped. The same command goes on where it stood.", err=True)
-        raise typer.Exit(130) from None
+        chosen = choose_alignment(study, out, model, task, profile, seeds, limit, not no_controls)
+        folder = str(out or run_folder(chosen.name))
+        result.facts |= {"study": chosen.name, "out": folder, "model": chosen.alignment.model}
+        result.kept = f"The same command goes on where it stood; what was trained is kept in {folder}."
+        if not check:
+            result.say(f"{chosen.name}: into {folder}; stopped or killed, the same command goes on")
+        (_check if check else _align)(result, chosen, folder)

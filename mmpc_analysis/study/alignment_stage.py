@@ -35,10 +35,11 @@ from ..completion.models import weights_id
 from ..metrics.text_encoders import EncoderMissing
 from .asked import cards_of, prompts_of
 from .choices import AlignmentChoice, ModelChoice, Study
-from .declaration import read_catalogue, read_study, study_toml
+from .declaration import read_study, study_toml
 from .places import weights_place
 from .readiness import check_hub
 from .stages import run_study
+from .study_inputs import study_catalogue
 
 if TYPE_CHECKING:
     from mmpc_analysis.completion.models import ModelCard
@@ -205,7 +206,7 @@ def prepare_alignment(
     plans = alignment_plans(study)
     if problems := list(dict.fromkeys(p for plan in plans for p in alignment_problems(plan, out))):
         raise ValueError(f"{plans[0].card.name} cannot be aligned here: {'; and '.join(problems)}")
-    catalogue = read_catalogue(study.catalogue)
+    catalogue = study_catalogue(study, str(out))
     experiments = [prepare_experiment(plan, catalogue, str(out)) for plan in plans]
     for experiment in experiments:
         check_reward(experiment.reward)

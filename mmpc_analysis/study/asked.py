@@ -18,6 +18,7 @@ from .. import store, tables
 from ..completion.prompts import PROMPTS, Prompt, find_prompt
 from .choices import ModelChoice, Study
 from .declaration import study_from, study_prompt
+from .published import check_catalogue
 
 if TYPE_CHECKING:
     from mmpc_analysis.completion.models import ModelCard
@@ -290,6 +291,7 @@ def check_study(
     from mmpc_analysis.completion.models import model_card
 
     study_from(asdict(study))
+    check_catalogue(study.catalogue)
     _check_names(study)
     prompts_of(study)
     for name, card in cards_of(study).items():

@@ -34,7 +34,9 @@ _Names = Annotated[tuple[str, ...], Field(min_length=1)]
 class CatalogueChoice:
     "Which items the study is about."
 
-    source: str = "embedded"  # `embedded`, or a file or folder of one's own
+    source: str = (
+        "embedded"  # `embedded`, a file or folder of one's own, or a published data set: `amazon-2023`
+    )
     split: str = ""  # Items that are completed: a split, or `all`; empty for the embedded one's `test` and all of any other
     limit: _Size = 0  # At most this many of those that can be hidden, by a fixed hash; 0 for all
     profile: str = ""  # Kind of file, a key of FILE_PROFILES; empty to recognise it
@@ -47,6 +49,7 @@ class CatalogueChoice:
     per_category: _Size = (
         1000  # With a published data set: most items of each category, by a fixed hash; 0 for all
     )
+    buyers: bool = False  # With a published data set: only products that a sample of people bought, so that there are purchases
     download: bool = False  # Fetch the pictures that the catalogue names by address
     downloads: str = ""  # Folder of what was fetched; empty for `downloaded` beside the file, or in the run
     private: bool = False  # Whether addresses inside one's own network may be asked

@@ -8,6 +8,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/study/declaration.html.md"""
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from dataclasses import asdict, fields, replace
@@ -21,13 +22,14 @@ import pandas as pd
 from .. import store
 from ..completion.prompts import Prompt, own_prompt
 from .choices import CatalogueChoice, ModelChoice, PriceChoice, Study
+from .published import PUBLISHED, check_catalogue, published_purchases, read_published
 
 if TYPE_CHECKING:
     from mmpc_analysis.catalogue.items import Catalogue
 
 # %% auto #0
-__all__ = ['study_from', 'study_prompt', 'read_study', 'study_toml', 'run_folder', 'read_catalogue', 'purchases_source',
-           'purchases_of']
+__all__ = ['study_from', 'study_prompt', 'shipped_studies', 'read_study', 'study_toml', 'run_folder', 'downloads_folder',
+           'read_catalogue', 'purchases_source', 'purchases_of']
 
 # %% ../../nbs/study/05_declaration.ipynb #bffd40dd
 _EXPECTED = {
@@ -98,20 +100,33 @@ def study_prompt(
         raise ValueError(f"completion.own_prompts.{name}: {problem}") from problem
 
 # %% ../../nbs/study/05_declaration.ipynb #37b3885e
+def shipped_studies() -> dict[str, Path]:  # Name to file, sorted
+    "The studies that come with this package."
+    from importlib.resources import files
+
+    folder = Path(str(files("mmpc_analysis"))) / "data" / "studies"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
 def read_study(
-    path: str | Path,  # TOML file
+    path: str | Path,  # TOML file, or the name of a study that comes with the package
 ) -> Study:  # The declared study, called after its file where it has no name
     """Read a study file.
 
     Raises: `FileNotFoundError`, or `ValueError` for a file that is not TOML, and as `study_from`.
     """
     path = Path(path)
+    if not path.is_file():
+        path = shipped_studies().get(str(path), path)
     if path.is_dir():
         raise ValueError(
             f"{str(path)!r} is a folder, not a study file; for the folder of a run say --out {path}"
         )
     if not path.is_file():
-        raise FileNotFoundError(f"there is no study file {str(path)!r}; give the path of a TOML file")
+        shipped = ", ".join(shipped_studies())
+        raise FileNotFoundError(
+            f"there is no study file {str(path)!r}; give the path of a TOML file, or the name of a study that comes with the package: {shipped}"
+        )
     try:
         return _with_texts(
             study_from({"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8-sig")))
@@ -161,22 +176,33 @@ def _source_columns(choice: CatalogueChoice) -> dict | None:
     return {ours: theirs or None for ours, theirs in choice.columns.items()} or None
 
 # %% ../../nbs/study/05_declaration.ipynb #e66e5388
+def downloads_folder(
+    choice: CatalogueChoice,  # Of a study
+    out: str = "",  # Folder of the run
+) -> str:  # Folder on this machine, whether it is there or not
+    "Where pictures that are fetched go to, and where those that were fetched lie."
+    if choice.downloads:
+        return choice.downloads
+    if choice.source in PUBLISHED:
+        return os.path.join(out or run_folder(choice.source), "downloaded")
+    source = Path(choice.source)
+    return os.path.join(choice.root or (source if source.is_dir() else source.parent), "downloaded")
+
+
 def read_catalogue(
     choice: CatalogueChoice,  # Source and how it is read; split and limit are applied later
+    seed: int = 0,  # Seed of the draw of `per_category`
+    out: str = "",  # Folder of the run, which keeps what was read of a published data set
 ) -> Catalogue:  # Its items, the folder of their pictures, and what was set aside
-    "The catalogue that a study means, all of its items."
-    from mmpc_analysis.catalogue.items import load_catalogue
-    from mmpc_analysis.catalogue.profiles import FILE_PROFILES
+    """The catalogue that a study means, all of its items; pictures that were fetched before are taken.
 
-    if choice.profile and choice.profile not in FILE_PROFILES:
-        raise ValueError(
-            f"catalogue.profile must be one of {', '.join(FILE_PROFILES)}, got {choice.profile!r}"
-        )
-    named = [key for key in ("profile", "encoding", "columns", "category", "root") if getattr(choice, key)]
-    if choice.source == "embedded" and named:
-        raise ValueError(
-            f"catalogue.{named[0]} says how to read a file; name yours as catalogue.source, or with --catalogue"
-        )
+    Raises: `ValueError` for keys that do not go together, and for a source that cannot be read.
+    """
+    from mmpc_analysis.catalogue.items import load_catalogue
+
+    check_catalogue(choice)
+    if choice.source in PUBLISHED:
+        return read_published(choice, seed, out)
     return load_catalogue(
         choice.source,
         columns=_source_columns(choice),
@@ -184,22 +210,25 @@ def read_catalogue(
         encoding=choice.encoding or None,
         category=choice.category or None,
         root=choice.root or None,
+        **({"downloads": choice.downloads} if choice.downloads else {}),
     )
 
 # %% ../../nbs/study/05_declaration.ipynb #9e18a1e8
 def purchases_source(
     study: Study,  # Any study
-) -> str:  # Path of a file, `simulated` or `none`
+) -> str:  # Path of a file, `simulated`, `none`, or the published data set whose reviews they are
     "Where a study's purchases come from."
-    embedded = study.catalogue.source == "embedded"
-    return study.recommendation.interactions or ("simulated" if embedded else "none")
+    source = study.catalogue.source
+    own = {"embedded": "simulated"} | {name: name for name in PUBLISHED}
+    return study.recommendation.interactions or own.get(source, "none")
 
 
 def purchases_of(
     study: Study,  # Which purchases, and how many users
     items: pd.DataFrame,  # (n, columns) Items that the study completes
+    out: str = "",  # Folder of the run, which keeps what was read of a published data set
 ) -> pd.DataFrame | None:  # (m, columns) Purchases of these items, None where a study has none
-    """What users bought: a file, or simulated with the embedded catalogue and wherever that is asked for.
+    """What users bought: a file, the reviews of a published data set, or simulated with the embedded catalogue and wherever that is asked for.
 
     Raises: `ValueError` for a file that is not there, and for one without a purchase of these items.
     """
@@ -208,6 +237,8 @@ def purchases_of(
     source = purchases_source(study)
     if source == "none":
         return None
+    if source in PUBLISHED:
+        return published_purchases(study.catalogue, items, out)
     if source == "simulated":
         return simulate_interactions(items, study.recommendation.users, study.seed, SHOP_PREFERENCES)
     if not Path(source).is_file():

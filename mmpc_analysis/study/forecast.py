@@ -23,6 +23,7 @@ from .asked import backend_of, check_study, model_choice, prompts_of
 from .choices import ModelChoice, Study
 from .declaration import run_folder
 from .places import PLACES, Machine, fit_row, load_of, local_folder, this_machine
+from .published import PLANNED_SIDE, PUBLISHED
 from .readiness import check_run
 from .study_inputs import StudyInputs, prepare_inputs
 from .work import WORK, drawing_work, model_work, picture_side, time_answers, time_drawings
@@ -60,6 +61,8 @@ class Forecast:
     trainings: int = 0  # Of recommenders
     room: float = float("nan")  # Free on the disk of the run, GB
     counted: str = ""  # How the words of the questions were counted
+    fetched: int = 0  # Pictures that are fetched at most
+    unread: str = ""  # Published data set that was not read for this, empty for none
 
     @property
     def problems(self) -> list[str]:  # Empty where the study can run here
@@ -165,9 +168,15 @@ def _take_sample(inputs: StudyInputs, machine: Machine) -> Sample:
     "Some items of each task, and the sizes of their pictures."
     items = {task: sample_items(inputs, task) for task in inputs.study.completion.tasks}
     shown = items.get("image_to_text")
-    return Sample(
-        inputs, machine, items, [] if shown is None else picture_sizes(shown, inputs.catalogue.root)
-    )
+    sizes = [] if shown is None else picture_sizes(shown, inputs.catalogue.root)
+    if not sizes and shown is not None and _to_fetch(inputs):
+        sizes = [(PLANNED_SIDE, PLANNED_SIDE)]
+    return Sample(inputs, machine, items, sizes)
+
+
+def _to_fetch(inputs: StudyInputs) -> int:
+    "How many pictures of the items that are completed are addresses still."
+    return int(inputs.selected["image"].str.match("https?://", case=False, na=False).sum())
 
 # %% ../../nbs/study/28_forecast.ipynb #b610bb79
 def _model_rows(sample: Sample, name: str, rows: pd.DataFrame, measure: bool) -> tuple[dict, list[dict], str]:
@@ -263,7 +272,7 @@ def forecast(
     with tempfile.TemporaryDirectory() as folder:
         try:
             check_study(study)
-            inputs = prepare_inputs(study, folder)
+            inputs = prepare_inputs(study, folder, plan=True)
         except (ValueError, OSError, BackendError) as problem:
             return Forecast(study, " ".join(str(problem).split()))
         found = _whole_forecast(_take_sample(inputs, machine or this_machine()), measure, out)
@@ -302,9 +311,11 @@ def _whole_forecast(sample: Sample, measure: bool, out: str) -> Forecast:
         pictures=picture_table(sample.sizes, {key[0]: value for key, value in rules.items()}),
         questions=questions,
         work=pd.DataFrame(work, columns=list(WORK)),
-        disk=disk_table(questions, side),
+        disk=disk_table(questions, side, _to_fetch(inputs)),
         items=len(inputs.selected),
         trainings=count_trainings(inputs, questions),
         room=sample.machine.disk(out),
         counted=" and ".join(sorted(set(counted))),
+        fetched=_to_fetch(inputs),
+        unread=study.catalogue.source if study.catalogue.source in PUBLISHED else "",
     )

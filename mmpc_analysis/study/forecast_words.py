@@ -12,6 +12,7 @@ import textwrap
 import pandas as pd
 
 from .forecast import Forecast, download_words, gb_text
+from .published import PLANNED_SIDE, PLANNED_WORDS
 
 # %% auto #0
 __all__ = ['duration', 'place_text', 'work_text', 'forecast_text']
@@ -107,6 +108,7 @@ def forecast_text(
         else "",
         work_text(found.work),
         _disk_text(found),
+        _unread_text(found),
         textwrap.fill(_assumptions(found), 80),
         verdict,
     ]
@@ -115,7 +117,13 @@ def forecast_text(
 
 def _picture_title(found: Forecast) -> str:
     "What the table of pictures shows."
-    return f"Tokens of a picture, from {found.pictures['pictures'].max():,} of the study's own"
+    own = found.pictures["pictures"].max()
+    assumed = found.fetched and own == 1 and found.items > 1
+    return (
+        f"Tokens of a picture, of {PLANNED_SIDE} x {PLANNED_SIDE} pixels"
+        if assumed
+        else f"Tokens of a picture, from {own:,} of the study's own"
+    )
 
 
 def _disk_text(found: Forecast) -> str:
@@ -123,6 +131,25 @@ def _disk_text(found: Forecast) -> str:
     parts = ", ".join(f"{row.what} {gb_text(row.gb)} GB" for row in found.disk.itertuples())
     room = "" if found.room != found.room else f"; {gb_text(found.room)} GB are free there"
     return textwrap.fill(f"Disk of the run, a guess: {parts}{room}.", 80)
+
+
+def _unread_text(found: Forecast) -> str:
+    "What is not known before pictures are fetched and a published data set is read."
+    choice, parts = found.study.catalogue, []
+    if found.fetched:
+        parts.append(
+            f"At most {found.fetched:,} pictures are fetched from the addresses that the catalogue names, and taken to be {PLANNED_SIDE} x {PLANNED_SIDE} pixels"
+        )
+    if found.unread:
+        where = repr(choice.folder) if choice.folder else "files that are not named yet"
+        parts.append(
+            f"{found.unread} was not read ({where}): its items were counted as the study limits them, titles taken to be {PLANNED_WORDS} words long"
+        )
+    if found.unread and found.trainings:
+        parts.append(
+            f"Unknown until the reviews are read: users, purchases, and with them the time and memory of the {found.trainings:,} trainings ({', '.join(found.study.recommendation.recommenders)})"
+        )
+    return textwrap.fill("".join(f"{part}. " for part in parts).strip(), 80)
 
 
 def _assumptions(found: Forecast) -> str:

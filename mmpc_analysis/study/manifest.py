@@ -118,6 +118,8 @@ def manifest_of(
     made = {name: store.read_manifest(f"{out}/{name}") for name in tables.TABLES}
     own, popular = study.catalogue.source != "embedded", study.missing.mechanism == "by_popularity"
     counts = {"items": len(catalogue.items), "set_aside": len(catalogue.set_aside)}
+    gaps = {f"without_{name}": int(catalogue.items[name].isna().sum()) for name in ("title", "image")}
+    notes = made["scores"].get("notes", {})
     bought, trained = purchases_source(study), store.read_json(f"{out}/alignment.json")
     return {
         "schema": tables.SCHEMA,
@@ -131,7 +133,9 @@ def manifest_of(
         "models": _model_facts(study, cards, completions, store.read_json(f"{out}/engines.json")),
         "prompts": sorted(completions["prompt"].unique()),
         "tables": {k: {f: m[f] for f in ("rows", "fingerprint")} for k, m in made.items() if m},
-        "left_out": made["scores"].get("notes", {}),
+        "gaps": gaps,
+        "absent_metrics": [row["metric"] for row in notes.get("skipped", []) if " " not in row["metric"]],
+        "left_out": notes,
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         **({"alignment": trained} if trained else {}),
     }

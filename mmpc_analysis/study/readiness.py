@@ -8,6 +8,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/study/readiness.html.md"""
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +22,14 @@ from ..metrics.text_encoders import EncoderMissing
 from ..scores.floors import RESERVED
 from .asked import backend_of, cards_of, keep_profile, model_choice
 from .choices import Study
+from .declaration import purchases_source
+from .published import PUBLISHED, check_raw_files
 
 if TYPE_CHECKING:
     from mmpc_analysis.completion.models import ModelCard
 
 # %% auto #0
-__all__ = ['check_hub', 'check_run']
+__all__ = ['check_hub', 'absent_line', 'check_run']
 
 # %% ../../nbs/study/15_readiness.ipynb #5c6d849a
 @contextmanager
@@ -213,6 +216,24 @@ def _check_metrics(study: Study) -> None:
                 f"scores.metrics must be metrics that can be computed here, got {row['metric']!r}: {row['reason']}"
             )
 
+# %% ../../nbs/study/15_readiness.ipynb #eb23a712
+def absent_line(
+    study: Study,  # Any study
+) -> str:  # One line, empty where nothing is lacking that pip can bring
+    "Which metrics a run leaves out for want of a package."
+    from mmpc_analysis.scores.measures import available_metrics
+
+    rows = available_metrics(list(study.scores.metrics) or None, study.scores.weights, study.scores.device)[1]
+    lacking: dict[str, list[str]] = {}
+    for row in rows:
+        command = re.search(r"pip install '[^']+'", row["reason"])
+        if command and (
+            row["metric"] not in METRICS or metric_card(row["metric"]).task in study.completion.tasks
+        ):
+            lacking.setdefault(command[0], []).append(row["metric"])
+    parts = [f"{', '.join(names)} ({command})" for command, names in lacking.items()]
+    return f"left out: {'; '.join(parts)}" if parts else ""
+
 # %% ../../nbs/study/15_readiness.ipynb #d5208218
 def _check_encoders(study: Study) -> None:
     "Refuse weights of encoders that do not load."
@@ -237,6 +258,7 @@ def check_run(
     Raises: `ValueError` naming the key, what it may be, what came, and what to do.
     """
     _check_folder(out)
+    check_raw_files(study.catalogue, purchases_source(study) in PUBLISHED)
     _check_lists(study)
     _check_metrics(study)
     _check_encoders(study)

@@ -30,7 +30,8 @@ from .choices import Study
 from .declaration import read_study, run_folder
 from .manifest import write_run_manifest
 from .memorisation_stage import ask_memory, first_bought, run_memory
-from .readiness import check_run
+from .readiness import absent_line, check_run
+from .selection import addresses_line
 from .study_inputs import StudyInputs, prepare_inputs, purchase_split
 
 if TYPE_CHECKING:
@@ -435,6 +436,8 @@ def run_study(
     progress: bool = True,  # Whether to show progress bars
     say: Callable[[str], None] = print,  # Told one line per stage
     remake: bool = False,  # Whether a run of another version in that folder is made again; it is refused otherwise
+    told: Callable[[str, str, float], None]
+    | None = None,  # Told the same in parts: stage, what came out, seconds
 ) -> RunResult:  # What was made
     """Run a study, from the catalogue to the report.
 
@@ -447,11 +450,15 @@ def run_study(
     out, started, seconds = str(out or run_folder(study.name)), time.perf_counter(), {}
     check_run(study, out)
     (store.clear_other_version if remake else store.check_version)(out)
-    inputs = prepare_inputs(study, out)
+    inputs = prepare_inputs(study, out, progress=progress)
+    for line in filter(None, (addresses_line(inputs.catalogue, study.catalogue), absent_line(study))):
+        say(line)
     for stage, result in _stages(inputs, progress):
         seconds[stage] = time.perf_counter() - started
         started = time.perf_counter()
         say(f"{stage:<14} {result}  ({seconds[stage]:.1f} s)")
+        if told:
+            told(stage, result, seconds[stage])
         if stage != "report":
             write_run_manifest(study, inputs.catalogue, inputs.cards, out, seconds)
         if stage == through:

@@ -7,51 +7,32 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/study/study_inputs.html.md""
 # %% ../../nbs/study/12_study_inputs.ipynb #4b6ea010
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from .. import store, tables
-from ..catalogue.items import POOLED
 from ..store import cached_table
 from .asked import cards_of
-from .choices import CatalogueChoice, Study
-from .declaration import purchases_of, read_catalogue, study_toml
+from .choices import Study
+from mmpc_analysis.study.declaration import (
+    downloads_folder,
+    purchases_of,
+    purchases_source,
+    read_catalogue,
+    study_toml,
+)
+from .published import PUBLISHED, planned_catalogue
+from .selection import addresses_line, choose_items, item_addresses, select_items
 
 if TYPE_CHECKING:
     from mmpc_analysis.catalogue.items import Catalogue
     from mmpc_analysis.completion.models import ModelCard
 
 # %% auto #0
-__all__ = ['select_items', 'hide_items', 'StudyInputs', 'purchase_split', 'prepare_inputs']
-
-# %% ../../nbs/study/12_study_inputs.ipynb #eb36e039
-def select_items(
-    items: pd.DataFrame,  # (n, columns) All items of the catalogue
-    choice: CatalogueChoice,  # Split and limit
-    seed: int = 0,  # Seed of the limit's draw
-) -> pd.DataFrame:  # (m, columns) Items that the study completes
-    """The items a study is about.
-
-    Raises: `ValueError` for a split that the catalogue does not have.
-    """
-    splits, split = sorted(set(items["split"].dropna())), choice.split
-    if not split and choice.source == "embedded":
-        split = "test"
-    split = "" if split == POOLED else split
-    if split and not splits:
-        raise ValueError(
-            f"this catalogue has no splits, so catalogue.split must be empty or all, got {split!r}"
-        )
-    if split and split not in splits:
-        raise ValueError(
-            f"catalogue.split must be one of its splits ({', '.join(splits)}) or all, got {split!r}"
-        )
-    ids = items.loc[items["split"] == split, "item_id"] if split else items["item_id"]
-    ranked = sorted(ids, key=lambda item: store.hash_unit("limit", seed, item))
-    return items[items["item_id"].isin(ranked[: choice.limit or None])]
+__all__ = ['hide_items', 'StudyInputs', 'purchase_split', 'study_catalogue', 'prepare_inputs']
 
 # %% ../../nbs/study/12_study_inputs.ipynb #6d0cd686
 def hide_items(
@@ -91,13 +72,13 @@ class StudyInputs:
         return {"draws": self.study.scores.draws, "seed": self.study.seed, "level": self.study.scores.level}
 
 # %% ../../nbs/study/12_study_inputs.ipynb #86fcd2da
-def _why_nothing_is_hidden(study: Study, items: pd.DataFrame) -> str:
-    "What is amiss with items of which no modality was hidden."
+def _why_nothing_is_hidden(study: Study, items: pd.DataFrame, addressed: str) -> str:
+    "What is amiss with items of which no modality was hidden; what to do about addresses, empty for none."
     titles, pictures = items["title"].notna(), items["image"].notna()
     if (titles & pictures).any():
         return f"at missing.rates {list(study.missing.rates)} none of {len(items)} items is drawn; raise them"
     counts = f"of {len(items)} items {titles.sum()} have a title, {pictures.sum()} a picture and none both"
-    return f"{counts}; see mmpc catalogue {study.catalogue.source}"
+    return f"{counts}; {addressed or f'see mmpc catalogue {study.catalogue.source}'}"
 
 # %% ../../nbs/study/12_study_inputs.ipynb #5e444d12
 def _what_was_known(study: Study, purchases: pd.DataFrame | None) -> pd.DataFrame | None:
@@ -114,26 +95,59 @@ def purchase_split(
     "How a study's purchases are split: as their file says, where it says it."
     return "given" if "part" in purchases else "leave_last_two"
 
+# %% ../../nbs/study/12_study_inputs.ipynb #4cbd3692
+def _planned(study: Study, out: str) -> Catalogue:
+    "A catalogue whose pictures are addresses where they would be fetched."
+    choice = study.catalogue
+    if choice.source in PUBLISHED:
+        return planned_catalogue(choice)
+    catalogue = read_catalogue(choice, study.seed, out)
+    if not choice.download:
+        return catalogue
+    images = catalogue.items["image"].fillna(catalogue.items["item_id"].map(item_addresses(catalogue)))
+    return replace(catalogue, items=catalogue.items.assign(image=images))
+
+
+def study_catalogue(
+    study: Study,  # Its source, and which items
+    out: str,  # Folder of the run
+    progress: bool = False,  # Whether to show a bar of what is fetched
+) -> Catalogue:  # Of the items that are completed, every picture is there and decodes
+    "A study's catalogue as it can be looked at; pictures are fetched where the study says so."
+    choice, folder = study.catalogue, downloads_folder(study.catalogue, out)
+
+    def fetch(addresses: list[str]) -> pd.DataFrame:
+        from mmpc_analysis.catalogue.downloads import fetch_pictures
+
+        return fetch_pictures(addresses, folder, private=choice.private, progress=progress)
+
+    catalogue = read_catalogue(choice, study.seed, out)
+    return choose_items(catalogue, choice, folder, fetch, study.seed, out)
+
 # %% ../../nbs/study/12_study_inputs.ipynb #9763add5
 def prepare_inputs(
     study: Study,  # What to run
     out: str,  # Folder of the run
+    plan: bool = False,  # Whether it is only to be forecast: nothing is fetched, and no published data set is read
+    progress: bool = False,  # Whether to show a bar of what is fetched
 ) -> StudyInputs:  # What all stages work on
     """Read what a study is about, choose its items and hide what is to be completed.
 
-    Reads the catalogue and the purchases; writes study.toml, set_aside.csv and the tables items and hidden.
+    Reads the catalogue and the purchases, and fetches pictures where the study says so; writes study.toml, set_aside.csv and the tables items and hidden.
 
     Raises: `ValueError` for purchases that cannot be used, and where nothing can be hidden.
     """
-    catalogue = read_catalogue(study.catalogue)
+    catalogue = _planned(study, out) if plan else study_catalogue(study, out, progress)
     store.write_text(f"{out}/set_aside.csv", catalogue.set_aside.to_csv(index=False))
     items = cached_table(out, tables.ITEMS, [store.fingerprint(catalogue.items)], lambda: catalogue.items)
     selected = select_items(items, study.catalogue, study.seed)
-    purchases = purchases_of(study, selected)
+    unread = plan and purchases_source(study) in PUBLISHED
+    purchases = tables.empty(tables.INTERACTIONS) if unread else purchases_of(study, selected, out)
     store.write_text(f"{out}/study.toml", study_toml(study))
     prints = [store.fingerprint(selected), None if purchases is None else store.fingerprint(purchases)]
-    make = partial(hide_items, study, selected, _what_was_known(study, purchases))
+    make = partial(hide_items, study, selected, None if unread else _what_was_known(study, purchases))
     hidden = cached_table(out, tables.HIDDEN, [asdict(study), *prints], make)
     if hidden.empty:
-        raise ValueError(f"nothing can be hidden and compared: {_why_nothing_is_hidden(study, selected)}")
+        why = _why_nothing_is_hidden(study, selected, addresses_line(catalogue, study.catalogue))
+        raise ValueError(f"nothing can be hidden and compared: {why}")
     return StudyInputs(study, out, catalogue, items, selected, hidden, purchases, cards_of(study))

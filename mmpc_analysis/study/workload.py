@@ -21,6 +21,7 @@ from ..completion.completions import task_items
 from ..completion.pixels import PICTURE_RULES, PictureRule, image_tokens, read_picture_rule
 from ..completion.prompts import Prompt, conversation, prompt_for
 from .asked import prompts_of
+from .published import PLANNED_BYTES
 from .stages import LEAST_ITEMS, grid_of
 from .study_inputs import StudyInputs
 
@@ -167,6 +168,7 @@ ANSWER_BYTES, ROW_BYTES, PIXEL_BYTES = (
 def disk_table(
     questions: pd.DataFrame,  # As `question_table` gives them
     side: int,  # Side of a drawn picture, pixels
+    fetched: int = 0,  # Pictures that are fetched
 ) -> pd.DataFrame:  # what, number, gb; a guess
     "How much disk a run takes."
     asked, drawn = int(questions["questions"].sum()), int(questions["drawings"].sum())
@@ -175,4 +177,5 @@ def disk_table(
         ("pictures", drawn, drawn * side**2 * PIXEL_BYTES),
         ("tables", asked, asked * ROW_BYTES),
     ]
+    rows += [("fetched pictures", fetched, fetched * PLANNED_BYTES)] if fetched else []
     return pd.DataFrame(rows, columns=["what", "number", "gb"]).assign(gb=lambda t: t["gb"] / 1e9)

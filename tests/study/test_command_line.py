@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmpc_analysis.study.choices import Study
-from mmpc_analysis.study.command_line import choose_study
+from mmpc_analysis.study.command_options import choose_study
 from mmpc_analysis.study.declaration import read_study, run_folder
 
 MMPC = str(Path(sys.executable).with_name("mmpc"))
