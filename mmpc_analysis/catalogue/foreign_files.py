@@ -118,7 +118,7 @@ def open_foreign(
 
         raw = fsspec.open(str(source), "rb").open()
     else:
-        raw = open(source, "rb", buffering=0)
+        raw = io.FileIO(source)
     file = io.BufferedReader(raw, 2**20)
     if file.peek(2)[:2] != b"\x1f\x8b" and not str(source).lower().endswith(".gz"):
         return file
