@@ -7,6 +7,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/catalogue/tables_for_people.
 # %% ../../nbs/catalogue/03_tables_for_people.ipynb #efa35e17
 from __future__ import annotations
 
+import io
 import re
 
 import pandas as pd
@@ -49,8 +50,6 @@ def read_people_csv(
 
     Raises: `ValueError` where the text holds no table.
     """
-    import io
-
     try:
         frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:

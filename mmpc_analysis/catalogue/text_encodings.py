@@ -8,6 +8,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/catalogue/text_encodings.htm
 from __future__ import annotations
 
 import codecs
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -84,7 +85,8 @@ def _known_codec(encoding: str) -> str:
     return "utf-8-sig" if name == "utf-8" else name
 
 # %% ../../nbs/catalogue/04_text_encodings.ipynb #90b3b1f6
-_SAMPLE = 65_536  # Bytes of lines beyond ASCII that a guess rests on; more of them change no guess
+_SAMPLE = 65_536  # Bytes of lines beyond ASCII that are kept for a guess
+_CELLS = 4096  # Bytes of their cells that it rests on; more of them change no guess
 
 
 def _odd_lines(chunks: Iterable[bytes]) -> tuple[bytes, int, int]:
@@ -105,42 +107,111 @@ def _odd_lines(chunks: Iterable[bytes]) -> tuple[bytes, int, int]:
         return bytes(sample + rest[:_SAMPLE]), good, bad + 1
     return bytes(sample), good, bad
 
-# %% ../../nbs/catalogue/04_text_encodings.ipynb #a49db04f
-_WESTERN = ("cp1252", "cp1250", "mac_roman")
-_SCRIPTS = ("cp1251", "gb18030", "cp932", "big5", "cp949", "euc_jp", "cp1253", "koi8_r")
+# %% ../../nbs/catalogue/04_text_encodings.ipynb #19acd72b
+_LATIN = "éèäöüßàóçåøæ’®ñêëâáãíìîïòôõœúùûÉÈÊÀÂÄÁÅÆÇÍÎÑÓÔÖÕØŒÚÜ™©°½¼¾²³€£‘“”–…•×«»„´·"  # noqa: RUF001
+_ALPHABETS = {  # The twelve most common first
+    "cp1252": _LATIN,
+    "mac_roman": _LATIN,
+    "cp1250": "ěáíčłąęóžýřšćńśźżďéňťúůőűăâîäöüßĄĆĘŁŃÓŚŹŻÁČĎÉĚÍŇŘŠŤÚŮÝŽŐŰĂÂÎÄÖÜ™®°–“„”’",  # noqa: RUF001
+    "cp1254": "ışüçöğİâÇŞÜÖĞ",
+    "cp1251": "оеаинтсрвлкмбгджзйпуфхцчшщъыьэюяёАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЭЮЯЁ№«»–",  # noqa: RUF001
+    "koi8_r": "оеаинтсрвлкмбгджзйпуфхцчшщъыьэюяёАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЭЮЯЁ",
+    "cp1253": "αοιετσνηυρπκβγδζθλμξςφχψωάέήίόύώΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΆΈ",
+    "cp1255": "יוהלאתרמבשנד" + "גזחטךכםןסעףפץצק",
+    "cp1256": "اليمونرتبةعد" + "ءآأؤإئثجحخذزسشصضطظغفقكهى",
+    "cp874": "านรอกเงมยลว่" + "".join(map(chr, [*range(0xE01, 0xE3B), *range(0xE40, 0xE4F)])),
+}
+_BLOCKS = {  # Of a large set: the codec that orders it, first bytes of its common characters, how many these are
+    "gb18030": ("gb2312", {*range(0xB0, 0xD8), 0xA1, 0xA3}, 3900),
+    "big5": ("big5", {*range(0xA4, 0xC7), 0xA1, 0xA2}, 5600),
+    "cp949": ("euc_kr", {*range(0xB0, 0xC9), 0xA1, 0xA3}, 2500),
+    "cp932": ("shift_jis", {*range(0x88, 0x98), 0x81, 0x82, 0x83}, 6600),  # Half of Japanese text is kana
+    "euc_jp": ("euc_jp", {*range(0xB0, 0xD0), 0xA1, 0xA3, 0xA4, 0xA5}, 6600),
+}
 _NAMES = {
-    "cp1252": "Windows-1252", "cp1250": "Windows-1250", "mac_roman": "Mac Roman", "cp1251": "Windows-1251", "cp1253": "Windows-1253",
-    "gb18030": "GB18030", "cp932": "Shift_JIS", "big5": "Big5", "cp949": "EUC-KR", "euc_jp": "EUC-JP", "koi8_r": "KOI8-R",
+    "cp1252": "Windows-1252", "cp1250": "Windows-1250", "cp1254": "Windows-1254", "mac_roman": "Mac Roman", "cp1251": "Windows-1251",
+    "koi8_r": "KOI8-R", "cp1253": "Windows-1253", "cp1255": "Windows-1255", "cp1256": "Windows-1256", "cp874": "Windows-874",
+    "gb18030": "GB18030", "big5": "Big5", "cp949": "EUC-KR", "cp932": "Shift_JIS", "euc_jp": "EUC-JP",
 }  # fmt: skip
-_MARGIN = 0.02  # Mess, in [0, 1], by which the best guess must lead one of another script
+_RARE_COST = 4.5  # Log-likelihood of an encoding that few files are in
+_RARE = (
+    "mac_roman",
+    "koi8_r",
+    "euc_jp",
+    "cp874",
+    "cp1255",
+    "cp1256",
+)
 
-# %% ../../nbs/catalogue/04_text_encodings.ipynb #03baef64
-def _guess_encoding(sample: bytes, place: str) -> TextEncoding:
-    "The encoding that lines beyond ASCII are most likely in."
+# %% ../../nbs/catalogue/04_text_encodings.ipynb #ba1b0eb7
+def _usual(codec: str, text: str, at: int) -> float:
+    "How likely a character beyond ASCII is at its place, if the text is in a codec's script."
+    sign, before, after = text[at], text[at - 1 : at], text[at + 1 : at + 2]
+    if codec in _BLOCKS:
+        ordered, leads, size = _BLOCKS[codec]
+        code = sign.encode(ordered, "replace")
+        kana = codec in ("cp932", "euc_jp") and "\u3040" <= sign <= "\u30ff"
+        return 1 / (340 if kana else size) if len(code) == 2 and code[0] in leads else 1e-6
+    rank = _ALPHABETS[codec].find(sign)
+    if rank < 0:
+        return 1e-5
+    share = 0.7 / 12 if rank < 12 else 0.3 / (len(_ALPHABETS[codec]) - 12)
+    latin = codec in ("cp1252", "mac_roman", "cp1250", "cp1254")
+    near = [c.isascii() for c in (before, after) if c.isalpha()]
+    alone = not any(c.isascii() and c.isalpha() for c in text[max(0, at - 2) : at + 3])
+    odd = (alone if latin else any(near) or not near) or (sign.isupper() and before.islower())
+    return share * (0.02 if odd and (sign.isalpha() or not latin) else 1)
+
+
+def _likelihood(codec: str, sample: bytes) -> tuple[float, str]:
+    "Log-likelihood of a sample in an encoding, and the text it makes of it; minus infinity where it makes none."
+    try:
+        text = sample.decode(codec)
+    except UnicodeDecodeError:
+        return -math.inf, ""
+    rare = _RARE_COST * (codec in _RARE)
+    return sum(math.log(_usual(codec, text, at)) for at, c in enumerate(text) if not c.isascii()) - rare, text
+
+# %% ../../nbs/catalogue/04_text_encodings.ipynb #4767a859
+_WESTERN = ("cp1252", "cp1250", "cp1254")
+_MARGIN = math.log(20)  # By how much the weight of a guess must lead
+_MESS = 20.0  # Log-likelihood that a text of nothing but mess costs
+_LEAST = math.log(1e-4)  # Least log-likelihood of a character, on average, in a guess
+
+
+def _weigh(cells: bytes) -> dict[str, tuple[float, str]]:
+    "For each encoding its weight and the text it makes; the heaviest first."
     from charset_normalizer import from_bytes
 
-    words = [word for word in re.findall(rb"[\w\x80-\xff]+", sample) if not word.isascii()]
-    runs = [len(run) for word in words for run in re.findall(rb"[\x80-\xff]+", word)]
-    high = sum(runs) / max(sum(map(len, words)), 1)
-    western = runs.count(1) >= 0.8 * len(runs) and high < 0.5
-    asked = [*_WESTERN, *([] if western else _SCRIPTS)]
-    found = sorted(
-        (match.chaos, asked.index(match.encoding)) for match in from_bytes(sample, cp_isolation=asked)
-    )
-    names = [asked[at] for _, at in found]
-    if western and ("cp1252" in names or not names) and not _misfit([sample], "cp1252"):
-        found, names = [(0.0, 0)], ["cp1252"]
-    rivals = [
-        _NAMES[name] for (mess, _), name in zip(found, names, strict=True) if mess - found[0][0] < _MARGIN
-    ]
-    rivals = rivals[:1] if names and names[0] in _WESTERN and western else rivals
-    if len(rivals) != 1:
-        fits = f"it could be {' or '.join(rivals)}" if rivals else "no usual encoding fits"
+    matches = from_bytes(cells, cp_isolation=[*_NAMES])
+    mess = {name: match.chaos for match in matches for name in match.could_be_from_charset}
+    found = {}
+    for name in _NAMES:
+        score, text = _likelihood(name, cells)
+        found[name] = score - _MESS * mess.get(name, 0.3), text
+    return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))
+
+
+def _guess_encoding(sample: bytes, place: str) -> TextEncoding:
+    "The encoding that lines beyond ASCII are most likely in."
+    cells = b"\n".join(cell for cell in re.split(rb'[,;\t\r\n"]', sample) if not cell.isascii())[:_CELLS]
+    weights = _weigh(cells.rpartition(b"\n")[0] or cells)
+    best, *others = weights
+    score, text = weights[best]
+    rivals = [n for n in others if score - weights[n][0] < _MARGIN and weights[n][1] != text]
+    signs = sum(not c.isascii() for c in text)
+    letters = sum(c.isalnum() for c in text if c.isascii())
+    western = [n for n in _WESTERN if n in (best, *rivals)]
+    if western and signs <= letters:
+        best, rivals = western[0], []
+    if rivals or (signs < 3 and best not in _WESTERN) or score < _LEAST * signs:
+        names = " or ".join(_NAMES[n] for n in [best, *rivals])
+        fits = f"it could be {names}" if rivals else "no usual encoding fits well"
         raise ValueError(
             f"{place} is not UTF-8, and {fits}; name the right one with --encoding (encoding=), or save it as UTF-8"
         )
-    note = f"The file is not UTF-8 and was read as {rivals[0]}, which is a guess; if letters look odd, name the encoding with --encoding (encoding=)."
-    return TextEncoding(names[0], "strict", note)
+    note = f"The file is not UTF-8 and was read as {_NAMES[best]}, which is a guess; if letters look odd, name the encoding with --encoding (encoding=)."
+    return TextEncoding(best, "strict", note)
 
 # %% ../../nbs/catalogue/04_text_encodings.ipynb #1f9dcc7e
 def find_encoding(

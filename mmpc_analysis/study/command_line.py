@@ -324,6 +324,7 @@ def catalogue_command(
     ] = None,  # File for the rows set aside
 ) -> None:
     "Read a catalogue and say what is in it."
+    from mmpc_analysis.catalogue.tables_for_people import csv_for_people
     from mmpc_analysis.study.choices import CatalogueChoice
     from mmpc_analysis.study.declaration import read_catalogue
 
@@ -331,7 +332,7 @@ def catalogue_command(
         loaded = read_catalogue(choose_catalogue(CatalogueChoice(), source, column, profile, category))
         typer.echo(_catalogue_summary(loaded))
         if aside:
-            loaded.set_aside.to_csv(aside, index=False)
+            aside.write_text(csv_for_people(loaded.set_aside), encoding="utf-8", newline="")
             typer.echo(f"Rows set aside: {aside}")
 
 # %% ../../nbs/study/30_command_line.ipynb #d81f9d06

@@ -15,6 +15,7 @@ import pandas as pd
 
 from .. import store, tables
 from ..catalogue.items import POOLED
+from ..catalogue.tables_for_people import csv_for_people
 from ..store import cached_table
 from .asked import cards_of
 from .choices import CatalogueChoice, Study
@@ -126,7 +127,7 @@ def prepare_inputs(
     Raises: `ValueError` for purchases that cannot be used, and where nothing can be hidden.
     """
     catalogue = read_catalogue(study.catalogue)
-    store.write_text(f"{out}/set_aside.csv", catalogue.set_aside.to_csv(index=False))
+    store.write_text(f"{out}/set_aside.csv", csv_for_people(catalogue.set_aside))
     items = cached_table(out, tables.ITEMS, [store.fingerprint(catalogue.items)], lambda: catalogue.items)
     selected = select_items(items, study.catalogue, study.seed)
     purchases = purchases_of(study, selected)
