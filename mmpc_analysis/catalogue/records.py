@@ -21,6 +21,7 @@ from .delimited import header_names, read_delimited
 from mmpc_analysis.catalogue.foreign_files import (
     LIMITS,
     Limits,
+    TooLargeError,
     check_unpacked,
     file_ending,
     file_text,
@@ -149,7 +150,11 @@ def _list_items(text: io.TextIOBase, limits: Limits) -> Iterator[tuple[int, dict
         except (ValueError, RecursionError) as error:
             at = getattr(error, "pos", 0)
             cut = "Unterminated" in str(error) or at >= len(buffer) - 16
-            more = text.read(size) if cut and len(buffer) <= limits.line else ""
+            if cut and len(buffer) > limits.line:
+                raise TooLargeError(
+                    f"object {number + 1:,} of the list has more than {limits.line:,} characters; pass limits=Limits(line=...)"
+                ) from error
+            more = text.read(size) if cut else ""
             if not more:
                 yield (
                     number + 1,

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 # %% auto #0
 __all__ = ['TextEncoding', 'marked_encoding', 'find_encoding']
@@ -24,37 +25,6 @@ class TextEncoding:
     codec: str  # Python's name of the encoding
     errors: str = "strict"  # strict, or surrogateescape where single lines are damaged
     note: str = ""  # What has to be said about the choice, empty where it is certain
-
-# %% ../../nbs/catalogue/04_text_encodings.ipynb #bead3a7b
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-    (b"\x84\x31\x95\x33", "gb18030"),
-)
-_OTHERS = (
-    (b"PK\x03\x04", "a zip archive, perhaps a workbook; name it .xlsx, or unpack it"),
-    (b"\xd0\xcf\x11\xe0", "an old or protected workbook; save it as .xlsx or .csv"),
-    (b"PAR1", "a Parquet file; name it .parquet"),
-    (b"%PDF", "a PDF; export the table as .csv"),
-    (b"\x1f\x8b", "packed twice; unpack it once"),
-)
-
-# %% ../../nbs/catalogue/04_text_encodings.ipynb #488507cf
-def marked_encoding(
-    head: bytes,  # The first bytes of a file, 64 kB or so
-) -> str | None:  # A codec, None where the bytes do not say
-    "The encoding that a file's first bytes give away."
-    for mark, codec in _MARKS:
-        if head.startswith(mark):
-            return codec
-    pairs = len(head) // 2
-    zeros = head[1::2].count(0), head[::2].count(0)
-    if pairs and max(zeros) * 20 >= pairs and min(zeros) * 20 <= max(zeros):
-        return "utf-16-le" if zeros[0] > zeros[1] else "utf-16-be"
-    return None
 
 # %% ../../nbs/catalogue/04_text_encodings.ipynb #ceedbcd2
 def _misfit(chunks: Iterable[bytes], codec: str) -> str | None:
@@ -84,6 +54,38 @@ def _known_codec(encoding: str) -> str:
         ) from error
     return "utf-8-sig" if name == "utf-8" else name
 
+# %% ../../nbs/catalogue/04_text_encodings.ipynb #bead3a7b
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (b"\x84\x31\x95\x33", "gb18030"),
+)
+_OTHERS = (
+    (b"PK\x03\x04", "a zip archive, perhaps a workbook; name it .xlsx, or unpack it"),
+    (b"\xd0\xcf\x11\xe0", "an old or protected workbook; save it as .xlsx or .csv"),
+    (b"PAR1", "a Parquet file; name it .parquet"),
+    (b"%PDF", "a PDF; export the table as .csv"),
+    (b"\x1f\x8b", "packed twice; unpack it once"),
+)
+
+# %% ../../nbs/catalogue/04_text_encodings.ipynb #488507cf
+def marked_encoding(
+    head: bytes,  # The first bytes of a file, 64 kB or so
+) -> str | None:  # A codec, None where the bytes do not say
+    "The encoding that a file's first bytes give away."
+    for mark, codec in _MARKS:
+        if head.startswith(mark):
+            return codec
+    pairs = len(head) // 2
+    zeros = head[1::2].count(0), head[::2].count(0)
+    codec = "utf-16-le" if zeros[0] > zeros[1] else "utf-16-be"
+    if max(zeros) < max(3, pairs / 20) or min(zeros) * 20 > max(zeros):
+        return None
+    return codec if not _misfit([head[: pairs * 2 - 2]], codec) else None
+
 # %% ../../nbs/catalogue/04_text_encodings.ipynb #90b3b1f6
 _SAMPLE = 65_536  # Bytes of lines beyond ASCII that are kept for a guess
 _CELLS = 4096  # Bytes of their cells that it rests on; more of them change no guess
@@ -92,7 +94,7 @@ _CELLS = 4096  # Bytes of their cells that it rests on; more of them change no g
 def _odd_lines(chunks: Iterable[bytes]) -> tuple[bytes, int, int]:
     "Lines beyond ASCII, the first of them; how many are UTF-8; how many are not."
     sample, good, bad, rest = bytearray(), 0, 0, b""
-    for chunk in chunks:
+    for chunk in chain(chunks, [b"\n"]):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in [*lines, rest] if len(rest) > _SAMPLE else lines:
             if not line.isascii():
@@ -103,8 +105,6 @@ def _odd_lines(chunks: Iterable[bytes]) -> tuple[bytes, int, int]:
                     bad += 1
                     sample += line[: _SAMPLE - len(sample)] + b"\n" if len(sample) < _SAMPLE else b""
         rest = b"" if len(rest) > _SAMPLE else rest
-    if not rest.isascii():
-        return bytes(sample + rest[:_SAMPLE]), good, bad + 1
     return bytes(sample), good, bad
 
 # %% ../../nbs/catalogue/04_text_encodings.ipynb #19acd72b
@@ -201,10 +201,10 @@ def _guess_encoding(sample: bytes, place: str) -> TextEncoding:
     rivals = [n for n in others if score - weights[n][0] < _MARGIN and weights[n][1] != text]
     signs = sum(not c.isascii() for c in text)
     letters = sum(c.isalnum() for c in text if c.isascii())
-    western = [n for n in _WESTERN if n in (best, *rivals)]
-    if western and signs <= letters:
-        best, rivals = western[0], []
-    if rivals or (signs < 3 and best not in _WESTERN) or score < _LEAST * signs:
+    western = [n for n in _WESTERN if n in (best, *rivals)] if signs <= letters else []
+    few = not western and (signs < 3 or score < _LEAST * signs)
+    best, rivals = (western[0], []) if western else (best, rivals)
+    if rivals or few:
         names = " or ".join(_NAMES[n] for n in [best, *rivals])
         fits = f"it could be {names}" if rivals else "no usual encoding fits well"
         raise ValueError(

@@ -37,6 +37,19 @@ class Sheet:
     ]  # Row of the sheet, from 1; cells as many as header, or why there are none
 
 # %% ../../nbs/catalogue/07_xml_tables.ipynb #b2ede7fe
+def _refuse_entities(members: zipfile.ZipFile, member: zipfile.ZipInfo, source: str | Path) -> None:
+    "Raise a `ValueError` for a member that defines entities, which can only happen before its first element."
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import ParseError, iterparse
+
+    if member.filename.endswith((".xml", ".rels")):
+        with members.open(member) as file:
+            try:
+                next(iterparse(file, events=("start",), forbid_dtd=True), None)
+            except (DefusedXmlException, ParseError) as error:
+                raise ValueError(f"{member.filename}: {type(error).__name__}") from error
+
+
 def _workbook(source: str | Path, limits: Limits):
     "A workbook, opened row by row, once its zip may be unpacked."
     from openpyxl import load_workbook
@@ -45,6 +58,7 @@ def _workbook(source: str | Path, limits: Limits):
     try:
         with zipfile.ZipFile(file) as members:
             for member in members.infolist():
+                _refuse_entities(members, member, source)
                 check_unpacked(member.file_size, member.compress_size, f"{source}, {member.filename}", limits)
                 if member.filename.endswith("sharedStrings.xml") and member.file_size > limits.held:
                     raise TooLargeError(
