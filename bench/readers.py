@@ -6,9 +6,8 @@ OMP_NUM_THREADS=1 python bench/readers.py --only csv xlsx
 
 The products are generated: an id, a title, a description of three sentences, a category, a brand, a price and an address of a picture, with
 quotes, separators, line ends and letters beyond ASCII where a format can hold them. Each reader and each peer runs in a process of its own, which
-reads the file twice: once for a hash of all cells, which must be the same for both before any time counts, and once for the time. Memory is what the
-process took at its peak beyond what it had after its imports. No row is kept by either side, but for pandas and json, which hold the table: that
-is what they do.
+reads the file twice: once for the time and the memory, and once for a hash of all cells. Where the hashes differ, no time counts. Memory is what the
+process took at its peak beyond what it had after its imports. Neither side keeps a row.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def test_entities_in_a_workbook_are_refused(tmp_path, member):
         shared(path, tmp_path / "b.xlsx", laugh)
     else:
         path = edited(path, tmp_path / "b.xlsx", member, laugh)
-    with pytest.raises(ValueError, match="cannot be read as a workbook .*Forbidden"):
+    with pytest.raises(ValueError, match=r"cannot be read as a workbook .*Forbidden"):
         read_records(path)
 
 
