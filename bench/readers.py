@@ -18,7 +18,7 @@ import gzip
 import hashlib
 import json
 import random
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -148,6 +148,11 @@ def peer(kind: str, path: Path) -> Iterator[dict]:
                 node.clear()
 
 
+def peak() -> float:
+    """Peak memory of this process, MB; what getrusage says may be the parent's."""
+    return float(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1e3
+
+
 def measure(way: str, kind: str, path: Path) -> None:
     """Print the hash of all cells, rows, seconds and peak memory of one way to read."""
     import charset_normalizer  # noqa: F401
@@ -158,12 +163,12 @@ def measure(way: str, kind: str, path: Path) -> None:
     import mmpc_analysis.catalogue.records  # noqa: F401
 
     read = ours if way == "ours" else peer
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     began, count = (time.process_time(), time.perf_counter()), 0
     for _ in read(kind, path):
         count += 1
     seconds = time.process_time() - began[0], time.perf_counter() - began[1]
-    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+    memory = peak() - before
     digest = hashlib.sha256()
     for row in read(kind, path):
         digest.update("\x1f".join(str(row[name]) for name in NAMES).encode() + b"\x1e")
