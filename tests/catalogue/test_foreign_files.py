@@ -35,7 +35,7 @@ def bomb(path, count):
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.tsv.gz", "a.jsonl.gz", "a.json.gz", "a.xml.gz"])
 def test_a_packed_bomb_is_refused_by_every_reader(tmp_path, name):
     path = bomb(tmp_path / name, 100)
-    with pytest.raises(TooLargeError, match=r"more than 200 times|more than 16,777,216 bytes"):
+    with pytest.raises(TooLargeError, match=r"more than 200 times|more than 16,777,216 (bytes|characters)"):
         for _ in read_records(path, limits=Limits()).rows(None):
             pass
 
