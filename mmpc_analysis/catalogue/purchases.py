@@ -7,29 +7,23 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/catalogue/purchases.html.md"
 # %% ../../nbs/catalogue/30_purchases.ipynb #f7801af0
 from __future__ import annotations
 
-import gzip
-import io
 import warnings
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
-from itertools import chain, islice
-from numbers import Real
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from .cells import cell_text
-from .foreign_files import file_ending
-from .records import json_records, split_lines
+from .foreign_files import LIMITS, Limits, file_ending
+from .records import Records, delimited_records, read_records
+from .times import LATEST, UNITS, read_times
 from ..store import hash_unit
 from ..tables import INTERACTIONS, validate
 
 # %% auto #0
-__all__ = ['LAYOUTS', 'FIELDS', 'PARTS', 'UNITS', 'FILE_KINDS', 'LATEST', 'EARLIEST_MS', 'SHOP_PREFERENCES', 'Layout',
-           'layout_columns', 'read_interactions', 'PreferenceModel', 'user_preference', 'simulate_interactions']
+__all__ = ['LAYOUTS', 'FIELDS', 'PARTS', 'SHOP_PREFERENCES', 'Layout', 'layout_columns', 'read_interactions', 'PreferenceModel',
+           'user_preference', 'simulate_interactions']
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #2b6c697b
 @dataclass(frozen=True, slots=True)
@@ -53,7 +47,6 @@ LAYOUTS = {
 # %% ../../nbs/catalogue/30_purchases.ipynb #e424c0bc
 FIELDS = ("user_id", "item_id", "timestamp", "part")
 PARTS = ("train", "valid", "test")
-UNITS = {"s": 1, "ms": 1000}  # Unit of time: how many make a second
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #b47cc17f
 def layout_columns(
@@ -91,94 +84,62 @@ def _check_names(names: list[str], layout: str | None, columns: dict) -> None:
         if theirs not in names:
             raise ValueError(f"columns maps {ours!r} to {theirs!r}, but the file has {', '.join(names)}")
 
-# %% ../../nbs/catalogue/30_purchases.ipynb #9c22cd33
-def _text_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
-    "Rows of a text file with a header."
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    lines = list(io.StringIO(data.decode("utf-8-sig"), newline=""))
-    if not lines:
-        raise ValueError(f"{path} is empty; it needs a header and rows")
-    tabs = file_ending(path) != ".csv" or "\t" in lines[0]
-    records = split_lines(lines, "\t" if tabs else max(",;|", key=lines[0].count))
-    header = next(records)[1]
-    names = [name.split(":")[0].strip() for name in header] if isinstance(header, list) else []
-    if len(set(names)) < max(len(names), 1):
-        raise ValueError(f"{path} must begin with the names of its columns, each once, not with {lines[0]!r}")
-    for number, cells in records:
-        yield number, cells if isinstance(cells, str) else dict(zip(names, cells, strict=True))
+# %% ../../nbs/catalogue/30_purchases.ipynb #20527653
+_TYPES = ("token", "token_seq", "float", "float_seq")  # Types in the header of RecBole's files
 
-# %% ../../nbs/catalogue/30_purchases.ipynb #83571f07
-FILE_KINDS = {
-    ".jsonl": json_records,
-    ".json": json_records,
-    ".csv": _text_lines,
-    ".tsv": _text_lines,
-    ".inter": _text_lines,
-}  # Ending of a file, without .gz: its reader; Parquet has columns and is read as such
 
-# %% ../../nbs/catalogue/30_purchases.ipynb #2f27f6ea
-def _cells(
-    source: str | Path | pd.DataFrame, layout: str | None, columns: dict | None
-) -> tuple[pd.DataFrame, str, list]:
+def _open_purchases(
+    source: str | Path, encoding: str | None, limits: Limits
+) -> tuple[Records, dict[str, str]]:
+    "A file of purchases; its columns without types: as the file calls them."
+    typed = file_ending(source) == ".inter"
+    records = delimited_records(source, encoding, limits) if typed else read_records(source, encoding, limits)
+    names = {}
+    for name in records.names:
+        short, _, kind = name.rpartition(":")
+        names[short.strip() if short and kind.strip() in _TYPES else name] = name
+    if len(names) < len(records.names):
+        raise ValueError(
+            f"{source} must have each column once, not {', '.join(records.names)}; rename one of them"
+        )
+    return records, names
+
+# %% ../../nbs/catalogue/30_purchases.ipynb #5cbdd76c
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cells:
     "The cells that are needed, as they came."
-    if not isinstance(source, pd.DataFrame) and file_ending(source) == ".parquet":
-        from pyarrow import parquet
 
-        mapping, unit = layout_columns(parquet.read_schema(source).names, layout, columns)
-        source = pd.read_parquet(source, columns=list(dict.fromkeys(mapping.values())))
+    table: pd.DataFrame  # row, and a column for each of our names
+    unit: str  # Unit of the layout's time
+    names: dict[str, str]  # Our name: the file's name
+    broken: list[tuple[int, str]]  # Row and reason of what was no row
+    notes: list[str]  # How the file was read
+
+
+def _cells(
+    source: str | Path | pd.DataFrame,
+    layout: str | None,
+    columns: dict | None,
+    encoding: str | None,
+    limits: Limits,
+) -> _Cells:
+    "The cells that are needed, of a file or of a table in memory."
     if isinstance(source, pd.DataFrame):
         mapping, unit = layout_columns([str(c) for c in source.columns], layout, columns)
         cells = {ours: source[theirs].reset_index(drop=True) for ours, theirs in mapping.items()}
-        return pd.DataFrame({"row": np.arange(1, len(source) + 1)} | cells), unit, []
-    if file_ending(source) not in FILE_KINDS:
-        raise ValueError(f"{source} must end in {', '.join(FILE_KINDS)} or .parquet; save it as one of them")
-    records = FILE_KINDS[file_ending(source)](Path(source))
-    head = list(islice(records, 1000))
-    names = dict.fromkeys(name for _, record in head if isinstance(record, dict) for name in record)
+        return _Cells(pd.DataFrame({"row": np.arange(1, len(source) + 1)} | cells), unit, mapping, [], [])
+    records, names = _open_purchases(source, encoding, limits)
     mapping, unit = layout_columns(list(names), layout, columns)
+    wanted = [names[theirs] for theirs in mapping.values()]
     rows, broken = [], []
-    for number, record in chain(head, records):
+    for number, record in records.rows(list(dict.fromkeys(wanted))):
         if isinstance(record, dict):
-            rows.append((number, *map(record.get, mapping.values())))
+            rows.append((number, *map(record.get, wanted)))
         else:
             broken.append((number, record))
-    return pd.DataFrame(rows, columns=["row", *mapping], dtype=object), unit, broken
-
-# %% ../../nbs/catalogue/30_purchases.ipynb #e4a58439
-def _seconds(times: pd.Series, unit: str) -> np.ndarray:
-    "Times in seconds."
-    if pd.api.types.is_datetime64_any_dtype(times):
-        numbers = (pd.to_datetime(times, utc=True) - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-        return numbers.to_numpy(dtype=float)
-    plain = times.astype(object).map(_plain_time)
-    seconds = pd.to_numeric(plain, errors="coerce").to_numpy(dtype=float) / UNITS[unit]
-    text = np.isnan(seconds) & plain.map(lambda t: isinstance(t, str)).to_numpy(dtype=bool)
-    if text.any():
-        dates = pd.to_datetime(plain[text].astype("str"), format="ISO8601", utc=True, errors="coerce")
-        seconds[text] = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-    return seconds
-
-# %% ../../nbs/catalogue/30_purchases.ipynb #d039a8e1
-def _plain_time(value: object) -> float | str | None:
-    "A time as a number or text."
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Real) and not isinstance(value, bool):
-        return float(value) if abs(value) < 2**63 else None
-    return value if isinstance(value, str) else None
-
-# %% ../../nbs/catalogue/30_purchases.ipynb #125f1969
-LATEST = 4_102_444_800  # 1 January 2100
-EARLIEST_MS = 631_152_000  # 1 January 1990: earlier than any web shop
-
-# %% ../../nbs/catalogue/30_purchases.ipynb #0e0a5a0f
-def _check_unit(seconds: np.ndarray, unit: str) -> None:
-    "Raise a `ValueError` where most times cannot be in the unit they were taken for."
-    middle = np.nanmedian(seconds) if np.isfinite(seconds).any() else np.nan
-    if unit == "s" and middle > LATEST:
-        raise ValueError("most times lie after the year 2100; are they milliseconds? say unit='ms'")
-    if unit == "ms" and middle < EARLIEST_MS:
-        raise ValueError("most times lie before the year 1990; are they seconds? say unit='s'")
+    return _Cells(
+        pd.DataFrame(rows, columns=["row", *mapping], dtype=object), unit, mapping, broken, records.notes
+    )
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #5d357af6
 def _id_text(value: object) -> str | None:
@@ -192,26 +153,24 @@ def _id_text(value: object) -> str | None:
 def read_interactions(
     source: str
     | Path
-    | pd.DataFrame,  # .jsonl, .json, .csv, .tsv, .inter (all perhaps .gz), .parquet, or rows in memory
+    | pd.DataFrame,  # A file of any kind that `records.READERS` names, .inter, or rows in memory
     layout: str | None = None,  # A key of LAYOUTS, None to recognise it by the columns
     columns: dict | None = None,  # Our name (user_id, item_id, timestamp, part): the file's name
     unit: str
     | None = None,  # Unit of the times, s or ms; None for the layout's, or s where columns names the time
-) -> (
-    pd.DataFrame
-):  # Interactions in the order of the file, part where it has one; attrs["set_aside"] lists (row, reason)
+    encoding: str | None = None,  # Name of a text file's encoding, None to find out
+    date_format: str | None = None,  # Form of dates in text as in Python's strptime, None to find out
+    limits: Limits = LIMITS,  # How much the file may ask for
+) -> pd.DataFrame:  # Interactions in the order of the file, part where it has one; attrs lists set_aside, (row, reason), and notes on how the file was read
     """Purchases from a file of reviews or purchases.
 
     Raises: `ValueError` for a file of another kind or layout, for times in another unit, and where no row can be used.
     """
     if unit not in (None, *UNITS):
         raise ValueError(f"unit must be one of {', '.join(UNITS)}, got {unit!r}")
-    try:
-        cells, known, broken = _cells(source, layout, columns)
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
-        raise ValueError(f"{source} is damaged, or not UTF-8 ({error}); copy or save it again") from error
-    seconds = _seconds(cells["timestamp"], unit or known)
-    _check_unit(seconds, unit or known)
+    found = _cells(source, layout, columns, encoding, limits)
+    cells = found.table
+    seconds = read_times(cells["timestamp"], unit or found.unit, found.names["timestamp"], date_format)
     table, reasons = cells[["row"]].copy(), np.full(len(cells), None, dtype=object)
     for name in ("user_id", "item_id"):
         table[name] = [_id_text(value) for value in cells[name]]
@@ -222,11 +181,11 @@ def read_interactions(
         reasons[table["part"].isna() & pd.isna(reasons)] = "has a part that is none of 0, 1 and 2"
     good = pd.isna(reasons)
     unusable = zip(cells["row"][~good].map(int), reasons[~good], strict=True)
-    aside = sorted([*broken, *unusable])
-    _report_aside(source, aside, int(good.sum()))
+    aside = sorted([*found.broken, *unusable])
+    _report_aside(source, aside, int(good.sum()), found.notes)
     table = table[good].assign(timestamp=np.floor(seconds[good])).drop(columns="row")
     table = validate(table, INTERACTIONS)
-    table.attrs["set_aside"] = aside
+    table.attrs |= {"set_aside": aside, "notes": found.notes}
     return table
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #415b58ef
@@ -238,7 +197,9 @@ def _part_name(value: object) -> str | None:
     return PARTS[int(number)] if number in (0, 1, 2) else None
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #f981b4ab
-def _report_aside(source: str | Path | pd.DataFrame, aside: list[tuple[int, str]], used: int) -> None:
+def _report_aside(
+    source: str | Path | pd.DataFrame, aside: list[tuple[int, str]], used: int, notes: list[str]
+) -> None:
     "Say what was set aside, and stop where nothing is left."
     name = "the table" if isinstance(source, pd.DataFrame) else Path(source).name
     first = f"the first, row {aside[0][0]}, {aside[0][1]}" if aside else "there are none"
@@ -247,6 +208,8 @@ def _report_aside(source: str | Path | pd.DataFrame, aside: list[tuple[int, str]
     if aside:
         count = f"{len(aside):,} of {len(aside) + used:,} rows were set aside"
         warnings.warn(f"{name}: {count}; {first}", stacklevel=3)
+    if notes:
+        warnings.warn(f"{name}: {' '.join(notes)}", stacklevel=3)
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #38513ca1
 @dataclass(frozen=True, slots=True)

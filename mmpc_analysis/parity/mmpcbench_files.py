@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..catalogue.records import split_lines
+from ..catalogue.delimited import split_lines
 from ..completion.answers import is_refusal, usable_text
 from ..store import hash_key
 from ..tables import COMPLETIONS, validate

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .. import store, tables
+from ..catalogue.tables_for_people import read_people_csv
 from ..metrics.cards import METRICS
 from ..metrics.own_metrics import given_metric
 
@@ -69,7 +70,7 @@ def _set_aside(folder: str) -> list[dict]:
     if not fs.exists(path):
         return []
     with fs.open(path, "r", encoding="utf-8") as file:
-        return pd.read_csv(file, dtype=str, keep_default_na=False).to_dict("records")
+        return read_people_csv(file.read()).to_dict("records")
 
 # %% ../../nbs/report/30_run.ipynb #703b67f2
 def shown_completions(

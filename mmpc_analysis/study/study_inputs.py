@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from .. import store, tables
+from ..catalogue.tables_for_people import csv_for_people
 from ..store import cached_table
 from .asked import cards_of
 from .choices import Study
@@ -138,7 +139,7 @@ def prepare_inputs(
     Raises: `ValueError` for purchases that cannot be used, and where nothing can be hidden.
     """
     catalogue = _planned(study, out) if plan else study_catalogue(study, out, progress)
-    store.write_text(f"{out}/set_aside.csv", catalogue.set_aside.to_csv(index=False))
+    store.write_text(f"{out}/set_aside.csv", csv_for_people(catalogue.set_aside))
     items = cached_table(out, tables.ITEMS, [store.fingerprint(catalogue.items)], lambda: catalogue.items)
     selected = select_items(items, study.catalogue, study.seed)
     unread = plan and purchases_source(study) in PUBLISHED

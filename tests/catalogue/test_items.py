@@ -211,9 +211,9 @@ def test_amazon_parquet_has_the_images_the_other_way_round(tmp_path):
 
 
 def test_other_kinds_of_source_are_refused(tmp_path):
-    (tmp_path / "a.xlsx").touch()
+    (tmp_path / "a.doc").touch()
     with pytest.raises(ValueError, match=r"must end in \.csv"):
-        load_catalogue(tmp_path / "a.xlsx")
+        load_catalogue(tmp_path / "a.doc")
     with pytest.raises(FileNotFoundError, match="give a file, a folder, or 'embedded'"):
         load_catalogue(tmp_path / "b.csv")
 

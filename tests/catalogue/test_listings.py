@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmpc_analysis.catalogue.cells import cell_text
+from mmpc_analysis.catalogue.delimited import split_lines
 from mmpc_analysis.catalogue.items import load_catalogue
 from mmpc_analysis.catalogue.listings import read_listings
 from mmpc_analysis.catalogue.profiles import map_columns
-from mmpc_analysis.catalogue.records import split_lines
 
 
 def write(folder, text, name="items.csv", encoding="utf-8"):

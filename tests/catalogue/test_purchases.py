@@ -141,8 +141,8 @@ def test_milliseconds_for_seconds_are_an_error(tmp_path):
         ("a.jsonl", "", "are not those of"),
         ("a.jsonl", "{broken\n", "are not those of"),
         ("a.csv", "user_id,item_id,timestamp\n", "are not those of|no row that can be used"),
-        ("a.pkl", "x", "must end in .jsonl"),
-        ("a.csv", "user_id,item_id,timestamp,item_id\na,b,1,c\n", "each once"),
+        ("a.pkl", "x", "must end in .csv"),
+        ("a.csv", "user_id,item_id,timestamp,item_id\na,b,1,c\n", "'item_id' twice"),
     ],
 )
 def test_files_that_hold_no_purchases_are_errors(tmp_path, name, text, said):
