@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from mmpc_analysis import Answer
 from mmpc_analysis.completion.backend_choice import register_backend
 from mmpc_analysis.completion.checkpoints import BackendError
 from mmpc_analysis.completion.models import _REGISTERED
-from mmpc_analysis import Answer
 from mmpc_analysis.study import alignment_stage
 from mmpc_analysis.study.command_endings import (
     CODES_OF_COMMANDS,
