@@ -59,7 +59,7 @@ def gaps_by_category(
     table = table.sort_values("gaps", ascending=False, kind="stable")
     few = table[:shown]
     cells = {"Category": [display_name(name) for name in few.index]}
-    for head, column in (("Products", "n"), ("Without a title", "title"), ("Without a picture", "image")):
+    for head, column in (("Products", "n"), ("No title", "title"), ("No picture", "image")):
         cells[head] = [count(n) for n in few[column]]
     more = f", the {shown} with the most of {count(len(table))}" if len(table) > shown else ""
     return table_html(cells, f"Products with gaps by category{more}", tuple(cells)[1:])

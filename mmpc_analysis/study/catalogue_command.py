@@ -80,9 +80,9 @@ def gap_lines(
     shown_table.columns = ["products", "title", "picture", "both", "no title", "no picture"]
     found = whole.iloc[0]
     sentence = (
-        f"{found['with_both']:,} of {found['items']:,} products have both, so one can be hidden and compared"
+        f"{found['both']:,} of {found['items']:,} products have both, so one can be hidden and compared"
     )
-    gaps = f"{found['without_title']:,} have no title and {found['without_image']:,} no picture."
+    gaps = f"{found['no_title']:,} have no title and {found['no_picture']:,} no picture."
     return [
         "",
         shown_table.to_string(formatters=dict.fromkeys(shown_table, "{:,}".format)),

@@ -45,11 +45,11 @@ def test_products_with_gaps_are_counted_in_all_and_by_category(shop):
     facts = json.loads(catalogue(shop, "--json"))
     assert facts["items"] == 5
     assert facts["gaps"] == {
-        "items": 5, "with_title": 4, "with_image": 3, "with_both": 2, "without_title": 1, "without_image": 2,
+        "items": 5, "titles": 4, "pictures": 3, "both": 2, "no_title": 1, "no_picture": 2,
     }  # fmt: skip
     home, toys = facts["categories"]
-    assert (home["category"], home["items"], home["with_both"], home["without_image"]) == ("Home", 3, 1, 2)
-    assert (toys["category"], toys["items"], toys["with_both"], toys["without_title"]) == ("Toys", 2, 1, 1)
+    assert (home["category"], home["items"], home["both"], home["no_picture"]) == ("Home", 3, 1, 2)
+    assert (toys["category"], toys["items"], toys["both"], toys["no_title"]) == ("Toys", 2, 1, 1)
     said = catalogue(shop)
     assert (
         "2 of 5 products have both, so one can be hidden and compared; 1 have no title and 2 no picture."
@@ -119,7 +119,7 @@ def test_options_say_how_a_file_is_read(shop, tmp_path):
     assert json.loads(catalogue(shop, "--split", "all", "--json"))["splits"] == {"train": 3, "test": 2}
     (tmp_path / "elsewhere").mkdir()
     facts = json.loads(catalogue(shop, "--root", tmp_path / "elsewhere", "--json"))
-    assert facts["gaps"]["with_image"] == 0 and facts["root"] == str(tmp_path / "elsewhere")
+    assert facts["gaps"]["pictures"] == 0 and facts["root"] == str(tmp_path / "elsewhere")
     (tmp_path / "cp.csv").write_bytes("sku,name,category\n1,Müsli,Größe\n".encode("cp850"))
     told = json.loads(catalogue(tmp_path / "cp.csv", "--encoding", "cp850", "--json"))
     assert [row["category"] for row in told["categories"]] == ["Größe"]
@@ -139,6 +139,6 @@ def test_words_of_a_shop_move_no_terminal(tmp_path):
 def test_gaps_of_products_are_counts_of_what_is_not_there():
     rows = [("1", "a", "t", "p"), ("2", "a", None, "p"), ("3", "a", "t", None), ("4", "b", None, "p")]
     assert gap_counts(items_of(rows)) == {
-        "items": 4, "with_title": 2, "with_image": 3, "with_both": 1, "without_title": 2, "without_image": 1,
+        "items": 4, "titles": 2, "pictures": 3, "both": 1, "no_title": 2, "no_picture": 1,
     }  # fmt: skip
     assert set(gap_counts(items_of(rows)[:0]).values()) == {0}
