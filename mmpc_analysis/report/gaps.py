@@ -15,7 +15,7 @@ from .run import Run
 from .wording import count, display_name, listed
 
 # %% auto #0
-__all__ = ['gap_parts', 'gap_words', 'gaps_by_category', 'lacking_metrics', 'gaps']
+__all__ = ['gap_parts', 'gap_words', 'gaps_by_category', 'lacking_metrics', 'gap_piece']
 
 # %% ../../nbs/report/55_gaps.ipynb #900560e3
 def gap_parts(
@@ -87,7 +87,7 @@ def lacking_metrics(
     return joined([paragraph([head]), markup("<ul>{lines}</ul>", lines=joined(lines, ""))])
 
 # %% ../../nbs/report/55_gaps.ipynb #77fd8c70
-def gaps(
+def gap_piece(
     run: Run,  # The run
 ) -> Safe:  # Sentences, a table and a list; empty where there is nothing to say
     "What a run does not speak of."

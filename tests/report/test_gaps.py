@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from hostile_shop import hostile_run
 
-from mmpc_analysis.report.gaps import gap_words, gaps, gaps_by_category, lacking_metrics
+from mmpc_analysis.report.gaps import gap_piece, gap_words, gaps_by_category, lacking_metrics
 from mmpc_analysis.report.run import Run
 
 
@@ -61,7 +61,7 @@ def test_metrics_that_lack_an_extra_are_named_with_the_line_that_brings_it():
 
 
 def test_a_run_without_a_catalogue_says_nothing_of_gaps():
-    assert gaps(Run("", "", {}, {})) == "" == gaps(Run("", "", {"items": items([], [])}, {}))
+    assert gap_piece(Run("", "", {}, {})) == "" == gap_piece(Run("", "", {"items": items([], [])}, {}))
 
 
 def test_every_report_of_a_study_counts_its_products(tmp_path_factory):
