@@ -15,7 +15,7 @@ from .run import Run
 from .wording import count, display_name, listed
 
 # %% auto #0
-__all__ = ['gap_parts', 'gap_words', 'gaps_by_category', 'lacking_metrics', 'gaps']
+__all__ = ['gap_parts', 'gap_words', 'gaps_by_category', 'lacking_metrics', 'gap_piece']
 
 # %% ../../nbs/report/55_gaps.ipynb #900560e3
 def gap_parts(
@@ -59,7 +59,7 @@ def gaps_by_category(
     table = table.sort_values("gaps", ascending=False, kind="stable")
     few = table[:shown]
     cells = {"Category": [display_name(name) for name in few.index]}
-    for head, column in (("Products", "n"), ("Without a title", "title"), ("Without a picture", "image")):
+    for head, column in (("Products", "n"), ("No title", "title"), ("No picture", "image")):
         cells[head] = [count(n) for n in few[column]]
     more = f", the {shown} with the most of {count(len(table))}" if len(table) > shown else ""
     return table_html(cells, f"Products with gaps by category{more}", tuple(cells)[1:])
@@ -87,7 +87,7 @@ def lacking_metrics(
     return joined([paragraph([head]), markup("<ul>{lines}</ul>", lines=joined(lines, ""))])
 
 # %% ../../nbs/report/55_gaps.ipynb #77fd8c70
-def gaps(
+def gap_piece(
     run: Run,  # The run
 ) -> Safe:  # Sentences, a table and a list; empty where there is nothing to say
     "What a run does not speak of."

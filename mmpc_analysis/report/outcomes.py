@@ -16,7 +16,7 @@ from ..completion.image_prompts import cut_prompts
 from .claim_words import lost_words
 from .components import Absent, model_cell, needed, paragraph, with_numbers
 from .figures import base_layout, models_by_size, named, one_row_each, ordered, rows_of
-from .gaps import gaps
+from .gaps import gap_piece
 from .html import Safe, escaped, figure_html, joined, markup, table_html
 from .run import Run, shown_completions
 from mmpc_analysis.report.wording import (
@@ -220,4 +220,4 @@ def set_aside(
     "What could not be used, and why; what is missing in truth, and what was not measured."
     if run.tables["completions"].empty and not run.manifest.get("set_aside"):
         raise Absent("nothing was completed here")
-    return joined([failed_answers(run), set_aside_rows(run), gaps(run)])
+    return joined([failed_answers(run), set_aside_rows(run), gap_piece(run)])

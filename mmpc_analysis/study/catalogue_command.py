@@ -70,21 +70,19 @@ def gap_lines(
     "Products with and without title and picture, for people."
     import pandas as pd
 
-    from mmpc_analysis.report.wording import display_name
-
     table = gap_table(items)
     parts, rest, whole = table[: min(shown, len(table) - 1)], table[shown:-1], table[-1:]
     if len(rest):
         parts = pd.concat([parts, rest.drop(columns="category").sum().to_frame().T.assign(category="")])
-    names = [display_name(name)[:40] for name in parts["category"]]
-    names[len(names) - bool(len(rest)) :] = [f"{len(rest)} more categories"] if len(rest) else []
+    names = [" ".join(name.split())[:40] for name in parts["category"]]
+    names[len(names) - bool(len(rest)) :] = [f"{len(rest)} more"] if len(rest) else []
     shown_table = pd.concat([parts.assign(category=names), whole]).set_index("category").rename_axis(None)
     shown_table.columns = ["products", "title", "picture", "both", "no title", "no picture"]
     found = whole.iloc[0]
     sentence = (
-        f"{found['with_both']:,} of {found['items']:,} products have both, so one can be hidden and compared"
+        f"{found['both']:,} of {found['items']:,} products have both, so one can be hidden and compared"
     )
-    gaps = f"{found['without_title']:,} have no title and {found['without_image']:,} no picture."
+    gaps = f"{found['no_title']:,} have no title and {found['no_picture']:,} no picture."
     return [
         "",
         shown_table.to_string(formatters=dict.fromkeys(shown_table, "{:,}".format)),

@@ -19,16 +19,16 @@ __all__ = ['gap_counts', 'outcome_counts', 'lost_answers', 'lacking_extras', 'ru
 # %% ../../nbs/study/31_run_facts.ipynb #ccc5e4fd
 def gap_counts(
     items: pd.DataFrame,  # (n, columns) Items, with title and image
-) -> dict[str, int]:  # items, with_title, with_image, with_both, without_title, without_image
+) -> dict[str, int]:  # items, titles, pictures, both, no_title, no_picture
     "How many products have a title, a picture, both, or a gap."
     title, image = items["title"].notna(), items["image"].notna()
     return {
         "items": len(items),
-        "with_title": int(title.sum()),
-        "with_image": int(image.sum()),
-        "with_both": int((title & image).sum()),
-        "without_title": int((~title).sum()),
-        "without_image": int((~image).sum()),
+        "titles": int(title.sum()),
+        "pictures": int(image.sum()),
+        "both": int((title & image).sum()),
+        "no_title": int((~title).sum()),
+        "no_picture": int((~image).sum()),
     }
 
 # %% ../../nbs/study/31_run_facts.ipynb #a7fea142

@@ -7,6 +7,7 @@ from mmpc_analysis.study import alignment_stage
 from mmpc_analysis.study.alignment_command import choose_alignment
 from mmpc_analysis.study.command_line import app
 from mmpc_analysis.study.declaration import read_study
+from mmpc_analysis.tables import ALARMS, empty
 
 
 def test_help_names_the_options():
@@ -64,7 +65,7 @@ def test_a_study_of_a_run_keeps_the_section(tmp_path, monkeypatch):
 
     def nothing(study, out, say):
         asked["study"] = study
-        return {"alignments": None}
+        return {"alignments": None, "alarms": empty(ALARMS)}
 
     monkeypatch.setattr(alignment_stage, "run_alignment_stage", nothing)
     monkeypatch.setattr(alignment_stage, "verdict_text", lambda found, level: "verdict")

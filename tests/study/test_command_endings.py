@@ -219,7 +219,7 @@ def test_every_stage_prints_the_facts_of_its_run(verb, study):
     assert all(set(stage) == {"stage", "said", "seconds"} for stage in facts["stages"])
     assert facts["items"] == {"catalogue": 1385, "completed": 4, "hidden": 4}
     answers = facts["answers"]["image_to_text"]["standin-gemma-s"]
-    assert sum(answers.values()) == 4 and facts["gaps"]["without_title"] == 0
+    assert sum(answers.values()) == 4 and facts["gaps"]["no_title"] == 0
     if verb in ("run", "report"):
         assert Path(facts["report"]).is_file()
     assert "catalogue" in done.stderr, "what is said is said on the error stream"

@@ -1,5 +1,6 @@
 """The `mmpc` command as a person types it."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -7,31 +8,31 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from mmpc_analysis.study.choices import Study
+from mmpc_analysis.study.command_line import app
 from mmpc_analysis.study.command_options import choose_study
 from mmpc_analysis.study.declaration import read_study, run_folder
 
-MMPC = str(Path(sys.executable).with_name("mmpc"))
+
+def typed(*words):
+    "The command as a process of its own, as a person types it."
+    mmpc = str(Path(sys.executable).with_name("mmpc"))
+    return subprocess.run([mmpc, *words], capture_output=True, text=True, timeout=300)
 
 
 def mmpc(*words, cwd=None):
-    return subprocess.run([MMPC, *words], capture_output=True, text=True, cwd=cwd, timeout=300)
+    "The same command in this process, which need not import everything again."
+    with contextlib.chdir(cwd or "."):
+        return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def test_help_names_every_verb():
-    shown = mmpc("--help")
+    shown = typed("--help")
     assert shown.returncode == 0
     for verb in ["run", "catalogue", "complete", "draw", "score", "analyse", "report", "models", "doctor"]:
         assert f" {verb} " in shown.stdout
-
-
-@pytest.mark.parametrize(
-    "verb", ["run", "catalogue", "complete", "draw", "score", "analyse", "report", "models"]
-)
-def test_every_verb_explains_itself(verb):
-    shown = mmpc(verb, "--help")
-    assert shown.returncode == 0 and "Usage" in shown.stdout
 
 
 def test_help_imports_nothing_heavy():
@@ -46,28 +47,28 @@ def test_help_imports_nothing_heavy():
 
 def test_models_lists_published_and_embedded_ones():
     shown = mmpc("models")
-    assert shown.returncode == 0
+    assert shown.exit_code == 0
     for name in ("qwen2.5-vl-72b", "gemma-3-27b", "standin-qwen-l", "standin-gemma-s", "standin-sd3"):
         assert name in shown.stdout
 
 
 def test_doctor_finds_what_is_here():
     shown = mmpc("doctor")
-    assert shown.returncode == 0
+    assert shown.exit_code == 0
     assert "found    torch" in shown.stdout and "standin-qwen-s" in shown.stdout
 
 
 def test_catalogue_counts_the_embedded_items():
     shown = mmpc("catalogue")
-    assert shown.returncode == 0
-    assert "Musical_Instruments" in shown.stdout and "0 rows set aside" in shown.stdout
+    assert shown.exit_code == 0
+    assert "Musical_Instruments" in shown.stdout and "0 rows or cells set aside" in shown.stdout
 
 
 def test_catalogue_says_what_it_set_aside(tmp_path):
     (tmp_path / "mine.csv").write_text("sku,name,category\n1,Kite,Toys\n1,Kite again,Toys\n2,,Toys\n")
     shown = mmpc("catalogue", str(tmp_path / "mine.csv"), "--aside", str(tmp_path / "aside.csv"))
-    assert shown.returncode == 0, shown.stderr
-    assert "1 items, 2 rows set aside" in shown.stdout
+    assert shown.exit_code == 0, shown.stderr
+    assert "1 products, 2 rows or cells set aside" in shown.stdout
     assert (tmp_path / "aside.csv").read_text().count("\n") == 3
 
 
@@ -92,7 +93,7 @@ def test_catalogue_says_what_it_set_aside(tmp_path):
 )
 def test_a_mistake_ends_with_one_line_and_exit_code_2(words, message, tmp_path):
     shown = mmpc(*words, cwd=tmp_path)
-    assert shown.returncode == 2
+    assert shown.exit_code == 2
     assert message in shown.stderr and "Traceback" not in shown.stderr
     assert shown.stderr.count("mmpc: ") == 1 and shown.stderr.strip().split("\n")[-1].startswith("mmpc: ")
 
@@ -100,7 +101,7 @@ def test_a_mistake_ends_with_one_line_and_exit_code_2(words, message, tmp_path):
 def test_an_unknown_key_is_named_with_a_suggestion(tmp_path):
     (tmp_path / "study.toml").write_text('[completion]\nmodel = ["standin-qwen-s"]\n')
     shown = mmpc("run", "study.toml", cwd=tmp_path)
-    assert shown.returncode == 2
+    assert shown.exit_code == 2
     assert "section [completion] has no key 'model'; did you mean 'models'?" in shown.stderr
 
 
@@ -111,11 +112,11 @@ def test_stages_pick_up_where_the_run_stands(tmp_path):
     )
     (tmp_path / "study.toml").write_text(study)
     first = mmpc("complete", "study.toml", "--out", "here", cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
+    assert first.exit_code == 0, first.stderr
     assert not (tmp_path / "here" / "scores").exists()
     asked = {path: path.read_bytes() for path in (tmp_path / "here" / "answers").rglob("*.jsonl")}
     second = mmpc("report", "--out", "here", cwd=tmp_path)
-    assert second.returncode == 0, second.stderr
+    assert second.exit_code == 0, second.stderr
     assert (tmp_path / "here" / "report.html").exists()
     assert asked and all(path.read_bytes() == data for path, data in asked.items())
 
@@ -127,7 +128,7 @@ def test_help_answers_at_once():
     took = []
     for _ in range(3):
         start = time.perf_counter()
-        mmpc("--help")
+        typed("--help")
         took.append(time.perf_counter() - start)
     assert min(took) < 1
 
@@ -199,14 +200,14 @@ def test_a_shops_own_file_runs_into_a_folder_of_its_own(tmp_path):
     path = shop(tmp_path)
     words = ["--column", "category=", "--category", "Kites", "--model", "standin-gemma-s"]
     shown = mmpc("run", "--catalogue", str(path), *words, cwd=tmp_path)
-    assert shown.returncode == 0, shown.stderr
+    assert shown.exit_code == 0, shown.stderr
     assert shown.stdout.startswith("kites: 1 models, into runs/kites")
     assert (tmp_path / "runs" / "kites" / "report.html").exists()
     assert not (tmp_path / "runs" / "demo").exists()
     kept = read_study(tmp_path / "runs" / "kites" / "study.toml")
     assert kept.catalogue.columns == {"category": ""} and kept.catalogue.category == "Kites"
     again = mmpc("report", "--out", "runs/kites", cwd=tmp_path)
-    assert again.returncode == 0 and again.stdout.startswith("kites: 1 models, into runs/kites")
+    assert again.exit_code == 0 and again.stdout.startswith("kites: 1 models, into runs/kites")
     assert "Kites" in (tmp_path / "runs" / "kites" / "report.html").read_text(encoding="utf-8")
 
 
@@ -216,12 +217,12 @@ def test_a_run_is_found_again_in_a_folder_of_any_name(tmp_path):
     words = ["run", "-c", str(path), "--column", "category=", "--category", "Kites", "-m", "standin-gemma-s"]
     for times in (1, 2):
         shown = mmpc(*words, "--out", "run [v1]", "-n", "3", cwd=tmp_path)
-        assert shown.returncode == 0, shown.stderr
+        assert shown.exit_code == 0, shown.stderr
         asked = "standin-gemma-s image_to_text" in shown.stderr
         assert asked == (times == 1), "what was answered is not asked again"
     (tmp_path / "run [v1]" / "report.html").unlink()
     again = mmpc("report", "--out", "run [v1]", cwd=tmp_path)
-    assert again.returncode == 0 and (tmp_path / "run [v1]" / "report.html").exists(), again.stderr
+    assert again.exit_code == 0 and (tmp_path / "run [v1]" / "report.html").exists(), again.stderr
 
 
 def test_amazons_layout_reads_its_item_metadata(tmp_path):
@@ -231,7 +232,7 @@ def test_amazons_layout_reads_its_item_metadata(tmp_path):
     )
     words = ["--profile", "amazon-2023", "--category", "All_Beauty"]
     shown = mmpc("catalogue", str(tmp_path / "meta.jsonl"), *words)
-    assert shown.returncode == 0, shown.stderr
+    assert shown.exit_code == 0, shown.stderr
     assert "item_id from parent_asin" in shown.stdout and "brand from store" in shown.stdout
     assert "All_Beauty" in shown.stdout and "from main_category" not in shown.stdout
 
@@ -250,7 +251,7 @@ def test_the_same_can_be_said_in_the_study_file(tmp_path):
         '[catalogue]\nsource = "meta.jsonl"\nprofile = "amazon-2023"\ncategory = "All_Beauty"'
     )
     shown = mmpc("run", "s.toml", cwd=tmp_path)
-    assert shown.returncode == 2  # read, but its one item has no picture
+    assert shown.exit_code == 2  # read, but its one item has no picture
     assert "of 1 items 1 have a title, 0 a picture and none both" in shown.stderr
 
 
