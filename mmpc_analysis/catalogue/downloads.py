@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import re
 import threading
@@ -34,7 +35,7 @@ from mmpc_analysis.catalogue.addresses import (
 )
 from .download_journal import append_journal, compact_journal, read_journal
 from .items import Catalogue
-from .picture_requests import FetchLimits, Reply, ask_picture
+from .picture_requests import FetchLimits, PictureReply, ask_picture
 from ..tables import DOWNLOADS, empty
 
 # %% auto #0
@@ -80,13 +81,13 @@ class _Visit:
                 yield
 
 # %% ../../nbs/catalogue/26_downloads.ipynb #c78d654a
-async def _ask_patiently(visit: _Visit, transport: object, url: str) -> Reply:
+async def _ask_patiently(visit: _Visit, transport: object, url: str) -> PictureReply:
     "What comes of an address, asked again as often as is allowed."
     for attempt in range(visit.limits.tries):
         try:
             reply = await ask_picture(transport, url, visit.turn, visit.limits, visit.private)
         except _LeftAlone as left:
-            return Reply("failed", f"was not asked: its host {left}", url=url)
+            return PictureReply("failed", f"was not asked: its host {left}", url=url)
         wait = visit.limits.pause * 2**attempt * (0.75 + store.hash_unit(url, attempt) / 2)
         _note_answer(visit, visit.host(reply.url), reply, wait)
         if not reply.again or attempt + 1 == visit.limits.tries:
@@ -96,20 +97,20 @@ async def _ask_patiently(visit: _Visit, transport: object, url: str) -> Reply:
     return reply
 
 
-def _note_answer(visit: _Visit, host: _Host, reply: Reply, wait: float) -> None:
+def _note_answer(visit: _Visit, host: _Host, reply: PictureReply, wait: float) -> None:
     "What an answer says about its host."
     host.silent = host.silent + 1 if reply.outcome == "failed" and reply.status is None else 0
     if host.silent >= visit.limits.silent:
         host.left_because = f"gave no answer {host.silent} times in a row"
     if reply.status in (429, 503):
-        asked = wait if reply.wait is None else reply.wait
+        asked = wait if math.isnan(reply.wait) else reply.wait
         if asked > visit.limits.longest_pause:
             host.left_because = f"asks to wait {asked:,.0f} s"
         else:
             host.pause_until = max(host.pause_until, time.monotonic() + asked)
 
 # %% ../../nbs/catalogue/26_downloads.ipynb #b0d9a80e
-def _keep(folder: str, reply: Reply) -> dict:
+def _keep(folder: str, reply: PictureReply) -> dict:
     "Store the picture of a reply, and say what the journal keeps of it."
     told = {"outcome": reply.outcome, "status": reply.status, "reason": reply.reason}
     if reply.outcome != "stored":

@@ -8,9 +8,11 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/catalogue/picture_requests.h
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     import httpx
 
 # %% auto #0
-__all__ = ['FetchLimits', 'picture_ending', 'Reply', 'retry_after', 'ask_picture']
+__all__ = ['FetchLimits', 'picture_ending', 'PictureReply', 'retry_after', 'ask_picture']
 
 # %% ../../nbs/catalogue/25_picture_requests.ipynb #59b10ebe
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def picture_ending(
 
 # %% ../../nbs/catalogue/25_picture_requests.ipynb #177ef3cc
 @dataclass(frozen=True, slots=True)
-class Reply:
+class PictureReply:
     "What came of asking once."
 
     outcome: str  # stored, refused or failed, as `tables.DOWNLOADS` declares them
@@ -80,7 +82,7 @@ class Reply:
     data: bytes = b""  # The picture
     ending: str = ""  # Of its file
     again: bool = False  # Whether asking again in a moment may help
-    wait: float | None = None  # How long the server asks to wait, s
+    wait: float = math.nan  # How long the server asks to wait, s; NaN where it does not say
     url: str = ""  # Address that answered, after all that it led to
 
 
@@ -89,7 +91,7 @@ _ONE_AT_A_TIME = (
 )  # The largest picture that is allowed takes half a gigabyte while it is decoded
 
 
-def _looked_at(reply: Reply) -> Reply:
+def _looked_at(reply: PictureReply) -> PictureReply:
     "An answer whose picture is one that can be opened, else why not."
     try:
         ending = picture_ending(reply.data)
@@ -102,21 +104,29 @@ def _looked_at(reply: Reply) -> Reply:
 
 # %% ../../nbs/catalogue/25_picture_requests.ipynb #c965ffd1
 def retry_after(
-    headers: dict | httpx.Headers,  # Of an answer; names in small letters
-) -> float | None:  # Seconds to wait, at least 0; None where nothing readable is said
-    "The wait that a server asks for. Source: RFC 9110, section 10.2.3."
-    from datetime import UTC, datetime
+    headers: Mapping[str, str],  # Of an answer, names in lower case
+    now: float
+    | None = None,  # Seconds since 1970; None for the server's own date, or the clock where it gives none
+) -> float:  # Seconds, at least 0, NaN where nothing readable is said
+    "The wait that a server asks for. Source: RFC 9110, section 10.2.3, and OpenAI's `retry-after-ms`."
     from email.utils import parsedate_to_datetime
 
-    said = str(headers.get("retry-after", "")).strip()
-    if re.fullmatch(r"\d{1,9}", said):
-        return float(said)
-    try:
-        then = parsedate_to_datetime(said)
-        now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
-        return max(0.0, (then.replace(tzinfo=UTC) - now.replace(tzinfo=UTC)).total_seconds())
-    except (ValueError, OverflowError):
-        return None
+    def moment(text: str) -> float:
+        return parsedate_to_datetime(text).timestamp()
+
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        text = str(headers.get(name, "")).strip()
+        try:
+            wait = float(text) * unit if re.fullmatch(r"[-+]?\d{1,9}(\.\d{1,6})?", text) else None
+            if wait is None:
+                since = (
+                    now if now is not None else moment(headers["date"]) if "date" in headers else time.time()
+                )
+                wait = moment(text) - since
+        except (ValueError, TypeError, OverflowError):
+            continue
+        return max(wait, 0.0)
+    return math.nan
 
 # %% ../../nbs/catalogue/25_picture_requests.ipynb #11f5410d
 _BUSY = (408, 425, 429, 500, 502, 503, 504)  # Statuses after which asking again may help
@@ -135,23 +145,23 @@ def _refusal(answer: httpx.Response, most: int) -> str | None:
     return f"has {int(size):,} bytes, more than {most:,}" if size.isdecimal() and int(size) > most else None
 
 
-async def _read(answer: httpx.Response, most: int) -> Reply:
+async def _read(answer: httpx.Response, most: int) -> PictureReply:
     "The bytes of an answer, if it is a picture and not too large."
     status, data = answer.status_code, bytearray()
     if status != 200:
-        return Reply(
+        return PictureReply(
             "failed", f"answered {status}", status, again=status in _BUSY, wait=retry_after(answer.headers)
         )
     if reason := _refusal(answer, most):
-        return Reply("refused", reason, status)
+        return PictureReply("refused", reason, status)
     async for part in answer.aiter_raw():
         data += part
         if len(data) > most:
-            return Reply("refused", f"sends more than {most:,} bytes", status)
+            return PictureReply("refused", f"sends more than {most:,} bytes", status)
     return (
-        Reply("stored", None, status, bytes(data))
+        PictureReply("stored", None, status, bytes(data))
         if data
-        else Reply("failed", "is empty", status, again=True)
+        else PictureReply("failed", "is empty", status, again=True)
     )
 
 # %% ../../nbs/catalogue/25_picture_requests.ipynb #bcbd082b
@@ -161,7 +171,7 @@ async def ask_picture(
     turn: Callable,  # Of an address: an asynchronous context in which it may be asked
     limits: FetchLimits,  # How much, how long
     private: bool = False,  # Whether one's own network may be asked
-) -> Reply:  # What came of it
+) -> PictureReply:  # What came of it
     "Ask an address for a picture, once."
     status = None
     for _ in range(limits.redirects + 1):
@@ -169,7 +179,7 @@ async def ask_picture(
             try:
                 reply, onward = await _ask_step(transport, url, limits)
             except AddressError as error:
-                return Reply("refused", str(error), status, url=url)
+                return PictureReply("refused", str(error), status, url=url)
             if reply is not None and reply.outcome == "stored":
                 reply = await asyncio.to_thread(_looked_at, reply)
             if reply is not None:
@@ -177,13 +187,13 @@ async def ask_picture(
         try:
             status, url = onward[0], _onward(url, onward[1], private)
         except AddressError as error:
-            return Reply("refused", f"leads on: {error}", onward[0], url=url)
-    return Reply("refused", f"leads on more than {limits.redirects} times", status, url=url)
+            return PictureReply("refused", f"leads on: {error}", onward[0], url=url)
+    return PictureReply("refused", f"leads on more than {limits.redirects} times", status, url=url)
 
 # %% ../../nbs/catalogue/25_picture_requests.ipynb #64758b76
 async def _ask_step(
     transport: httpx.AsyncBaseTransport, url: str, limits: FetchLimits
-) -> tuple[Reply | None, tuple]:
+) -> tuple[PictureReply | None, tuple]:
     "What one address answers: a reply, or a status and where it leads."
     import httpcore
 
@@ -199,10 +209,10 @@ async def _ask_step(
     except AddressError:
         raise
     except (TimeoutError, httpcore.TimeoutException):
-        return Reply("failed", "took too long or fell silent", again=True), ()
+        return PictureReply("failed", "took too long or fell silent", again=True), ()
     except (httpcore.NetworkError, httpcore.ProtocolError, OSError, ValueError) as error:
         said = " ".join(str(error).split())[:200] or type(error).__name__
-        return Reply("failed", f"gave no whole answer ({said})", again=True), ()
+        return PictureReply("failed", f"gave no whole answer ({said})", again=True), ()
 
 
 def _onward(url: str, location: str, private: bool) -> str:

@@ -20,7 +20,7 @@ import pandas as pd
 from .amazon_files import amazon_rows, find_amazon_files
 from .cells import cell_text
 from .cores import k_core
-from .purchases import EARLIEST_MS, LATEST
+from .times import EARLIEST_MS, LATEST
 from ..tables import INTERACTIONS, validate
 
 # %% auto #0

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from ..catalogue.picture_requests import retry_after
 from .checkpoints import BackendError
 from mmpc_analysis.completion.server_replies import (
     Failure,
@@ -24,7 +25,6 @@ from mmpc_analysis.completion.server_replies import (
     error_words,
     read_replies,
     redact,
-    retry_after,
 )
 
 # %% auto #0

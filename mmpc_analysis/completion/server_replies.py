@@ -10,15 +10,13 @@ from __future__ import annotations
 import json
 import math
 import re
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 # %% auto #0
 __all__ = ['finish_reason', 'Reply', 'Failure', 'read_message', 'read_replies', 'reply_logprobs', 'redact', 'error_words',
-           'retry_after', 'rejected_fields']
+           'rejected_fields']
 
 # %% ../../nbs/completion/35_server_replies.ipynb #fa376aca
 _STOPPED = {
@@ -187,29 +185,6 @@ def _told(body: dict) -> Failure:
     known = int(code) if code.isdigit() and 400 <= int(code) < 600 else 0
     status = known or (400 if re.search("invalid|bad_?request", code, re.I) else 500)
     return Failure(status, words, field, code)
-
-# %% ../../nbs/completion/35_server_replies.ipynb #1967a41d
-def retry_after(
-    headers: Mapping[str, str],  # Of a reply, names in lower case
-    now: float | None = None,  # Seconds since 1970; None for the clock
-) -> float:  # Seconds, at least 0, NaN where the server does not say
-    "How long a server asks to be left alone."
-    from email.utils import parsedate_to_datetime
-
-    given = [(headers.get("retry-after-ms"), 0.001), (headers.get("retry-after"), 1.0)]
-    for text, unit in given:
-        if text is None:
-            continue
-        try:
-            wait = float(text) * unit
-        except ValueError:
-            try:
-                wait = parsedate_to_datetime(text).timestamp() - (time.time() if now is None else now)
-            except (ValueError, TypeError):
-                continue
-        if math.isfinite(wait):
-            return max(wait, 0.0)
-    return float("nan")
 
 # %% ../../nbs/completion/35_server_replies.ipynb #dbdb1f0a
 _UNSUPPORTED = re.compile(

@@ -17,10 +17,10 @@ from .examples import examples
 from .html import Safe, escaped, joined, markup, page
 from .leaderboard import against, scores
 from .level_contrasts import levels
-from .memory import memory
 from .outcomes import outcomes, set_aside
 from .power import power
 from .reading import defect_section, floors, how_to_read, provenance, whole_sets
+from .recall import memory
 from .recommendations import worth
 from .run import Run, read_run
 from .scale import scale

@@ -142,6 +142,7 @@ def catalogue_command(
     "Read a catalogue and say what is in it."
     with ending("catalogue", as_json) as result:
         from mmpc_analysis.catalogue.items import POOLED, keep_split
+        from mmpc_analysis.catalogue.tables_for_people import csv_for_people
         from mmpc_analysis.study.choices import CatalogueChoice
         from mmpc_analysis.study.declaration import read_catalogue
 
@@ -150,7 +151,7 @@ def catalogue_command(
         loaded = keep_split(loaded, None if split in ("", POOLED) else split)
         _say_catalogue(result, loaded, source)
         if aside:
-            loaded.set_aside.to_csv(aside, index=False)
+            aside.write_text(csv_for_people(loaded.set_aside), encoding="utf-8", newline="")
             result.say(f"Rows set aside: {aside}")
 
 # %% ../../nbs/study/34_catalogue_command.ipynb #5298574f

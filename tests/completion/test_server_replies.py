@@ -6,6 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
+from mmpc_analysis.catalogue.picture_requests import retry_after
 from mmpc_analysis.completion.answers import FINISH_REASONS
 from mmpc_analysis.completion.server_replies import (
     Failure,
@@ -14,7 +15,6 @@ from mmpc_analysis.completion.server_replies import (
     read_replies,
     redact,
     rejected_fields,
-    retry_after,
 )
 
 

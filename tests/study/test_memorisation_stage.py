@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mmpc_analysis import store, tables
-from mmpc_analysis.report.memory import memory
+from mmpc_analysis.report.recall import memory
 from mmpc_analysis.report.run import Run
 from mmpc_analysis.study.choices import (
     CatalogueChoice,

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mmpc_analysis.report.components import Absent
-from mmpc_analysis.report.memory import date_words, memory, recall_words
+from mmpc_analysis.report.recall import date_words, memory, recall_words
 from mmpc_analysis.report.run import Run
 
 ROW = {
