@@ -73,7 +73,11 @@ def image_entries(
         return []
     if re.match(r"data:image/[\w.+-]+;base64,", text, re.I):
         return [_written_out(text)]
-    return [f"https:{text}" if re.match(r"//[\w-]+(\.[\w-]+)+/", text) else text]
+    parts = [part for part in re.split(r"\s*[,;|\n]\s*|\s+(?=https?://)", text) if part] or [text]
+    away = [bool(re.match("(?:https?:)?//", part, re.I)) for part in parts]
+    named = not any(away) and all(re.search(r"\S\.(?:jpe?g|png|webp|gif|bmp|tiff?)$", p, re.I) for p in parts)
+    parts = parts if all(away) or named else [text]
+    return [f"https:{p}" if re.match(r"//[\w-]+(\.[\w-]+)+/", p) else p for p in parts]
 
 # %% ../../nbs/catalogue/10_cells.ipynb #b1e3f9f0
 _SIZES = ("hi_res", "large", "src", "url", "thumb")  # Where an entry names a picture, the best first

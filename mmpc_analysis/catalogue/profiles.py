@@ -119,7 +119,8 @@ def recognise_profile(
         return fits[0]
     if any(isinstance(part, dict) and {"bytes", "path"} <= set(part) for v in cells for part in _parts(v)):
         return DATASETS_PARQUET
-    types = [[type_words(row.get(name)) for row in first] for name in names]
+    others = [name for name in names if plain_name(name) != "product_type"]  # Which is Magento's
+    types = [[type_words(row.get(name)) for row in first] for name in others]
     if any(column and all(column) and set().union(*column) & {"simple", "variable"} for column in types):
         return WOOCOMMERCE
     return ANY_FILE

@@ -191,11 +191,11 @@ def test_amazon_metadata(tmp_path):
     assert items.loc["B000000001", "image"] == "images/B000000001.jpg"
     assert items.loc["B000000001", "description"] == "Softens hair. For daily use."
     assert items.loc["B000000001", "keywords"] == "Paraben free, 12 oz"
-    assert items["image"].isna().to_dict() == {"B000000001": False, "B000000003": True}
-    aside = catalogue.set_aside  # The title of the second is the word None
-    assert aside["item_id"].tolist() == ["B000000002", "B000000002", "B000000004"]
-    assert aside["kept"].tolist() == [False, False, False]
-    assert aside["reason"][1].startswith("'https://images.example/2-hi.jpg' is an address")
+    assert items["image"].isna().to_dict() == {"B000000001": False, "B000000002": True, "B000000003": True}
+    assert pd.isna(items.loc["B000000002", "title"])  # The word None; its picture is an address, so it stays
+    aside = catalogue.set_aside
+    assert aside["item_id"].tolist() == ["B000000002", "B000000004"] and aside["column"][0] == "title"
+    assert aside["kept"].tolist() == [True, False]
     assert catalogue.pictures.loc[catalogue.pictures["item_id"] == "B000000002", "image"].tolist() == [
         "https://images.example/2-hi.jpg"
     ]
@@ -414,27 +414,51 @@ def test_a_google_feed_keeps_all_its_addresses_and_says_that_none_was_fetched(tm
         ["a", 1, "https://x.example/a.jpg"], ["a", 2, "https://x.example/a2.jpg"], ["a", 3, "https://x.example/a3.jpg"],
         ["b", 1, "https://x.example/b.jpg"], ["c", 1, "https://x.example/c.jpg"],
     ]  # fmt: skip
-    assert catalogue.items["item_id"].tolist() == ["a", "c"] and catalogue.items["image"].isna().all()
+    assert catalogue.items["item_id"].tolist() == ["a", "b", "c"] and catalogue.items["image"].isna().all()
     assert (
-        "and were not fetched: 5; products without a picture for that reason: 2. mmpc fetch-pictures fetches them"
+        "and were not fetched: 5; products without a picture for that reason: 3. mmpc fetch-pictures fetches them"
         in catalogue.note
     )
+    assert "without a title: 1; without a picture: 3; with both: 0; with neither yet: 1." in catalogue.note
     assert "price" in catalogue.unused and "Columns that are not used: price." in catalogue.note
-    aside = catalogue.set_aside  # The addresses of products with a title drown nothing
-    assert aside[["item_id", "column", "kept"]].values.tolist() == [["b", "image", False]]
-    assert "mmpc fetch-pictures" in aside["remedy"][0]
+    assert catalogue.set_aside.empty  # An address that nobody has asked is no fault of its row
 
 
 def test_a_feed_of_addresses_alone_can_be_read_before_they_are_fetched(tmp_path):
     path = tmp_path / "feed.csv"
     path.write_text("id,image\na,https://x.example/a.jpg\nb,https://x.example/b.jpg\n")
-    with pytest.raises(ValueError, match=r"no usable item, 2 rows were set aside.*fetch-pictures"):
-        load_catalogue(path)
-    catalogue = load_catalogue(path, require_items=False)
-    assert catalogue.items.empty and catalogue.pictures["image"].tolist() == [
-        "https://x.example/a.jpg",
-        "https://x.example/b.jpg",
+    catalogue = load_catalogue(path)
+    assert catalogue.items["item_id"].tolist() == ["a", "b"] and catalogue.set_aside.empty
+    assert catalogue.items[["title", "image"]].isna().all(axis=None)
+    assert catalogue.pictures["image"].tolist() == ["https://x.example/a.jpg", "https://x.example/b.jpg"]
+
+
+@pytest.mark.parametrize("form", ["addresses", "files", "one file, the rest addresses"])
+def test_sixteen_products_without_a_title_never_vanish(tmp_path, form):
+    picture(tmp_path / "p.png")
+    cells = [
+        "p.png" if form == "files" or (k == 3 and "one" in form) else f"https://x.example/{k}.jpg"
+        for k in range(40)
     ]
+    rows = [f"{k:02},{'' if k < 16 else f'Mug {k}'},{cell}" for k, cell in enumerate(cells)]
+    path = write(tmp_path, "\n".join(["id,title,image", *rows, "98,,", "99,Only a title,"]))
+    catalogue = load_catalogue(path)
+    assert catalogue.items["item_id"].tolist() == [f"{k:02}" for k in range(40)] + ["99"]
+    assert catalogue.items["title"].isna().sum() == 16
+    assert catalogue.set_aside["item_id"].tolist() == ["98"]  # It names no picture at all
+    files = {"addresses": 0, "files": 40}.get(form, 1)
+    ending = "" if form == "files" else f"; with neither yet: {16 - (files == 1)}"
+    both = {"files": 24}.get(form, 0)
+    assert catalogue.note.endswith(
+        f"Products: 41; without a title: 16; without a picture: {41 - files}; with both: {both}{ending}."
+    )
+
+
+def test_an_address_that_was_asked_in_vain_saves_no_product_without_a_title(tmp_path):
+    journal(tmp_path / "downloaded", {}, ["https://x.example/b.jpg"])
+    catalogue = load_catalogue(feed(tmp_path / "feed.tsv", "d\t\tnowhere.png\t\t1\n"))
+    assert catalogue.items["item_id"].tolist() == ["a", "c"]
+    assert catalogue.set_aside["item_id"].tolist() == ["b", "d"] and not catalogue.set_aside["kept"].any()
 
 
 def test_fetched_addresses_become_pictures(tmp_path):
@@ -610,8 +634,11 @@ def test_a_whole_export_is_a_catalogue_with_nothing_lost(name, tmp_path):
     assert set(items.index) | set(whole["item_id"].dropna()) == set(truth) and not set(items.index) & set(
         whole["item_id"]
     )
-    assert set(items.index) == {i for i, row in truth.items() if row["title"]}  # No picture is at hand
-    for item_id, title in items["title"].items():
+    assert set(items.index) == {i for i, row in truth.items() if row["title"] or row["images"]}
+    assert set(items.index[items["title"].isna()]) == {
+        i for i, row in truth.items() if not row["title"] and row["images"]
+    }
+    for item_id, title in items["title"].dropna().items():
         assert title.split() == truth[item_id]["title"].split()
     for item_id, category in items["category"].items():
         assert category == (truth[item_id]["category"] or "unknown")

@@ -147,3 +147,17 @@ def test_profiles_are_declarations_that_agree_with_each_other():
             n for need in kind.needs if not isinstance(need, str) for n in need[:1]
         ]
         assert not needs or recognise_profile(needs, (), *kind.kinds) is kind
+
+
+def test_magento_is_not_taken_for_woocommerce_by_its_product_type():
+    row = {"sku": "1", "product_type": "simple", "name": "Mug", "base_image": "/m/u/mug.jpg"}
+    assert recognise_profile(list(row), [row]).name == "plain"
+    assert recognise_profile(["Nazwa", "Rodzaj"], [{"Nazwa": "Kubek", "Rodzaj": "simple"}]).name == "woocommerce"
+
+
+def test_the_answer_of_a_shops_products_json_is_shopifys():
+    names = ["id", "title", "handle", "body_html", "vendor", "product_type", "tags", "variants", "images"]
+    kind = recognise_profile(names)
+    mapping = map_columns(names, None, kind)
+    assert kind.name == "shopify-legacy" and mapping["item_id"] == "handle"
+    assert mapping["image"] == "images" and mapping["category"] == "product_type"
