@@ -208,4 +208,5 @@ def plain_prose(
     tags = bare != text or again != written
     changed = {"HTML entities": written != bare, "HTML tags": tags, "invisible characters": plain != again}
     mended = [kind for kind, is_changed in changed.items() if is_changed]
-    return (" ".join(plain.splitlines()) if one_line else plain), mended
+    lines = [line.strip() for line in plain.splitlines()]
+    return (" ".join(filter(None, lines)) if one_line else plain), mended

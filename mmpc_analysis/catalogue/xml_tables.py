@@ -10,11 +10,15 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from mmpc_analysis.catalogue.foreign_files import (
     LIMITS,
@@ -51,11 +55,22 @@ def _refuse_entities(members: zipfile.ZipFile, member: zipfile.ZipInfo, source: 
                 raise ValueError(f"{member.filename}: {type(error).__name__}") from error
 
 
-def _workbook(source: str | Path, limits: Limits):
+def _uncalculated(sheet: IO[bytes]) -> int:
+    "How many formulas of a sheet have no result."
+    number, rest = 0, b""
+    for chunk in iter(partial(sheet.read, 2**20), b""):
+        text = rest + chunk
+        found = list(re.finditer(rb"(?:</f>|<f [^<>]*/>)\s*(?:<v\s*/>|<v>\s*</v>|</c>)", text))
+        number += len(found)
+        rest = text[max(found[-1].end() if found else 0, len(text) - 300) :]
+    return number
+
+
+def _workbook(source: str | Path, notes: list[str], limits: Limits):
     "A workbook, opened row by row, once its zip may be unpacked."
     from openpyxl import load_workbook
 
-    file = open_foreign(source, limits)
+    file, empty = open_foreign(source, limits), 0
     try:
         with zipfile.ZipFile(file) as members:
             for member in members.infolist():
@@ -65,6 +80,13 @@ def _workbook(source: str | Path, limits: Limits):
                     raise TooLargeError(
                         f"{source} has {member.file_size:,} bytes of shared texts to hold at once; save it as .csv, or pass limits=Limits(held=...)"
                     )
+                if re.fullmatch(r"xl/worksheets/[^/]+\.xml", member.filename):
+                    with suppress(zipfile.BadZipFile, zlib.error, EOFError), members.open(member) as sheet:
+                        empty += _uncalculated(sheet)  # What is damaged is told by the rows
+        if empty:
+            notes.append(
+                f"Formulas without a result, taken as empty: {empty:,}; open the workbook in a spreadsheet and save it."
+            )
         file.seek(0)
         return load_workbook(file, read_only=True, data_only=True, keep_links=False)
     except TooLargeError:
@@ -128,7 +150,7 @@ def read_sheet(
 
     Raises: `ValueError` for a file that is no workbook, or has no sheet with a header.
     """
-    book = _workbook(source, limits)
+    book = _workbook(source, notes, limits)
     sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"] or book.worksheets
     found: tuple = ()
     for sheet in sheets:

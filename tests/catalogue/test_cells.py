@@ -179,3 +179,10 @@ def test_a_cell_that_names_pictures_in_no_known_way_is_no_silence(value):
 )  # fmt: skip
 def test_several_pictures_in_one_cell_and_separators_that_are_none(cell, entries):
     assert image_entries(cell) == entries
+
+
+@pytest.mark.parametrize(
+    "text", ["Oil\n lamp", "Oil \r\n\r\n lamp", "Oil\u2028lamp", "<p>Oil</p>\n<p>lamp</p>"]
+)
+def test_a_title_over_two_lines_has_one_blank_between(text):
+    assert plain_prose(text)[0] == "Oil lamp"

@@ -152,7 +152,9 @@ def test_profiles_are_declarations_that_agree_with_each_other():
 def test_magento_is_not_taken_for_woocommerce_by_its_product_type():
     row = {"sku": "1", "product_type": "simple", "name": "Mug", "base_image": "/m/u/mug.jpg"}
     assert recognise_profile(list(row), [row]).name == "plain"
-    assert recognise_profile(["Nazwa", "Rodzaj"], [{"Nazwa": "Kubek", "Rodzaj": "simple"}]).name == "woocommerce"
+    assert (
+        recognise_profile(["Nazwa", "Rodzaj"], [{"Nazwa": "Kubek", "Rodzaj": "simple"}]).name == "woocommerce"
+    )
 
 
 def test_the_answer_of_a_shops_products_json_is_shopifys():

@@ -303,3 +303,28 @@ def test_a_cover_is_passed_over_and_failed_formulas_are_counted(tmp_path):
 def test_sheets_of_one_column_are_read_from_the_first(tmp_path):
     path = book(tmp_path / "a.xlsx", ("One", [["id"], ["1"]]), ("Two", [["title"], ["x"]]))
     assert list(read_records(path).rows(None)) == [(2, {"id": "1"})]
+
+
+@pytest.mark.parametrize("many", [1, 30_000])
+def test_formulas_that_nobody_calculated_are_counted(tmp_path, many):
+    made = [["id", "title", "price"], *([k, "=1 wheel" if k % 3 else "Kite", 2.5] for k in range(many + 1))]
+    path = book(tmp_path / "a.xlsx", ("Stock", made))
+    records = read_records(path)
+    lost = sum(k % 3 > 0 for k in range(many + 1))
+    assert sum(row["title"] is None for _, row in records.rows(None)) == lost
+    assert records.notes == [
+        f"Formulas without a result, taken as empty: {lost:,}; open the workbook in a spreadsheet and save it."
+    ]
+
+
+def test_formulas_with_a_result_are_no_complaint(tmp_path):
+    path = book(tmp_path / "a.xlsx", ("Stock", [["id", "title"], ["1", "=A1"], ["2", "=A2"]]))
+    filled = edited(
+        path,
+        tmp_path / "b.xlsx",
+        "sheet1.xml",
+        lambda text: re.sub(r"</f><v ?(/>|></v>)", "</f><v>7</v>", text),
+    )
+    records = read_records(filled)
+    assert list(records.rows(None)) == [(2, {"id": "1", "title": 7}), (3, {"id": "2", "title": 7})]
+    assert records.notes == []
