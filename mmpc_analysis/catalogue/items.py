@@ -50,7 +50,7 @@ def find_table(
     Raises: `ValueError` where several can.
     """
     tables = sorted(p for p in Path(folder).iterdir() if p.is_file() and file_ending(p) in READERS)
-    tables = [p for p in tables if not p.name.startswith(".") and file_ending(p) != ".txt"]
+    tables = [p for p in tables if not p.name.startswith((".", "~$")) and file_ending(p) != ".txt"]
     if len(tables) > 1:
         more = f" and {len(tables) - 12} more" if len(tables) > 12 else ""
         names = ", ".join(p.name for p in tables[:12]) + more
@@ -232,6 +232,8 @@ def load_catalogue(
     if table is not None:
         listings = _read_table(rows, table, columns, profile, encoding, placeholders)
     notes = _add_untitled(rows) if whole else []
+    if table is None and (texts := ", ".join(sorted(p.name for p in Path(folder).glob("*.txt")))):
+        notes.append(f"Not taken for a table: {texts}; name the file itself if it is one.")
     name = "table" if in_memory else Path(source).name
     return keep_split(_finish(rows, name, category, listings, notes, require_items), split)
 
@@ -323,6 +325,9 @@ def _finish(
             else ""
         )
         advice = f"; {listings.advice}" if listings and listings.advice else ""
+        if not rows.set_aside:
+            lacks = "rows below its header" if listings else f"picture and no table ({', '.join(READERS)})"
+            raise ValueError(" ".join([f"{name} has no usable item, as it has no {lacks}{advice}.", *notes]))
         raise ValueError(f"{name} has no usable item, {len(set_aside)} rows were set aside{first}{advice}")
     root, ids = _common_root(rows), sorted(rows.items)
     items = pd.DataFrame({c: [rows.items[i].get(c) for i in ids] for c in ITEMS.names}, dtype="object")

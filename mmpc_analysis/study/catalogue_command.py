@@ -95,7 +95,7 @@ def picture_addresses(
     catalogue: Catalogue,  # As it was read
 ) -> int:  # How many of its products have an address and no picture here
     "Products whose pictures are elsewhere."
-    named = catalogue.pictures[catalogue.pictures["image"].str.contains("://", regex=False)]
+    named = catalogue.pictures[catalogue.pictures["image"].str.match("https?://", case=False)]
     bare = catalogue.items.loc[catalogue.items["image"].isna(), "item_id"]
     return int(bare.isin(named["item_id"]).sum())
 

@@ -645,3 +645,49 @@ def test_a_whole_export_is_a_catalogue_with_nothing_lost(name, tmp_path):
     named = catalogue.pictures.groupby("item_id")["image"].agg(list).to_dict()
     assert named == {i: row["images"] for i, row in truth.items() if row["images"]}
     assert f"without a picture: {len(items):,}; with both: 0" in catalogue.note
+
+
+# ---------------------------------------------------------------- folders as they are
+
+
+def test_a_folder_ignores_the_locks_of_open_workbooks_and_names_what_it_did_not_read(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "~$items.xlsx").write_bytes(b"x")
+    (tmp_path / "feed.txt").write_text("id\ttitle\na\tMug\n")
+    catalogue = load_catalogue(tmp_path)
+    assert catalogue.items["title"].isna().tolist() == [True]
+    assert "Not taken for a table: feed.txt; name the file itself if it is one." in catalogue.note
+    assert load_catalogue(tmp_path / "feed.txt").items["title"].tolist() == ["Mug"]
+
+
+def test_two_tables_are_refused_with_the_line_to_type(tmp_path):
+    for name in ("a.csv", "b.tsv"):
+        write(tmp_path, "id\ttitle\n1\tMug\n", name)
+    with pytest.raises(
+        ValueError, match=r"holds several tables \(a\.csv, b\.tsv\); name one of them, such as .*a\.csv"
+    ):
+        load_catalogue(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["id,title\n", "id,title\r\n,\r\n,\r\n"])
+def test_a_header_without_rows_and_an_empty_folder_say_so(tmp_path, text):
+    with pytest.raises(ValueError, match="no usable item, as it has no rows below its header"):
+        load_catalogue(write(tmp_path, text))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no usable item, as it has no picture and no table"):
+        load_catalogue(tmp_path / "empty")
+
+
+def test_a_split_of_a_catalogue_without_any_is_refused_in_words(tmp_path):
+    with pytest.raises(ValueError, match="this catalogue has no splits; leave split out, got 'test'"):
+        load_catalogue(write(tmp_path, "id,title\n1,Mug\n"), split="test")
+
+
+def test_an_error_of_columns_says_which_sheet_was_read(tmp_path):
+    with pd.ExcelWriter(tmp_path / "a.xlsx") as book:
+        pd.DataFrame({"what": ["made"], "when": ["May"]}).to_excel(book, sheet_name="About", index=False)
+        pd.DataFrame({"id": ["1"], "title": ["Mug"]}).to_excel(book, sheet_name="Stock", index=False)
+    with pytest.raises(
+        ValueError, match=r"--column item_id=NAME.*has the sheets About, Stock; About was read"
+    ):
+        load_catalogue(tmp_path / "a.xlsx")
