@@ -41,8 +41,10 @@ def cell_text(
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"is a {type(value).__name__}, expected text")
     text = str(value).strip()
-    if not text.isascii():
-        text.encode("utf-8")
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError(
+            "holds bytes that are not in the file's encoding; write the cell again, and save as UTF-8"
+        )
     return text or None
 
 # %% ../../nbs/catalogue/10_cells.ipynb #30d2d51a

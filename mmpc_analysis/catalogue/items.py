@@ -155,7 +155,10 @@ def _add_row(rows: _Rows, row: int, cells: dict, wrong: dict[str, str]) -> None:
     elif len(item_id) > 200 or any(ord(c) < 32 or ord(c) == 127 for c in item_id):
         problem = ("is longer than 200 or has control characters", "give the item a plain id")
     elif item_id in rows.items:
-        problem = (f"stands in row {rows.places[item_id]} already", "keep one row per item")
+        remedy = (
+            "show the ids as whole numbers and save again" if _shortened(item_id) else "keep one row per item"
+        )
+        problem = (f"stands in row {rows.places[item_id]} already", remedy)
     if problem:
         return rows.set_aside.append((row, item_id, "item_id", *problem, False))
     cells["image"], problems = _row_pictures(rows, item_id, cells.pop("images", None) or [])
@@ -174,10 +177,17 @@ def _add_row(rows: _Rows, row: int, cells: dict, wrong: dict[str, str]) -> None:
     rows.set_aside += [(row, item_id, column, *advice, kept) for column, advice in remedies.items()]
     if kept:
         rows.items[item_id], rows.places[item_id] = cells, row
+        rows.counts[_SHORTENED] += _shortened(item_id)
         rows.counts[_WAITING] += waiting and cells["image"] is None
 
 
 _WAITING = "products whose picture is an address that was not fetched"
+_SHORTENED = "ids that a spreadsheet has shortened to a form such as 4.00638E+12"
+
+
+def _shortened(item_id: str) -> bool:
+    "Whether a spreadsheet has shown a long number as a power of ten."
+    return re.fullmatch(r"\d[.,]\d+E\+\d+", item_id) is not None
 
 
 def _advice(text: str, remedy: str) -> tuple[str, str]:
@@ -348,6 +358,7 @@ _TOLD = (
     "pictures that stood in the table",
     "products whose id is the name of several pictures",
     "placeholder files passed over",
+    _SHORTENED,
 )  # Counts that the note tells as they are
 
 

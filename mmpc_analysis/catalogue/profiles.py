@@ -54,6 +54,29 @@ OTHER_FILES: dict[str, tuple[tuple, tuple[str, ...], str]] = {
         f"{_TO_PURCHASES}; the products of the same data lie in meta_*.jsonl",
     ),
     "a file of purchases or ratings": ((_USERS, _ITEMS, _TIMES), _PRODUCT_WORDS, _TO_PURCHASES),
+    "an export of reviews": (
+        (
+            ("rating", "star_rating", "stars", "review_rating"),
+            (
+                "reviewer_name",
+                "reviewer_email",
+                "reviewer",
+                "review_id",
+                "review_body",
+                "review_text",
+                "comment_author",
+            ),
+        ),
+        (
+            *COLUMN_NAMES["image"],
+            *COLUMN_NAMES["brand"],
+            "product_title",
+            "product_name",
+            "name",
+            "description",
+        ),
+        f"make columns user_id, item_id and timestamp of it, then {_TO_PURCHASES}; the products are exported under Products",
+    ),
     "an export of Shopify's orders": (
         ("financial_status", ("lineitem_name", "lineitem_sku", "email", "fulfillment_status")),
         (),
@@ -84,7 +107,7 @@ def _refuse_other_files(names: Sequence[str]) -> None:
         if _has(plain, needs) and not plain & set(lacks):
             raise ValueError(
                 f"this is {what} ({', '.join(names)}), not of products: {advice}. If it is a catalogue after all, say "
-                "profile='plain'"
+                "--profile plain, or profile='plain' in Python"
             )
 
 # %% ../../nbs/catalogue/12_profiles.ipynb #efbc394d
@@ -222,6 +245,11 @@ def column_advice(
         if profile.group == "variation"
         else ""
     )
+    if not names:
+        return (
+            f"no column can be {what}, as no row of the file is an object with names in it. "
+            "One list of objects is saved as .json, and one object a line as .jsonl"
+        )
     return (
         f"no column can be {what}. {foreign}The file has the columns {', '.join(names)}. Say which is which: {lines}, "
         f"or columns={{{python}}} in Python, with names of the file"

@@ -691,3 +691,18 @@ def test_an_error_of_columns_says_which_sheet_was_read(tmp_path):
         ValueError, match=r"--column item_id=NAME.*has the sheets About, Stock; About was read"
     ):
         load_catalogue(tmp_path / "a.xlsx")
+
+
+def test_ids_that_a_spreadsheet_shortened_are_counted(tmp_path):
+    text = "id,title\n4.00638E+12,Mug\n4.00638E+12,Pan\n\"4,5E+10\",Lamp\n1E5,Kite\n4006381333931,Top\n"
+    catalogue = load_catalogue(write(tmp_path, text))
+    assert "Ids that a spreadsheet has shortened to a form such as 4.00638E+12: 2." in catalogue.note
+    assert catalogue.set_aside["remedy"].tolist() == ["show the ids as whole numbers and save again"]
+
+
+def test_a_cell_of_another_encoding_is_set_aside_in_words(tmp_path):
+    lines = [f"{k},Tässe {k}\n".encode() for k in range(30)]
+    (tmp_path / "a.csv").write_bytes(b"".join([b"id,title\n", *lines, b"99,K\xe4se\n", b"K\xe4,Mug\n"]))
+    aside = load_catalogue(tmp_path / "a.csv").set_aside
+    assert aside["row"].tolist() == [32, 33]  # The first has neither title nor picture then
+    assert (aside["reason"] == "holds bytes that are not in the file's encoding").all()
