@@ -694,7 +694,7 @@ def test_an_error_of_columns_says_which_sheet_was_read(tmp_path):
 
 
 def test_ids_that_a_spreadsheet_shortened_are_counted(tmp_path):
-    text = "id,title\n4.00638E+12,Mug\n4.00638E+12,Pan\n\"4,5E+10\",Lamp\n1E5,Kite\n4006381333931,Top\n"
+    text = 'id,title\n4.00638E+12,Mug\n4.00638E+12,Pan\n"4,5E+10",Lamp\n1E5,Kite\n4006381333931,Top\n'
     catalogue = load_catalogue(write(tmp_path, text))
     assert "Ids that a spreadsheet has shortened to a form such as 4.00638E+12: 2." in catalogue.note
     assert catalogue.set_aside["remedy"].tolist() == ["show the ids as whole numbers and save again"]

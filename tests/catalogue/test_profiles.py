@@ -179,7 +179,14 @@ def test_reviews_of_a_shop_are_no_products(names):
         recognise_profile(names.split(","))
 
 
-@pytest.mark.parametrize("names", ["id,title,rating,author", "product_id,product_name,rating,review_id,img_link", "sku,title,image,rating,reviewer"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        "id,title,rating,author",
+        "product_id,product_name,rating,review_id,img_link",
+        "sku,title,image,rating,reviewer",
+    ],
+)
 def test_products_with_a_rating_are_products(names):
     assert recognise_profile(names.split(",")).name == "plain"
 
