@@ -175,7 +175,7 @@ def test_the_answer_of_a_shops_products_json_is_shopifys():
     ],
 )
 def test_reviews_of_a_shop_are_no_products(names):
-    with pytest.raises(ValueError, match="this is an export of reviews .* --profile plain"):
+    with pytest.raises(ValueError, match=r"this is an export of reviews .* --profile plain"):
         recognise_profile(names.split(","))
 
 
