@@ -242,7 +242,9 @@ def load_catalogue(
     if table is not None:
         listings = _read_table(rows, table, columns, profile, encoding, placeholders)
     notes = _add_untitled(rows) if whole else []
-    if table is None and (texts := ", ".join(sorted(p.name for p in Path(folder).glob("*.txt")))):
+    if table is None and (
+        texts := ", ".join(sorted(name for name in os.listdir(folder) if name.endswith(".txt")))
+    ):
         notes.append(f"Not taken for a table: {texts}; name the file itself if it is one.")
     name = "table" if in_memory else Path(source).name
     return keep_split(_finish(rows, name, category, listings, notes, require_items), split)

@@ -65,7 +65,7 @@ def _uncalculated(sheet: IO[bytes]) -> int:
         rest = text[max(found[-1].end() if found else 0, len(text) - 300) :]
     return number
 
-
+# %% ../../nbs/catalogue/07_xml_tables.ipynb #e393e3f5
 def _workbook(source: str | Path, notes: list[str], limits: Limits):
     "A workbook, opened row by row, once its zip may be unpacked."
     from openpyxl import load_workbook
@@ -178,7 +178,7 @@ def read_sheet(
     header = ["" if value is None else str(value).strip() for value in first[at][1]]
     return Sheet(header, _sheet_rows(book, first[at + 1 :], rows, len(header), errors, notes))
 
-
+# %% ../../nbs/catalogue/07_xml_tables.ipynb #5efddaff
 def _sheet_rows(
     book: object, first: list, rows: Iterator, width: int, errors: Counter, notes: list[str]
 ) -> Iterator[tuple[int, list | str]]:
