@@ -354,7 +354,7 @@ def _finish(
     items = validate(items, ITEMS)
     return Catalogue(name, items, root, set_aside, " ".join(notes), *facts, dict(counts), pictures)
 
-
+# %% ../../nbs/catalogue/20_items.ipynb #7ff36f72
 _TOLD = (
     "pictures found under another spelling",
     "pictures that stood in the table",

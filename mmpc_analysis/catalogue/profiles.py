@@ -47,6 +47,8 @@ _ITEMS = ("item_id", "product_id", "parent_asin", "asin", "itemid", "sku", "id")
 _TIMES = ("timestamp", "date", "time", "datetime", "rating", "event", "unixreviewtime", "created_at")
 _PRODUCT_WORDS = tuple(n for ours in ("title", "image", "brand", "description") for n in COLUMN_NAMES[ours])
 _TO_PURCHASES = "give it as --interactions FILE, or as recommendation.interactions in a study"
+
+# %% ../../nbs/catalogue/12_profiles.ipynb #af149ce6
 OTHER_FILES: dict[str, tuple[tuple, tuple[str, ...], str]] = {
     "a file of Amazon's reviews": (
         (_USERS, ("asin", "parent_asin"), ("rating", "overall")),
