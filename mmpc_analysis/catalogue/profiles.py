@@ -79,6 +79,10 @@ OTHER_FILES: dict[str, tuple[tuple, tuple[str, ...], str]] = {
         ),
         f"make columns user_id, item_id and timestamp of it, then {_TO_PURCHASES}; the products are exported under Products",
     ),
+}  # What it is: columns it has, columns it must not have, where it belongs
+
+# %% ../../nbs/catalogue/12_profiles.ipynb #10d082ea
+OTHER_FILES |= {
     "an export of Shopify's orders": (
         ("financial_status", ("lineitem_name", "lineitem_sku", "email", "fulfillment_status")),
         (),
@@ -94,7 +98,7 @@ OTHER_FILES: dict[str, tuple[tuple, tuple[str, ...], str]] = {
         (),
         f"make columns user_id, item_id and timestamp of it, then {_TO_PURCHASES}; the products are exported under Products",
     ),
-}  # What it is: columns it has, columns it must not have, where it belongs
+}
 
 # %% ../../nbs/catalogue/12_profiles.ipynb #f45c2458
 def _has(plain: set[str], needs: Sequence) -> bool:
