@@ -41,8 +41,10 @@ def cell_text(
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"is a {type(value).__name__}, expected text")
     text = str(value).strip()
-    if not text.isascii():
-        text.encode("utf-8")
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError(
+            "holds bytes that are not in the file's encoding; write the cell again, and save as UTF-8"
+        )
     return text or None
 
 # %% ../../nbs/catalogue/10_cells.ipynb #30d2d51a
@@ -73,7 +75,11 @@ def image_entries(
         return []
     if re.match(r"data:image/[\w.+-]+;base64,", text, re.I):
         return [_written_out(text)]
-    return [f"https:{text}" if re.match(r"//[\w-]+(\.[\w-]+)+/", text) else text]
+    parts = [part for part in re.split(r"\s*[,;|\n]\s*|\s+(?=https?://)", text) if part] or [text]
+    away = [bool(re.match("(?:https?:)?//", part, re.I)) for part in parts]
+    named = not any(away) and all(re.search(r"\S\.(?:jpe?g|png|webp|gif|bmp|tiff?)$", p, re.I) for p in parts)
+    parts = parts if all(away) or named else [text]
+    return [f"https:{p}" if re.match(r"//[\w-]+(\.[\w-]+)+/", p) else p for p in parts]
 
 # %% ../../nbs/catalogue/10_cells.ipynb #b1e3f9f0
 _SIZES = ("hi_res", "large", "src", "url", "thumb")  # Where an entry names a picture, the best first
@@ -204,4 +210,5 @@ def plain_prose(
     tags = bare != text or again != written
     changed = {"HTML entities": written != bare, "HTML tags": tags, "invisible characters": plain != again}
     mended = [kind for kind, is_changed in changed.items() if is_changed]
-    return (" ".join(plain.splitlines()) if one_line else plain), mended
+    lines = [line.strip() for line in plain.splitlines()]
+    return (" ".join(filter(None, lines)) if one_line else plain), mended

@@ -40,4 +40,6 @@ def gap_sentence(
     n, both, no_title, no_picture = completeness(items).loc[
         "all", ["items", "both", "no_title", "no_picture"]
     ]
-    return f"Products: {n:,}; without a title: {no_title:,}; without a picture: {no_picture:,}; with both: {both:,}."
+    neither = both + no_title + no_picture - n
+    ending = f"; with neither yet: {neither:,}." if neither else "."
+    return f"Products: {n:,}; without a title: {no_title:,}; without a picture: {no_picture:,}; with both: {both:,}{ending}"

@@ -100,8 +100,9 @@ def keep_split(
         return catalogue
     splits = catalogue.items["split"]
     if not (splits == split).any():
-        known = ", ".join(sorted(splits.dropna().unique())) or "no splits"
-        raise ValueError(f"split must be one of {known}, got {split!r}")
+        known = ", ".join(sorted(splits.dropna().unique()))
+        wanted = f"split must be one of {known}" if known else "this catalogue has no splits; leave split out"
+        raise ValueError(f"{wanted}, got {split!r}")
     others = catalogue.items.loc[splits != split, "item_id"]
     pictures = catalogue.pictures[~catalogue.pictures["item_id"].isin(others)].reset_index(drop=True)
     items = catalogue.items[splits == split].reset_index(drop=True)

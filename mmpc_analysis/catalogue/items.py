@@ -50,11 +50,12 @@ def find_table(
     Raises: `ValueError` where several can.
     """
     tables = sorted(p for p in Path(folder).iterdir() if p.is_file() and file_ending(p) in READERS)
-    tables = [p for p in tables if not p.name.startswith(".") and file_ending(p) != ".txt"]
+    tables = [p for p in tables if not p.name.startswith((".", "~$")) and file_ending(p) != ".txt"]
     if len(tables) > 1:
-        names = ", ".join(p.name for p in tables)
+        more = f" and {len(tables) - 12} more" if len(tables) > 12 else ""
+        names = ", ".join(p.name for p in tables[:12]) + more
         raise ValueError(
-            f"{folder} holds several tables ({names}); load one with its path and root={str(folder)!r}"
+            f"{folder} holds several tables ({names}); name one of them, such as {tables[0]}: its pictures are looked for beside it"
         )
     return tables[0] if tables else None
 
@@ -101,9 +102,7 @@ def _place_of(rows: _Rows, entry: str | PictureBytes) -> tuple[str, str]:
                 f"{entry[:80]!r} gave no picture: {rows.refused[entry]}; mend it, or put the picture beside the table"
             )
         rows.counts["addresses that were not fetched"] += 1
-        raise _Unfetched(
-            f"{entry[:80]!r} is an address that was not fetched; run mmpc fetch-pictures, or add a title"
-        )
+        raise _Unfetched(f"{entry[:80]!r} is an address that was not fetched")
     if re.match("[A-Za-z][A-Za-z0-9+.-]+:", entry):
         image_path(rows.folder.root, entry)  # Says why not
     path = find_picture(rows.folder, entry)
@@ -156,7 +155,10 @@ def _add_row(rows: _Rows, row: int, cells: dict, wrong: dict[str, str]) -> None:
     elif len(item_id) > 200 or any(ord(c) < 32 or ord(c) == 127 for c in item_id):
         problem = ("is longer than 200 or has control characters", "give the item a plain id")
     elif item_id in rows.items:
-        problem = (f"stands in row {rows.places[item_id]} already", "keep one row per item")
+        remedy = (
+            "show the ids as whole numbers and save again" if _shortened(item_id) else "keep one row per item"
+        )
+        problem = (f"stands in row {rows.places[item_id]} already", remedy)
     if problem:
         return rows.set_aside.append((row, item_id, "item_id", *problem, False))
     cells["image"], problems = _row_pictures(rows, item_id, cells.pop("images", None) or [])
@@ -165,21 +167,27 @@ def _add_row(rows: _Rows, row: int, cells: dict, wrong: dict[str, str]) -> None:
             None,
             wrong | {"category": f"{POOLED!r} is what averages over categories are called"},
         )
-    kept = cells.get("title") is not None or cells["image"] is not None
+    waiting = any(isinstance(problem, _Unfetched) for problem in problems)
+    kept = waiting or cells.get("title") is not None or cells["image"] is not None
     remedies = {column: _advice(reason, "write another text") for column, reason in wrong.items()}
-    waiting = [problem for problem in problems if isinstance(problem, _Unfetched)]
-    unusable = [p for p in problems if p not in waiting] or ([] if kept else waiting)
-    if unusable:
+    if unusable := [problem for problem in problems if not isinstance(problem, _Unfetched)]:
         remedies["image"] = _advice(str(unusable[0]), "name another picture")
     if not kept and not remedies:
         remedies["title"] = ("has neither title nor picture", "add one of them")
     rows.set_aside += [(row, item_id, column, *advice, kept) for column, advice in remedies.items()]
     if kept:
         rows.items[item_id], rows.places[item_id] = cells, row
-        rows.counts[_WAITING] += bool(waiting) and cells["image"] is None
+        rows.counts[_SHORTENED] += _shortened(item_id)
+        rows.counts[_WAITING] += waiting and cells["image"] is None
 
 
 _WAITING = "products whose picture is an address that was not fetched"
+_SHORTENED = "ids that a spreadsheet has shortened to a form such as 4.00638E+12"
+
+
+def _shortened(item_id: str) -> bool:
+    "Whether a spreadsheet has shown a long number as a power of ten."
+    return re.fullmatch(r"\d[.,]\d+E\+\d+", item_id) is not None
 
 
 def _advice(text: str, remedy: str) -> tuple[str, str]:
@@ -234,6 +242,10 @@ def load_catalogue(
     if table is not None:
         listings = _read_table(rows, table, columns, profile, encoding, placeholders)
     notes = _add_untitled(rows) if whole else []
+    if table is None and (
+        texts := ", ".join(sorted(name for name in os.listdir(folder) if name.endswith(".txt")))
+    ):
+        notes.append(f"Not taken for a table: {texts}; name the file itself if it is one.")
     name = "table" if in_memory else Path(source).name
     return keep_split(_finish(rows, name, category, listings, notes, require_items), split)
 
@@ -270,7 +282,7 @@ def _read_table(
         listings = read_listings(table, columns, *how)
         mapping = listings.mapping
         if "item_id" not in mapping and "image" not in mapping:
-            raise ValueError(listings.advice)
+            raise ValueError(" ".join([listings.advice, *listings.notes]))
         if "item_id" not in mapping:
             listings.notes.append("There is no id: items are called after their pictures.")
         for row, cells, wrong in listings.rows:
@@ -319,8 +331,15 @@ def _finish(
     set_aside = pd.DataFrame(rows.set_aside, columns=SET_ASIDE)
     notes = [*(listings.notes if listings else []), *notes]
     if not rows.items and strict:
-        first = f"; the first: {set_aside.iloc[0].to_dict()}" if len(set_aside) else ""
+        first = (
+            "; the first, in row {}: {}; {}".format(*rows.set_aside[0][:1], *rows.set_aside[0][3:5])
+            if len(set_aside)
+            else ""
+        )
         advice = f"; {listings.advice}" if listings and listings.advice else ""
+        if not rows.set_aside:
+            lacks = "rows below its header" if listings else f"picture and no table ({', '.join(READERS)})"
+            raise ValueError(" ".join([f"{name} has no usable item, as it has no {lacks}{advice}.", *notes]))
         raise ValueError(f"{name} has no usable item, {len(set_aside)} rows were set aside{first}{advice}")
     root, ids = _common_root(rows), sorted(rows.items)
     items = pd.DataFrame({c: [rows.items[i].get(c) for i in ids] for c in ITEMS.names}, dtype="object")
@@ -335,12 +354,13 @@ def _finish(
     items = validate(items, ITEMS)
     return Catalogue(name, items, root, set_aside, " ".join(notes), *facts, dict(counts), pictures)
 
-
+# %% ../../nbs/catalogue/20_items.ipynb #7ff36f72
 _TOLD = (
     "pictures found under another spelling",
     "pictures that stood in the table",
     "products whose id is the name of several pictures",
     "placeholder files passed over",
+    _SHORTENED,
 )  # Counts that the note tells as they are
 
 

@@ -64,7 +64,10 @@ def read_listings(
     kind, records = (FILE_PROFILES[profile], records) if profile else recognise_records(records)
     mapping = map_columns(records.names, columns, kind)
     used = {name for several in columns_in_use(records.names, kind, mapping).values() for name in several}
-    unused = [name for name in records.names if name not in used]
+    feed = (
+        records.kind == "xml"
+    )  # Whose elements are listed with their parts, such as structured_title.content
+    unused = [n for n in records.names if n not in used and not (feed and n.partition(".")[0] in used)]
     tally = _Tally(None if placeholders is None else tuple(placeholders))
     rows = _read_rows(products(records, kind, mapping), tally, records.notes)
     advice = column_advice(records.names, kind, mapping)

@@ -99,9 +99,6 @@ def placeholder_words(
         named = ", ".join(f"{text!r} {n:,}" for text, n in texts.most_common(most))
         more = len(texts) - most
         parts.append(f"{what} {texts.total():,} ({named}{f' and {more:,} others' if more > 0 else ''})")
-    ending = "; say placeholders=() to keep such words." if parts else ""
-    return (
-        f"Taken as missing, since they only say that there is nothing: {', '.join(parts)}{ending}"
-        if parts
-        else ""
-    )
+    ending = "; placeholders = false under [catalogue] of a study keeps such words, and so does placeholders=() in Python."
+    told = f"Taken as missing, since they only say that there is nothing: {', '.join(parts)}{ending}"
+    return told if parts else ""

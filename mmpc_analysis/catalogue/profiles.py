@@ -47,6 +47,8 @@ _ITEMS = ("item_id", "product_id", "parent_asin", "asin", "itemid", "sku", "id")
 _TIMES = ("timestamp", "date", "time", "datetime", "rating", "event", "unixreviewtime", "created_at")
 _PRODUCT_WORDS = tuple(n for ours in ("title", "image", "brand", "description") for n in COLUMN_NAMES[ours])
 _TO_PURCHASES = "give it as --interactions FILE, or as recommendation.interactions in a study"
+
+# %% ../../nbs/catalogue/12_profiles.ipynb #af149ce6
 OTHER_FILES: dict[str, tuple[tuple, tuple[str, ...], str]] = {
     "a file of Amazon's reviews": (
         (_USERS, ("asin", "parent_asin"), ("rating", "overall")),
@@ -54,6 +56,33 @@ OTHER_FILES: dict[str, tuple[tuple, tuple[str, ...], str]] = {
         f"{_TO_PURCHASES}; the products of the same data lie in meta_*.jsonl",
     ),
     "a file of purchases or ratings": ((_USERS, _ITEMS, _TIMES), _PRODUCT_WORDS, _TO_PURCHASES),
+    "an export of reviews": (
+        (
+            ("rating", "star_rating", "stars", "review_rating"),
+            (
+                "reviewer_name",
+                "reviewer_email",
+                "reviewer",
+                "review_id",
+                "review_body",
+                "review_text",
+                "comment_author",
+            ),
+        ),
+        (
+            *COLUMN_NAMES["image"],
+            *COLUMN_NAMES["brand"],
+            "product_title",
+            "product_name",
+            "name",
+            "description",
+        ),
+        f"make columns user_id, item_id and timestamp of it, then {_TO_PURCHASES}; the products are exported under Products",
+    ),
+}  # What it is: columns it has, columns it must not have, where it belongs
+
+# %% ../../nbs/catalogue/12_profiles.ipynb #10d082ea
+OTHER_FILES |= {
     "an export of Shopify's orders": (
         ("financial_status", ("lineitem_name", "lineitem_sku", "email", "fulfillment_status")),
         (),
@@ -69,7 +98,7 @@ OTHER_FILES: dict[str, tuple[tuple, tuple[str, ...], str]] = {
         (),
         f"make columns user_id, item_id and timestamp of it, then {_TO_PURCHASES}; the products are exported under Products",
     ),
-}  # What it is: columns it has, columns it must not have, where it belongs
+}
 
 # %% ../../nbs/catalogue/12_profiles.ipynb #f45c2458
 def _has(plain: set[str], needs: Sequence) -> bool:
@@ -84,7 +113,7 @@ def _refuse_other_files(names: Sequence[str]) -> None:
         if _has(plain, needs) and not plain & set(lacks):
             raise ValueError(
                 f"this is {what} ({', '.join(names)}), not of products: {advice}. If it is a catalogue after all, say "
-                "profile='plain'"
+                "--profile plain, or profile='plain' in Python"
             )
 
 # %% ../../nbs/catalogue/12_profiles.ipynb #efbc394d
@@ -119,7 +148,8 @@ def recognise_profile(
         return fits[0]
     if any(isinstance(part, dict) and {"bytes", "path"} <= set(part) for v in cells for part in _parts(v)):
         return DATASETS_PARQUET
-    types = [[type_words(row.get(name)) for row in first] for name in names]
+    others = [name for name in names if plain_name(name) != "product_type"]  # Which is Magento's
+    types = [[type_words(row.get(name)) for row in first] for name in others]
     if any(column and all(column) and set().union(*column) & {"simple", "variable"} for column in types):
         return WOOCOMMERCE
     return ANY_FILE
@@ -221,6 +251,11 @@ def column_advice(
         if profile.group == "variation"
         else ""
     )
+    if not names:
+        return (
+            f"no column can be {what}, as no row of the file is an object with names in it. "
+            "One list of objects is saved as .json, and one object a line as .jsonl"
+        )
     return (
         f"no column can be {what}. {foreign}The file has the columns {', '.join(names)}. Say which is which: {lines}, "
         f"or columns={{{python}}} in Python, with names of the file"

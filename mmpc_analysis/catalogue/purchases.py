@@ -70,7 +70,7 @@ def layout_columns(
     wanted = " or ".join(LAYOUTS) if layout is None else layout
     raise ValueError(
         f"the columns {', '.join(names) or '(none)'} are not those of {wanted}; "
-        f"say columns={{'user_id': ..., 'item_id': ..., 'timestamp': ...}}"
+        "call them user_id, item_id and timestamp in the file, or say columns={'user_id': ..., 'item_id': ..., 'timestamp': ...} in Python"
     )
 
 # %% ../../nbs/catalogue/30_purchases.ipynb #cb8f5ca9

@@ -49,10 +49,10 @@ class Records:
 def _named(names: list[str], rows: Iterator[tuple[int, list | str]]) -> Iterator[tuple[int, dict | str]]:
     "Rows by the names of their columns."
     for place, cells in rows:
-        yield (
-            place,
-            cells if isinstance(cells, str) else {n: c for n, c in zip(names, cells, strict=True) if n},
-        )
+        if isinstance(cells, str):
+            yield place, cells
+        elif not all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells):
+            yield place, {n: c for n, c in zip(names, cells, strict=True) if n}
 
 
 def delimited_records(
@@ -174,7 +174,9 @@ def _json_file(source: str | Path, encoding: str | None, limits: Limits) -> Reco
         text = _decoded(file, source, codec).read(65_536).lstrip("\ufeff \t\r\n")
     if text[:1] == "[":
         rows = _json_list(source, codec, limits)
-    elif isinstance(_json_object(text.partition("\n")[0]), dict) or not text:
+    elif (isinstance(first := _json_object(text.partition("\n")[0]), dict) or not text) and not (
+        text.strip().count("\n") == 0 and isinstance(first, dict) and _is_wrapper(first)
+    ):
         return _json_lines(source, encoding, limits)
     else:
         whole = json.loads(file_text(source, [], codec, limits))
@@ -186,6 +188,14 @@ def _json_file(source: str | Path, encoding: str | None, limits: Limits) -> Reco
             for n, v in enumerate(lists[0], 1)
         )
     return _open_rows("json", rows)
+
+
+def _is_wrapper(document: dict) -> bool:
+    "Whether an object has nothing but a list of objects, and perhaps numbers such as how many."
+    lists = [
+        v for v in document.values() if isinstance(v, list) and v and all(isinstance(p, dict) for p in v)
+    ]
+    return len(lists) == 1 and all(v is lists[0] or isinstance(v, int) for v in document.values())
 
 
 def _json_list(source: str | Path, codec: str, limits: Limits) -> Iterator[tuple[int, dict | str]]:

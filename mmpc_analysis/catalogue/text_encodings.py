@@ -69,6 +69,8 @@ _OTHERS = (
     (b"PAR1", "a Parquet file; name it .parquet"),
     (b"%PDF", "a PDF; export the table as .csv"),
     (b"\x1f\x8b", "packed twice; unpack it once"),
+    (b"<!doctype html", "a web page, perhaps one that asks for a password; export the table again"),
+    (b"<html", "a web page, perhaps one that asks for a password; export the table again"),
 )
 
 # %% ../../nbs/catalogue/04_text_encodings.ipynb #488507cf
@@ -227,7 +229,10 @@ def find_encoding(
     """
     codec = _known_codec(encoding) if encoding else None
     head = next(iter(chunks()), b"")[:_SAMPLE]
-    kind = next((said for start, said in _OTHERS if head.startswith(start)), None)
+    opening = head[:64].removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    kind = next(
+        (said for start, said in _OTHERS if head.startswith(start) or opening.startswith(start)), None
+    )
     if kind and not codec:
         raise ValueError(f"{place} is no text but {kind}")
     codec = codec or marked_encoding(head)

@@ -63,7 +63,10 @@ def _check_unit(seconds: np.ndarray, unit: str) -> None:
 # %% ../../nbs/catalogue/28_times.ipynb #233eabbc
 _PARTS = r"(?P<a>\d{1,2})(?P<mark>[/.\-])(?P<b>\d{1,2})[/.\-](?P<year>\d{2}|\d{4})\.?(?P<clock>[ T,].*)?"
 _MONTH = r"(?i)\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b"
-_REMEDY = "say date_format=, such as '%d/%m/%Y' or '%m/%d/%Y', or write dates as 2024-01-31"
+_REMEDY = (
+    "say date_format=, such as '%d/%m/%Y' or '%m/%d/%Y' (date_format under [recommendation] in a study), "
+    "or write dates as 2024-01-31"
+)
 
 
 def _written(text: pd.Series) -> pd.Series:

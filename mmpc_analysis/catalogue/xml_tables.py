@@ -10,10 +10,15 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from mmpc_analysis.catalogue.foreign_files import (
     LIMITS,
@@ -50,11 +55,22 @@ def _refuse_entities(members: zipfile.ZipFile, member: zipfile.ZipInfo, source: 
                 raise ValueError(f"{member.filename}: {type(error).__name__}") from error
 
 
-def _workbook(source: str | Path, limits: Limits):
+def _uncalculated(sheet: IO[bytes]) -> int:
+    "How many formulas of a sheet have no result."
+    number, rest = 0, b""
+    for chunk in iter(partial(sheet.read, 2**20), b""):
+        text = rest + chunk
+        found = list(re.finditer(rb"(?:</f>|<f [^<>]*/>)\s*(?:<v\s*/>|<v>\s*</v>|</c>)", text))
+        number += len(found)
+        rest = text[max(found[-1].end() if found else 0, len(text) - 300) :]
+    return number
+
+# %% ../../nbs/catalogue/07_xml_tables.ipynb #e393e3f5
+def _workbook(source: str | Path, notes: list[str], limits: Limits):
     "A workbook, opened row by row, once its zip may be unpacked."
     from openpyxl import load_workbook
 
-    file = open_foreign(source, limits)
+    file, empty = open_foreign(source, limits), 0
     try:
         with zipfile.ZipFile(file) as members:
             for member in members.infolist():
@@ -64,6 +80,13 @@ def _workbook(source: str | Path, limits: Limits):
                     raise TooLargeError(
                         f"{source} has {member.file_size:,} bytes of shared texts to hold at once; save it as .csv, or pass limits=Limits(held=...)"
                     )
+                if re.fullmatch(r"xl/worksheets/[^/]+\.xml", member.filename):
+                    with suppress(zipfile.BadZipFile, zlib.error, EOFError), members.open(member) as sheet:
+                        empty += _uncalculated(sheet)  # What is damaged is told by the rows
+        if empty:
+            notes.append(
+                f"Formulas without a result, taken as empty: {empty:,}; open the workbook in a spreadsheet and save it."
+            )
         file.seek(0)
         return load_workbook(file, read_only=True, data_only=True, keep_links=False)
     except TooLargeError:
@@ -76,10 +99,11 @@ def _workbook(source: str | Path, limits: Limits):
         ) from error
 
 # %% ../../nbs/catalogue/07_xml_tables.ipynb #d96b874d
-def _sheet_cell(cell: object) -> object:
-    "What a cell of a workbook says."
+def _sheet_cell(cell: object, errors: Counter) -> object:
+    "What a cell of a workbook says; the errors of formulas are counted."
     value = cell.value
     if isinstance(value, str):
+        errors[value] += cell.data_type == "e"
         return None if cell.data_type == "e" else value
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
@@ -95,9 +119,9 @@ def _sheet_cell(cell: object) -> object:
     return str(value) if isinstance(value, timedelta) else None
 
 # %% ../../nbs/catalogue/07_xml_tables.ipynb #da4bd430
-def _row_cells(cells: tuple) -> list:
+def _row_cells(cells: tuple, errors: Counter) -> list:
     "Values of a row, without the empty ones at its end."
-    values = [_sheet_cell(cell) for cell in cells]
+    values = [_sheet_cell(cell, errors) for cell in cells]
     while values and values[-1] in (None, ""):
         values.pop()
     return values
@@ -108,11 +132,11 @@ def _filled(values: list) -> int:
     return sum(value is not None and bool(str(value).strip()) for value in values)
 
 
-def _numbered_rows(sheet: object) -> Iterator[tuple[int, list]]:
+def _numbered_rows(sheet: object, errors: Counter) -> Iterator[tuple[int, list]]:
     "Rows of a sheet that say something, with their number."
     sheet.reset_dimensions()
     for number, cells in enumerate(sheet.iter_rows(), 1):
-        values = _row_cells(cells) if cells else []
+        values = _row_cells(cells, errors) if cells else []
         if values:
             yield number, values
 
@@ -126,29 +150,39 @@ def read_sheet(
 
     Raises: `ValueError` for a file that is no workbook, or has no sheet with a header.
     """
-    book = _workbook(source, limits)
+    book = _workbook(source, notes, limits)
     sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"] or book.worksheets
+    found: tuple = ()
     for sheet in sheets:
-        rows, first = _numbered_rows(sheet), []
+        errors: Counter = Counter()
+        rows, first = _numbered_rows(sheet, errors), []
         for number, values in rows:
             first.append((number, values))
             if _filled(values) > 1 or number >= 20:
                 break
-        if not first:
-            continue
-        at = len(first) - 1 if _filled(first[-1][1]) > 1 else 0
-        if len(sheets) > 1:
-            names = ", ".join(other.title for other in sheets)
-            notes.append(f"The workbook has the sheets {names}; {sheet.title} was read.")
-        if first[at][0] > 1 and at:
-            notes.append(f"The header was found in row {first[at][0]}; what stands above it was passed over.")
-        header = ["" if value is None else str(value).strip() for value in first[at][1]]
-        return Sheet(header, _sheet_rows(book, first[at + 1 :], rows, len(header)))
-    raise ValueError(f"{source} has no sheet with a header; name the columns in the first row")
+        wide = bool(first) and _filled(first[-1][1]) > 1
+        found = (sheet, first, rows, errors) if wide or (first and not found) else found
+        if wide:
+            break
+    if not found:
+        raise ValueError(f"{source} has no sheet with a header; name the columns in the first row")
+    sheet, first, rows, errors = found
+    at = len(first) - 1 if _filled(first[-1][1]) > 1 else 0
+    if len(sheets) > 1:
+        names = ", ".join(other.title for other in sheets)
+        notes.append(
+            f"The workbook has the sheets {names}; {sheet.title} was read. Save another as a file of its own to read it."
+        )
+    if first[at][0] > 1 and at:
+        notes.append(f"The header was found in row {first[at][0]}; what stands above it was passed over.")
+    header = ["" if value is None else str(value).strip() for value in first[at][1]]
+    return Sheet(header, _sheet_rows(book, first[at + 1 :], rows, len(header), errors, notes))
 
-
-def _sheet_rows(book: object, first: list, rows: Iterator, width: int) -> Iterator[tuple[int, list | str]]:
-    "Rows of a sheet, as wide as its header."
+# %% ../../nbs/catalogue/07_xml_tables.ipynb #5efddaff
+def _sheet_rows(
+    book: object, first: list, rows: Iterator, width: int, errors: Counter, notes: list[str]
+) -> Iterator[tuple[int, list | str]]:
+    "Rows of a sheet, as wide as its header; at the end a note of the formulas that failed."
     from itertools import chain
 
     try:
@@ -159,6 +193,8 @@ def _sheet_rows(book: object, first: list, rows: Iterator, width: int) -> Iterat
                 yield number, values + [None] * (width - len(values))
     except (SyntaxError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         yield 0, f"ends the sheet, which is damaged there ({error}); save the workbook anew"
+    if told := ", ".join(f"{word} {n:,}" for word, n in errors.items() if n):
+        notes.append(f"Cells whose formula failed, taken as empty: {told}.")
     book.close()
 
 # %% ../../nbs/catalogue/07_xml_tables.ipynb #59f637f8

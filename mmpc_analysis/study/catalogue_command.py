@@ -7,6 +7,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/study/catalogue_command.html
 # %% ../../nbs/study/34_catalogue_command.ipynb #dee3284c
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -94,7 +95,7 @@ def picture_addresses(
     catalogue: Catalogue,  # As it was read
 ) -> int:  # How many of its products have an address and no picture here
     "Products whose pictures are elsewhere."
-    named = catalogue.pictures[catalogue.pictures["image"].str.contains("://", regex=False)]
+    named = catalogue.pictures[catalogue.pictures["image"].str.match("https?://", case=False)]
     bare = catalogue.items.loc[catalogue.items["image"].isna(), "item_id"]
     return int(bare.isin(named["item_id"]).sum())
 
@@ -134,6 +135,9 @@ def catalogue_command(
     root: RootOption = "",  # Folder of the pictures
     split: SplitOption = "",  # Which products
     category: CategoryOption = "",  # Category of the items that have none
+    keep_placeholders: Annotated[
+        bool, typer.Option("--keep-placeholders", help="Take titles such as N/A as they stand.")
+    ] = False,  # Whether no text counts as missing
     aside: Annotated[
         Path | None, typer.Option(help="Write the rows set aside to this CSV.")
     ] = None,  # File for the rows set aside
@@ -147,7 +151,8 @@ def catalogue_command(
         from mmpc_analysis.study.declaration import read_catalogue
 
         said = {"profile": profile, "encoding": encoding, "root": root, "category": category}
-        loaded = read_catalogue(choose_catalogue(CatalogueChoice(), source, column, **said))
+        chosen = choose_catalogue(CatalogueChoice(), source, column, **said)
+        loaded = read_catalogue(replace(chosen, placeholders=not keep_placeholders))
         loaded = keep_split(loaded, None if split in ("", POOLED) else split)
         _say_catalogue(result, loaded, source)
         if aside:

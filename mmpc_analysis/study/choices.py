@@ -43,6 +43,9 @@ class CatalogueChoice:
     encoding: str = ""  # Of a text file, such as cp1252 or gb18030; empty to find out
     columns: dict[str, str] = field(default_factory=dict)  # Our name to the file's own, empty to leave it out
     category: str = ""  # Category of the items that have none
+    placeholders: bool = (
+        True  # Whether titles such as `N/A`, and pictures such as no-image.png, count as missing
+    )
     root: str = ""  # Folder of the pictures; empty for where the file lies
     folder: str = ""  # With a published data set as source: folder or address of its raw files
     categories: tuple[str, ...] = ()  # With a published data set: its categories, empty for the study's nine
@@ -145,6 +148,9 @@ class RecommendationChoice:
     "How the worth of completions to recommenders is measured."
 
     interactions: str = ""  # File of purchases, `simulated` or `none`; empty: simulated for the embedded only
+    date_format: str = (
+        ""  # Of that file's dates, as in Python's strptime, such as `%d/%m/%Y`; empty to find out
+    )
     users: _Count = 1000  # Users that are simulated
     recommenders: _Names = ("vbpr", "freedom", "popularity")  # Names in RECOMMENDERS
     rates: _Shares = (0.8,)  # Shares hidden; above the largest of missing.rates, that one

@@ -209,6 +209,7 @@ def read_catalogue(
         profile=choice.profile or None,
         encoding=choice.encoding or None,
         category=choice.category or None,
+        placeholders=None if choice.placeholders else (),
         root=choice.root or None,
         **({"downloads": choice.downloads} if choice.downloads else {}),
     )
@@ -243,7 +244,7 @@ def purchases_of(
         return simulate_interactions(items, study.recommendation.users, study.seed, SHOP_PREFERENCES)
     if not Path(source).is_file():
         raise ValueError(f"recommendation.interactions must be a file, simulated or none, got {source!r}")
-    rows = read_interactions(source)
+    rows = read_interactions(source, date_format=study.recommendation.date_format or None)
     purchases = rows[rows["item_id"].isin(items["item_id"])]
     if purchases.empty:
         raise ValueError(

@@ -404,10 +404,12 @@ class RunResult:
 # %% ../../nbs/study/20_stages.ipynb #e046a36d
 def _stages(inputs: StudyInputs, progress: bool) -> Iterator[tuple[str, str]]:
     "The stages of a run, one after the other: each one's name, and what came out."
+    from mmpc_analysis.report.gaps import gap_parts
     from mmpc_analysis.report.page import write_report
 
     aside = len(inputs.catalogue.set_aside)
     counts = f"{len(inputs.selected)} of {len(inputs.items)} items, {len(inputs.hidden)} hidden modalities"
+    counts = ", ".join([counts, *gap_parts(inputs.items)])
     yield "catalogue", f"{counts}, {aside} rows set aside in set_aside.csv" if aside else counts
     first_bought(inputs)  # Refuses a day that divides nothing, before any model is asked
     completions = run_completions(inputs, progress)

@@ -149,6 +149,9 @@ def prepare_inputs(
     make = partial(hide_items, study, selected, None if unread else _what_was_known(study, purchases))
     hidden = cached_table(out, tables.HIDDEN, [asdict(study), *prints], make)
     if hidden.empty:
-        why = _why_nothing_is_hidden(study, selected, addresses_line(catalogue, study.catalogue))
+        about = (
+            selected if len(selected) else items
+        )  # A limit counts items with both, of which there may be none
+        why = _why_nothing_is_hidden(study, about, addresses_line(catalogue, study.catalogue))
         raise ValueError(f"nothing can be hidden and compared: {why}")
     return StudyInputs(study, out, catalogue, items, selected, hidden, purchases, cards_of(study))

@@ -163,3 +163,26 @@ def test_every_form_of_naming_pictures(value, entries):
 def test_a_cell_that_names_pictures_in_no_known_way_is_no_silence(value):
     with pytest.raises(ValueError, match=r"expected|is not base64"):
         image_entries(value)
+
+
+@pytest.mark.parametrize(
+    ("cell", "entries"),
+    [
+        ("a.jpg,b.PNG", ["a.jpg", "b.PNG"]), ("a b.jpg | c/d.webp", ["a b.jpg", "c/d.webp"]),
+        ("https://e.org/1.jpg, https://e.org/2", ["https://e.org/1.jpg", "https://e.org/2"]),
+        ("https://e.org/1 https://e.org/2", ["https://e.org/1", "https://e.org/2"]),
+        ("//cdn.e.org/1.jpg;//cdn.e.org/2.jpg", ["https://cdn.e.org/1.jpg", "https://cdn.e.org/2.jpg"]),
+        ("https://e.org/w_80,h_60/a.jpg", ["https://e.org/w_80,h_60/a.jpg"]), ("https://e.org/a,b.jpg", ["https://e.org/a,b.jpg"]),
+        ("https://e.org/?u=https://f.org/a.jpg", ["https://e.org/?u=https://f.org/a.jpg"]), ("Mug, large.jpg", ["Mug, large.jpg"]),
+        ("a;b|c", ["a;b|c"]), ("a.jpg,", ["a.jpg"]), (",", [","]),
+    ],
+)  # fmt: skip
+def test_several_pictures_in_one_cell_and_separators_that_are_none(cell, entries):
+    assert image_entries(cell) == entries
+
+
+@pytest.mark.parametrize(
+    "text", ["Oil\n lamp", "Oil \r\n\r\n lamp", "Oil\u2028lamp", "<p>Oil</p>\n<p>lamp</p>"]
+)
+def test_a_title_over_two_lines_has_one_blank_between(text):
+    assert plain_prose(text)[0] == "Oil lamp"

@@ -191,11 +191,11 @@ def test_amazon_metadata(tmp_path):
     assert items.loc["B000000001", "image"] == "images/B000000001.jpg"
     assert items.loc["B000000001", "description"] == "Softens hair. For daily use."
     assert items.loc["B000000001", "keywords"] == "Paraben free, 12 oz"
-    assert items["image"].isna().to_dict() == {"B000000001": False, "B000000003": True}
-    aside = catalogue.set_aside  # The title of the second is the word None
-    assert aside["item_id"].tolist() == ["B000000002", "B000000002", "B000000004"]
-    assert aside["kept"].tolist() == [False, False, False]
-    assert aside["reason"][1].startswith("'https://images.example/2-hi.jpg' is an address")
+    assert items["image"].isna().to_dict() == {"B000000001": False, "B000000002": True, "B000000003": True}
+    assert pd.isna(items.loc["B000000002", "title"])  # The word None; its picture is an address, so it stays
+    aside = catalogue.set_aside
+    assert aside["item_id"].tolist() == ["B000000002", "B000000004"] and aside["column"][0] == "title"
+    assert aside["kept"].tolist() == [True, False]
     assert catalogue.pictures.loc[catalogue.pictures["item_id"] == "B000000002", "image"].tolist() == [
         "https://images.example/2-hi.jpg"
     ]
@@ -414,27 +414,51 @@ def test_a_google_feed_keeps_all_its_addresses_and_says_that_none_was_fetched(tm
         ["a", 1, "https://x.example/a.jpg"], ["a", 2, "https://x.example/a2.jpg"], ["a", 3, "https://x.example/a3.jpg"],
         ["b", 1, "https://x.example/b.jpg"], ["c", 1, "https://x.example/c.jpg"],
     ]  # fmt: skip
-    assert catalogue.items["item_id"].tolist() == ["a", "c"] and catalogue.items["image"].isna().all()
+    assert catalogue.items["item_id"].tolist() == ["a", "b", "c"] and catalogue.items["image"].isna().all()
     assert (
-        "and were not fetched: 5; products without a picture for that reason: 2. mmpc fetch-pictures fetches them"
+        "and were not fetched: 5; products without a picture for that reason: 3. mmpc fetch-pictures fetches them"
         in catalogue.note
     )
+    assert "without a title: 1; without a picture: 3; with both: 0; with neither yet: 1." in catalogue.note
     assert "price" in catalogue.unused and "Columns that are not used: price." in catalogue.note
-    aside = catalogue.set_aside  # The addresses of products with a title drown nothing
-    assert aside[["item_id", "column", "kept"]].values.tolist() == [["b", "image", False]]
-    assert "mmpc fetch-pictures" in aside["remedy"][0]
+    assert catalogue.set_aside.empty  # An address that nobody has asked is no fault of its row
 
 
 def test_a_feed_of_addresses_alone_can_be_read_before_they_are_fetched(tmp_path):
     path = tmp_path / "feed.csv"
     path.write_text("id,image\na,https://x.example/a.jpg\nb,https://x.example/b.jpg\n")
-    with pytest.raises(ValueError, match=r"no usable item, 2 rows were set aside.*fetch-pictures"):
-        load_catalogue(path)
-    catalogue = load_catalogue(path, require_items=False)
-    assert catalogue.items.empty and catalogue.pictures["image"].tolist() == [
-        "https://x.example/a.jpg",
-        "https://x.example/b.jpg",
+    catalogue = load_catalogue(path)
+    assert catalogue.items["item_id"].tolist() == ["a", "b"] and catalogue.set_aside.empty
+    assert catalogue.items[["title", "image"]].isna().all(axis=None)
+    assert catalogue.pictures["image"].tolist() == ["https://x.example/a.jpg", "https://x.example/b.jpg"]
+
+
+@pytest.mark.parametrize("form", ["addresses", "files", "one file, the rest addresses"])
+def test_sixteen_products_without_a_title_never_vanish(tmp_path, form):
+    picture(tmp_path / "p.png")
+    cells = [
+        "p.png" if form == "files" or (k == 3 and "one" in form) else f"https://x.example/{k}.jpg"
+        for k in range(40)
     ]
+    rows = [f"{k:02},{'' if k < 16 else f'Mug {k}'},{cell}" for k, cell in enumerate(cells)]
+    path = write(tmp_path, "\n".join(["id,title,image", *rows, "98,,", "99,Only a title,"]))
+    catalogue = load_catalogue(path)
+    assert catalogue.items["item_id"].tolist() == [f"{k:02}" for k in range(40)] + ["99"]
+    assert catalogue.items["title"].isna().sum() == 16
+    assert catalogue.set_aside["item_id"].tolist() == ["98"]  # It names no picture at all
+    files = {"addresses": 0, "files": 40}.get(form, 1)
+    ending = "" if form == "files" else f"; with neither yet: {16 - (files == 1)}"
+    both = {"files": 24}.get(form, 0)
+    assert catalogue.note.endswith(
+        f"Products: 41; without a title: 16; without a picture: {41 - files}; with both: {both}{ending}."
+    )
+
+
+def test_an_address_that_was_asked_in_vain_saves_no_product_without_a_title(tmp_path):
+    journal(tmp_path / "downloaded", {}, ["https://x.example/b.jpg"])
+    catalogue = load_catalogue(feed(tmp_path / "feed.tsv", "d\t\tnowhere.png\t\t1\n"))
+    assert catalogue.items["item_id"].tolist() == ["a", "c"]
+    assert catalogue.set_aside["item_id"].tolist() == ["b", "d"] and not catalogue.set_aside["kept"].any()
 
 
 def test_fetched_addresses_become_pictures(tmp_path):
@@ -610,11 +634,75 @@ def test_a_whole_export_is_a_catalogue_with_nothing_lost(name, tmp_path):
     assert set(items.index) | set(whole["item_id"].dropna()) == set(truth) and not set(items.index) & set(
         whole["item_id"]
     )
-    assert set(items.index) == {i for i, row in truth.items() if row["title"]}  # No picture is at hand
-    for item_id, title in items["title"].items():
+    assert set(items.index) == {i for i, row in truth.items() if row["title"] or row["images"]}
+    assert set(items.index[items["title"].isna()]) == {
+        i for i, row in truth.items() if not row["title"] and row["images"]
+    }
+    for item_id, title in items["title"].dropna().items():
         assert title.split() == truth[item_id]["title"].split()
     for item_id, category in items["category"].items():
         assert category == (truth[item_id]["category"] or "unknown")
     named = catalogue.pictures.groupby("item_id")["image"].agg(list).to_dict()
     assert named == {i: row["images"] for i, row in truth.items() if row["images"]}
     assert f"without a picture: {len(items):,}; with both: 0" in catalogue.note
+
+
+# ---------------------------------------------------------------- folders as they are
+
+
+def test_a_folder_ignores_the_locks_of_open_workbooks_and_names_what_it_did_not_read(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "~$items.xlsx").write_bytes(b"x")
+    (tmp_path / "feed.txt").write_text("id\ttitle\na\tMug\n")
+    catalogue = load_catalogue(tmp_path)
+    assert catalogue.items["title"].isna().tolist() == [True]
+    assert "Not taken for a table: feed.txt; name the file itself if it is one." in catalogue.note
+    assert load_catalogue(tmp_path / "feed.txt").items["title"].tolist() == ["Mug"]
+
+
+def test_two_tables_are_refused_with_the_line_to_type(tmp_path):
+    for name in ("a.csv", "b.tsv"):
+        write(tmp_path, "id\ttitle\n1\tMug\n", name)
+    with pytest.raises(
+        ValueError, match=r"holds several tables \(a\.csv, b\.tsv\); name one of them, such as .*a\.csv"
+    ):
+        load_catalogue(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["id,title\n", "id,title\r\n,\r\n,\r\n"])
+def test_a_header_without_rows_and_an_empty_folder_say_so(tmp_path, text):
+    with pytest.raises(ValueError, match="no usable item, as it has no rows below its header"):
+        load_catalogue(write(tmp_path, text))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no usable item, as it has no picture and no table"):
+        load_catalogue(tmp_path / "empty")
+
+
+def test_a_split_of_a_catalogue_without_any_is_refused_in_words(tmp_path):
+    with pytest.raises(ValueError, match="this catalogue has no splits; leave split out, got 'test'"):
+        load_catalogue(write(tmp_path, "id,title\n1,Mug\n"), split="test")
+
+
+def test_an_error_of_columns_says_which_sheet_was_read(tmp_path):
+    with pd.ExcelWriter(tmp_path / "a.xlsx") as book:
+        pd.DataFrame({"what": ["made"], "when": ["May"]}).to_excel(book, sheet_name="About", index=False)
+        pd.DataFrame({"id": ["1"], "title": ["Mug"]}).to_excel(book, sheet_name="Stock", index=False)
+    with pytest.raises(
+        ValueError, match=r"--column item_id=NAME.*has the sheets About, Stock; About was read"
+    ):
+        load_catalogue(tmp_path / "a.xlsx")
+
+
+def test_ids_that_a_spreadsheet_shortened_are_counted(tmp_path):
+    text = 'id,title\n4.00638E+12,Mug\n4.00638E+12,Pan\n"4,5E+10",Lamp\n1E5,Kite\n4006381333931,Top\n'
+    catalogue = load_catalogue(write(tmp_path, text))
+    assert "Ids that a spreadsheet has shortened to a form such as 4.00638E+12: 2." in catalogue.note
+    assert catalogue.set_aside["remedy"].tolist() == ["show the ids as whole numbers and save again"]
+
+
+def test_a_cell_of_another_encoding_is_set_aside_in_words(tmp_path):
+    lines = [f"{k},Tässe {k}\n".encode() for k in range(30)]
+    (tmp_path / "a.csv").write_bytes(b"".join([b"id,title\n", *lines, b"99,K\xe4se\n", b"K\xe4,Mug\n"]))
+    aside = load_catalogue(tmp_path / "a.csv").set_aside
+    assert aside["row"].tolist() == [32, 33]  # The first has neither title nor picture then
+    assert (aside["reason"] == "holds bytes that are not in the file's encoding").all()

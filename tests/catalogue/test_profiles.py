@@ -2,6 +2,7 @@
 
 import pytest
 
+from mmpc_analysis.catalogue.items import load_catalogue
 from mmpc_analysis.catalogue.profiles import (
     FILE_PROFILES,
     column_advice,
@@ -147,3 +148,50 @@ def test_profiles_are_declarations_that_agree_with_each_other():
             n for need in kind.needs if not isinstance(need, str) for n in need[:1]
         ]
         assert not needs or recognise_profile(needs, (), *kind.kinds) is kind
+
+
+def test_magento_is_not_taken_for_woocommerce_by_its_product_type():
+    row = {"sku": "1", "product_type": "simple", "name": "Mug", "base_image": "/m/u/mug.jpg"}
+    assert recognise_profile(list(row), [row]).name == "plain"
+    assert (
+        recognise_profile(["Nazwa", "Rodzaj"], [{"Nazwa": "Kubek", "Rodzaj": "simple"}]).name == "woocommerce"
+    )
+
+
+def test_the_answer_of_a_shops_products_json_is_shopifys():
+    names = ["id", "title", "handle", "body_html", "vendor", "product_type", "tags", "variants", "images"]
+    kind = recognise_profile(names)
+    mapping = map_columns(names, None, kind)
+    assert kind.name == "shopify-legacy" and mapping["item_id"] == "handle"
+    assert mapping["image"] == "images" and mapping["category"] == "product_type"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "title,body,rating,review_date,reviewer_name,reviewer_email,product_id,product_handle",
+        "comment_ID,product_id,rating,comment_author,comment_content",
+        "Review ID,SKU,Stars,Title,Review text",
+    ],
+)
+def test_reviews_of_a_shop_are_no_products(names):
+    with pytest.raises(ValueError, match=r"this is an export of reviews .* --profile plain"):
+        recognise_profile(names.split(","))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "id,title,rating,author",
+        "product_id,product_name,rating,review_id,img_link",
+        "sku,title,image,rating,reviewer",
+    ],
+)
+def test_products_with_a_rating_are_products(names):
+    assert recognise_profile(names.split(",")).name == "plain"
+
+
+def test_a_list_in_a_file_of_json_lines_is_told_its_ending(tmp_path):
+    (tmp_path / "a.jsonl").write_text('[{"id": "1", "title": "Mug"}]\n')
+    with pytest.raises(ValueError, match=r"no row of the file is an object.*is saved as \.json,"):
+        load_catalogue(tmp_path / "a.jsonl")

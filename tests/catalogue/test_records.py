@@ -79,7 +79,12 @@ def test_json_lines_of_another_encoding_name_the_remedy(tmp_path):
         ('[{"id": 1}, {"id": 2}]', [{"id": 1}, {"id": 2}]),
         ('\n[\n {"id":\n 1},\n\n 7, {"id": 2}\n]\n', [{"id": 1}, "is a int, expected an object", {"id": 2}]),
         ('{"id": 1}\n\n{"id": 2}\n', [{"id": 1}, {"id": 2}]),
-        ('{"products": [{"id": 1}], "page": 1}', [{"products": [{"id": 1}], "page": 1}]),
+        ('{"products": [{"id": 1}], "page": 1}\n\n', [{"id": 1}]),
+        ('{"id": "a", "images": [{"src": "a.jpg"}]}', [{"id": "a", "images": [{"src": "a.jpg"}]}]),
+        (
+            '{"images": [{"src": "a"}]}\n{"images": [{"src": "b"}]}',
+            [{"images": [{"src": "a"}]}, {"images": [{"src": "b"}]}],
+        ),
         ('{"products":\n [{"id": 1}, null],\n "page": 1}', [{"id": 1}, "is a NoneType, expected an object"]),
         ("[]", []),
         ("", []),
@@ -207,3 +212,16 @@ def test_an_object_store_is_read_as_a_disk_is():
             file.write(saved(pathlib.Path(tempfile.mkdtemp()) / f"a.{kind}", kind).read_bytes())
         assert rows(f"memory://shop/b.{kind}") == ITEMS
     assert json.dumps(ITEMS)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_row_of_separators_alone_is_a_blank_line(tmp_path, separator):
+    lines = ["id,title", "1,Kite", ",", "  , ", '"",', "2,Pan", ",", "", ","]
+    (tmp_path / "a.csv").write_text("\r\n".join(lines).replace(",", separator) + "\r\n", encoding="utf-8-sig")
+    found = list(read_records(tmp_path / "a.csv").rows(None))
+    assert found == [(2, {"id": "1", "title": "Kite"}), (6, {"id": "2", "title": "Pan"})]
+
+
+def test_a_cell_under_no_name_keeps_its_row(tmp_path):
+    (tmp_path / "a.csv").write_text("id,title,\n1,Kite,\n,,x\n")
+    assert list(read_records(tmp_path / "a.csv").rows(None))[1] == (3, {"id": "", "title": ""})

@@ -107,3 +107,13 @@ def test_a_wrong_encoding_says_where_it_does_not_fit(codec, line):
 def test_other_files_under_the_name_of_a_text(start, said):
     with pytest.raises(ValueError, match=f"is no text but .*{said}"):
         chosen(start + bytes(100))
+
+
+@pytest.mark.parametrize("text", ["<!DOCTYPE html>\n<html>", "\ufeff \n<HTML lang=en>", "<!doctype HTML><p>"])
+def test_a_web_page_is_no_table(text):
+    with pytest.raises(ValueError, match=r"shop\.csv is no text but a web page"):
+        find_encoding(lambda: [text.encode()], "shop.csv")
+
+
+def test_a_table_that_speaks_of_pages_is_one():
+    assert find_encoding(lambda: [b"id,body\n1,<html>\n"], "shop.csv").codec == "utf-8"

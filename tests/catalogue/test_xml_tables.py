@@ -101,7 +101,7 @@ def test_the_first_sheet_with_a_header_is_read_and_the_others_are_said(tmp_path)
         (4, {"id": "1", "title": "Kite"}), (6, {"id": "2", "title": "Pan"}), (7, {"id": "3", "title": None}), (8, "has 3 cells, the header has 2"),
     ]  # fmt: skip
     assert records.notes == [
-        "The workbook has the sheets Empty, Stock, Old; Stock was read.",
+        "The workbook has the sheets Empty, Stock, Old; Stock was read. Save another as a file of its own to read it.",
         "The header was found in row 3; what stands above it was passed over.",
     ]
 
@@ -284,3 +284,47 @@ def test_bytes_of_a_zip_that_lie_about_their_size(tmp_path):
         assert "save it anew" in str(error)
     else:
         assert isinstance(found[-1][1], str) and "damaged" in found[-1][1]
+
+
+def test_a_cover_is_passed_over_and_failed_formulas_are_counted(tmp_path):
+    path = book(
+        tmp_path / "a.xlsx",
+        ("Cover", [["Products of May"], ["Do not print"]]),
+        ("Stock", [["id", "title"], ["1", "#N/A"], ["2", "#REF!"], ["#N/A", "Pan"], ["4", "Kite"]]),
+    )
+    records = read_records(path)
+    found = dict(records.rows(None))
+    assert records.names == ["id", "title"] and found[4] == {"id": None, "title": "Pan"}
+    assert [found[k]["title"] for k in (2, 3, 5)] == [None, None, "Kite"]
+    assert records.notes[0].startswith("The workbook has the sheets Cover, Stock; Stock was read.")
+    assert records.notes[1:] == ["Cells whose formula failed, taken as empty: #N/A 2, #REF! 1."]
+
+
+def test_sheets_of_one_column_are_read_from_the_first(tmp_path):
+    path = book(tmp_path / "a.xlsx", ("One", [["id"], ["1"]]), ("Two", [["title"], ["x"]]))
+    assert list(read_records(path).rows(None)) == [(2, {"id": "1"})]
+
+
+@pytest.mark.parametrize("many", [1, 30_000])
+def test_formulas_that_nobody_calculated_are_counted(tmp_path, many):
+    made = [["id", "title", "price"], *([k, "=1 wheel" if k % 3 else "Kite", 2.5] for k in range(many + 1))]
+    path = book(tmp_path / "a.xlsx", ("Stock", made))
+    records = read_records(path)
+    lost = sum(k % 3 > 0 for k in range(many + 1))
+    assert sum(row["title"] is None for _, row in records.rows(None)) == lost
+    assert records.notes == [
+        f"Formulas without a result, taken as empty: {lost:,}; open the workbook in a spreadsheet and save it."
+    ]
+
+
+def test_formulas_with_a_result_are_no_complaint(tmp_path):
+    path = book(tmp_path / "a.xlsx", ("Stock", [["id", "title"], ["1", "=A1"], ["2", "=A2"]]))
+    filled = edited(
+        path,
+        tmp_path / "b.xlsx",
+        "sheet1.xml",
+        lambda text: re.sub(r"</f><v ?(/>|></v>)", "</f><v>7</v>", text),
+    )
+    records = read_records(filled)
+    assert list(records.rows(None)) == [(2, {"id": "1", "title": 7}), (3, {"id": "2", "title": 7})]
+    assert records.notes == []

@@ -142,3 +142,18 @@ def test_gaps_of_products_are_counts_of_what_is_not_there():
         "items": 4, "titles": 2, "pictures": 3, "both": 1, "no_title": 2, "no_picture": 1,
     }  # fmt: skip
     assert set(gap_counts(items_of(rows)[:0]).values()) == {0}
+
+
+def test_placeholders_are_kept_where_that_is_asked_for(shop):
+    shop.write_text("sku,name,photo\n1,N/A,kite.png\n2,TBD,ball.png\n3,Mug,mug.png\n")
+    said = json.loads(catalogue(shop, "--json"))
+    assert said["gaps"]["no_title"] == 2 and "placeholders = false under [catalogue]" in said["note"]
+    assert json.loads(catalogue(shop, "--json", "--keep-placeholders"))["gaps"]["no_title"] == 0
+
+
+def test_a_shop_whose_pictures_are_all_away_says_how_many_have_no_title(shop):
+    rows = [f"{k},{'' if k < 16 else 'Mug'},https://shop.example/{k}.jpg" for k in range(40)]
+    shop.write_text("\n".join(["sku,name,photo", *rows, "77,Bell,ftp://shop.example/bell.jpg"]))
+    said = json.loads(catalogue(shop, "--json"))
+    assert (said["gaps"]["items"], said["gaps"]["no_title"], said["addresses"]) == (41, 16, 40)
+    assert "16 have no title and 41 no picture" in catalogue(shop)

@@ -3,8 +3,9 @@
 import datetime
 import subprocess
 import sys
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
+import pandas as pd
 import pytest
 
 from mmpc_analysis.study.asked import check_study, prompts_by_task, prompts_of
@@ -16,7 +17,13 @@ from mmpc_analysis.study.choices import (
     ScoreChoice,
     Study,
 )
-from mmpc_analysis.study.declaration import read_study, study_from, study_toml
+from mmpc_analysis.study.declaration import (
+    purchases_of,
+    read_catalogue,
+    read_study,
+    study_from,
+    study_toml,
+)
 
 
 @pytest.mark.parametrize(
@@ -169,3 +176,24 @@ def test_a_study_file_holds_the_words_of_a_prompt_in_a_file(tmp_path, monkeypatc
 def test_prompts_that_cannot_be_asked_are_refused_before_anything_is(completion, message):
     with pytest.raises(ValueError, match=message):
         check_study(study_from({"completion": completion}))
+
+
+def test_placeholders_and_the_form_of_dates_are_keys_of_a_study(tmp_path):
+    (tmp_path / "shop.csv").write_text("id,title\na,N/A\nb,Mug\n")
+    (tmp_path / "buys.csv").write_text("user_id,item_id,timestamp\nu,a,01/02/2024\nv,b,03/04/2024\n")
+    given = {"catalogue": {"source": str(tmp_path / "shop.csv"), "placeholders": False}}
+    study = study_from(given | {"recommendation": {"interactions": str(tmp_path / "buys.csv")}})
+    items = read_catalogue(study.catalogue).items
+    assert items["title"].tolist() == ["N/A", "Mug"]
+    assert read_catalogue(CatalogueChoice(source=study.catalogue.source)).items["title"].tolist() == ["Mug"]
+    with pytest.raises(ValueError, match=r"date_format under \[recommendation\]"):
+        purchases_of(study, items)
+    for form, days in {
+        "%d/%m/%Y": ["2024-02-01", "2024-04-03"],
+        "%m/%d/%Y": ["2024-01-02", "2024-03-04"],
+    }.items():
+        told = replace(study, recommendation=replace(study.recommendation, date_format=form))
+        found = purchases_of(told, items).sort_values("item_id")["timestamp"]
+        assert [str(day)[:10] for day in pd.to_datetime(found, unit="s")] == days
+        (tmp_path / "s.toml").write_text(study_toml(told))
+        assert read_study(tmp_path / "s.toml") == replace(told, name=told.name)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mmpc_analysis import tables
 from mmpc_analysis.catalogue.items import SET_ASIDE, Catalogue
-from mmpc_analysis.study.choices import CatalogueChoice
+from mmpc_analysis.study.choices import CatalogueChoice, Study
 from mmpc_analysis.study.selection import (
     addresses_line,
     choose_items,
@@ -18,6 +18,7 @@ from mmpc_analysis.study.selection import (
     select_items,
     undecodable_images,
 )
+from mmpc_analysis.study.study_inputs import prepare_inputs
 
 MINE = CatalogueChoice(source="shop.csv")
 
@@ -231,3 +232,13 @@ def test_a_word_about_a_picture_that_is_there_by_now_is_taken_back(tmp_path):
         shop, replace(MINE, download=True), str(tmp_path / "down"), Fetcher(tmp_path / "down")
     )
     assert chosen.set_aside["item_id"].tolist() == ["b"]
+
+
+def test_a_catalogue_of_addresses_counts_all_its_items_where_a_limit_leaves_none(tmp_path):
+    rows = [f"{k},{'' if k < 16 else 'Mug'},https://shop.example/{k}.jpg" for k in range(20)]
+    (tmp_path / "shop.csv").write_text("\n".join(["id,title,image", *rows]))
+    study = Study(catalogue=CatalogueChoice(source=str(tmp_path / "shop.csv"), limit=6))
+    with pytest.raises(
+        ValueError, match="of 20 items 4 have a title, 0 a picture and none both; 20 pictures are addresses"
+    ):
+        prepare_inputs(study, str(tmp_path / "out"))

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,7 @@ from mmpc_analysis.study.readiness import check_run
 from mmpc_analysis.study.stages import (
     LEAST_ITEMS,
     STAGES,
+    _stages,
     _write_completions,
     run_analysis,
     run_comparison,
@@ -555,3 +557,12 @@ def test_an_adapter_that_cannot_be_loaded_is_found_before_the_first_question(ada
         (ValueError, RuntimeError), match=r"models\.mine.*pip install 'mmpc_analysis\[align\]'"
     ):
         check_run(study, str(tmp_path / "out"))
+
+
+def test_the_first_line_of_a_run_counts_the_products_with_gaps():
+    items = pd.DataFrame({"title": [None] * 16 + ["Mug"] * 4, "image": ["a.png"] * 19 + [None]})
+    catalogue = SimpleNamespace(set_aside=[])
+    inputs = SimpleNamespace(catalogue=catalogue, selected=items[16:], items=items, hidden=[1, 2])
+    assert next(_stages(inputs, False)) == (
+        "catalogue", "4 of 20 items, 2 hidden modalities, 16 have no title, 1 has no picture",
+    )  # fmt: skip
