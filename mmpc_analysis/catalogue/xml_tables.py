@@ -11,8 +11,9 @@ import io
 import re
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 
 from mmpc_analysis.catalogue.foreign_files import (
@@ -50,16 +51,40 @@ def _refuse_entities(members: zipfile.ZipFile, member: zipfile.ZipInfo, source: 
                 raise ValueError(f"{member.filename}: {type(error).__name__}") from error
 
 
+def _check_sheet(members: zipfile.ZipFile, member: zipfile.ZipInfo, place: str, limits: Limits) -> None:
+    "Let a sheet through in which rows keep coming."
+    since, before = 0, b""
+    with members.open(member) as file:
+        for data in iter(partial(file.read, 2**20), b""):
+            data = before + data
+            last = max((found.start() for found in re.finditer(rb"<([\w.-]+:)?row\b", data)), default=None)
+            since = since + len(data) - len(before) if last is None else len(data) - last
+            before = data[-64:]
+            if since > limits.line // 2:
+                raise TooLargeError(
+                    f"{place} has more than {limits.line // 2:,} bytes without a row; save it as .csv, or pass limits=Limits(line=...)"
+                )
+
+
 def _workbook(source: str | Path, limits: Limits):
     "A workbook, opened row by row, once its zip may be unpacked."
     from openpyxl import load_workbook
 
-    file = open_foreign(source, limits)
+    file, small = (
+        open_foreign(source, limits),
+        replace(limits, floor=limits.floor // 32, ratio=limits.ratio / 4),
+    )
     try:
         with zipfile.ZipFile(file) as members:
             for member in members.infolist():
                 _refuse_entities(members, member, source)
-                check_unpacked(member.file_size, member.compress_size, f"{source}, {member.filename}", limits)
+                place, sheet = f"{source}, {member.filename}", "/worksheets/" in member.filename
+                large = sheet or member.filename.endswith("sharedStrings.xml")
+                of_xml = member.filename.endswith((".xml", ".rels"))
+                taken = small if of_xml and not large else limits
+                check_unpacked(member.file_size, member.compress_size, place, taken)
+                if sheet and of_xml:
+                    _check_sheet(members, member, place, limits)
                 if member.filename.endswith("sharedStrings.xml") and member.file_size > limits.held:
                     raise TooLargeError(
                         f"{source} has {member.file_size:,} bytes of shared texts to hold at once; save it as .csv, or pass limits=Limits(held=...)"
@@ -95,9 +120,14 @@ def _sheet_cell(cell: object) -> object:
     return str(value) if isinstance(value, timedelta) else None
 
 # %% ../../nbs/catalogue/07_xml_tables.ipynb #da4bd430
+_ROWS = 1_048_576  # Of a sheet, by its format
+
+
 def _row_cells(cells: tuple) -> list:
     "Values of a row, without the empty ones at its end."
-    values = [_sheet_cell(cell) for cell in cells]
+    from openpyxl.cell.read_only import EMPTY_CELL
+
+    values = [None if cell is EMPTY_CELL else _sheet_cell(cell) for cell in cells]
     while values and values[-1] in (None, ""):
         values.pop()
     return values
@@ -112,6 +142,8 @@ def _numbered_rows(sheet: object) -> Iterator[tuple[int, list]]:
     "Rows of a sheet that say something, with their number."
     sheet.reset_dimensions()
     for number, cells in enumerate(sheet.iter_rows(), 1):
+        if number > _ROWS:
+            raise ValueError(f"a row beyond the {_ROWS:,} that a sheet can have")
         values = _row_cells(cells) if cells else []
         if values:
             yield number, values
@@ -204,6 +236,7 @@ def _children(node: object) -> dict:
         for name, value in merged.items()
         if isinstance(value, dict)
         for part, inner in value.items()
+        if "." not in part
     }
     return merged | parts
 
