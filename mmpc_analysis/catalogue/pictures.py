@@ -43,6 +43,8 @@ def image_path(
     inside, (fs, folder) = str(image).replace("\\", "/"), _folder_of(root)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", inside):
         raise ImageError(f"{inside[:80]!r} is an address; download the picture and name its path here")
+    if len(inside) > 4096:
+        raise ImageError(f"{inside[:80]!r} and so on is longer than any path; name the picture's file")
     leads_out = inside.startswith(("/", "~")) or ".." in inside.split("/")
     if fs is None:
         path, is_file, outside = _local_file(folder, inside)

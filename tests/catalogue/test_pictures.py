@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -334,3 +335,12 @@ def test_bytes_of_another_format_are_not_taken_for_passes(tmp_path):
     noise = np.frombuffer(b"\xff\xda\x00" * 64 * 64, dtype="uint8").reshape(64, 64, 3)
     Image.fromarray(noise).save(tmp_path / "a.bmp")
     assert open_image(str(tmp_path), "a.bmp").getpixel((3, 3)) == (0xFF, 0xDA, 0)
+
+
+@pytest.mark.parametrize("part", ["a/", "../", "a/../", "./", "~/"])
+def test_a_path_of_a_million_parts_is_not_walked(tmp_path, part):
+    started = time.process_time()
+    for root in (str(tmp_path), "memory://nowhere"):
+        with pytest.raises(ImageError, match="longer than any path"):
+            image_path(root, part * 300_000)
+    assert time.process_time() - started < 5
