@@ -65,7 +65,7 @@ def _check_sheet(members: zipfile.ZipFile, member: zipfile.ZipInfo, place: str, 
                     f"{place} has more than {limits.line // 2:,} bytes without a row; save it as .csv, or pass limits=Limits(line=...)"
                 )
 
-
+# %% ../../nbs/catalogue/07_xml_tables.ipynb #d6910e0c
 def _workbook(source: str | Path, limits: Limits):
     "A workbook, opened row by row, once its zip may be unpacked."
     from openpyxl import load_workbook
