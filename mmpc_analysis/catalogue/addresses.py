@@ -12,7 +12,9 @@ import ipaddress
 import re
 import socket
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from .. import __version__
@@ -109,6 +111,7 @@ _NEVER = tuple(
             "192.88.99.0/24",  # Relays of 6to4
             "fd00:ec2::/32",  # Metadata and keys at Amazon
             "fd20:ce::/32",  # Metadata at Google
+            "fd00:42::/32",  # Metadata at Scaleway
             "64:ff9b:1::/48",  # NAT64 of somebody's own
             "2001::/32",  # Teredo
             "2002::/16",  # 6to4
@@ -143,12 +146,19 @@ def check_number(
         raise AddressError(f"{number} lies inside a network; {ALLOW_PRIVATE}")
 
 # %% ../../nbs/catalogue/24_addresses.ipynb #63e5006b
+@cache
+def _resolvers() -> ThreadPoolExecutor:
+    "Threads that wait for name servers, so that nothing else does."
+    return ThreadPoolExecutor(64, "names")
+
+
 async def look_up(
     host: str,  # Name, or a number
     port: int,  # Port
 ) -> list[str]:  # Its numbers, in the order in which the system prefers them
     "The numbers that a name stands for."
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_resolvers(), ask)
     return list(dict.fromkeys(str(row[4][0]) for row in found))
 
 

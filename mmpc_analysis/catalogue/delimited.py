@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -170,7 +170,7 @@ def header_names(
     if isinstance(names, str):
         raise ValueError(f"{place} has no header: its first line {names}; name the columns there")
     names = [name.strip() for name in names]
-    twice = {name for name in names if name and names.count(name) > 1}
+    twice = {name for name, n in Counter(names).items() if name and n > 1}
     if twice:
         raise ValueError(f"{place} has the column {min(twice)!r} twice; rename one of them")
     if not any(names):

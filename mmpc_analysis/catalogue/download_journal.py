@@ -57,9 +57,15 @@ def read_journal(
 
     Raises: `ValueError` naming a file of the journal that is damaged.
     """
-    if not shard_names(_journal_of(folder)):
-        return empty(DOWNLOADS)
-    rows = read_shards(_journal_of(folder), _LINES)
+    for attempt in range(10):
+        if not shard_names(_journal_of(folder)):
+            return empty(DOWNLOADS)
+        try:
+            rows = read_shards(_journal_of(folder), _LINES)
+            break
+        except FileNotFoundError:  # Another process has just brought the files into one
+            if attempt == 9:
+                raise
     return validate(rows.drop_duplicates("address", keep="last"), DOWNLOADS)
 
 # %% ../../nbs/catalogue/18_download_journal.ipynb #ca9e8efb
@@ -71,7 +77,7 @@ def compact_journal(
     if len(old) > 1:
         append_journal(folder, read_journal(folder).to_dict("records"))
         for path in old:
-            os.remove(path)
+            Path(path).unlink(missing_ok=True)  # Another process may have done the same
 
 # %% ../../nbs/catalogue/18_download_journal.ipynb #468c49f8
 _STORED_NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}\.[a-z]{3,4}")

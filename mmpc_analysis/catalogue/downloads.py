@@ -20,7 +20,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import numpy as np
 import pandas as pd
 
 from .. import store
@@ -33,7 +32,12 @@ from mmpc_analysis.catalogue.addresses import (
     request_address,
     shown_address,
 )
-from .download_journal import append_journal, compact_journal, read_journal
+from mmpc_analysis.catalogue.download_journal import (
+    append_journal,
+    compact_journal,
+    read_journal,
+    stored_pictures,
+)
 from .items import Catalogue
 from .picture_requests import FetchLimits, PictureReply, ask_picture
 from ..tables import DOWNLOADS, empty
@@ -47,7 +51,7 @@ class _Host:
 
     def __init__(self, at_a_time: int):
         self.places = asyncio.Semaphore(at_a_time)
-        self.pause_until, self.left_because, self.silent = 0.0, "", 0
+        self.pause_until, self.left_because, self.silent, self.busy = 0.0, "", 0, 0
 
 
 class _LeftAlone(Exception):
@@ -102,6 +106,9 @@ def _note_answer(visit: _Visit, host: _Host, reply: PictureReply, wait: float) -
     host.silent = host.silent + 1 if reply.outcome == "failed" and reply.status is None else 0
     if host.silent >= visit.limits.silent:
         host.left_because = f"gave no answer {host.silent} times in a row"
+    host.busy = host.busy + 1 if reply.status in (429, 503) else 0
+    if host.busy >= 2 * visit.limits.silent:
+        host.left_because = f"was too busy {host.busy} times in a row"
     if reply.status in (429, 503):
         asked = wait if math.isnan(reply.wait) else reply.wait
         if asked > visit.limits.longest_pause:
@@ -158,10 +165,10 @@ def _request_or_none(address: str, private: bool) -> str | None:
 
 def _settled_rows(folder: str, journal: pd.DataFrame, private: bool, again: bool) -> dict[str, dict]:
     "Rows of the journal that stay as they are."
-    there = [isinstance(i, str) and os.path.isfile(os.path.join(folder, i)) for i in journal["image"]]
+    there = journal["address"].isin(stored_pictures(folder))
     allowed_now = journal["reason"].str.contains(ALLOW_PRIVATE, regex=False, na=False) & private
     refused = (journal["outcome"] == "refused") & ~allowed_now & (not again)
-    settled = journal[((journal["outcome"] == "stored") & np.array(there, dtype=bool)) | refused]
+    settled = journal[((journal["outcome"] == "stored") & there) | refused]
     return {row["address"]: row for row in settled.to_dict("records")}
 
 # %% ../../nbs/catalogue/26_downloads.ipynb #d0c85e59

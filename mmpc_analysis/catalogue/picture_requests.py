@@ -88,7 +88,7 @@ class PictureReply:
 
 _ONE_AT_A_TIME = (
     threading.Lock()
-)  # The largest picture that is allowed takes half a gigabyte while it is decoded
+)  # The largest picture that is allowed takes up to one and a half gigabytes while it is decoded
 
 
 def _looked_at(reply: PictureReply) -> PictureReply:
@@ -117,7 +117,7 @@ def retry_after(
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         text = str(headers.get(name, "")).strip()
         try:
-            wait = float(text) * unit if re.fullmatch(r"[-+]?\d{1,9}(\.\d{1,6})?", text) else None
+            wait = float(text) * unit if re.fullmatch(r"[-+]?\d{1,18}(\.\d{1,6})?", text) else None
             if wait is None:
                 since = (
                     now if now is not None else moment(headers["date"]) if "date" in headers else time.time()

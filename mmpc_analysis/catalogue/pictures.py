@@ -43,6 +43,8 @@ def image_path(
     inside, (fs, folder) = str(image).replace("\\", "/"), _folder_of(root)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", inside):
         raise ImageError(f"{inside[:80]!r} is an address; download the picture and name its path here")
+    if len(inside) > 4096:
+        raise ImageError(f"{inside[:80]!r} and so on is longer than any path; name the picture's file")
     leads_out = inside.startswith(("/", "~")) or ".." in inside.split("/")
     if fs is None:
         path, is_file, outside = _local_file(folder, inside)
@@ -88,12 +90,43 @@ def _too_large(image: str) -> ImageError:
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #ebbc98a0
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # Formats that are opened
+_SEGMENTS = 1_000  # Most of a JPEG before its pixels; a profile of colours of 16 MB has 256
+_SCANS = 200  # Most of a JPEG; a program writes about ten
+
+
+def _check_segments(source: str | bytes, image: str) -> None:
+    "Refuse a JPEG that is cut into more segments than a camera or a program writes."
+    with open(source, "rb") if isinstance(source, str) else io.BytesIO(source) as file:
+        if file.read(2) != b"\xff\xd8":
+            return
+        for _ in range(_SEGMENTS):
+            byte = file.read(1)
+            while byte not in (b"", b"\xff"):  # Pillow passes over what is no marker, and so does this
+                byte = file.read(1)
+            while byte == b"\xff":
+                byte = file.read(1)
+            if byte in (b"", b"\xda"):
+                return
+            alone = byte < b"\x02" or b"\xd0" <= byte <= b"\xd9"
+            file.seek(0 if alone else max(int.from_bytes(file.read(2)) - 2, 0), os.SEEK_CUR)
+    raise ImageError(f"{image!r} has more than {_SEGMENTS:,} segments before its pixels; save it again")
+
+
+def _check_scans(source: str | bytes, image: str) -> None:
+    "Refuse a JPEG whose pixels are gone over more often than a program does."
+    data = source if isinstance(source, bytes) else b""
+    if isinstance(source, str):
+        with open(source, "rb") as file:
+            data = file.read(MAX_BYTES) if file.read(3) == b"\xff\xd8\xff" else b""
+    if data.count(b"\xff\xda") > _SCANS and (isinstance(source, str) or data.startswith(b"\xff\xd8\xff")):
+        raise ImageError(f"{image!r} goes over its pixels more than {_SCANS} times; save it again")
 
 # %% ../../nbs/catalogue/00_pictures.ipynb #df2f9ef0
 def _opened(source: str | bytes, image: str) -> PIL.Image.Image:
     "A picture that is not foreign or too large."
     from PIL import Image
 
+    _check_segments(source, image)
     try:
         picture = Image.open(source if isinstance(source, str) else io.BytesIO(source), formats=FORMATS)
     except Image.DecompressionBombError as error:
@@ -198,6 +231,7 @@ def _decoded(source: str | bytes, image: str, form: Callable) -> PIL.Image.Image
     "Pixels of a picture, however damaged its file may be."
     from PIL import ExifTags, ImageOps
 
+    _check_scans(source, image)
     with _opened(source, image) as stored:
         try:
             turned = stored.getexif().get(ExifTags.Base.Orientation, 1) != 1

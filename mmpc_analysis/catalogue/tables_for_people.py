@@ -7,6 +7,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/catalogue/tables_for_people.
 # %% ../../nbs/catalogue/03_tables_for_people.ipynb #efa35e17
 from __future__ import annotations
 
+import csv
 import io
 import re
 
@@ -16,7 +17,9 @@ import pandas as pd
 __all__ = ['neutral_cell', 'plain_cell', 'csv_for_people', 'read_people_csv']
 
 # %% ../../nbs/catalogue/03_tables_for_people.ipynb #232f5028
-_FORMULA = re.compile(r"[\s\"'`‘’“”«»\u200b\ufeff]*[=+\-@|％＝＋－＠]|[\t\r\n]")  # noqa: RUF001
+_FORMULA = re.compile(
+    r"[\s\"'`‘’“”«»\x00-\x1f\x7f\xad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]*[=+\-@|％＝＋－＠﹦﹢﹣﹫]|[\t\r\n]"  # noqa: RUF001
+)
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d+)*|[.,]\d+)([eE][+-]?\d+)?%?")
 
 # %% ../../nbs/catalogue/03_tables_for_people.ipynb #838ebfd4
@@ -40,7 +43,10 @@ def csv_for_people(
     frame: pd.DataFrame,  # (n, columns) Any table
 ) -> str:  # CSV with a header and without the index
     "A table as CSV that people can open in a spreadsheet."
-    return frame.rename(columns=neutral_cell).map(neutral_cell).to_csv(index=False)
+    cells = frame.rename(columns=neutral_cell).map(neutral_cell)
+    texts = [*cells.columns, *(cell for name in range(cells.shape[1]) for cell in cells.iloc[:, name])]
+    broken = any(isinstance(text, str) and "\r" in text for text in texts)
+    return cells.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL)
 
 
 def read_people_csv(

@@ -14,7 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
@@ -54,12 +54,18 @@ def _refuse_entities(members: zipfile.ZipFile, member: zipfile.ZipInfo, source: 
             except (DefusedXmlException, ParseError) as error:
                 raise ValueError(f"{member.filename}: {type(error).__name__}") from error
 
-
-def _uncalculated(sheet: IO[bytes]) -> int:
-    "How many formulas of a sheet have no result."
-    number, rest = 0, b""
+# %% ../../nbs/catalogue/07_xml_tables.ipynb #2b2f407d
+def _uncalculated(sheet: IO[bytes], place: str, limits: Limits) -> int:
+    "How many formulas of a sheet have no result; rows have to keep coming."
+    number, since, rest = 0, 0, b""
     for chunk in iter(partial(sheet.read, 2**20), b""):
         text = rest + chunk
+        last = max((found.start() for found in re.finditer(rb"<([\w.-]+:)?row\b", text)), default=None)
+        since = since + len(chunk) if last is None else len(text) - last
+        if since > limits.line // 2:
+            raise TooLargeError(
+                f"{place} has more than {limits.line // 2:,} bytes without a row; save it as .csv, or pass limits=Limits(line=...)"
+            )
         found = list(re.finditer(rb"(?:</f>|<f [^<>]*/>)\s*(?:<v\s*/>|<v>\s*</v>|</c>)", text))
         number += len(found)
         rest = text[max(found[-1].end() if found else 0, len(text) - 300) :]
@@ -71,18 +77,22 @@ def _workbook(source: str | Path, notes: list[str], limits: Limits):
     from openpyxl import load_workbook
 
     file, empty = open_foreign(source, limits), 0
+    small = replace(limits, floor=limits.floor // 32, ratio=limits.ratio / 4)
     try:
         with zipfile.ZipFile(file) as members:
             for member in members.infolist():
                 _refuse_entities(members, member, source)
-                check_unpacked(member.file_size, member.compress_size, f"{source}, {member.filename}", limits)
-                if member.filename.endswith("sharedStrings.xml") and member.file_size > limits.held:
+                place, sheet = f"{source}, {member.filename}", "/worksheets/" in member.filename
+                of_xml, texts = member.filename.endswith((".xml", ".rels")), member.filename.endswith("sharedStrings.xml")
+                taken = small if of_xml and not (sheet or texts) else limits
+                check_unpacked(member.file_size, member.compress_size, place, taken)
+                if texts and member.file_size > limits.held:
                     raise TooLargeError(
                         f"{source} has {member.file_size:,} bytes of shared texts to hold at once; save it as .csv, or pass limits=Limits(held=...)"
                     )
-                if re.fullmatch(r"xl/worksheets/[^/]+\.xml", member.filename):
-                    with suppress(zipfile.BadZipFile, zlib.error, EOFError), members.open(member) as sheet:
-                        empty += _uncalculated(sheet)  # What is damaged is told by the rows
+                if sheet and of_xml:  # What is damaged there is told by the rows
+                    with suppress(zipfile.BadZipFile, zlib.error, EOFError), members.open(member) as file_of:
+                        empty += _uncalculated(file_of, place, limits)
         if empty:
             notes.append(
                 f"Formulas without a result, taken as empty: {empty:,}; open the workbook in a spreadsheet and save it."
@@ -119,9 +129,14 @@ def _sheet_cell(cell: object, errors: Counter) -> object:
     return str(value) if isinstance(value, timedelta) else None
 
 # %% ../../nbs/catalogue/07_xml_tables.ipynb #da4bd430
+_ROWS = 1_048_576  # Of a sheet, by its format
+
+
 def _row_cells(cells: tuple, errors: Counter) -> list:
     "Values of a row, without the empty ones at its end."
-    values = [_sheet_cell(cell, errors) for cell in cells]
+    from openpyxl.cell.read_only import EMPTY_CELL
+
+    values = [None if cell is EMPTY_CELL else _sheet_cell(cell, errors) for cell in cells]
     while values and values[-1] in (None, ""):
         values.pop()
     return values
@@ -136,6 +151,8 @@ def _numbered_rows(sheet: object, errors: Counter) -> Iterator[tuple[int, list]]
     "Rows of a sheet that say something, with their number."
     sheet.reset_dimensions()
     for number, cells in enumerate(sheet.iter_rows(), 1):
+        if number > _ROWS:
+            raise ValueError(f"a row beyond the {_ROWS:,} that a sheet can have")
         values = _row_cells(cells, errors) if cells else []
         if values:
             yield number, values
@@ -240,6 +257,7 @@ def _children(node: object) -> dict:
         for name, value in merged.items()
         if isinstance(value, dict)
         for part, inner in value.items()
+        if "." not in part
     }
     return merged | parts
 

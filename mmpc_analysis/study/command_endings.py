@@ -115,7 +115,7 @@ class CommandResult:
         "The command is done in part."
         self.problems.append(problem)
         self.code = 3
-        typer.secho(f"mmpc: {problem}", fg="yellow", err=True)
+        typer.secho(_OBEYED.sub("\N{REPLACEMENT CHARACTER}", f"mmpc: {problem}"), fg="yellow", err=True)
 
 # %% ../../nbs/study/23_command_endings.ipynb #81de5ffa
 @contextmanager
@@ -144,7 +144,7 @@ def ending(
         result.error = " ".join(str(problem).split()) if result.code == 2 else f"defect: {problem!r}"
     if result.error and not defect:
         with suppress(BrokenPipeError):
-            typer.secho(f"mmpc: {result.error}", fg="red", err=True)
+            typer.secho(_OBEYED.sub("\N{REPLACEMENT CHARACTER}", f"mmpc: {result.error}"), fg="red", err=True)
     if as_json:
         _print_result(result, stdout, time.perf_counter() - started)
     if result.code == 141:

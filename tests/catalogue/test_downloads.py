@@ -401,7 +401,7 @@ WAITS = {
     "1.5": 1.5,
     "soon": NAN,
     "": NAN,
-    "9" * 12: NAN,
+    "9" * 12: 999_999_999_999.0,  # Longer than anybody waits, and not for that reason unread
     "Mon, 30 Nov 2026 12:00:30 GMT": 30.0,
     "Mon, 30 Nov 2026 11:00:00 GMT": 0.0,
     "Mon, 30 Nov 99999 12:00:00 GMT": NAN,
@@ -610,3 +610,79 @@ def test_no_answer_stops_a_run(tmp_path):
         )
     assert len(rows) == 150 and set(rows["outcome"]) <= {"stored", "refused", "failed"}
     assert rows["outcome"].nunique() == 3
+
+
+# ---------------------------------------------------------------- one that holds the others up
+
+
+def test_a_host_that_is_always_busy_is_left_for_another_run(tmp_path):
+    busy = answer(status=429, Retry_After="0")
+    with served(Shop({f"/{n}": busy for n in range(60)})) as shop:
+        rows = fetch(
+            [f"{shop.url}/{n}" for n in range(60)], tmp_path, FetchLimits(pause=0, silent=6), private=True
+        )
+    assert set(rows["outcome"]) == {"failed"} and sum(shop.asked.values()) <= 12 + 4
+    assert rows["reason"].str.contains("its host was too busy").sum() >= 50
+
+
+def test_names_that_are_never_found_hold_nobody_up(tmp_path, monkeypatch):
+    import socket
+    import threading
+
+    found, ready = socket.getaddrinfo, threading.Event()
+
+    def slow(host, *args, **kwargs):
+        if str(host).endswith("slow.example"):
+            ready.wait(20)
+            raise OSError("nobody knows it")
+        return found("127.0.0.1" if host == "quick.example" else host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with served(Shop({f"/{n}": answer(picture(n)) for n in range(20)})) as shop:
+        addresses = [f"http://{n}.slow.example/x.png" for n in range(40)]
+        addresses += [f"http://quick.example:{shop.port}/{n}" for n in range(20)]
+        limits = FetchLimits(idle=1.5, tries=1)
+        rows = fetch(addresses, tmp_path, limits, private=True, workers=50)
+    ready.set()
+    assert rows["outcome"].tolist() == ["failed"] * 40 + ["stored"] * 20
+
+
+def test_a_row_of_a_forged_journal_is_not_taken_for_a_picture(tmp_path):
+    (tmp_path / "secret.png").write_bytes(picture(9))
+    folder = tmp_path / "there"
+    with served(Shop({"/1": answer(picture(1)), "/2": answer(picture(2)), "/3": answer(picture(3))})) as shop:
+        names = {"/1": "../secret.png", "/2": str(tmp_path / "secret.png"), "/3": "journal/../../secret.png"}
+        forged = [
+            {"address": shop.url + at, "outcome": "stored", "image": name, "sha256": "0" * 64, "bytes": 1}
+            for at, name in names.items()
+        ]
+        append_journal(folder, forged)
+        rows = fetch([shop.url + at for at in names], folder, private=True)
+    assert rows["outcome"].tolist() == ["stored"] * 3 and set(rows["bytes"]) != {1}
+    assert all(name.count("/") == 1 and ".." not in name for name in rows["image"])
+
+
+def test_two_processes_bring_one_journal_into_one_file_at_once(tmp_path):
+    import threading
+
+    def add(at):
+        for n in range(12):
+            append_journal(
+                tmp_path, [{"address": f"http://h.example/{at}/{n}", "outcome": "failed", "reason": "x"}]
+            )
+            try:
+                compact_journal(tmp_path)
+                read_journal(tmp_path)
+            except Exception as error:
+                problems.append(error)
+
+    problems = []
+    threads = [threading.Thread(target=add, args=(at,)) for at in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert set(read_journal(tmp_path)["address"]) == {
+        f"http://h.example/{at}/{n}" for at in range(4) for n in range(12)
+    }

@@ -1,8 +1,10 @@
 """Pictures from strangers: hostile paths, damaged files, and every form that a pixel can have."""
 
 import contextlib
+import io
 import os
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from mmpc_analysis.catalogue.pictures import (
     ImageError,
+    decode_pixels,
     image_path,
     image_size,
     open_image,
@@ -285,3 +288,59 @@ def test_flipped_bytes_never_raise_anything_else(tmp_path, data):
     path.write_bytes(bytes(raw))
     with contextlib.suppress(ImageError):
         assert open_image(str(tmp_path), path.name).mode == "RGB"
+
+
+# ---------------------------------------------------------------- pictures that ask for time
+
+
+def jpeg(**options):
+    buffer = io.BytesIO()
+    Image.new("L", (64, 64), 128).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def exif_segments(count, between=b""):
+    "A JPEG with many notes of a camera, whose lengths Pillow adds up one by one."
+    note = b"\xff\xe1\x00\x0aExif\x00\x00ab"
+    return b"\xff\xd8" + (note + between) * count + jpeg()[2:]
+
+
+@pytest.mark.parametrize("between", [b"", b"\xff", b"junk", b"\xff\xd8", b"\xff\x00", b"\xff\xd9"])
+def test_a_jpeg_of_very_many_segments_is_refused(tmp_path, between):
+    (tmp_path / "a.jpg").write_bytes(exif_segments(1_200, between))
+    for read in (image_size, open_image, read_image_file):
+        with pytest.raises(ImageError, match="more than 1,000 segments"):
+            read(str(tmp_path), "a.jpg")
+
+
+def test_a_jpeg_with_a_large_profile_and_a_camera_s_notes_is_a_picture(tmp_path):
+    data = jpeg(icc_profile=bytes(5_000_000), exif=b"Exif\x00\x00" + bytes(60_000), comment=b"x" * 60_000)
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert open_image(str(tmp_path), "a.jpg").size == image_size(str(tmp_path), "a.jpg") == (64, 64)
+
+
+@pytest.mark.parametrize("source", ["path", "bytes"])
+def test_a_jpeg_that_goes_over_its_pixels_for_ever_is_refused(tmp_path, source):
+    data = jpeg(progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    good, bad = (data[:-2] + scan * count + data[-2:] for count in (20, 300))
+    (tmp_path / "a.jpg").write_bytes(good)
+    assert open_image(str(tmp_path), "a.jpg").size == (64, 64)
+    (tmp_path / "a.jpg").write_bytes(bad)
+    with pytest.raises(ImageError, match="goes over its pixels more than 200 times"):
+        decode_pixels(bad, "a.jpg") if source == "bytes" else open_image(str(tmp_path), "a.jpg")
+
+
+def test_bytes_of_another_format_are_not_taken_for_passes(tmp_path):
+    noise = np.frombuffer(b"\xff\xda\x00" * 64 * 64, dtype="uint8").reshape(64, 64, 3)
+    Image.fromarray(noise).save(tmp_path / "a.bmp")
+    assert open_image(str(tmp_path), "a.bmp").getpixel((3, 3)) == (0xFF, 0xDA, 0)
+
+
+@pytest.mark.parametrize("part", ["a/", "../", "a/../", "./", "~/"])
+def test_a_path_of_a_million_parts_is_not_walked(tmp_path, part):
+    started = time.process_time()
+    for root in (str(tmp_path), "memory://nowhere"):
+        with pytest.raises(ImageError, match="longer than any path"):
+            image_path(root, part * 300_000)
+    assert time.process_time() - started < 5

@@ -91,3 +91,22 @@ def test_what_was_set_aside_cannot_run_and_is_shown_as_it_was(tmp_path):
     text = csv_for_people(aside)
     assert "=1+1" in aside["item_id"].tolist() and ",'=1+1," in text and ",=1+1," not in text
     assert "=1+1" in read_people_csv(text)["item_id"].tolist()
+
+
+@pytest.mark.parametrize("text", ["x\r=1+1", "Kite\r\n=cmd|' /C calc'!A0", 'a"\r@SUM(1)', "\r"])
+def test_a_carriage_return_starts_no_cell(text):
+    frame = pd.DataFrame({"title": [text, "Kite"], "row": [1, 2]})
+    written = csv_for_people(frame)
+    records = list(csv.reader(io.StringIO(written, newline="")))  # Which ends a record at a bare one too
+    assert [len(cells) for cells in records] == [2, 2, 2] and not any(
+        cell[:1] in "=+-@" for cells in records for cell in cells if cell
+    )
+    assert read_people_csv(written)["title"].tolist() == [text, "Kite"]
+
+
+@pytest.mark.parametrize(
+    "start", ["\u2060", "\xad", "\u202e", "\x00", "\u180e", "\u200e", "\u2066", "﹦", "﹢", "﹣", "﹫"]
+)
+def test_what_nobody_sees_and_small_forms_hide_no_formula(start):
+    cell = f"{start}=1+1"
+    assert neutral_cell(cell) == f"'{cell}" and plain_cell(f"'{cell}") == cell

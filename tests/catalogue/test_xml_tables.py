@@ -328,3 +328,44 @@ def test_formulas_with_a_result_are_no_complaint(tmp_path):
     records = read_records(filled)
     assert list(records.rows(None)) == [(2, {"id": "1", "title": 7}), (3, {"id": "2", "title": 7})]
     assert records.notes == []
+
+
+# ---------------------------------------------------------------- small files that ask for much
+
+
+@pytest.mark.parametrize("number", ["1000000000", "1" + "0" * 30])
+def test_a_row_far_away_is_not_walked_to(tmp_path, number):
+    path = book(tmp_path / "a.xlsx", ("S", [["id", "title"], ["1", "Kite"]]))
+    far = f'<row r="{number}"><c t="n"><v>1</v></c></row></sheetData>'
+    edited(path, tmp_path / "b.xlsx", "sheet1.xml", lambda xml: xml.replace("</sheetData>", far))
+    found = rows(tmp_path / "b.xlsx")
+    assert found[0] == (2, {"id": "1", "title": "Kite"}) and len(found) == 2
+    assert "1,048,576" in found[1][1]
+
+
+@pytest.mark.parametrize("inside", ["<row>{}</row></sheetData>", "</sheetData><extLst>{}</extLst>"])
+def test_a_sheet_in_which_no_row_ends_is_not_held(tmp_path, inside):
+    path = book(tmp_path / "a.xlsx", ("S", [["id", "title"], ["1", "Kite"]]))
+    more = inside.format("<c/>" * 20_000)
+    edited(path, tmp_path / "b.xlsx", "sheet1.xml", lambda xml: xml.replace("</sheetData>", more))
+    with pytest.raises(TooLargeError, match="without a row"):
+        read_records(tmp_path / "b.xlsx", limits=Limits(line=40_000))
+
+
+def test_a_long_list_of_styles_is_refused_by_its_size(tmp_path):
+    path = book(tmp_path / "a.xlsx", ("S", [["id", "title"], ["1", "Kite"]]))
+    many = "<xf/>" * 600_000 + "</cellXfs>"  # 3 MB of them were seen to take 400 MB and some ten seconds
+    edited(path, tmp_path / "b.xlsx", "styles.xml", lambda xml: xml.replace("</cellXfs>", many))
+    with pytest.raises(TooLargeError, match=r"styles\.xml unpacks to more than 50 times"):
+        read_records(tmp_path / "b.xlsx")
+
+
+def test_parts_of_parts_of_an_element_are_not_copied_at_every_depth(tmp_path):
+    leaves = "".join(f"<a{n}/>" for n in range(2_000))
+    text = f"<rss><channel><item><id>1</id>{'<x>' * 90}{leaves}{'</x>' * 90}</item></channel></rss>"
+    (tmp_path / "a.xml").write_text(text)
+    [(_, row)] = rows(tmp_path / "a.xml")
+    names, level = 0, row
+    while isinstance(level, dict):
+        names, level = names + len(level), level["x" if "x" in level else "a0"]
+    assert names < 3 * 2_000 + 3 * 90  # Each leaf under its own name, and once dotted

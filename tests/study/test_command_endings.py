@@ -419,3 +419,12 @@ def test_a_pipe_into_another_program_works(tmp_path):
         line, shell=True, cwd=tmp_path, env=around, capture_output=True, text=True, timeout=60
     )
     assert json.loads(done.stdout)["items"] == 2, done.stderr
+
+
+def test_what_goes_wrong_is_told_without_control_characters(capsys):
+    with pytest.raises(typer.Exit), ending("doctor") as result:
+        result.lack("a \x1b[2J title\x9b31m")
+        raise ValueError("the file has the columns \x1b]0;owned\x07, \u202eid")
+    told = capsys.readouterr().err
+    assert "title" in told and "owned" in told
+    assert not any(sign in told for sign in ("\x1b]", "\x1b[2J", "\x9b", "\x07", "\u202e"))
