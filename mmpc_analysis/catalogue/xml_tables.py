@@ -83,7 +83,10 @@ def _workbook(source: str | Path, notes: list[str], limits: Limits):
             for member in members.infolist():
                 _refuse_entities(members, member, source)
                 place, sheet = f"{source}, {member.filename}", "/worksheets/" in member.filename
-                of_xml, texts = member.filename.endswith((".xml", ".rels")), member.filename.endswith("sharedStrings.xml")
+                of_xml, texts = (
+                    member.filename.endswith((".xml", ".rels")),
+                    member.filename.endswith("sharedStrings.xml"),
+                )
                 taken = small if of_xml and not (sheet or texts) else limits
                 check_unpacked(member.file_size, member.compress_size, place, taken)
                 if texts and member.file_size > limits.held:
