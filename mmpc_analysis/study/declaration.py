@@ -256,7 +256,7 @@ def check_purchases(
             f"{found.attrs['note']} Take more items with catalogue.per_category, or leave {key} out"
         )
 
-
+# %% ../../nbs/study/05_declaration.ipynb #0e411b95
 def purchases_of(
     study: Study,  # Which purchases, and how many users
     items: pd.DataFrame,  # (n, columns) Items that the study completes
