@@ -262,10 +262,20 @@ def load_amazon(
         unused = unused or [name for name in names if name not in _META_COLUMNS]
         if not samples[category].products:
             rows, first = samples[category].counts["rows read"], samples[category].aside[:1]
+            if only is not None and samples[category].counts["rows of the study's kind"]:
+                raise ValueError(
+                    f"none of {len(only):,} ids that may be chosen is a product in {files.meta[0]}, as where few people buy twice; "
+                    f"leave {category} out, or choose from all of its products (buyers = false in a study)"
+                )
             raise ValueError(
                 f"{files.meta[0]} has no product of the study's kind in {rows:,} rows; first: {first}"
             )
     products, aside, counts = _combine(samples)
+    which = (
+        f"at most {per_category:,} products by a hash of seed {seed} and id"
+        if per_category
+        else "all products"
+    )
     columns = [*ITEMS.names, "first_available"]
     items = pd.DataFrame({c: [p.get(c) for p in products] for c in columns}, dtype="object")
     root = str(root or ("" if "://" in str(folder) else folder))
@@ -277,7 +287,7 @@ def load_amazon(
         validate(items, ITEMS),
         root,
         pd.DataFrame([*aside, *missing], columns=SET_ASIDE),
-        f"Amazon Reviews 2023, {len(samples)} categories, seed {seed}.",
+        f"Amazon Reviews 2023, {len(samples)} categories, of each {which}.",
         profile.name,
         mapping,
         tuple(unused),

@@ -29,16 +29,16 @@ def completeness(
     flags = pd.DataFrame({"items": True, "titles": title, "pictures": picture, "both": title & picture})
     flags = flags.assign(no_title=~title, no_picture=~picture)
     counts = flags.astype("int64").groupby(items["category"]).sum().sort_index()
-    counts.loc["all"] = flags.sum().astype("int64")
-    return counts.rename_axis("category")
+    every = flags.sum().astype("int64").to_frame("all").T  # A category of that name keeps its own row
+    return pd.concat([counts, every]).rename_axis("category")
 
 # %% ../../nbs/catalogue/17_completeness.ipynb #aa3c13d2
 def gap_sentence(
     items: pd.DataFrame,  # (n, columns) Items as `tables.ITEMS` declares them
 ) -> str:  # For people, with the numbers
     "How many products lack a title or a picture."
-    n, both, no_title, no_picture = completeness(items).loc[
-        "all", ["items", "both", "no_title", "no_picture"]
+    n, both, no_title, no_picture = completeness(items).iloc[-1][
+        ["items", "both", "no_title", "no_picture"]
     ]
     neither = both + no_title + no_picture - n
     ending = f"; with neither yet: {neither:,}." if neither else "."

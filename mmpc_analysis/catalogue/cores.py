@@ -18,18 +18,18 @@ __all__ = ['k_core']
 # %% ../../nbs/catalogue/33_cores.ipynb #ad9514a0
 def k_core(
     interactions: pd.DataFrame,  # Purchases: user_id, item_id, timestamp
-    k: int = 5,  # Fewest different items of a user and different users of an item, count
-    buyers: int | None = None,  # Fewest different users of an item, where that is another number than k
+    k: int = 5,  # Fewest different items of a user, and without `buyers` different users of an item too, count
+    buyers: int | None = None,  # Fewest different users of an item, count; None for k
 ) -> pd.DataFrame:  # The rows of the k-core in the order given, perhaps none
-    """The largest set of purchases in which every user and every item has at least k.
+    """The largest set of purchases in which every user has at least k items, and every item at least as many users or `buyers`.
 
     Source: Seidman (1983), Social Networks 5, 269-287, doi:10.1016/0378-8733(83)90028-X; with two numbers, Cerinsek & Batagelj
     (2015), Generalized two-mode cores, Social Networks 42, 80-87.
-    Raises: `ValueError` for a number below 1.
+    Raises: `ValueError` for a number below 1, and for a table without one of the columns.
     """
     buyers = k if buyers is None else buyers
     if min(k, buyers) < 1:
-        raise ValueError(f"k must be at least 1, got {min(k, buyers)}")
+        raise ValueError(f"k and buyers must be at least 1, got {k} and {buyers}")
     rows = validate(interactions, INTERACTIONS)
     user, item = (pd.factorize(rows[name])[0] for name in ("user_id", "item_id"))
     pair, of_pair = np.unique(user * (item.max(initial=0) + 1) + item, return_inverse=True)

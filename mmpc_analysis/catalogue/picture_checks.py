@@ -1,4 +1,4 @@
-"""Which pictures of a catalogue cannot be opened to the end, and what do the others look like?
+"""What do the pictures of a catalogue look like beside their titles?
 
 Docs: https://mmpc-analysis.github.io/mmpc_analysis/catalogue/picture_checks.html.md"""
 
@@ -7,56 +7,16 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/catalogue/picture_checks.htm
 # %% ../../nbs/catalogue/22_picture_checks.ipynb #04b66cfa
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from .embedded import SET_ASIDE, Catalogue
-from .pictures import ImageError, image_grid, open_image
+from .embedded import Catalogue
+from .pictures import image_grid
 
 if TYPE_CHECKING:
     import PIL.Image
 
 # %% auto #0
-__all__ = ['undecodable', 'contact_sheet']
-
-# %% ../../nbs/catalogue/22_picture_checks.ipynb #345b3a89
-def undecodable(
-    catalogue: Catalogue,  # Where the items and their pictures are
-    item_ids: list[str],  # (n,) Items whose pictures are opened; those without a picture are passed over
-) -> pd.DataFrame:  # (m, 6) As `Catalogue.set_aside`: the pictures that cannot be decoded, `row` unknown
-    """Pictures of items that cannot be opened to the end, each with the reason and what to do.
-
-    Raises: `ValueError` for an item that is not in the catalogue.
-    """
-    rows = _items_of(catalogue, item_ids)
-    rows = rows[rows["image"].notna()]
-
-    def problem(image: str) -> str | None:
-        try:
-            open_image(catalogue.root, image)
-        except ImageError as error:
-            return str(error)
-        return None
-
-    with ThreadPoolExecutor(4) as pool:
-        reasons = list(pool.map(problem, rows["image"]))
-    found = [
-        (None, item_id, "image", *reason.rsplit("; ", 1), pd.notna(title))
-        for item_id, title, reason in zip(rows.index, rows["title"], reasons, strict=True)
-        if reason is not None
-    ]
-    return pd.DataFrame(found, columns=SET_ASIDE)
-
-
-def _items_of(catalogue: Catalogue, item_ids: list[str]) -> pd.DataFrame:
-    "Items in the order in which they were asked for."
-    rows = catalogue.items.set_index("item_id").reindex(list(item_ids))
-    unknown = rows.index[rows["category"].isna()]
-    if len(unknown):
-        raise ValueError(f"item {unknown[0]!r} is not in catalogue {catalogue.name!r}; see catalogue.items")
-    return rows
+__all__ = ['contact_sheet']
 
 # %% ../../nbs/catalogue/22_picture_checks.ipynb #48aa47ef
 def contact_sheet(
@@ -65,8 +25,13 @@ def contact_sheet(
     columns: int = 6,  # Pictures in a row
     size: int = 96,  # Side of a picture, pixels
 ) -> PIL.Image.Image:  # RGB
-    "Pictures of items with their titles, grey where there is none."
-    rows = _items_of(catalogue, item_ids)
+    """Pictures of items with their titles, grey where there is none.
+
+    Raises: `ValueError` for an item that is not in the catalogue.
+    """
+    rows = catalogue.items.set_index("item_id").reindex(list(item_ids))
+    if len(unknown := rows.index[rows["category"].isna()]):
+        raise ValueError(f"item {unknown[0]!r} is not in catalogue {catalogue.name!r}; see catalogue.items")
     images = [image if isinstance(image, str) else None for image in rows["image"]]
     labels = [title if isinstance(title, str) else "(no title)" for title in rows["title"]]
     return image_grid(catalogue.root, images, labels, columns, size)

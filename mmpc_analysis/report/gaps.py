@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ..catalogue.completeness import completeness
 from .components import paragraph
 from .html import Safe, escaped, joined, markup, table_html
 from .run import Run
@@ -22,7 +23,8 @@ def gap_parts(
     items: pd.DataFrame,  # (n, columns) Items of the catalogue
 ) -> list[str]:  # Such as `16 have no title`; none where nothing is missing
     "How many products lack what."
-    gaps = {"title": items["title"].isna().sum(), "picture": items["image"].isna().sum()}
+    whole = completeness(items).iloc[-1]
+    gaps = {"title": whole["no_title"], "picture": whole["no_picture"]}
     return [f"{count(n)} {'has' if n == 1 else 'have'} no {what}" for what, n in gaps.items() if n]
 
 
@@ -51,15 +53,14 @@ def gaps_by_category(
     shown: int = 12,  # Most categories
 ) -> Safe:  # A table, empty where nothing is missing
     "Products with gaps, by category."
-    gaps = items.assign(title=items["title"].isna(), image=items["image"].isna())
-    table = gaps.groupby("category").agg(n=("title", "size"), title=("title", "sum"), image=("image", "sum"))
-    table = table.assign(gaps=table["title"] + table["image"]).query("gaps > 0")
+    table = completeness(items).iloc[:-1]
+    table = table.assign(gaps=table["no_title"] + table["no_picture"]).query("gaps > 0")
     if table.empty:
         return Safe("")
     table = table.sort_values("gaps", ascending=False, kind="stable")
     few = table[:shown]
     cells = {"Category": [display_name(name) for name in few.index]}
-    for head, column in (("Products", "n"), ("No title", "title"), ("No picture", "image")):
+    for head, column in (("Products", "items"), ("No title", "no_title"), ("No picture", "no_picture")):
         cells[head] = [count(n) for n in few[column]]
     more = f", the {shown} with the most of {count(len(table))}" if len(table) > shown else ""
     return table_html(cells, f"Products with gaps by category{more}", tuple(cells)[1:])

@@ -52,8 +52,12 @@ def recall_words(
         return []
     known, models = asked[asked["shown"]], asked[["model", "precision"]].drop_duplicates()
     most = plural(int(asked["items"].max()), "product")
+    if not asked["items"].any():
+        return [
+            "Whether titles were known by heart cannot be told: the identifiers hold words of the titles, or there are too few products to compare with."
+        ]
     said = [
-        f"{plural(len(models), 'model').capitalize()} {'was' if len(models) == 1 else 'were'} asked for the titles of up to {most} that were named and not shown."
+        f"{plural(len(models), 'model').capitalize()} {'was' if len(models) == 1 else 'were'} asked for the titles of up to {most} that were named and not shown; those whose identifier holds a word of their title do not count."
     ]
     for condition, way in _WAYS.items():
         if len(part := known[known["condition"] == condition]):

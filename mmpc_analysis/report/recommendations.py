@@ -222,7 +222,13 @@ def _purchases(run: Run) -> list[str]:
         f"{count(run.tables['recovery']['n'].max())} users are judged by purchases that no recommender saw"
     )
     known = f", read from {source}." if source not in ("", "simulated") else "."
-    return [users + known, *([_SIMULATED] if source == "simulated" else []), *fallback_words(run.folder)]
+    note = [run.manifest["purchases_note"]] if run.manifest.get("purchases_note") else []
+    return [
+        users + known,
+        *note,
+        *([_SIMULATED] if source == "simulated" else []),
+        *fallback_words(run.folder),
+    ]
 
 # %% ../../nbs/report/75_recommendations.ipynb #85dd7c3f
 def worth_claims_of(

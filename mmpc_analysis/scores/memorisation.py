@@ -7,19 +7,47 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/scores/memorisation.html.md"
 # %% ../../nbs/scores/57_memorisation.ipynb #15d04e63
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 
 from ..metrics.words import token_f1
 from .floors import true_values
 from .intervals import FEWEST_GROUPS, mean_bounds, mean_spread
-from .retrieval import auc_against, item_distractors
+from .retrieval import CONTESTED, auc_against
+from ..store import hash_unit
 from ..tables import MEMORISATION, PROBES, USABLE, parent_ids, validate
 
 # %% auto #0
-__all__ = ['recall_shares', 'recall_table', 'date_gap', 'date_table']
+__all__ = ['tells_title', 'recall_shares', 'recall_table', 'date_gap', 'date_table']
 
 # %% ../../nbs/scores/57_memorisation.ipynb #7b1ba967
+def tells_title(
+    item_id: str,  # Identifier of a product
+    title: str,  # Its title
+) -> bool:  # Whether a word of three letters or more stands in both
+    "Whether an identifier gives its title away."
+    told = item_id.casefold()
+    words = re.findall(r"[^\W_]{3,}", title.casefold())
+    return any(word in told for word in words if not word.isdigit())
+
+
+def _orders(items: pd.DataFrame, truth: dict, seed: int) -> dict[str, list[str]]:
+    "For each product those of its category in an order that begins behind it."
+    found = {}
+    for _, ids in items["item_id"].groupby(items["category"]):
+        order = sorted((i for i in ids if i in truth), key=lambda i: (hash_unit(seed, "rival", i), i))
+        found |= {item: order[at + 1 :] + order[:at] for at, item in enumerate(order)}
+    return found
+
+
+def _rivals(item: str, shown: str | None, order: dict, truth: dict, family: dict) -> list[str]:
+    "Products of other listing groups and with other titles, all of them."
+    own = (family[item], family.get(shown))
+    return [j for j in order[item] if family[j] not in own and truth[j] != truth[item]]
+
+
 def recall_shares(
     probes: pd.DataFrame,  # (m, columns) Answers, as `tables.PROBES`
     items: pd.DataFrame,  # (n, columns) The catalogue with its true titles
@@ -32,10 +60,11 @@ def recall_shares(
     Source: Hanley & McNeil (1982), doi:10.1148/radiology.143.1.7063747, for the share with ties.
     """
     truth, family = true_values(items, "image_to_text"), parent_ids(items).to_dict()
-    others = item_distractors(items, truth, sorted(set(probes["item_id"])), seed)
-    shares = np.full(len(probes), np.nan)
+    shares, order = np.full(len(probes), np.nan), _orders(items, truth, seed)
     for at, row in enumerate(probes.itertuples(index=False)):
-        pool = [j for j in others[row.item_id] if family[j] != family.get(row.shown)]
+        if tells_title(row.item_id, truth[row.item_id]):
+            continue
+        pool = _rivals(row.item_id, row.shown, order, truth, family)[:CONTESTED]
         if row.outcome not in USABLE:
             shares[at] = 0.5 if len(pool) > 1 else np.nan
             continue
@@ -45,6 +74,24 @@ def recall_shares(
     return shares
 
 # %% ../../nbs/scores/57_memorisation.ipynb #aeb70afa
+def _weights(probes: pd.DataFrame, items: pd.DataFrame, seed: int) -> np.ndarray:
+    "How many pairs each answer stands for."
+    truth, family = true_values(items, "image_to_text"), parent_ids(items).to_dict()
+    order, asked = _orders(items, truth, seed), probes[["item_id", "category"]].drop_duplicates()
+    in_category, of_category = asked["category"].value_counts(), asked.set_index("item_id")["category"]
+    in_group = asked.groupby(["category", asked["item_id"].map(family)]).size()
+    found = []
+    for row in probes.itertuples(index=False):
+        pairs, category = len(_rivals(row.item_id, row.shown, order, truth, family)), of_category[row.item_id]
+        shown = (
+            in_category[category] - in_group[category, family[row.item_id]]
+            if isinstance(row.shown, str)
+            else 1
+        )
+        found.append(float(pairs * shown))
+    return np.array(found)
+
+
 def recall_table(
     probes: pd.DataFrame,  # (m, columns) Answers of one or more models, as `tables.PROBES`
     items: pd.DataFrame,  # (n, columns) The catalogue with its true titles
@@ -53,25 +100,27 @@ def recall_table(
 ) -> pd.DataFrame:  # (k, columns) One row for each model and condition, as `tables.MEMORISATION`
     "How much each model recalls, with intervals."
     probes = validate(probes, PROBES)
-    shares, rows = pd.Series(recall_shares(probes, items, seed), index=probes.index), []
+    probes = probes.assign(share=recall_shares(probes, items, seed), weight=_weights(probes, items, seed))
+    rows = []
     names = ["model", "precision", "prompt", "condition"]
     groups = list(probes.groupby(names, sort=True))
     for key, part in groups:
-        known = shares[part.index].dropna()
-        part = part.loc[known.index]
+        part = part[part["share"].notna()]
         row = dict(zip(names, key, strict=True)) | {"metric": "recall", "chance": 0.5}
         row |= {"items": len(part), "groups": part["parent_id"].nunique(), "before": np.nan}
         row["answered"] = float(part["outcome"].isin(USABLE).mean()) if len(part) else np.nan
-        rows.append(row | _mean(part, known, level, 1 - (1 - level) / len(groups)))
+        rows.append(row | _mean(part, level, 1 - (1 - level) / len(groups)))
     return validate(pd.DataFrame(rows, columns=MEMORISATION.names), MEMORISATION)
 
 
-def _mean(part: pd.DataFrame, shares: pd.Series, level: float, joint: float) -> dict:
+def _mean(part: pd.DataFrame, level: float, joint: float) -> dict:
     "Mean share of products with its interval, and whether it lies above one half beyond doubt."
     if not len(part):
         return {"estimate": np.nan, "low": np.nan, "high": np.nan, "shown": False}
-    whole = part.assign(share=shares).groupby(["category", "parent_id"])["share"].agg(["sum", "size"])
-    spread = mean_spread(whole[["sum"]], whole[["size"]], whole.index.get_level_values(0).to_numpy())
+    weight = part["weight"] / part.groupby("category")["weight"].transform("mean")
+    whole = part.assign(weight=weight, sum=weight * part["share"])
+    whole = whole.groupby(["category", "parent_id"])[["sum", "weight"]].sum()
+    spread = mean_spread(whole[["sum"]], whole[["weight"]], whole.index.get_level_values(0).to_numpy())
     low, high, _ = mean_bounds(spread, 0.0, 1.0, level)
     bound = mean_bounds(spread, 0.0, 1.0, joint)[0][0]
     return {"estimate": spread.mean[0], "low": low[0], "high": high[0], "shown": bool(bound > 0.5)}

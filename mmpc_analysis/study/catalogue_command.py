@@ -57,11 +57,11 @@ def gap_table(
     "Products with and without title and picture, by category."
     import pandas as pd
 
-    from mmpc_analysis.study.run_facts import gap_counts
+    from mmpc_analysis.catalogue.completeness import completeness
 
-    parts = [{"category": name} | gap_counts(rows) for name, rows in items.groupby("category")]
-    table = pd.DataFrame(parts).sort_values(["items", "category"], ascending=[False, True])
-    return pd.concat([table, pd.DataFrame([{"category": "all"} | gap_counts(items)])], ignore_index=True)
+    table = completeness(items).reset_index()
+    parts = table[:-1].sort_values(["items", "category"], ascending=[False, True])
+    return pd.concat([parts, table[-1:]], ignore_index=True)
 
 # %% ../../nbs/study/34_catalogue_command.ipynb #6f875586
 def gap_lines(

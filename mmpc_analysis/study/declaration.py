@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['study_from', 'study_prompt', 'shipped_studies', 'read_study', 'study_toml', 'run_folder', 'downloads_folder',
-           'read_catalogue', 'purchases_source', 'purchases_of']
+           'read_catalogue', 'purchases_source', 'asks_for_purchases', 'check_purchases', 'purchases_of']
 
 # %% ../../nbs/study/05_declaration.ipynb #bffd40dd
 _EXPECTED = {
@@ -224,6 +224,40 @@ def purchases_source(
     return study.recommendation.interactions or own.get(source, "none")
 
 
+def asks_for_purchases(
+    study: Study,  # Any study
+) -> str:  # The key, empty where a study can do without
+    "What in a study means nothing without purchases."
+    choice = study.catalogue
+    asked = {
+        "recommendation.interactions": study.recommendation.interactions not in ("", "none"),
+        "catalogue.buyers": choice.buyers,
+        "missing.mechanism": study.missing.mechanism == "by_popularity",
+        "memorisation.after": bool(study.memorisation.after),
+    }
+    return next((key for key, means in asked.items() if means), "")
+
+
+def check_purchases(
+    study: Study,  # Any study
+    items: pd.DataFrame,  # (n, columns) All items of its catalogue
+    out: str,  # Folder of the run, which keeps what was read
+) -> None:
+    """Refuse a published data set that has no purchases where the study asks for them, before anything is fetched.
+
+    Raises: `ValueError` that names the key, and says what was found.
+    """
+    source, key = purchases_source(study), asks_for_purchases(study)
+    if source not in PUBLISHED or not key:
+        return
+    found = published_purchases(study.catalogue, items, out)
+    if found.empty:
+        raise ValueError(
+            f"{key} asks for purchases, and the reviews in {study.catalogue.folder} hold none that a recommender can learn from: "
+            f"{found.attrs['note']} Take more items with catalogue.per_category, or leave {key} out"
+        )
+
+# %% ../../nbs/study/05_declaration.ipynb #0e411b95
 def purchases_of(
     study: Study,  # Which purchases, and how many users
     items: pd.DataFrame,  # (n, columns) Items that the study completes
@@ -239,7 +273,9 @@ def purchases_of(
     if source == "none":
         return None
     if source in PUBLISHED:
-        return published_purchases(study.catalogue, items, out)
+        every = read_published(study.catalogue, study.seed, out).items if out else None
+        found = published_purchases(study.catalogue, items, out, every)
+        return None if found.empty else found
     if source == "simulated":
         return simulate_interactions(items, study.recommendation.users, study.seed, SHOP_PREFERENCES)
     if not Path(source).is_file():

@@ -200,7 +200,8 @@ def _model_rows(sample: Sample, name: str, rows: pd.DataFrame, measure: bool) ->
     work = [
         model_work(
             {"model": name, "task": row.task, "prompt": row.prompt, "number": row.questions}
-            | {key: each[key] for key in ("input_tokens", "output_tokens")},
+            | {"input_tokens": each["input_tokens"] - each["picture_tokens"] * row.named / 2 / row.questions}
+            | {"output_tokens": each["output_tokens"]},
             pd.Series(place), card, sample.machine, times, price,
         )
         for row, each, times in zip(rows.itertuples(), asked, timed, strict=True)

@@ -98,7 +98,9 @@ def forecast_text(
     if found.places.empty:
         return f"Study {study.name}\n\n{verdict}"
     asked, drawn = (int(found.questions[name].sum()) for name in ("questions", "drawings"))
-    counts = f"{found.items:,} items, {asked:,} questions, {drawn:,} drawings, {found.trainings:,} trainings of recommenders"
+    named = int(found.questions["named"].sum())
+    asked_text = f"{asked:,} questions" + (f" ({named:,} of them about products by name)" if named else "")
+    counts = f"{found.items:,} items, {asked_text}, {drawn:,} drawings, {found.trainings:,} trainings of recommenders"
     pictures = found.pictures.rename(columns={"name": "family", "high": "95%"})
     parts = [
         textwrap.fill(f"Study {study.name}: at most {counts}.", 80),

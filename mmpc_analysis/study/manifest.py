@@ -18,6 +18,7 @@ import pandas as pd
 from .. import store, tables
 from .choices import Study
 from .declaration import purchases_source
+from .published import PUBLISHED, purchases_note
 
 if TYPE_CHECKING:
     from mmpc_analysis.catalogue.items import Catalogue
@@ -128,6 +129,7 @@ def manifest_of(
         "catalogue": {"name": catalogue.name, "note": catalogue.note, **counts},
         "root": catalogue.root if own else None,
         "purchases": Path(bought).name,
+        **({"purchases_note": note} if (note := purchases_note(out)) and bought in PUBLISHED else {}),
         "simulated": ["purchases, which decide what is popular"] if popular and bought == "simulated" else [],
         "generator": study.drawing.generator if "text_to_image" in study.completion.tasks else "",
         "models": _model_facts(study, cards, completions, store.read_json(f"{out}/engines.json")),

@@ -117,11 +117,19 @@ def run_memory(
     from mmpc_analysis.scores.memorisation import date_table, recall_table
 
     choice, level, parts = inputs.study.memorisation, inputs.study.scores.level, []
-    key = [choice.items, choice.shop, choice.after, level, inputs.study.seed, store.fingerprint(scores)]
+    key = [
+        choice.items,
+        choice.shop,
+        choice.after,
+        level,
+        inputs.study.seed,
+        store.fingerprint(scores),
+        "pairs weigh alike",
+    ]
     if store.shard_names(f"{inputs.out}/probes"):
         probes = store.read_shards(f"{inputs.out}/probes", tables.PROBES)
         parts.append(partial(recall_table, probes, inputs.items, level, inputs.study.seed))
-        key.append(store.fingerprint(probes))
+        key += [store.fingerprint(probes), store.fingerprint(inputs.items)]
     if (seen := first_bought(inputs)) is not None:
         after, metrics = date_of(choice.after), tuple(headline_metrics(scores, "image_to_text"))
         parts.append(partial(date_table, scores, seen, after, metrics, level))

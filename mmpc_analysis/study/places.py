@@ -241,8 +241,10 @@ def fit_verdict(
     precision: str,  # The one that it gets, as `precision_on` gives it
     device: str,  # The device that it gets
     machine: Machine,  # Where it would run
-) -> str:  # fits, fits with nf4, only spread, does not fit, or unknown
+) -> str:  # fits, fits with nf4, only spread, does not fit, needs a GPU, or unknown
     "Whether a model fits, and if not, how it would."
+    if device == "cpu" and precision.startswith("nf4"):  # Whatever the memory
+        return "needs a GPU"
     room, need = room_on(machine, device), needs(precision)
     if room != room or need != need:
         return "unknown"
@@ -259,6 +261,7 @@ _TODO = {
     "fits with nf4": 'needs {need:,.1f} GB of {room:,.1f}; quantisation = "nf4" needs {four:,.1f}',
     "only spread": 'needs {need:,.1f} GB of {room:,.1f}; device = "spread" takes all GPUs',
     "does not fit": "needs {need:,.1f} GB of {room:,.1f}; take a GPU with more, a smaller model or a server",
+    "needs a GPU": 'quantisation = "nf4" runs on a CUDA GPU alone; take a machine with one, or leave it out',
     "unknown": "look at the memory yourself: the size of the model or of the memory is unknown",
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'PLANNED_WORDS', 'PLANNED_SIDE', 'PLANNED_BYTES', 'check_catalogue', 'check_raw_files', 'read_published',
-           'published_purchases', 'planned_catalogue']
+           'published_purchases', 'purchases_note', 'planned_catalogue']
 
 # %% ../../nbs/study/03_published.ipynb #1fc61217
 PUBLISHED = ("amazon-2023",)  # Data sets that a study can name as its source
@@ -126,6 +127,12 @@ def check_raw_files(
     find_amazon_files(choice.folder, choice.categories, ("meta", "reviews") if reviews else ("meta",))
 
 # %% ../../nbs/study/03_published.ipynb #09608fa0
+_BY_BUYERS = (
+    "They are what a sample of people liked, drawn by a hash of seed and person: at least five of them each, and each liked by at least five. "
+    "So they are more popular than the category, and a category in which few people buy twice has fewer of them."
+)
+
+
 def read_published(
     choice: CatalogueChoice,  # With a published source
     seed: int = 0,  # Seed of the draw of `per_category`
@@ -145,8 +152,10 @@ def read_published(
     which = (choice.folder, choice.categories, choice.per_category, seed)
 
     def load() -> Catalogue:
-        only = buyer_sample(*which) if choice.buyers else None
-        return load_amazon(*which, choice.root or None, only=only)
+        if not choice.buyers:
+            return load_amazon(*which, choice.root or None)
+        found = load_amazon(*which, choice.root or None, only=buyer_sample(*which))
+        return replace(found, note=f"{found.note} {_BY_BUYERS}")
 
     check_raw_files(choice, choice.buyers)
     if not out:
@@ -177,30 +186,42 @@ def published_purchases(
     choice: CatalogueChoice,  # With a published source
     items: pd.DataFrame,  # (n, columns) Items that the study completes
     out: str = "",  # Folder of the run, which keeps what was read; empty to keep nothing
-) -> pd.DataFrame:  # (m, columns) Purchases of these items, as `tables.INTERACTIONS` declares
-    """The purchases of a published data set: its good reviews.
+    every: pd.DataFrame
+    | None = None,  # (N, columns) Items of which reviews are read, those among them; None for just those
+) -> (
+    pd.DataFrame
+):  # (m, columns) Purchases of these items, perhaps none, as `tables.INTERACTIONS` declares; attrs: note
+    """The purchases of a published data set: its good reviews, by people and of products with at least five.
 
-    Writes the table interactions into the folder `source` of the run.
+    Writes the table interactions, of every item, into the folder `source` of the run.
 
-    Raises: `ValueError` for files that are not there, and where nobody bought often enough.
+    Raises: `ValueError` for files that are not there.
     """
     from mmpc_analysis.catalogue.amazon_files import amazon_fingerprint
+    from mmpc_analysis.catalogue.cores import k_core
     from mmpc_analysis.catalogue.review_purchases import amazon_purchases
 
     check_raw_files(choice)
-    ids = sorted(items["item_id"])
+    ids, fewest = sorted((items if every is None else every)["item_id"]), 5
 
     def read() -> pd.DataFrame:
-        return amazon_purchases(choice.folder, choice.categories, ids)
+        return amazon_purchases(
+            choice.folder, choice.categories, ids, min_purchases=fewest, min_buyers=fewest
+        )
 
     key = [choice.source, amazon_fingerprint(choice.folder, choice.categories, ("reviews",)), ids]
     found = cached_table(f"{out}/source", tables.INTERACTIONS, key, read) if out else read()
-    if found.empty:
-        raise ValueError(
-            f"the reviews in {choice.folder} hold no purchases that a recommender can learn from: {found.attrs.get('note', '')} "
-            'take more items with catalogue.per_category, or say recommendation.interactions = "none"'
-        )
-    return found
+    core = k_core(found[found["item_id"].isin(items["item_id"])], fewest)
+    core.attrs = {"note": found.attrs["note"]}
+    return core
+
+
+def purchases_note(
+    out: str,  # Folder of a run
+) -> str:  # For people, with the numbers; empty where no reviews were read
+    "How many people and products of a published data set have enough purchases."
+    kept = store.read_manifest(f"{out}/source/{tables.INTERACTIONS.name}")
+    return str(kept.get("notes", {}).get("note", ""))
 
 # %% ../../nbs/study/03_published.ipynb #37b77cba
 PLANNED_WORDS, PLANNED_SIDE, PLANNED_BYTES = 16, 500, 50_000  # Of a title; of a picture, pixels and bytes

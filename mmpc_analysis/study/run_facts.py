@@ -21,15 +21,9 @@ def gap_counts(
     items: pd.DataFrame,  # (n, columns) Items, with title and image
 ) -> dict[str, int]:  # items, titles, pictures, both, no_title, no_picture
     "How many products have a title, a picture, both, or a gap."
-    title, image = items["title"].notna(), items["image"].notna()
-    return {
-        "items": len(items),
-        "titles": int(title.sum()),
-        "pictures": int(image.sum()),
-        "both": int((title & image).sum()),
-        "no_title": int((~title).sum()),
-        "no_picture": int((~image).sum()),
-    }
+    from mmpc_analysis.catalogue.completeness import completeness
+
+    return {name: int(n) for name, n in completeness(items).iloc[-1].items()}
 
 # %% ../../nbs/study/31_run_facts.ipynb #a7fea142
 def outcome_counts(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -95,24 +96,26 @@ def undecodable_images(
     out: str = "",  # Folder of the run, which keeps what was found; empty to keep nothing
 ) -> dict[str, str]:  # Path to what is wrong with it, of those that cannot be looked at
     "Decode pictures, those that were decoded before excepted."
-    place, found = f"{out}/decoded.json", {}
-    known = store.read_json(place) if out else {}
-    before = len(known)
-    for image in images:
-        name, wrong = "", ""
+    place = f"{out}/decoded.json"
+    known = store.read_json(place).get("sound", []) if out else []
+    sound = set(known)
+
+    def look(image: str) -> tuple[str, str]:
         try:
             facts = os.stat(os.path.join(root, image))
-            name = f"{image}\x1f{facts.st_size}\x1f{facts.st_mtime_ns}"
-            if name not in known:
+            name = f"{image}\x1f{facts.st_size}\x1f{facts.st_mtime_ns}\x1f{facts.st_ctime_ns}"
+            if name not in sound:
                 open_image(root, image)
         except (ImageError, OSError) as problem:
-            wrong = " ".join(str(problem).split())
-        wrong = known.setdefault(name, wrong) if name else wrong
-        if wrong:
-            found[image] = wrong
-    if out and len(known) > before:
-        store.write_text(place, json.dumps(known))
-    return found
+            return "", " ".join(str(problem).split())
+        return name, ""
+
+    with ThreadPoolExecutor(4) as pool:
+        looks = list(pool.map(look, images))
+    new = [name for name, _ in looks if name and name not in sound]
+    if out and new:
+        store.write_text(place, json.dumps({"sound": known + new}))
+    return {image: wrong for image, (_, wrong) in zip(images, looks, strict=True) if wrong}
 
 # %% ../../nbs/study/11_selection.ipynb #0158da1c
 @dataclass(slots=True)
@@ -143,7 +146,7 @@ def _look(looks: _Looks, new: list[str], fetch: Callable, out: str) -> None:
     bad = undecodable_images(looks.root, list(dict.fromkeys(here)), out)
     for item_id, image in here[here.isin(list(bad))].items():
         looks.images[item_id] = None
-        looks.wrong[item_id] = (bad[image], "save the picture again")
+        looks.wrong[item_id] = tuple([*bad[image].rsplit("; ", 1), "save the picture again"][:2])
 
 # %% ../../nbs/study/11_selection.ipynb #3e5f6cbf
 def _begin(catalogue: Catalogue, choice: CatalogueChoice, folder: str) -> _Looks:
@@ -164,7 +167,7 @@ def _begin(catalogue: Catalogue, choice: CatalogueChoice, folder: str) -> _Looks
     images = images.fillna(stored.map(lambda image: inside + image)).fillna(addresses)
     return _Looks(root, inside, images, addresses)
 
-
+# %% ../../nbs/study/11_selection.ipynb #b14bd02d
 def choose_items(
     catalogue: Catalogue,  # As it was read
     choice: CatalogueChoice,  # Split, limit, and whether pictures are fetched

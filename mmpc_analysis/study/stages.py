@@ -30,6 +30,7 @@ from .choices import Study
 from .declaration import read_study, run_folder
 from .manifest import write_run_manifest
 from .memorisation_stage import ask_memory, first_bought, run_memory
+from .published import purchases_note
 from .readiness import absent_line, check_run
 from .selection import addresses_line
 from .study_inputs import StudyInputs, prepare_inputs, purchase_split
@@ -200,7 +201,9 @@ def run_recommendation(
         for name in ("rankings", "recovery", "links"):
             store.remove_shards(f"{inputs.out}/{name}")
         few = f"fewer than {LEAST_ITEMS} items" if len(selected) < LEAST_ITEMS else "no purchases"
-        return f"{few}, so nothing was recommended"
+        return f"{few}, so nothing was recommended. {purchases_note(inputs.out) if purchases is None else ''}".rstrip(
+            ". "
+        )
     grid, how = grid_of(study), purchase_split(purchases)
     where = (inputs.catalogue.root, inputs.out, study.missing.mechanism, study.seed, how)
     bench = make_benchmark(selected, purchases, completions, grid, *where, **training_choices(study))

@@ -19,6 +19,7 @@ from ..store import cached_table
 from .asked import cards_of
 from .choices import Study
 from mmpc_analysis.study.declaration import (
+    check_purchases,
     downloads_folder,
     purchases_of,
     purchases_source,
@@ -123,6 +124,7 @@ def study_catalogue(
         return fetch_pictures(addresses, folder, private=choice.private, progress=progress)
 
     catalogue = read_catalogue(choice, study.seed, out)
+    check_purchases(study, catalogue.items, out)  # Before hours of fetching
     return choose_items(catalogue, choice, folder, fetch, study.seed, out)
 
 # %% ../../nbs/study/12_study_inputs.ipynb #9763add5

@@ -20,7 +20,9 @@ from ..completion.checkpoints import begin_once
 from ..completion.completions import task_items
 from ..completion.pixels import PICTURE_RULES, PictureRule, image_tokens, read_picture_rule
 from ..completion.prompts import Prompt, conversation, prompt_for
+from ..scores.memory_probe import MEMORY_CONDITIONS
 from .asked import prompts_of
+from .memorisation_stage import probed_items
 from .published import PLANNED_BYTES
 from .stages import LEAST_ITEMS, grid_of
 from .study_inputs import StudyInputs
@@ -131,16 +133,20 @@ def token_row(
 # %% ../../nbs/study/24_workload.ipynb #37956783
 def question_table(
     inputs: StudyInputs,  # Items, what is hidden of them, and whom to ask
-) -> pd.DataFrame:  # model, task, prompt, items, blind, questions, drawings
+) -> (
+    pd.DataFrame
+):  # model, task, prompt, items, blind, named (of which half without a picture), questions, drawings
     "How many questions each model gets, and how many pictures are drawn of its answers."
     choice, rows = inputs.study.completion, []
+    named = len(MEMORY_CONDITIONS) * len(probed_items(inputs))
     for name, card in inputs.cards.items():
         for task, prompts in prompts_of(inputs.study).items():
             n, blind = len(task_items(inputs.selected, task, inputs.hidden)), int(choice.blind)
-            for prompt in prompts or (prompt_for(task, short=card.standin),):
+            for at, prompt in enumerate(prompts or (prompt_for(task, short=card.standin),)):
                 drawn = n * (1 + blind) if task == "text_to_image" else 0
-                rows.append((name, task, prompt.id, n, blind, n + blind, drawn))
-    names = ["model", "task", "prompt", "items", "blind", "questions", "drawings"]
+                memory = named if task == "image_to_text" and not at else 0  # Asked in the first words alone
+                rows.append((name, task, prompt.id, n, blind, memory, n + blind + memory, drawn))
+    names = ["model", "task", "prompt", "items", "blind", "named", "questions", "drawings"]
     return pd.DataFrame(rows, columns=names)
 
 # %% ../../nbs/study/24_workload.ipynb #ffd143b2

@@ -1,51 +1,30 @@
-"""Pictures that have a good header and no pixels."""
+"""A sheet of pictures for people: one for each item that is asked for, in that order."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from mmpc_analysis.catalogue.embedded import SET_ASIDE
 from mmpc_analysis.catalogue.items import load_catalogue
-from mmpc_analysis.catalogue.picture_checks import undecodable
+from mmpc_analysis.catalogue.picture_checks import contact_sheet
 
 
 @pytest.fixture
 def catalogue(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype="uint8")
-    for name in ("whole.png", "cut.png", "cut.jpg", "float.tif"):
-        Image.fromarray(noise).save(tmp_path / name)
-    for name in ("cut.png", "cut.jpg"):
-        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:900])
-    Image.new("F", (4, 4), 0.5).save(tmp_path / "float.tif")
-    rows = {
-        "a": ("A", "whole.png"),
-        "b": ("B", "cut.png"),
-        "c": (None, "cut.jpg"),
-        "d": ("D", None),
-        "e": (None, "float.tif"),
-    }
-    table = pd.DataFrame([(i, *r) for i, r in rows.items()], columns=["id", "title", "image"])
-    return load_catalogue(table, root=tmp_path)
+    for name, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
+        Image.new("RGB", (40, 40), colour).save(tmp_path / f"{name}.png")
+    rows = [("a", "Kite", "red.png"), ("b", "Ball", "blue.png"), ("c", "Cup", None)]
+    return load_catalogue(pd.DataFrame(rows, columns=["id", "title", "image"]), root=tmp_path)
 
 
-def test_every_picture_that_cannot_be_decoded_is_named_with_its_reason(catalogue):
-    assert catalogue.items["image"].notna().tolist() == [
-        True,
-        True,
-        True,
-        False,
-        True,
-    ]  # Their headers are good
-    found = undecodable(catalogue, ["e", "d", "c", "b", "a"])
-    assert found.columns.tolist() == SET_ASIDE
-    assert found["item_id"].tolist() == ["e", "c", "b"] and found["kept"].tolist() == [False, False, True]
-    assert (
-        found["reason"].str.contains("cannot be decoded").all() and (found["remedy"] == "save it again").all()
-    )
+def test_pictures_stand_in_the_order_asked_for_and_a_gap_keeps_its_place(catalogue):
+    sheet = np.asarray(contact_sheet(catalogue, ["b", "c", "a"], columns=3, size=40)).astype(int)
+    third = sheet.shape[1] // 3
+    centres = [sheet[20, third * place + third // 2] for place in range(3)]
+    assert centres[0][2] > 200 and centres[0][0] < 50 and centres[2][0] > 200 and centres[2][2] < 50
+    assert np.ptp(centres[1]) < 20  # Grey
 
 
-def test_only_the_items_that_are_asked_for_are_opened(catalogue):
-    assert undecodable(catalogue, ["a", "d"]).empty and undecodable(catalogue, []).empty
+def test_an_item_that_is_not_there_is_named(catalogue):
     with pytest.raises(ValueError, match="item 'z' is not in catalogue"):
-        undecodable(catalogue, ["a", "z"])
+        contact_sheet(catalogue, ["a", "z"])

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
 
-from mmpc_analysis.scores.memorisation import date_gap, date_table, recall_shares, recall_table
+from mmpc_analysis.report.recall import recall_words
+from mmpc_analysis.scores.memorisation import date_gap, date_table, recall_shares, recall_table, tells_title
+from mmpc_analysis.scores.memory_probe import wrong_partners
 from mmpc_analysis.tables import PROBES
 
 WORDS = [f"w{n}" for n in range(40)]
@@ -161,3 +163,59 @@ def test_the_template_is_taken_off_item_by_item():
         scores.assign(value=scores["value"].where(scores["model"] == "m", 0.0)), seen, 40, ("token_f1",)
     )
     assert bare["shown"].iloc[0]
+
+
+def test_no_title_is_held_against_more_products_than_another():
+    "Of one answer to all, whatever suits it wins as often as it is lost to: the mean is one half up to ten draws each."
+    found = []
+    for trial in range(6):
+        items = catalogue(np.random.default_rng([trial, 3]), 201).assign(category="Home")
+        found.append(
+            recall_table(probes(items, lambda m, c, i: "w0 w1 w2 w3 w4 w5"), items)["estimate"].iloc[0]
+        )
+    assert (
+        np.sqrt(np.mean((np.array(found) - 0.5) ** 2)) < 0.0145
+    )  # A pool of 100 for all would give 0.29 sqrt(1/100 - 1/201)
+
+
+@pytest.mark.parametrize("picture", [False, True])
+def test_large_listing_groups_do_not_win_for_a_model_that_names_their_words(picture):
+    "By hand: a group of three A and three alone; the answer is A. Unweighted, 3 products win 3 of 3 and 3 lose 3 of 5."
+    rows = [("Home", "A", k) for k in range(3)] + [("Home", f"s{k}", k) for k in range(3)]
+    items = pd.DataFrame(rows, columns=["category", "parent_id", "n"]).assign(image=None, split=None)
+    items["item_id"] = [f"{n:03}" for n in range(6)]
+    items["title"] = [f"A{n}" if p == "A" else f"B{n}" for n, p in enumerate(items["parent_id"])]
+    items["title"] = items["title"].where(items["parent_id"] != "A", "cup " + items["title"])
+    found = []
+    for seed in range(60 if picture else 1):
+        given = probes(items, lambda m, c, i: "cup").assign(parent_id=items["parent_id"].to_numpy())
+        if picture:
+            given = given.assign(shown=given["item_id"].map(wrong_partners(items, seed)))
+        found.append(recall_table(given, items, seed=seed)["estimate"].iloc[0])
+    # Alone: 3 x weight 3 x 1 + 3 x weight 5 x (0 + 0 + 0 + 1/2 + 1/2) / 5 = 9 + 3, of 9 + 15
+    assert np.mean(found) == pytest.approx(0.5, abs=0.03 if picture else 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("item_id", "title", "told"),
+    [
+        ("console-atari-2600", "Atari 2600, home console", True),
+        ("REDMUG-XL", "Red mug", True),  # Run together
+        ("B07XJ8C8F5", "Red mug", False),
+        ("100234", "Game 100234", False),  # A number is no word of a title
+        ("a-1", "A mug", False),  # One letter says nothing
+        ("кружка-7", "Синяя Кружка", True),
+    ],
+)
+def test_an_identifier_that_holds_a_word_of_the_title_tells_it(item_id, title, told):
+    assert tells_title(item_id, title) is told
+
+
+def test_a_model_that_repeats_an_identifier_remembers_nothing():
+    items = catalogue(np.random.default_rng(4))
+    names = ["mug", "kite", "lamp", "ball", "desk", "sofa"]
+    items["title"] = [f"{names[n % 6]} {names[n % 5]}x" for n in range(len(items))]
+    items["item_id"] = [f"{title.replace(' ', '-')}-{n}" for n, title in enumerate(items["title"])]
+    row = recall_table(probes(items, lambda m, c, i: i.item_id.replace("-", " ")), items).iloc[0]
+    assert row["items"] == 0 and not row["shown"] and np.isnan(row["estimate"])
+    assert "cannot be told" in " ".join(recall_words(pd.DataFrame([row])))

@@ -17,6 +17,7 @@ from mmpc_analysis import store, tables
 from mmpc_analysis.catalogue import amazon_2023, review_purchases
 from mmpc_analysis.completion.models import find_weights, model_card
 from mmpc_analysis.study.asked import check_study
+from mmpc_analysis.study.choices import MemorisationChoice
 from mmpc_analysis.study.declaration import read_study, shipped_studies, study_from, study_toml
 from mmpc_analysis.study.forecast import forecast
 from mmpc_analysis.study.forecast_words import forecast_text
@@ -97,6 +98,7 @@ def on_standins(given, folder):
         "completion": {"quantisation": "", "device": "cpu", "batch_size": 64, "prompts": prompts},
         "drawing": {"generator": "standin-sd3", "batch_size": 32, "device": "cpu"},
         "scores": {"draws": 50, "device": "cpu", "metrics": METRICS},
+        "memorisation": {"items": 1},
         "recommendation": {"seeds": 1, "epochs": 1, "rates": [1.0], "fills": ["zeros"], "workers": 1},
     }
     return {
@@ -148,13 +150,25 @@ def test_its_needs_are_told_without_its_data():
     found = forecast(read_study("mmpcbench"), machine=SERVER)
     assert (found.items, found.fetched, found.unread) == (9000, 9000, "amazon-2023")
     asked = found.questions.groupby(["task", "model"])["questions"].sum()
-    assert set(asked) == {9001} and len(asked) == 12  # Every item, and blind once
+    assert set(asked["text_to_image"]) == {9001} and len(asked) == 12  # Every item, and blind once
+    assert set(asked["image_to_text"]) == {
+        9001 + 2 * 100 * 9
+    }  # A hundred of each category by name, in two ways
+    with_picture = found.work[found.work["task"] == "image_to_text"].set_index("model")["input_tokens"]
+    silent = replace(read_study("mmpcbench"), memorisation=MemorisationChoice())
+    without = forecast(silent, machine=SERVER).work
+    without = without[without["task"] == "image_to_text"].set_index("model")["input_tokens"]
+    # 900 questions of 10,801 show no picture, of 256 tokens to Gemma and 324 to Qwen
+    for name in SIX:
+        tokens = 256 if "gemma" in name else 324
+        assert without[name] - with_picture[name] == pytest.approx(tokens * 900 / 10_801)
     assert found.questions["drawings"].sum() == 9000 * 6 * 2
     assert found.work["hours"].notna().all() and (found.work["how"] == "guess").all()
     disk = found.disk.set_index("what")
     assert disk["gb"]["fetched pictures"] == pytest.approx(9000 * 50_000 / 1e9)
     assert disk["gb"]["pictures"] == pytest.approx(108_000 * 1024**2 * 1.5 / 1e9)
     text = " ".join(forecast_text(found).split())
+    assert "118,812 questions (10,800 of them about products by name)" in text
     assert "At most 9,000 pictures are fetched" in text and "amazon-2023 was not read" in text
     assert f"time and memory of the {found.trainings:,} trainings (vbpr, bm3, freedom, mmgcn)" in text
     assert max(map(len, forecast_text(found).split("\n"))) <= 80
@@ -178,6 +192,17 @@ def test_the_whole_path_ends_in_a_report(finished):
     rankings = table(out, tables.RANKINGS)
     assert set(rankings["recommender"]) == {"vbpr", "bm3", "freedom", "mmgcn"}
     assert read_study(out / "study.toml") == study
+    probes = table(out, tables.PROBES)
+    assert set(probes["model"]) == set(SIX) and probes["item_id"].nunique() <= 9
+
+
+def test_the_report_says_who_bought_and_how_products_were_chosen(finished):
+    out = finished[0]
+    manifest = json.loads((out / "manifest.json").read_text())
+    note = manifest["purchases_note"]
+    assert re.search(r"people who liked one of 45 products, .* people and \d+ products are left", note)
+    assert "at most 5 products by a hash of seed 42 and id" in manifest["catalogue"]["note"]
+    assert "people who liked one of 45 products" in (out / "report.html").read_text()
 
 
 def test_what_was_fetched_is_what_is_completed(finished, served):

@@ -133,6 +133,21 @@ def test_four_bits_that_were_asked_for_are_not_offered_again():
     assert fit_verdict(lambda precision: 19.0, "nf4-bfloat16", "cuda", TWO) == "only spread"
 
 
+def test_four_bits_need_a_gpu_however_much_memory_there_is():
+    row = fit_row(
+        "a",
+        model_card("gemma-3-4b"),
+        replace(NONE, memory=4000.0),
+        Load(4e9),
+        ModelChoice(quantisation="nf4"),
+    )
+    assert row["verdict"] == "needs a GPU" and "CUDA" in row["todo"] and row["device"] == "cpu"
+    assert (
+        fit_verdict(lambda precision: 1.0, "nf4-float32", "cpu", TWO) == "needs a GPU"
+    )  # Said so, beside two GPUs
+    assert fit_verdict(lambda precision: 1.0, "nf4-bfloat16", "cuda", TWO) == "fits"
+
+
 def test_memory_is_the_estimates_own():
     card, size = model_card("qwen2.5-vl-7b"), (1000, 800)
     load = load_of(card, size=size, text_tokens=150, new_tokens=64, pixels=500_000)

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from mmpc_analysis import tables
-from mmpc_analysis.catalogue import amazon_2023, review_purchases
+from mmpc_analysis.catalogue import amazon_2023, downloads, review_purchases
 from mmpc_analysis.study.asked import check_study
 from mmpc_analysis.study.choices import CatalogueChoice, RecommendationChoice
 from mmpc_analysis.study.declaration import purchases_of, purchases_source, read_catalogue, study_from
-from mmpc_analysis.study.published import check_raw_files, published_purchases, read_published
+from mmpc_analysis.study.published import check_raw_files, published_purchases, purchases_note, read_published
 from mmpc_analysis.study.readiness import check_run
+from mmpc_analysis.study.study_inputs import study_catalogue
 
 GAMES = {"source": "amazon-2023", "categories": ["Video_Games"]}
 
@@ -145,16 +145,87 @@ def test_reviews_are_purchases_and_are_read_once(raw, tmp_path, monkeypatch):
     )
 
 
-def test_reviews_that_nobody_can_learn_from_are_refused_with_the_numbers(raw, tmp_path):
+def test_where_nobody_bought_enough_there_are_no_purchases_and_the_note_says_why(raw, tmp_path):
     choice = CatalogueChoice(source="amazon-2023", folder=str(raw), categories=("Video_Games",))
     few = read_published(choice).items.head(2)
+    found = published_purchases(choice, few, str(tmp_path / "run"))
+    assert found.empty and "0 people and 0 products are left" in purchases_note(str(tmp_path / "run"))
+    study = study_from({"catalogue": GAMES | {"folder": str(raw)}})
+    assert purchases_of(study, few, str(tmp_path / "again")) is None
+    assert purchases_note(str(tmp_path / "nowhere")) == ""
+
+
+@pytest.mark.parametrize(
+    ("sections", "key"),
+    [
+        ({"catalogue": {"buyers": True}}, "catalogue.buyers"),
+        ({"recommendation": {"interactions": "amazon-2023"}}, "recommendation.interactions"),
+        ({"missing": {"mechanism": "by_popularity"}}, "missing.mechanism"),
+        ({"memorisation": {"after": "2023-01-01", "items": 1}}, "memorisation.after"),
+        ({}, ""),
+    ],
+)
+def test_what_asks_for_purchases_is_refused_before_a_picture_is_fetched(
+    raw, tmp_path, monkeypatch, sections, key
+):
+    "The catalogue's own items have no core; whoever asked for none goes on to the pictures."
+    about = GAMES | {"folder": str(raw), "download": True} | sections.get("catalogue", {})
+    study = study_from(sections | {"catalogue": about})
+    lines = (raw / "Video_Games.jsonl").read_text().splitlines(keepends=True)
+    (raw / "Video_Games.jsonl").write_text("".join(lines[:12]))  # Two people, six products each
+    fetched = []
+
+    def asked(addresses, *args, **kwargs):
+        fetched.append(addresses)
+        raise RuntimeError("on the way to the pictures")
+
+    monkeypatch.setattr(downloads, "fetch_pictures", asked)
+    if key == "catalogue.buyers":  # The sample itself is empty
+        with pytest.raises(ValueError, match="have no people with 5 products that 5 people each have"):
+            study_catalogue(study, str(tmp_path / "run"))
+    elif key:
+        with pytest.raises(
+            ValueError, match=rf"{key} asks for purchases, and the reviews in .* hold none.*0 people"
+        ):
+            study_catalogue(study, str(tmp_path / "run"))
+    else:
+        with pytest.raises(RuntimeError, match="on the way to the pictures"):
+            study_catalogue(study, str(tmp_path / "run"))
+    assert bool(fetched) == (not key)
+
+
+def test_the_purchases_of_fewer_items_are_the_core_of_what_is_kept(raw, tmp_path, monkeypatch):
+    "As if the reviews of those items alone had been read, and without reading them again."
+    study, run = study_from({"catalogue": GAMES | {"folder": str(raw)}}), str(tmp_path / "run")
+    items = read_catalogue(study.catalogue).items
+    calls = counted(monkeypatch, review_purchases, "amazon_purchases")
+    five = items[items["item_id"].isin([f"B{n}" for n in range(5)])]
+    found, whole = (purchases_of(study, rows, run) for rows in (five, items))
+    assert len(calls) == 1 and (len(found), len(whole)) == (30, 36)
+    alone = review_purchases.amazon_purchases(str(raw), ["Video_Games"], list(five["item_id"]))
+    assert found.reset_index(drop=True)[["user_id", "item_id"]].equals(alone[["user_id", "item_id"]])
+
+
+def test_a_category_without_buyers_is_named_with_what_to_do(raw, tmp_path):
+    for kind in ("meta_", ""):
+        text = (raw / f"{kind}Video_Games.jsonl").read_text().replace('"B', '"C')
+        lines = text.splitlines(keepends=True)
+        (raw / f"{kind}All_Beauty.jsonl").write_text("".join(lines if kind else lines[:12]))
+    choice = CatalogueChoice(source="amazon-2023", folder=str(raw), categories=("Video_Games", "All_Beauty"))
+    assert len(read_published(choice).items) == 16
     with pytest.raises(
-        ValueError, match=r"hold no purchases that a recommender can learn from.*per_category"
+        ValueError, match=r"none of 6 ids .*meta_All_Beauty.jsonl.*leave All_Beauty out.*buyers = false"
     ):
-        published_purchases(choice, few, str(tmp_path / "run"))
-    assert set(tables.INTERACTIONS.names) <= set(
-        published_purchases(choice, read_published(choice).items).columns
+        read_published(replace(choice, buyers=True))
+
+
+def test_the_note_says_how_products_were_chosen(raw):
+    choice = CatalogueChoice(
+        source="amazon-2023", folder=str(raw), categories=("Video_Games",), per_category=6
     )
+    assert "at most 6 products by a hash of seed 3 and id" in read_published(choice, 3).note
+    assert "all products" in read_published(replace(choice, per_category=0)).note
+    assert "a sample of people liked" in read_published(replace(choice, buyers=True)).note
 
 
 def test_the_command_line_names_the_raw_files_of_a_shipped_study(raw, tmp_path):

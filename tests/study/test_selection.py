@@ -1,5 +1,6 @@
 """Which items are completed: a limit counts what can be hidden, pictures are fetched and decoded, nothing is lost."""
 
+import os
 from dataclasses import replace
 
 import pandas as pd
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from mmpc_analysis import tables
 from mmpc_analysis.catalogue.items import SET_ASIDE, Catalogue
+from mmpc_analysis.catalogue.pictures import ImageError
 from mmpc_analysis.study.choices import CatalogueChoice, Study
 from mmpc_analysis.study.selection import (
     addresses_line,
@@ -135,10 +137,54 @@ def test_a_picture_is_decoded_once_until_its_file_changes(tmp_path, monkeypatch)
     )
     for _ in range(2):
         assert undecodable_images(str(tmp_path), ["a.png", "b.png"], str(tmp_path / "run")) == {}
-    assert looked == ["a.png", "b.png"]
+    assert sorted(looked) == ["a.png", "b.png"]
     (tmp_path / "a.png").write_bytes(b"no picture at all")
     assert list(undecodable_images(str(tmp_path), ["a.png", "b.png"], str(tmp_path / "run"))) == ["a.png"]
-    assert looked == ["a.png", "b.png", "a.png"]
+    assert sorted(looked) == ["a.png", "a.png", "b.png"]
+
+
+def test_what_was_not_sound_is_looked_at_again(tmp_path, monkeypatch):
+    "A plugin that was installed, or leave to read, changes nothing in the file."
+    from mmpc_analysis.study import selection
+
+    picture(tmp_path / "a.png")
+    plain, able = selection.open_image, []
+
+    def no_codec(root, image):
+        if not able:
+            raise ImageError(f"{image!r} cannot be decoded; install a codec")
+        return plain(root, image)
+
+    monkeypatch.setattr(selection, "open_image", no_codec)
+    found = undecodable_images(str(tmp_path), ["a.png"], str(tmp_path / "run"))
+    assert found == {"a.png": "'a.png' cannot be decoded; install a codec"}
+    able.append(True)
+    assert undecodable_images(str(tmp_path), ["a.png"], str(tmp_path / "run")) == {}
+
+
+def test_a_file_that_changes_within_its_size_and_time_is_looked_at_again(tmp_path):
+    picture(tmp_path / "a.png")
+    facts, run = os.stat(tmp_path / "a.png"), str(tmp_path / "run")
+    assert undecodable_images(str(tmp_path), ["a.png"], run) == {}
+    (tmp_path / "a.png").write_bytes(b"x" * facts.st_size)
+    os.utime(tmp_path / "a.png", ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert list(undecodable_images(str(tmp_path), ["a.png"], run)) == ["a.png"]
+
+
+def test_good_headers_are_not_good_pictures(tmp_path):
+    picture(tmp_path / "whole.png")
+    for name in ("cut.png", "cut.jpg"):
+        PIL.Image.effect_noise((40, 40), 90).save(tmp_path / name)
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:700])
+    PIL.Image.new("F", (4, 4), 0.5).save(tmp_path / "float.tif")
+    names = ["float.tif", "whole.png", "cut.jpg", "cut.png"]
+    found = undecodable_images(str(tmp_path), names)
+    assert list(found) == ["float.tif", "cut.jpg", "cut.png"]
+    assert all("cannot be decoded" in reason for reason in found.values())
+    rows = [("a", "A", "whole.png"), ("b", "B", "cut.png"), ("c", None, "cut.jpg")]
+    chosen = choose_items(shop_of(rows, tmp_path), MINE, str(tmp_path / "downloaded"), never)
+    assert set(chosen.set_aside["remedy"]) == {"save it again"}  # Said once, not in the reason too
+    assert not chosen.set_aside["reason"].str.contains("save it again").any()
 
 
 # ---------------------------------------------------------------- addresses
@@ -202,7 +248,7 @@ def test_a_fetched_picture_that_does_not_decode_is_told_as_such(tmp_path):
     )
     advice = chosen.set_aside.set_index("item_id")
     assert "answered 404" in advice["reason"]["b"] and advice["remedy"]["b"] == "mend the address"
-    assert "404" not in advice["reason"]["a"] and advice["remedy"]["a"] == "save the picture again"
+    assert "404" not in advice["reason"]["a"] and advice["remedy"]["a"] == "save it again"
 
 
 def test_downloads_beside_pictures_of_ones_own_lie_inside_their_folder(tmp_path):

@@ -1,5 +1,7 @@
 """How many questions and tokens, against hand counts, transformers' own resizing and what engines report."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from PIL import Image
@@ -10,7 +12,13 @@ from mmpc_analysis.completion.completions import load_requests, plan_questions
 from mmpc_analysis.completion.models import model_card
 from mmpc_analysis.completion.pixels import PICTURE_RULES
 from mmpc_analysis.completion.prompts import conversation, prompt_for
-from mmpc_analysis.study.choices import CatalogueChoice, CompletionChoice, MissingChoice, Study
+from mmpc_analysis.study.choices import (
+    CatalogueChoice,
+    CompletionChoice,
+    MemorisationChoice,
+    MissingChoice,
+    Study,
+)
 from mmpc_analysis.study.study_inputs import prepare_inputs
 from mmpc_analysis.study.workload import (
     count_trainings,
@@ -107,6 +115,19 @@ def test_questions_are_items_once_and_blind_once_and_drawings_are_of_both(inputs
     )
     table = question_table(seeing)
     assert table["questions"].tolist() == [50, 50, 50] and table["drawings"].sum() == 50
+
+
+def test_products_that_are_only_named_are_asked_about_twice_by_each_model_in_its_first_words(
+    inputs, tmp_path
+):
+    prompts = {"image_to_text": ("title-short-1", "title-full-1")}
+    asked = replace(inputs.study.completion, prompts=prompts)
+    study = replace(inputs.study, completion=asked, memorisation=MemorisationChoice(items=3))
+    table = question_table(prepare_inputs(study, str(tmp_path)))
+    named = 2 * inputs.selected.groupby("category").size().clip(upper=3).sum()
+    titles = table[table["task"] == "image_to_text"]
+    assert titles["named"].tolist() == [named, 0] * 2 and titles["questions"].tolist() == [51 + named, 51] * 2
+    assert not table.loc[table["task"] == "text_to_image", "named"].any()
 
 
 def test_what_is_never_hidden_is_not_asked_about(tmp_path):
