@@ -37,9 +37,7 @@ def gap_sentence(
     items: pd.DataFrame,  # (n, columns) Items as `tables.ITEMS` declares them
 ) -> str:  # For people, with the numbers
     "How many products lack a title or a picture."
-    n, both, no_title, no_picture = completeness(items).iloc[-1][
-        ["items", "both", "no_title", "no_picture"]
-    ]
+    n, both, no_title, no_picture = completeness(items).iloc[-1][["items", "both", "no_title", "no_picture"]]
     neither = both + no_title + no_picture - n
     ending = f"; with neither yet: {neither:,}." if neither else "."
     return f"Products: {n:,}; without a title: {no_title:,}; without a picture: {no_picture:,}; with both: {both:,}{ending}"
