@@ -61,8 +61,8 @@ def exported_again(tmp_path_factory):
         shutil.copy(ROOT / name, copy)
     shutil.copytree(NBS, copy / "nbs", symlinks=True, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     shutil.copytree(PACKAGE, copy / "mmpc_analysis", ignore=shutil.ignore_patterns("data", "__pycache__"))
-    python("from nbdev.clean import nbdev_clean; nbdev_clean()", copy)
-    python("from nbdev.doclinks import nbdev_export; nbdev_export()", copy)
+    python("from nbdev.clean import nbdev_clean; nbdev_clean()", cwd=copy)
+    python("from nbdev.doclinks import nbdev_export; nbdev_export()", cwd=copy)
     return copy
 
 
