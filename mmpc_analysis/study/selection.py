@@ -164,7 +164,7 @@ def _begin(catalogue: Catalogue, choice: CatalogueChoice, folder: str) -> _Looks
     images = images.fillna(stored.map(lambda image: inside + image)).fillna(addresses)
     return _Looks(root, inside, images, addresses)
 
-
+# %% ../../nbs/study/11_selection.ipynb #33098e65
 def choose_items(
     catalogue: Catalogue,  # As it was read
     choice: CatalogueChoice,  # Split, limit, and whether pictures are fetched

@@ -191,6 +191,7 @@ def test_tests_stand_where_their_page_stands():
     homes = {p.relative_to(ROOT / "tests").as_posix() for p in files}
     pages = {f"{n.room}/test_{n.module.split('.')[-1]}.py".lstrip("/") for n in MODULES}
     others = {h for h in homes if h.startswith(("house/", "site/")) or h == "test_root.py"}
+    others |= {f"study/test_{p.stem}.py" for p in (PACKAGE / "data" / "studies").glob("*.toml")}  # As shipped
     assert homes <= pages | others, (
         f"tests/<room>/test_<module>.py is the rule; there is no such page for {homes - pages - others}"
     )
