@@ -16,7 +16,7 @@ _HOMES = {
     "catalogue.completeness": ("completeness",),
     "catalogue.download_journal": ("read_journal", "stored_pictures",),
     "catalogue.items": ("load_catalogue",),
-    "catalogue.picture_checks": ("contact_sheet", "undecodable",),
+    "catalogue.picture_checks": ("contact_sheet",),
     "catalogue.picture_requests": ("FetchLimits",),
     "catalogue.downloads": ("fetch_pictures",),
     "catalogue.purchases": ("simulate_interactions", "read_interactions",),

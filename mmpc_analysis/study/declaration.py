@@ -105,7 +105,7 @@ def shipped_studies() -> dict[str, Path]:  # Name to file, sorted
     from importlib.resources import files
 
     folder = Path(str(files("mmpc_analysis"))) / "data" / "studies"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix == ".toml"}
 
 
 def read_study(

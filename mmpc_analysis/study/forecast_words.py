@@ -134,7 +134,7 @@ def _disk_text(found: Forecast) -> str:
     room = "" if found.room != found.room else f"; {gb_text(found.room)} GB are free there"
     return textwrap.fill(f"Disk of the run, a guess: {parts}{room}.", 80)
 
-
+# %% ../../nbs/study/29_forecast_words.ipynb #c625741b
 def _unread_text(found: Forecast) -> str:
     "What is not known before pictures are fetched and a published data set is read."
     choice, parts = found.study.catalogue, []

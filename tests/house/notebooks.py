@@ -180,8 +180,10 @@ def imported(node):
     return [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
 
 
-def python(code, cwd=ROOT):
+def python(code, *words, cwd=ROOT):
     "What a fresh Python prints."
-    run = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=cwd, capture_output=True, text=True, timeout=300
+    )
     assert run.returncode == 0, run.stderr
     return run.stdout

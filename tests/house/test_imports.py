@@ -1,6 +1,7 @@
 """Where modules stand and what they import: one room after the other, light at the top, one home for every public name."""
 
 import ast
+import json
 import time
 from collections import defaultdict
 
@@ -135,13 +136,59 @@ def test_public_names_are_unique():
     assert not twice, f"a link of the documentation leads to the first of two; rename one of each: {twice}"
 
 
+# Each module alone in a process of its own, which need not read pandas again: the processes are copies of one that did.
+ALONE = """
+import importlib, json, os, sys
+import numpy, pandas
+def tops():
+    return sorted({name.split(".")[0] for name in sys.modules})
+found = {"": tops()}
+for module in sys.argv[1:]:
+    read, write = os.pipe()
+    if not os.fork():
+        os.close(read)
+        try:
+            importlib.import_module(f"mmpc_analysis.{module}".rstrip("."))
+            said = tops()
+        except BaseException as problem:
+            said = repr(problem)
+        with os.fdopen(write, "w") as end:
+            json.dump(said, end)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as end:
+        found[module] = json.load(end)
+    os.wait()
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def brought():
+    "What every module brings when it alone is imported, and what numpy and pandas bring, under the empty name."
+    return json.loads(python(ALONE, *sorted(PLACES)))
+
+
+def test_numpy_and_pandas_bring_nothing_heavy(brought):
+    assert {"numpy", "pandas"} <= set(brought[""]) and "mmpc_analysis" not in brought[""]
+    assert not HEAVY & set(brought[""]), "modules cannot be told from what they were copied from"
+
+
 @pytest.mark.parametrize("module", sorted(PLACES))
-def test_a_module_imports_light(module):
-    found = python(
-        f"import sys, mmpc_analysis.{module}; print(*{{m.split('.')[0] for m in sys.modules}})"
-    ).split()
+def test_a_module_imports_light(module, brought):
+    found = brought[module]
+    assert isinstance(found, list) and "mmpc_analysis" in found, f"import mmpc_analysis.{module}: {found}"
     heavy = HEAVY & set(found)
     assert not heavy, f"import mmpc_analysis.{module} brings {sorted(heavy)}; import them where used"
+
+
+def test_a_heavy_import_is_caught():
+    "scipy is brought by the second alone: what one brings is not found with the next."
+    found = json.loads(
+        python(ALONE.replace("mmpc_analysis.", ""), "json", "scipy.stats", "csv", "no_such_module")
+    )
+    assert [bool(HEAVY & set(found[name])) for name in ("json", "scipy.stats", "csv")] == [False, True, False]
+    assert "no_such_module" in found["no_such_module"] and isinstance(found["no_such_module"], str)
 
 
 def test_the_root_is_lazy():
@@ -202,8 +249,6 @@ def test_the_root_imports_in_a_tenth_of_a_second():
 
 def toy(tmp_path, code, module="metrics.words", number=10):
     "A page with one exported cell."
-    import json
-
     from notebooks import Notebook
 
     folder = tmp_path / module.split(".")[0]

@@ -61,8 +61,8 @@ def exported_again(tmp_path_factory):
         shutil.copy(ROOT / name, copy)
     shutil.copytree(NBS, copy / "nbs", symlinks=True, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     shutil.copytree(PACKAGE, copy / "mmpc_analysis", ignore=shutil.ignore_patterns("data", "__pycache__"))
-    python("from nbdev.clean import nbdev_clean; nbdev_clean()", copy)
-    python("from nbdev.doclinks import nbdev_export; nbdev_export()", copy)
+    python("from nbdev.clean import nbdev_clean; nbdev_clean()", cwd=copy)
+    python("from nbdev.doclinks import nbdev_export; nbdev_export()", cwd=copy)
     return copy
 
 
@@ -191,6 +191,7 @@ def test_tests_stand_where_their_page_stands():
     homes = {p.relative_to(ROOT / "tests").as_posix() for p in files}
     pages = {f"{n.room}/test_{n.module.split('.')[-1]}.py".lstrip("/") for n in MODULES}
     others = {h for h in homes if h.startswith(("house/", "site/")) or h == "test_root.py"}
+    others |= {f"study/test_{p.stem}.py" for p in (PACKAGE / "data" / "studies").glob("*.toml")}  # As shipped
     assert homes <= pages | others, (
         f"tests/<room>/test_<module>.py is the rule; there is no such page for {homes - pages - others}"
     )

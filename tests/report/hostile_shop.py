@@ -1,5 +1,6 @@
 """A shop in which every title attacks the report, and its run."""
 
+import html
 from functools import cache
 
 import pandas as pd
@@ -8,10 +9,11 @@ from PIL import Image
 from mmpc_analysis.study.choices import CatalogueChoice, CompletionChoice, ScoreChoice, Study
 from mmpc_analysis.study.stages import run_study
 
+# As they are read from a file that writes < as &lt;: tags that stand there plainly are taken off before any report sees them
 ATTACKS = [
-    "<script>document.title='owned'</script>",
+    "<svg onload=\"document.title='owned'\">",
     '"><img src=x onerror="document.title=\'owned\'">',
-    "</script><script>document.title='owned'</script>",
+    "'><svg/onload=document.title='owned'>",
     "\u202etxet desrever\u202c kite",
     "kite " * 2000,
     "{{7*7}} ${7*7} %s {title}",
@@ -20,7 +22,7 @@ ATTACKS = [
 ]
 
 
-CATEGORY = "Toys <b>& Games</b>"
+CATEGORY = "Toys <b>& Games"
 
 
 @cache
@@ -29,7 +31,10 @@ def hostile_run(make_folder):
     shop, out = make_folder("shop"), make_folder("run")
     for place in range(len(ATTACKS)):
         Image.new("RGB", (90, 60), (200, 20 * place, 40)).save(shop / f"p{place}.png")
-    rows = [(f"p{place}", title, f"p{place}.png", CATEGORY) for place, title in enumerate(ATTACKS)]
+    rows = [
+        (f"p{k}", html.escape(t, quote=False), f"p{k}.png", html.escape(CATEGORY))
+        for k, t in enumerate(ATTACKS)
+    ]
     rows.append(("p9", None, None, "<i>nothing</i>"))
     pd.DataFrame(rows, columns=["item_id", "title", "image", "category"]).to_csv(
         shop / "titles.csv", index=False

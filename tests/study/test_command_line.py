@@ -214,7 +214,9 @@ def test_a_shops_own_file_runs_into_a_folder_of_its_own(tmp_path):
 def test_a_run_is_found_again_in_a_folder_of_any_name(tmp_path):
     (tmp_path / "shop [v1]").mkdir()
     path = shop(tmp_path / "shop [v1]")
-    words = ["run", "-c", str(path), "--column", "category=", "--category", "Kites", "-m", "standin-gemma-s"]
+    (tmp_path / "small.toml").write_text("[scores]\nmetrics = ['chrf']\ndraws = 20\n")
+    words = ["run", "small.toml", "-c", str(path), "--column", "category=", "--category", "Kites"]
+    words += ["-m", "standin-gemma-s"]
     for times in (1, 2):
         shown = mmpc(*words, "--out", "run [v1]", "-n", "3", cwd=tmp_path)
         assert shown.exit_code == 0, shown.stderr
