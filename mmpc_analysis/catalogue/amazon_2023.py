@@ -238,6 +238,18 @@ def _combine(samples: dict[str, _Sample]) -> tuple[list[dict], list[tuple], Coun
 
 _TEXTS = ("title", "brand", "description", "keywords")  # Columns that people read
 
+# %% ../../nbs/catalogue/32_amazon_2023.ipynb #d036f465
+def _no_product(sample: _Sample, category: str, file: str, only: Collection[str] | None) -> ValueError:
+    "Why a category has no product."
+    if only is not None and sample.counts["rows of the study's kind"]:
+        return ValueError(
+            f"none of {len(only):,} ids that may be chosen is a product in {file}, as where few people buy twice; "
+            f"leave {category} out, or choose from all of its products (buyers = false in a study)"
+        )
+    return ValueError(
+        f"{file} has no product of the study's kind in {sample.counts['rows read']:,} rows; first: {sample.aside[:1]}"
+    )
+
 # %% ../../nbs/catalogue/32_amazon_2023.ipynb #15199142
 def load_amazon(
     folder: str | Path,  # Folder or fsspec address of the raw files, see `find_amazon_files`
@@ -261,15 +273,7 @@ def load_amazon(
         samples[category], names = _sample_category(files.meta, per_category, seed, only)
         unused = unused or [name for name in names if name not in _META_COLUMNS]
         if not samples[category].products:
-            rows, first = samples[category].counts["rows read"], samples[category].aside[:1]
-            if only is not None and samples[category].counts["rows of the study's kind"]:
-                raise ValueError(
-                    f"none of {len(only):,} ids that may be chosen is a product in {files.meta[0]}, as where few people buy twice; "
-                    f"leave {category} out, or choose from all of its products (buyers = false in a study)"
-                )
-            raise ValueError(
-                f"{files.meta[0]} has no product of the study's kind in {rows:,} rows; first: {first}"
-            )
+            raise _no_product(samples[category], category, files.meta[0], only)
     products, aside, counts = _combine(samples)
     which = (
         f"at most {per_category:,} products by a hash of seed {seed} and id"

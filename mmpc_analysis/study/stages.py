@@ -201,9 +201,8 @@ def run_recommendation(
         for name in ("rankings", "recovery", "links"):
             store.remove_shards(f"{inputs.out}/{name}")
         few = f"fewer than {LEAST_ITEMS} items" if len(selected) < LEAST_ITEMS else "no purchases"
-        return f"{few}, so nothing was recommended. {purchases_note(inputs.out) if purchases is None else ''}".rstrip(
-            ". "
-        )
+        why = purchases_note(inputs.out) if purchases is None else ""
+        return f"{few}, so nothing was recommended. {why}".rstrip(". ")
     grid, how = grid_of(study), purchase_split(purchases)
     where = (inputs.catalogue.root, inputs.out, study.missing.mechanism, study.seed, how)
     bench = make_benchmark(selected, purchases, completions, grid, *where, **training_choices(study))
