@@ -276,7 +276,7 @@ def test_files_of_ones_own_run_the_same_way(tmp_path):
         ({"missing": {"rates": [1.5]}}, r"must lie in \(0, 1\], got 1.5"),
         ({"missing": {"mechanism": "magic"}}, "missing.mechanism must be among"),
         ({"recommendation": {"fills": ["zeros", "multi_hop"]}}, "is called 'co_purchase_propagation' now"),
-        ({"catalogue": {"split": "tset"}}, r"\(test, train, unseen\) or empty"),
+        ({"catalogue": {"split": "tset"}}, r"\(test, train, unseen\) or all"),
         ({"catalogue": {"source": "no/such/folder"}}, "no/such/folder"),
         ({"completion": {"models": ["mine"]}, "models": {"mine": {"source": "nowhere"}}}, "models.mine"),
     ],
