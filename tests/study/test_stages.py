@@ -560,7 +560,9 @@ def test_an_adapter_that_cannot_be_loaded_is_found_before_the_first_question(ada
 
 
 def test_the_first_line_of_a_run_counts_the_products_with_gaps():
-    items = pd.DataFrame({"title": [None] * 16 + ["Mug"] * 4, "image": ["a.png"] * 19 + [None]})
+    items = pd.DataFrame(
+        {"category": "Home", "title": [None] * 16 + ["Mug"] * 4, "image": ["a.png"] * 19 + [None]}
+    )
     catalogue = SimpleNamespace(set_aside=[])
     inputs = SimpleNamespace(catalogue=catalogue, selected=items[16:], items=items, hidden=[1, 2])
     assert next(_stages(inputs, False)) == (
