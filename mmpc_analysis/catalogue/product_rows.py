@@ -46,7 +46,9 @@ def all_images(
         best = (
             next((s[k] for s in sizes.values() if k < len(s) and _given(s[k])), None) for k in range(count)
         )
-        return [image for image in best if image is not None]
+        found = [image for image in best if image is not None]
+        strange = not found and any(_given(v) for k, v in value.items() if k not in _SIZES)
+        return [value] if strange else found  # What it is, the cell's reader says
     return [value.strip() if isinstance(value, str) else value] if _given(value) else []
 
 

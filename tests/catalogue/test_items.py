@@ -638,6 +638,24 @@ def test_a_whole_export_is_a_catalogue_with_nothing_lost(name, tmp_path):
     assert f"without a picture: {len(items):,}; with both: 0" in catalogue.note
 
 
+@pytest.mark.parametrize("image", [{"foo": "a.png"}, [{"caption": "a mug"}], {"alt": "Mug", "id": 7}])
+def test_a_picture_named_in_no_known_way_is_no_silent_gap(tmp_path, image):
+    catalogue = load_catalogue(
+        write(tmp_path, json.dumps({"id": "1", "title": "Mug", "image": image}) + "\n", "a.jsonl")
+    )
+    assert catalogue.items["image"].isna().all() and catalogue.set_aside["column"].tolist() == ["image"]
+
+
+@pytest.mark.parametrize(
+    "image", [{"bytes": None, "path": None}, {"bytes": None, "format": "png"}, {"large": None}, [], {}, None]
+)
+def test_an_empty_picture_is_a_gap_without_a_complaint(tmp_path, image):
+    catalogue = load_catalogue(
+        write(tmp_path, json.dumps({"id": "1", "title": "Mug", "image": image}) + "\n", "a.jsonl")
+    )
+    assert catalogue.items["image"].isna().all() and catalogue.set_aside.empty
+
+
 # ---------------------------------------------------------------- folders as they are
 
 
