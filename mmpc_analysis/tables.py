@@ -17,9 +17,10 @@ __all__ = ['ITEMS', 'PICTURES', 'DOWNLOADS', 'INTERACTIONS', 'MODALITIES', 'TASK
            'SCHEMA', 'LEVELS', 'HIDDEN', 'COMPLETIONS', 'DRAWINGS', 'CERTIFICATES', 'PROBES', 'MEMORISATION', 'SCORES',
            'AVERAGES', 'RANKINGS', 'SETS', 'EFFECTS', 'CONTESTS', 'CONTRASTS', 'WALK', 'RECOVERY', 'LINKS', 'SLOPES',
            'LINES', 'VARIANCES', 'COMPARISONS', 'DECISIONS', 'FRONTIER', 'POWERS', 'CLAIMS', 'FLOOR_GAINS', 'LOST',
-           'AGREEMENT', 'ALIGNMENTS', 'ALIGNMENT_STEPS', 'ALARMS', 'ALIGNMENT_CHECKS', 'ALIGNMENT_EFFECTS', 'TABLES',
-           'TASK_TITLES', 'Column', 'Table', 'TableError', 'empty', 'validate', 'system_names', 'checkpoint_of',
-           'models_only', 'parent_ids', 'TaskTitles', 'tasks_of']
+           'AGREEMENT', 'ALIGNMENTS', 'ALIGNMENT_STEPS', 'ALARMS', 'ALIGNMENT_CHECKS', 'ALIGNMENT_EFFECTS',
+           'SUGGESTIONS', 'TITLE_RISKS', 'PROMISES', 'REVIEWS', 'TABLES', 'TASK_TITLES', 'Column', 'Table',
+           'TableError', 'empty', 'validate', 'system_names', 'checkpoint_of', 'models_only', 'parent_ids',
+           'TaskTitles', 'tasks_of']
 
 # %% ../nbs/00_tables.ipynb #258292a4
 @dataclass(frozen=True, slots=True)
@@ -828,6 +829,127 @@ ALIGNMENT_EFFECTS = Table(
     unique=("task", "category", "metric", "base", "treatment", "against", "question"),
 )
 
+# %% ../nbs/00_tables.ipynb #55bd8366
+SUGGESTIONS = Table(
+    "suggestions",
+    "a title that a model suggests, for a product without one, or for one whose known title was hidden",
+    (
+        *_ITEM,
+        Column("known", "bool", "Whether the product has a title, which was hidden from the model"),
+        Column("reference", "str", "The title that it has", required=False),
+        Column(
+            "image", "str", "Picture that was shown, as a path inside the catalogue's folder", required=False
+        ),
+        Column("model", "str", "Name of the model's card"),
+        Column("precision", "str", "Precision of the weights in use"),
+        Column("prompt", "str", "Identifier of the prompt"),
+        Column("key", "str", "Content key of the question"),
+        Column("outcome", "str", "As in completions"),
+        Column("suggestion", "str", "The title that the model wrote", required=False),
+        Column("title", "str", "The same without the claims that nothing supports", required=False),
+        Column("removed", "str", "Claims that were taken out, separated by ; and a blank", required=False),
+        Column("logprob", "float", "Mean log-probability of its tokens", "nats", required=False),
+        Column("least_logprob", "float", "Log-probability of its least likely token", "nats", required=False),
+        Column("agreement", "float", "Mean token F1 with drawn answers", "[0, 1]", required=False),
+        Column("yes", "float", "The model's own log-odds that it is right", "nats", required=False),
+        Column(
+            "lift_rank",
+            "float",
+            "Share of other titles that the picture makes less likely",
+            "[0, 1]",
+            required=False,
+        ),
+        Column(
+            "confidence",
+            "float",
+            "Probability that it is not wrong, by models that have not seen it",
+            "[0, 1]",
+            required=False,
+        ),
+        Column("status", "str", "filled, withheld or known"),
+        Column("reason", "str", "Why it was withheld, or of what fold a known one is", required=False),
+        Column("seconds", "float", "Time that all questions about it took", "s", required=False),
+    ),
+    unique=("item_id",),
+)
+TITLE_RISKS = Table(
+    "title_risks",
+    "whether the suggestion for a known product is wrong in one way",
+    (
+        Column("item_id", "str", "Item"),
+        Column("risk", "str", "Name of the risk's card, such as number"),
+        Column(
+            "wrong",
+            "float",
+            "1 where it is wrong, 0 where not; missing where nobody can say",
+            "0 or 1",
+            required=False,
+        ),
+    ),
+    unique=("item_id", "risk"),
+)
+
+# %% ../nbs/00_tables.ipynb #226e1d42
+PROMISES = Table(
+    "promises",
+    "what can be promised of the titles that are filled, in one category or in all of them",
+    (
+        Column("risk", "str", "Name of the risk's card"),
+        Column("category", "str", "Category, or `all`, to which alone the promise belongs"),
+        Column("max_wrong", "float", "Largest share of wrong titles among the filled", "(0, 1)"),
+        Column("sure", "float", "Probability with which it is kept", "(0, 1)"),
+        Column(
+            "threshold",
+            "float",
+            "Least confidence that is filled; missing where nothing can be promised",
+            "[0, 1]",
+            required=False,
+        ),
+        Column("known", "int", "Known products that it was learnt from", "count"),
+        Column("accepted", "int", "Of these, at or above the threshold", "count"),
+        Column("wrong", "int", "Of the accepted, wrong", "count"),
+        Column("share", "float", "wrong / accepted", "[0, 1]", required=False),
+        Column(
+            "high",
+            "float",
+            "Exact upper bound of the share of wrong ones at `sure`",
+            "[0, 1]",
+            required=False,
+        ),
+        Column(
+            "smallest",
+            "float",
+            "Smallest share that could be promised with these products",
+            "[0, 1]",
+            required=False,
+        ),
+        Column("gaps", "int", "Products without a title", "count"),
+        Column("filled", "int", "Of these, filled", "count"),
+        Column("promised", "bool", "Whether the promise holds for the filled ones"),
+    ),
+    unique=("risk", "category"),
+)
+REVIEWS = Table(
+    "reviews",
+    "what a person decided about a suggested title",
+    (
+        Column("item_id", "str", "Item"),
+        Column("suggestion", "str", "The title that was shown", required=False),
+        Column("decision", "str", "accept, edit, reject or open"),
+        Column("title", "str", "The title that the person wants, empty where there is none", required=False),
+        Column("rater", "str", "Who decided", absent=""),
+        Column("status", "str", "filled or withheld, as it was before the review"),
+        Column(
+            "probability",
+            "float",
+            "With which a filled row was drawn for the sample; missing for rows that were chosen",
+            "(0, 1]",
+            required=False,
+        ),
+    ),
+    unique=("item_id", "rater"),
+)
+
 # %% ../nbs/00_tables.ipynb #aa777956
 class TableError(ValueError):
     "A table that does not keep its declaration."
@@ -1011,6 +1133,7 @@ _DECLARED = (
     MEMORISATION, SCORES, AVERAGES, SETS, RANKINGS, RECOVERY, LINKS, EFFECTS, CONTESTS, CONTRASTS,
     WALK, SLOPES, LINES, VARIANCES, COMPARISONS, DECISIONS, FRONTIER, POWERS, FLOOR_GAINS, LOST,
     CLAIMS, AGREEMENT, ALIGNMENTS, ALIGNMENT_STEPS, ALARMS, ALIGNMENT_CHECKS, ALIGNMENT_EFFECTS,
+    SUGGESTIONS, TITLE_RISKS, PROMISES, REVIEWS,
 )  # fmt: skip
 TABLES = {table.name: table for table in _DECLARED}
 

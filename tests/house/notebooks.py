@@ -15,7 +15,7 @@ NBS, PACKAGE = ROOT / "nbs", ROOT / "mmpc_analysis"
 # The rooms in the order of the data: a module imports from rooms before its own, and from smaller numbers in its own
 ROOMS = (
     "catalogue", "completion", "metrics", "scores", "parity", "mixed", "analysis", "recommendation", "alignment", "report",
-    "study",
+    "fill", "study",
 )  # fmt: skip
 HEAVY = {
     "PIL", "accelerate", "datasets", "diffusers", "matplotlib", "peft", "plotly", "sacrebleu", "safetensors", "scipy", "skimage", "sklearn",
