@@ -17,7 +17,7 @@ from ..catalogue.tables_for_people import csv_for_people
 from ..report.wording import share
 
 # %% auto #0
-__all__ = ['QUEUE_COLUMNS', 'confidence_words', 'review_reasons', 'review_sample', 'review_queue', 'review_code',
+__all__ = ['BETWEEN', 'QUEUE_COLUMNS', 'confidence_words', 'review_reasons', 'review_sample', 'review_queue', 'review_code',
            'queue_for_people', 'write_queue']
 
 # %% ../../nbs/fill/50_review_queue.ipynb #4e4a3e4a
@@ -74,6 +74,7 @@ def review_sample(
     return drawn, len(drawn) / len(items) if drawn else np.nan
 
 # %% ../../nbs/fill/50_review_queue.ipynb #c36def47
+BETWEEN = " \u00b7 "  # Stands between two reasons or cells
 QUEUE_COLUMNS = (
     "row",
     "category",
@@ -118,7 +119,7 @@ def review_queue(
             "suggestion": rows["shown"],
             "confidence": rows["confidence"],
             "likely": [confidence_words(value) for value in rows["confidence"]],
-            "reasons": ["; ".join(review_reasons(row)) for _, row in rows.iterrows()],
+            "reasons": [BETWEEN.join(review_reasons(row)) for _, row in rows.iterrows()],
             "other_cells": _cell_lines(rows["item_id"], cells),
             "picture": rows["image"].fillna(""),
             "decision": "",
@@ -148,7 +149,8 @@ def _cell_lines(items: pd.Series, cells: pd.DataFrame | None) -> list[str]:
     names = [name for name in cells if name != "item_id"]
     found = cells.drop_duplicates("item_id").set_index("item_id")[names].reindex(items)
     texts = found.fillna("").astype(str).itertuples(index=False, name=None)
-    return ["; ".join(f"{n}: {t}" for n, t in zip(names, row, strict=True) if t.strip()) for row in texts]
+    pairs = ([(n, " ".join(t.split())) for n, t in zip(names, row, strict=True)] for row in texts)
+    return [BETWEEN.join(f"{n}: {t[:300]}" for n, t in row if t) for row in pairs]
 
 # %% ../../nbs/fill/50_review_queue.ipynb #b5777507
 def queue_for_people(
