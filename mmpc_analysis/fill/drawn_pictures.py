@@ -97,9 +97,7 @@ def fill_pictures(
     rows = complete(gaps, model, "text_to_image", root=catalogue.root, **shared, **asked)
     settings = {"seed": seed, "steps": steps, "device": drawing_device, "draw_them": draw_them}
     rows = draw(rows, generator=generator, **shared, **settings)
-    rows = rows.merge(gaps[["item_id", "title"]], on="item_id", validate="one_to_one")
-    rows["generator"], rows["source"], rows["prompt"] = name, DRAWN_SOURCE, rows["text"]
-    rows["file"] = [posixpath.join("pictures", picture_name(item)) for item in rows["item_id"]]
+    rows = _picture_rows(rows, gaps, name)
     drawn = rows[rows["outcome"].isin(USABLE) & rows["image"].notna()]
     kept = sum(not _place_picture(row, str(out), work) for row in drawn.itertuples())
     pictures = drawn[PICTURE_COLUMNS].sort_values("item_id", ignore_index=True)
@@ -108,6 +106,13 @@ def fill_pictures(
     failed = int((lost["outcome"] == "engine_error").sum())
     lost = lost.assign(reason=_reasons(lost))[["item_id", "title", "reason"]].reset_index(drop=True)
     return DrawnPictures(pictures, lost, file, kept, failed, float(np.nansum(rows["seconds"])))
+
+# %% ../../nbs/fill/85_drawn_pictures.ipynb #1a2785d9
+def _picture_rows(rows: pd.DataFrame, gaps: pd.DataFrame, generator: str) -> pd.DataFrame:
+    "Completions with what the table of pictures says of them."
+    rows = rows.merge(gaps[["item_id", "title"]], on="item_id", validate="one_to_one")
+    files = [posixpath.join("pictures", picture_name(item)) for item in rows["item_id"]]
+    return rows.assign(generator=generator, source=DRAWN_SOURCE, prompt=rows["text"], file=files)
 
 
 def _place_picture(row: object, out: str, work: str) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mmpc_analysis.completion.prompts import Prompt
 
 # %% auto #0
-__all__ = ['RunModel', 'title_decision', 'model_of_run']
+__all__ = ['NUMBERS', 'RunModel', 'title_decision', 'model_of_run']
 
 # %% ../../nbs/study/37_run_model.ipynb #77ec03e8
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,9 @@ def title_decision(
     return row
 
 # %% ../../nbs/study/37_run_model.ipynb #2fe38f0f
+NUMBERS = ["metric", "level", "estimate", "low", "high", "n"]  # What is told of each metric
+
+
 def model_of_run(
     run: str,  # Folder of a run, as `mmpc run` leaves it
 ) -> RunModel:  # What it chose for titles
@@ -89,8 +92,8 @@ def model_of_run(
     averages = read.tables["averages"]
     row = title_decision(read.tables["decisions"], averages, run)
     shown = tables.models_only(averages)
-    shown = shown[(shown["task"] == "image_to_text") & (shown["category"] == "all")]
-    own = shown[shown["model"] == row["chosen"]]
+    pooled = (shown["task"] == "image_to_text") & (shown["category"] == "all")
+    own = shown[pooled & (shown["model"] == row["chosen"])]
     if own.empty:
         raise ValueError(
             f"the run {run!r} chose {row['chosen']!r} and has no averages of it; mmpc analyse makes them"
@@ -98,10 +101,10 @@ def model_of_run(
     system = own.iloc[0]
     study = _study_of(run)
     name, card, engine = _asked_as(study, run, tables.checkpoint_of(own).iloc[0], system["precision"])
-    prompts = {prompt.id: prompt for prompt in prompts_of(study).get("image_to_text", ())}
-    prompt = prompts.get(system["prompt"]) or find_prompt(system["prompt"], "image_to_text")
+    own_prompts = {prompt.id: prompt for prompt in prompts_of(study).get("image_to_text", ())}
+    prompt = find_prompt(system["prompt"], "image_to_text", own_prompts)
     metrics = [m for m in headline_metrics(averages, "image_to_text") if m in set(own["metric"])]
-    numbers = own.set_index("metric").loc[metrics, ["level", "estimate", "low", "high", "n"]].reset_index()
+    numbers = own.set_index("metric").loc[metrics, NUMBERS[1:]].reset_index()
     facts = {key: row[key] for key in ("metric", "margin", "cost", "unit", "verdict")}
     facts |= {"run": str(run), "model": row["chosen"], "numbers": numbers.to_dict("records")}
     return RunModel(name, card, engine, prompt, decision_sentence(row), numbers, facts)
