@@ -159,8 +159,7 @@ def queue_for_people(
     "The columns of a queue that a person sees."
     seen = queue[list(QUEUE_COLUMNS)]
     percents = ["" if pd.isna(value) else share(value) for value in queue["confidence"]]
-    texts = seen.assign(confidence=percents).astype(str)
-    return texts.map(lambda text: text.encode("utf-8", "replace").decode())
+    return seen.assign(confidence=percents).astype(str)
 
 
 def write_queue(
