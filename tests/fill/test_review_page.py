@@ -179,11 +179,37 @@ def test_served_by_http_it_works_the_same(opened, queue, shop, tmp_path):
 def test_without_storage_it_works_and_says_so(opened, queue, tmp_path):
     page = opened(queue)
     page.evaluate(
-        "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError') }"
+        "void (Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError') })"
     )
     press(page, "a")
     assert page.is_visible("#unkept")
     assert read_reviews(downloaded(page, tmp_path), queue)["decision"].tolist().count("accept") == 1
+
+
+def test_where_storage_is_forbidden_it_works_and_says_so(opened, queue, browser):
+    context = browser.new_context()
+    context.add_init_script(
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError') } })"
+    )
+    page = opened(queue, context=context)
+    assert page.is_visible("#unkept")
+    press(page, "a", "u", "r")
+    assert page.inner_text("#counts") == "0 accepted, 0 edited, 1 rejected"
+    page.close()
+    context.close()
+
+
+@pytest.mark.parametrize(
+    "kept", ["{", "null", "7", '{"decisions": null, "history": []}', '{"decisions": 1, "history": 2}']
+)
+def test_what_is_no_state_of_ours_is_passed_over(opened, queue, kept):
+    page = opened(queue)
+    page.evaluate("kept => localStorage.setItem(Object.keys(localStorage)[0], kept)", kept)
+    page.reload()
+    page.wait_for_selector("#review:not([hidden])")
+    assert page.inner_text("#count") == "0 of 6 decided"
+    press(page, "a")
+    assert len(decisions(page)) == 1
 
 
 def test_hostile_titles_are_text_and_the_file_is_the_queues_own(opened, tmp_path):
@@ -298,8 +324,7 @@ def test_a_row_shows_its_picture_or_why_there_is_none(opened, queue):
         press(page, "ArrowRight")
 
 
-@pytest.mark.parametrize("width", [1280, 390, 320])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width, scheme", [(1280, "light"), (390, "dark"), (320, "light")])
 def test_it_fits_a_screen_and_a_telephone(opened, width, scheme):
     hostile = shop_queue([*HOSTILE, "w" * 300, "Kite"])
     page = opened(hostile, viewport={"width": width, "height": 800}, color_scheme=scheme)

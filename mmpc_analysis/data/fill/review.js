@@ -13,7 +13,7 @@
   function restore() {
     try {
       const found = JSON.parse(window.localStorage.getItem(data.key) || "null");
-      if (found && typeof found.decisions === "object" && Array.isArray(found.history)) state = Object.assign(state, found);
+      if (found && found.decisions && typeof found.decisions === "object" && Array.isArray(found.history)) state = Object.assign(state, found);
     } catch (error) {
       kept = !(error instanceof DOMException);
     }
