@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ..completion.checkpoints import BackendError
 from ..completion.completions import ask_safely, load_request
+from ..completion.devices import out_of_memory
 from ..completion.memory import BatchLimit
 from ..completion.prompts import Prompt
 from ..completion.protocol import Answer, Request, ScoredAnswer
@@ -113,13 +115,28 @@ def ask_further(
     return {key: found.get(key) or failed[key] for key in by_key}
 
 # %% ../../nbs/fill/21_further_questions.ipynb #fc791215
+_ROUNDING = 0.05  # Largest difference for each token that two ways of scoring may have, nats
+
+
 def score_batch(
     backend: Backend,  # An engine that scores given answers
     requests: list[Request],  # (b,) Questions
     candidates: list[list[str]],  # (b,) Answers to each of them
 ) -> list[list[ScoredAnswer]]:  # (b,) One for each answer to each question
     "How likely given answers to some questions are, together where the engine can."
-    together = getattr(backend, "score_many", None)
-    if together:
-        return together(requests, candidates)
-    return [backend.score(request, some) for request, some in zip(requests, candidates, strict=True)]
+    if len(requests) < 2 or not hasattr(backend, "score_many"):
+        return [backend.score(request, some) for request, some in zip(requests, candidates, strict=True)]
+    first, together = backend.score(requests[0], candidates[0]), None
+    try:
+        together = backend.score_many(requests, candidates)
+    except BackendError:
+        raise
+    except Exception as error:  # A family may keep its past in a way of its own
+        if out_of_memory(error):
+            raise
+    if together and all(
+        abs(a.logprob - b.logprob) <= _ROUNDING * a.tokens for a, b in zip(first, together[0], strict=True)
+    ):
+        return together
+    rest = zip(requests[1:], candidates[1:], strict=True)
+    return [first, *(backend.score(request, some) for request, some in rest)]
