@@ -35,7 +35,9 @@ class Way:
     "How a kind of further question is asked."
 
     prompt_of: Callable[[object], Prompt]  # A row of the questions to its prompt, text and all
-    ask: Callable[[list, list[Request]], list[dict]]  # Rows and their requests to what is found for each
+    ask: Callable[
+        [list, list[Request]], list[dict]
+    ]  # Rows and their requests to what is found, or `error`, for each
 
 
 def _load(rows: list, way: Way, root: str, fit: Callable | None) -> list[tuple[object, Request | Answer]]:
@@ -97,7 +99,8 @@ def ask_further(
     found, failed, limit = stored_lines(folder)[0], {}, BatchLimit()
     asked = questions.drop_duplicates("key").sort_values("key").assign(title=None, data=None)
     by_key = {row.key: row for row in asked.itertuples(index=False)}
-    keys = fixed_batches(list(by_key), set(found) & set(by_key), max(1, backend.batch_size))
+    size = max(1, backend.batch_size) * (4 if hasattr(backend, "stream") else 1)
+    keys = fixed_batches(list(by_key), found.keys() & by_key.keys(), size)
     rows, fit = [[by_key[key] for key in batch] for batch in keys], getattr(backend, "fit", None)
     with tqdm(total=sum(map(len, rows)), desc=label, unit="item", disable=label is None) as bar:
         for loaded in _batches(rows, way, root, fit):
