@@ -17,8 +17,8 @@ from .fill_figures import reliability_figure, risk_coverage_figure
 from mmpc_analysis.fill.fill_words import (
     cost_of_fill,
     counted_share,
+    filled_words,
     fine_share,
-    gap_words,
     promise_words,
     reached_words,
     review_words,
@@ -39,7 +39,7 @@ from ..report.wording import count, distinct_names, listed, number, share
 from ..tables import PROMISES, SUGGESTIONS, TITLE_RISKS, validate
 
 # %% auto #0
-__all__ = ['FILL_FACTS', 'fill_points', 'category_table', 'confidence_pieces', 'pairs_piece', 'cell_words', 'benchmark_piece',
+__all__ = ['FILL_FACTS', 'fill_points', 'filled_by_category', 'confidence_pieces', 'pairs_piece', 'cell_words', 'benchmark_piece',
            'fill_report']
 
 # %% ../../nbs/fill/70_fill_report.ipynb #58bf4e31
@@ -98,7 +98,7 @@ def fill_points(
     return [point for point in points if point]
 
 # %% ../../nbs/fill/70_fill_report.ipynb #b2827a04
-def category_table(
+def filled_by_category(
     promises: pd.DataFrame,  # (p, columns) As `tables.PROMISES`, of one risk
     suggestions: pd.DataFrame,  # (n, columns) As `tables.SUGGESTIONS`
     longest: int = 10,  # Categories shown
@@ -287,7 +287,7 @@ def fill_report(
     parts = [
         ("short", "In short", markup('<ul class="findings">{points}</ul>', points=joined(points))),
         ("withheld", "Why titles were withheld", _reason_piece(suggestions)),
-        ("categories", "By category", category_table(promises[promises["risk"].eq(row["risk"])], suggestions)),
+        ("categories", "By category", filled_by_category(promises[promises["risk"].eq(row["risk"])], suggestions)),
         ("confidence", "How far the confidence can be believed", joined([confidence_pieces(suggestions, labels, row), pairs_piece(facts.get("pairs"), facts.get("cut", 0.5))])),
         ("limits", "What may be different", paragraph(caution)),
         ("seen", "What the model was shown", paragraph([*cell_words(facts), *map(str, facts.get("notes") or [])])),
@@ -306,7 +306,7 @@ def fill_report(
     title = "What was filled, and how far can it be trusted?"
     body = markup(
         _PAGE, made=escaped(f", {facts['created']}") if facts.get("created") else Safe(""), title=title,
-        lead=escaped(gap_words(suggestions, str(facts.get("file") or "The file")), 1000), notice=notice,
+        lead=escaped(filled_words(suggestions, str(facts.get("file") or "The file")), 1000), notice=notice,
         parts=joined([markup(_PART, key=Safe(key), head=head, body=body) for key, head, body in parts if body]),
     )  # fmt: skip
     return page(title, body)
