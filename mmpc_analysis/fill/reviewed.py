@@ -223,7 +223,7 @@ def sampled_rows(
     rows["wrong"] = rows["wrong"].ge(0.5).astype(float).where(rows["wrong"].notna())
     return rows.reset_index()
 
-
+# %% ../../nbs/fill/60_reviewed.ipynb #dc73a5b8
 def filled_error(
     reviews: pd.DataFrame,  # (n, columns) Reviews, in which rows of the sample have a probability
     suggestions: pd.DataFrame,  # (m, columns) The suggestions that were reviewed
