@@ -265,9 +265,10 @@ def _fill_shop(
     if chosen:
         result.facts["benchmark"] = chosen.facts
         result.say(f"The run {chosen.facts['run']} chose {card.name}. {chosen.sentence}")
-    given = {key: value or None for key, value in reading.items()}
-    told = choices | {"prompt": prompt or None, "progress": progress}
-    filled = fill(source, card, out=out, **told, **given, **engine)
+    given = {key: value for key, value in reading.items() if value}
+    told = choices | {"prompt": prompt or None, "progress": progress, "reading": given}
+    benchmark = chosen.facts if chosen else None
+    filled = fill(source, card, out=out, benchmark=benchmark, **told, **engine)
     _tell_filled(result, filled)
     if pictured:
         _draw_pictures(

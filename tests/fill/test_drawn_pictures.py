@@ -34,11 +34,15 @@ class Writer:
     def ask(self, requests):
         answers = []
         for request in requests:
-            text = str(request.turns)
+            text = str(request.conversation)
             self.asked.append(text)
             if any(word in text for word in self.bad):
                 raise RuntimeError("cannot answer")
-            answers.append(Answer(request.key, f'{{"prompt": "A photo, {sha256(text.encode()).hexdigest()[:8]}"}}', "stop"))
+            answers.append(
+                Answer(
+                    request.key, f'{{"prompt": "A photo, {sha256(text.encode()).hexdigest()[:8]}"}}', "stop"
+                )
+            )
         return answers
 
 
@@ -69,11 +73,18 @@ def shop(tmp_path):
         "kite-blue,Blue kite,,Toys,k", "=1+1,=2+3 Mug,,Toys,m",
     ]  # fmt: skip
     (tmp_path / "shop.csv").write_text("\n".join(rows))
-    return load_catalogue(tmp_path / "shop.csv", columns={"image": "photo", "title": "name", "item_id": "sku"})
+    return load_catalogue(
+        tmp_path / "shop.csv", columns={"image": "photo", "title": "name", "item_id": "sku"}
+    )
 
 
 def fill(shop, out, backend=None, brush=None, **more):
-    how = {"backend": backend or Writer(), "draw_them": brush or Brush(), "progress": False, "drawing_device": "cpu"}
+    how = {
+        "backend": backend or Writer(),
+        "draw_them": brush or Brush(),
+        "progress": False,
+        "drawing_device": "cpu",
+    }
     return fill_pictures(shop, CARD, out=str(out), **(how | more))
 
 
@@ -95,7 +106,9 @@ def test_each_picture_lies_in_the_folder_and_says_what_it_is(shop, tmp_path):
     assert files == sorted(os.path.basename(file) for file in done.pictures["file"]) and len(files) == 2
     for row in done.pictures.itertuples():
         data = (tmp_path / "out" / row.file).read_bytes()
-        said = {node.tag.split("}")[1]: "".join(node.itertext()) for node in fromstring(read_packet(data)).iter()}
+        said = {
+            node.tag.split("}")[1]: "".join(node.itertext()) for node in fromstring(read_packet(data)).iter()
+        }
         assert (said["DigitalSourceType"], said["AISystemUsed"]) == (DRAWN, "standin-sd3")
         assert said["title"] == row.title
         with Image.open(io.BytesIO(data)) as image:
@@ -179,7 +192,9 @@ def test_names_are_safe_and_different_for_every_system(names):
     assert len({file.lower() for file in files}) == len(names)
     for file in files:
         assert file.isascii() and len(file) < 70 and file == os.path.basename(file) and file.lower() == file
-        assert not set(file) & set('<>:"/\\|?*% ') and not file.startswith((".", "-")) and file.endswith(".png")
+        assert (
+            not set(file) & set('<>:"/\\|?*% ') and not file.startswith((".", "-")) and file.endswith(".png")
+        )
         assert file.split(".")[0] not in {"con", "nul", "aux", "prn"} and file.count(".") == 1
 
 

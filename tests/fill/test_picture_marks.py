@@ -27,8 +27,7 @@ def picture(kind="PNG", **how):
 
 def packet(facts, about='rdf:about=""'):
     spaces = " ".join(
-        f'xmlns:{name}="{space[1:-1]}"'
-        for name, space in {"rdf": RDF, "i": IPTC, "dc": DC, "x": XMP}.items()
+        f'xmlns:{name}="{space[1:-1]}"' for name, space in {"rdf": RDF, "i": IPTC, "dc": DC, "x": XMP}.items()
     )
     return f"<rdf:RDF {spaces}><rdf:Description {about}>{facts}</rdf:Description></rdf:RDF>".encode()
 
@@ -73,7 +72,9 @@ def test_any_title_and_model_can_be_read_back(title, model):
 
 def as_xml(text):
     "What XML 1.0 can hold of a text, with line ends as its readers see them."
-    held = [c for c in text if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff"]
+    held = [
+        c for c in text if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff"
+    ]
     return "".join(held).replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
@@ -113,10 +114,16 @@ def test_an_owner_s_title_is_kept():
 
 
 def test_whatever_else_a_packet_says_is_the_same_afterwards():
-    extra = "<dc:subject><rdf:Bag><rdf:li>red</rdf:li><rdf:li>mug</rdf:li></rdf:Bag></dc:subject><!-- note -->"
+    extra = (
+        "<dc:subject><rdf:Bag><rdf:li>red</rdf:li><rdf:li>mug</rdf:li></rdf:Bag></dc:subject><!-- note -->"
+    )
     data = replace_packet(picture(), b'<?xpacket begin="" id="W5"?>' + packet(extra) + b"<?xpacket end='w'?>")
     marked = read_packet(mark_image(data, "m", "Mug"))
-    assert extra.encode() in marked and marked.startswith(b"<?xpacket") and marked.endswith(b"<?xpacket end='w'?>")
+    assert (
+        extra.encode() in marked
+        and marked.startswith(b"<?xpacket")
+        and marked.endswith(b"<?xpacket end='w'?>")
+    )
 
 
 BOMB = '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
