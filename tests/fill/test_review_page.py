@@ -220,7 +220,9 @@ def test_what_is_no_state_of_ours_is_passed_over(opened, queue, kept):
 
 
 def test_hostile_titles_are_text_and_the_file_is_the_queues_own(opened, tmp_path):
-    hostile = shop_queue(HOSTILE)
+    hostile = shop_queue(HOSTILE, removed=list(HOSTILE), reason=HOSTILE[0]).assign(
+        category=HOSTILE[0], other_cells=HOSTILE[0], item_id=list(HOSTILE)
+    )
     page = opened(hostile)
     for row in hostile.itertuples():
         assert page.evaluate("document.getElementById('suggestion').textContent") == row.suggestion
