@@ -29,7 +29,9 @@ def test_no_more_pictures_are_open_than_two_batches(tmp_path):
 
     found = ask_further(Engine(), questions(items), Way(lambda row: PROMPT, look), root=str(tmp_path), folder=str(tmp_path / "run"))  # fmt: skip
     assert {key: line["seen"] for key, line in found.items()} == {f"B{at:03}": at for at in range(20)}
-    assert len(most) == 5 and 4 <= min(most) and max(most) <= 3 * Engine.batch_size  # Two, and one that is let go of
+    assert (
+        len(most) == 5 and min(most) >= 4 and max(most) <= 3 * Engine.batch_size
+    )  # Two, and one that is let go of
 
 
 def test_batches_are_the_same_after_an_interruption(tmp_path):
@@ -87,9 +89,15 @@ def asked(n=3):
 def test_scores_that_are_read_together_count_where_the_first_one_agrees():
     expected = [Engine().score(r, c) for r, c in zip(*asked(), strict=True)]
     engine = Together(shift=0.2)  # 0.04 nats for each of five tokens: rounding
-    assert [s.logprob - 0.2 for s in score_batch(engine, *asked())[2]] == pytest.approx([s.logprob for s in expected[2]])
+    assert [s.logprob - 0.2 for s in score_batch(engine, *asked())[2]] == pytest.approx(
+        [s.logprob for s in expected[2]]
+    )
     assert engine.together == 3 and {seen for _, seen, _ in engine.seen} == {0}
-    for engine in (Together(shift=0.3), Together(shift=float("nan")), Together(error=TypeError("no such past"))):
+    for engine in (
+        Together(shift=0.3),
+        Together(shift=float("nan")),
+        Together(error=TypeError("no such past")),
+    ):
         assert score_batch(engine, *asked()) == expected
         assert len(engine.seen) == 6  # Each question once
 
