@@ -63,9 +63,9 @@ def find_gap_rows(
     known: int = 500,  # Most known products whose title is hidden
     seed: int = 0,  # Of their choice
 ) -> GapRows:  # What is asked about
-    """A catalogue's gaps, and the known products that they are judged by.
+    """A catalogue's gaps, and the known products that they are judged by, if there are any.
 
-    Raises: `ValueError` where nothing is missing, or no product has both a title and a picture.
+    Raises: `ValueError` where nothing is missing.
     """
     if known < 1:
         raise ValueError(f"known must be at least 1 product, got {known}")
@@ -73,11 +73,11 @@ def find_gap_rows(
     with_picture, titled = items["image"].notna(), items["title"].notna()
     gaps, both = items[with_picture & ~titled], items[with_picture & titled]
     bare, notes = int((~with_picture & ~titled).sum()), []
-    if gaps.empty or both.empty:
-        lacking = (
-            "a product with a picture and without a title" if gaps.empty else "one with both to learn from"
-        )
+    if gaps.empty:
+        lacking = "a product with a picture and without a title"
         raise ValueError(f"{catalogue.name} must have {lacking}, and has none; {catalogue.note}")
+    if both.empty:
+        notes.append("No product has both a title and a picture, so nothing is known of the error.")
     draws = pd.Series([hash_unit(seed, "known", item) for item in both["item_id"]], index=both.index)
     drawn = both.loc[draws.sort_values(kind="stable").index]
     one_each = drawn[~pd.Series(parent_ids(drawn).to_numpy(), index=drawn.index).duplicated()]
