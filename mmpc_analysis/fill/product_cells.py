@@ -93,7 +93,7 @@ def _made_of_title(plain: str, patterns: dict[str, str]) -> str | None:
 # %% ../../nbs/fill/05_product_cells.ipynb #3ae7baea
 def _words(value: object) -> str | None:
     "A cell of any type as a person reads it, None where it says nothing."
-    if value == "" or value is None:
+    if value is None or (isinstance(value, str) and not value):
         return None
     if isinstance(value, dict):
         parts = ((name, _words(part)) for name, part in value.items())
