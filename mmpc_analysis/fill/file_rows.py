@@ -124,6 +124,9 @@ def _product_of(found: _Firsts, used: dict[str, list[str]], group: str, row: dic
     return place if by_id else found.by_sku.get(parent, place)
 
 
+_GUARDED = frozenset(("'=", "'+", "'-", "'@"))  # How WooCommerce's exporter begins a cell
+
+
 def file_rows(
     source: str | Path | pd.DataFrame,  # What the catalogue was loaded from
     catalogue: Catalogue,  # As `items.load_catalogue` gives it
@@ -149,6 +152,6 @@ def file_rows(
         if isinstance(row, str):
             continue
         if profile.escaped:
-            row = {n: re.sub(r"^'(?=[=+\-@])", "", c) if isinstance(c, str) else c for n, c in row.items()}
+            row = {n: c[1:] if isinstance(c, str) and c[:2] in _GUARDED else c for n, c in row.items()}
         first = place if place in found.items else _product_of(found, used, profile.group, row)
         yield FileRow(place, found.items.get(first), first == place and place in found.items, row)

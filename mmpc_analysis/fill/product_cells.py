@@ -31,15 +31,17 @@ _SEARCH, _ADDRESS = (
     "an address or name that is made of the title",
 )
 _TITLE, _PICTURE = "another form of the title", "names or describes a picture"
+_LINKED = "a link to other cells or products of the file"
+_NUMBER = "a number by which shops know the product, and which says nothing of it"
 _EVERYWHERE = {
     _SEARCH: "*seo_title* *meta_title* *title_tag* *og_title* *seo_description* *meta_description* *description_tag* "
     "*meta_keyword* *focus_keyword* *search_title*",
     _ADDRESS: "handle url_handle slug *_slug *permalink* url_key url_path url link href *product_url *product_link *page_url "
     "*canonical* file *file_?name* *filename*",
     _TITLE: "*product_title* *product_name* *item_name* title_* *_title",
+    _NUMBER: "sku *_sku *barcode* *gtin* ean upc artikelnummer ugs",
     _PICTURE: "*alt_text* *alt_tag* *image* *picture* *photo* *thumbnail* *video*",
 }
-_LINKED = "a link to other cells or products of the file"
 _BY_PROFILE = {
     "shopify": {_SEARCH: "*product_metafields_global_*_tag*", _LINKED: "*linked_to"},
     "woocommerce": {
@@ -66,7 +68,7 @@ def hidden_columns(
     hidden = {name: _made_of_title(plain_name(name), patterns) for name in names}
     for what, columns in columns_in_use(names, kind, mapping).items():
         if what in _OWN:
-            hidden |= dict.fromkeys(columns, _OWN[what])
+            hidden |= dict.fromkeys(columns[:1] if what == "item_id" else columns, _OWN[what])
     titles = {plain_name(n) for n in kind.columns.get("title") or ()}
     hidden |= {name: _OWN["title"] for name in names if plain_name(name) in titles}
     return {name: why for name, why in hidden.items() if why}
@@ -91,6 +93,8 @@ def _made_of_title(plain: str, patterns: dict[str, str]) -> str | None:
 # %% ../../nbs/fill/05_product_cells.ipynb #3ae7baea
 def _words(value: object) -> str | None:
     "A cell of any type as a person reads it, None where it says nothing."
+    if value is None or (isinstance(value, str) and not value):
+        return None
     if isinstance(value, dict):
         parts = ((name, _words(part)) for name, part in value.items())
         return "; ".join(f"{name}: {text}" for name, text in parts if text) or None
@@ -173,6 +177,10 @@ def _rows_to_read(source: str | Path | pd.DataFrame, catalogue: Catalogue, encod
     if isinstance(source, str) and source == "embedded":
         yield from ((row["item_id"], row) for row in catalogue.items.to_dict("records"))
         return
+    kind, written = FILE_PROFILES.get(catalogue.profile), []
     for row in file_rows(source, catalogue, encoding):
+        if kind.escaped and not written:
+            written = columns_in_use(row.cells, kind, catalogue.mapping).get("description", [""])
+        ends = {n: re.sub(r"(?<!\\)\\n", " ", c) for n in written if isinstance(c := row.cells.get(n), str)}
         if row.item_id is not None:
-            yield row.item_id, row.cells
+            yield row.item_id, row.cells | ends
