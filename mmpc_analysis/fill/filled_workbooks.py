@@ -187,7 +187,7 @@ def _stray_width(members: zipfile.ZipFile, part: str, width: int) -> int:
             )
     return width
 
-
+# %% ../../nbs/fill/45_filled_workbooks.ipynb #1ec7b1ae
 def fill_workbook(
     source: str | Path,  # A .xlsx or .xlsm file
     file: IO[bytes],  # Where the result goes
