@@ -55,6 +55,30 @@ def _column_kinds(schema: object, added: list[str], numbers: set[str]) -> dict:
     kinds = {field.name: pa.string() if pa.types.is_null(field.type) else field.type for field in schema}
     return kinds | {name: pa.float64() if name in numbers else pa.string() for name in added}
 
+# %% ../../nbs/fill/46_filled_parquet.ipynb #d781da7d
+def _typed(name: str, column: object, new: dict[int, object], kind: object) -> object:
+    "As `_replaced`, with an error that names the column."
+    import pyarrow as pa
+
+    try:
+        return _replaced(column, new, kind)
+    except (pa.ArrowException, TypeError) as error:
+        raise ValueError(
+            f"column {name!r} holds {kind}, which a cell to be written does not fit ({error}); save it as text"
+        ) from error
+
+
+def _filled_table(table: object, inside: dict[int, dict], made: object) -> object:
+    "Rows with some of their cells replaced and the further columns, in a schema."
+    import pyarrow as pa
+
+    columns = []
+    for field in made:
+        column = table[field.name] if field.name in table.column_names else pa.nulls(len(table), field.type)
+        new = {n: cells[field.name] for n, cells in inside.items() if field.name in cells}
+        columns.append(_typed(field.name, column, new, field.type))
+    return pa.Table.from_arrays(columns, schema=made)
+
 # %% ../../nbs/fill/46_filled_parquet.ipynb #e1d813cd
 def fill_parquet(
     source: str | Path,  # A Parquet file
@@ -94,22 +118,6 @@ def fill_parquet(
                 for batch in read.iter_batches(count, [group]):
                     table = pa.Table.from_batches([batch])
                     inside = {n: fills[start + n + 1] for n in range(len(table)) if start + n + 1 in fills}
-                    columns = []
-                    for name, kind in kinds.items():
-                        column = table[name] if name in schema.names else pa.nulls(len(table), kind)
-                        new = {n: cells[name] for n, cells in inside.items() if name in cells}
-                        columns.append(_typed(name, column, new, kind))
-                    writer.write_table(pa.Table.from_arrays(columns, schema=made), max(1, len(table)))
+                    rows_of_table = _filled_table(table, inside, made)
+                    writer.write_table(rows_of_table, max(1, len(table)))
                     start += len(table)
-
-
-def _typed(name: str, column: object, new: dict[int, object], kind: object) -> object:
-    "As `_replaced`, with an error that names the column."
-    import pyarrow as pa
-
-    try:
-        return _replaced(column, new, kind)
-    except (pa.ArrowException, TypeError) as error:
-        raise ValueError(
-            f"column {name!r} holds {kind}, which a cell to be written does not fit ({error}); save it as text"
-        ) from error

@@ -98,7 +98,7 @@ def _element_names(head: bytes) -> _Names:
     cell = re.compile(rb"<%sc\b([^>]*?)(?:/>|>.*?</%sc\s*>)" % (p, p), re.DOTALL)
     return _Names(found[1], row, cell)
 
-
+# %% ../../nbs/fill/45_filled_workbooks.ipynb #16af92d0
 def _new_cell(names: _Names, place: str, value: str | float, style: bytes) -> bytes:
     "A cell of a sheet."
     p, kind = names.prefix.decode(), "" if isinstance(value, float) else ' t="inlineStr"'
@@ -187,7 +187,7 @@ def _stray_width(members: zipfile.ZipFile, part: str, width: int) -> int:
             )
     return width
 
-
+# %% ../../nbs/fill/45_filled_workbooks.ipynb #1ec7b1ae
 def fill_workbook(
     source: str | Path,  # A .xlsx or .xlsm file
     file: IO[bytes],  # Where the result goes

@@ -48,6 +48,7 @@ class _Plan:
     rows: ItemRows
     titles: dict[str, dict]
     encoding: str | None
+    notes: list[str]
 
     @property
     def added(self) -> list[str]:
@@ -77,7 +78,7 @@ def _plan(
     free = (n for n in ("title", "filled_title", "mmpc_title") if n not in records.names)
     title = catalogue.mapping.get("title") or next(free)
     by_id = titles.set_index("item_id", drop=False).to_dict("index")
-    return _Plan(records.kind, records.names, title, called, found, by_id, encoding)
+    return _Plan(records.kind, records.names, title, called, found, by_id, encoding, [])
 
 # %% ../../nbs/fill/47_plain_files.ipynb #85408903
 @contextmanager
@@ -104,7 +105,11 @@ def _write_json(source: Path, file: IO[bytes], plan: _Plan) -> dict[int, str]:
 
 def _write_workbook(source: Path, file: IO[bytes], plan: _Plan) -> dict[int, str]:
     "A workbook."
-    fill_workbook(source, file, plan.fills(), plan.added)
+    if fill_workbook(source, file, plan.fills(), plan.added):
+        plan.notes.append(
+            "The sheet has cells beside its table. The new columns stand behind them, and rows with such cells, which "
+            "were set aside as too long, fit the wider header and may be read from the result."
+        )
     return {}
 
 
@@ -189,7 +194,8 @@ def _difference(source: Path, path: str, plan: _Plan, failed: dict[int, str], no
         expected = _expected(before[1], fills.get(before[0]), plan)
         read = "set aside" if isinstance(after[1], str) and after[1] != "no row" else after[1]
         wider = plan.kind == "xlsx" and expected == "set aside" and before[0] == after[0]
-        if (before[0], expected) != (after[0], read) and repr(expected) != repr(read) and not wider:
+        same = before[0] == after[0] and (expected == read or repr(expected) == repr(read))
+        if not same and not wider:
             return f"row {before[0] or after[0]} would be read otherwise"
     return ""
 
@@ -275,7 +281,7 @@ def write_plain(
     path = import_path(table, out, "table-filled.parquet" if in_memory else None)
     failed, problem = _written_back(table, plan, path, notes)
     unfilled = {plan.rows.places[place]: why for place, why in failed.items()} | plan.rows.damaged
-    notes += _told(unfilled)
+    notes += plan.notes + _told(unfilled)
     if plan.rows.written_over:
         said = ", ".join(sorted(set(plan.rows.written_over.values()))[:4])
         notes.append(

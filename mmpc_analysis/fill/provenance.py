@@ -7,8 +7,9 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/fill/provenance.html.md"""
 # %% ../../nbs/fill/39_provenance.ipynb #296f2dc5
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
+
+import pandas as pd
 
 from ..catalogue.cells import cell_text
 
@@ -29,12 +30,12 @@ def provenance_cells(
 ) -> dict[str, str | float | None]:  # Cell of each column of PROVENANCE, None where there is nothing to say
     "What a filled row says about its title."
     model, confidence = cell_text(title["model"]), title["confidence"]
-    known = confidence is not None and not math.isnan(confidence)
+    known, checked = not pd.isna(confidence), not pd.isna(title["checked"]) and bool(title["checked"])
     return {
         "title_source": "model" if model else "person",
         "title_model": model,
         "title_confidence": float(confidence) if known else None,
-        "title_checked": "yes" if title["checked"] else "no",
+        "title_checked": "yes" if checked else "no",
     }
 
 

@@ -449,6 +449,7 @@ def test_notes_beside_a_sheet_are_not_written_over(tmp_path):
     assert [cell.value for cell in sheet[2]] == ["id", "title", "image", "price", None, None, *NEW]
     assert sheet["F5"].value == "call them" and sheet["B5"].value is None
     assert sheet["B3"].value == "New kite 1"
+    assert any("cells beside its table" in note for note in done.notes)
 
 
 def test_parquet_of_the_datasets_library(tmp_path):
