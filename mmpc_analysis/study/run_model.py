@@ -35,7 +35,7 @@ class RunModel:
     numbers: (
         pd.DataFrame
     )  # metric, level, estimate, low, high, n: its averages over all products, headline metrics
-    facts: dict  # run, model, metric, margin, cost, unit, verdict, and numbers as rows
+    facts: dict  # run, model, metric, margin, cost, unit, verdict, sentence, and numbers as rows
 
 # %% ../../nbs/study/37_run_model.ipynb #ef3dc6aa
 def title_decision(
@@ -107,7 +107,8 @@ def model_of_run(
     numbers = own.set_index("metric").loc[metrics, NUMBERS[1:]].reset_index()
     facts = {key: row[key] for key in ("metric", "margin", "cost", "unit", "verdict")}
     facts |= {"run": str(run), "model": row["chosen"], "numbers": numbers.to_dict("records")}
-    return RunModel(name, card, engine, prompt, decision_sentence(row), numbers, facts)
+    facts["sentence"] = decision_sentence(row)
+    return RunModel(name, card, engine, prompt, facts["sentence"], numbers, facts)
 
 
 def _study_of(run: str) -> object:
