@@ -65,8 +65,10 @@ _HEAD = """<header><h1>{title}</h1>{meaning}
 <p class="hidden" id="said" role="status"></p>
 <div class="notice" id="unkept" hidden><p>This browser keeps nothing for this page. Download the decisions before you close it.</p></div>
 <div class="notice" id="finished" hidden><p>Every row is decided. Download the decisions and give the file back:
-<code>mmpc fill &hellip; --reviewed {file}</code></p>
+<code>mmpc fill &hellip; <span>--reviewed {file}</span></code></p>
 <p><button type="button" class="download primary">Download {file}</button></p></div></header>"""
+_MEANING = """<p class="meaning">The confidence is about one fault alone: <q>{meaning}</q> You decide about the whole
+title.</p>"""
 _CARD = """<section class="row" aria-label="Product">
 <figure><img id="picture" alt=""><p class="absent" id="absent" hidden></p></figure>
 <div><p class="place"><span id="place"></span><bdi id="category"></bdi><bdi id="item"></bdi>
@@ -114,7 +116,7 @@ def review_page(
     queue: pd.DataFrame,  # (n, columns) As `review_queue.review_queue` makes it, or a part of it
     root: str,  # Folder of the pictures, local or fsspec
     title: str = "Titles to review",  # Title of the page
-    meaning: str = "",  # What a right title is, in a sentence: the meaning of the risk
+    meaning: str = "",  # When a title is wrong, in a sentence: the meaning of the risk's card
     limit: int = 150,  # Most characters of a title
     limited: str = "Google Merchant",  # Who sets that limit
     file: str = "reviewed.csv",  # Name under which the decisions are downloaded
@@ -132,7 +134,7 @@ def review_page(
     own = files("mmpc_analysis") / "data" / "fill"
     script, style = ((own / name).read_text(encoding="utf-8") for name in ("review.js", "review.css"))
     data = review_data(queue, root, limit, limited, file, budget, total or len(queue))
-    lead = markup('<p class="meaning">{meaning}</p>', meaning=meaning) if meaning else Safe("")
+    lead = markup(_MEANING, meaning=meaning) if meaning else Safe("")
     body = markup(
         '<noscript><div class="notice"><p>This page needs JavaScript; review.csv beside it holds the same rows.</p></div></noscript>'
         '<div class="review" id="review" hidden>{head}<main>{card}{tools}{bar}</main></div>{data}',

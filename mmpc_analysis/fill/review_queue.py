@@ -61,7 +61,7 @@ def review_reasons(
     if "removed" in known and "title" in known:
         reasons.append(f"taken out, as nothing supports it: {known['removed']}")
     elif "removed" in known:
-        reasons.append(f"nothing supports this part, and too little is left without it: {known['removed']}")
+        reasons.append(f"the whole answer is shown, in which nothing supports: {known['removed']}")
     reasons += [words for name, least, words in _SIGNALS if known.get(name, least) < least]
     return list(dict.fromkeys(reasons))
 

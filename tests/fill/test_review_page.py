@@ -127,6 +127,12 @@ def test_accept_edit_reject_undo_jump_and_download_by_keyboard(opened, queue, tm
     assert reviews.attrs == {"notes": [], "aside": []}
 
 
+def test_the_same_decision_again_is_no_step_to_undo(opened, queue):
+    page = opened(queue)
+    press(page, "a", "ArrowLeft", "a", "ArrowLeft", "u")
+    assert decisions(page) == {} and page.is_disabled("#undo")
+
+
 def test_decisions_survive_a_reload_and_so_does_undo(opened, queue):
     page = opened(queue)
     press(page, "a", "r")

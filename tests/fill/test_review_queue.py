@@ -46,7 +46,7 @@ def test_where_too_little_was_left_the_whole_answer_is_shown():
     rows = suggested(["Acme 20"], ["withheld"], removed="Acme; 20").assign(title=None)
     queue = review_queue(rows)
     assert queue["suggestion"].tolist() == ["Acme 20"]
-    assert "too little is left without it: Acme; 20" in queue["reasons"][0]
+    assert "in which nothing supports: Acme; 20" in queue["reasons"][0]
 
 
 @pytest.mark.parametrize(
