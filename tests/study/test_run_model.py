@@ -140,7 +140,7 @@ def test_nothing_established_says_what_to_do(tmp_path):
     row = decision("standin-qwen-l", established=False, verdict="undecided", best="standin-qwen-l")
     with pytest.raises(
         ValueError,
-        match="established no model for titles: .*undecided.*more products, or name a model with --model",
+        match=r"established no model for titles: .*undecided.*more products, or name a model with --model",
     ):
         model_of_run(write_run(tmp_path, SMALL + BIG, [row]))
 
