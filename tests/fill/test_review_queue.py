@@ -83,6 +83,14 @@ def test_the_place_in_the_queue_tells_nothing():
     assert abs(np.mean(means) - 50.5) < 4 * np.sqrt(50 * 50 * 101 / 12) / 50 / np.sqrt(20)
 
 
+def test_the_sample_stands_among_the_first_rows_of_a_long_queue():
+    rows = mixed(100, 300)
+    queue = review_queue(rows, 20, mixed=60)
+    assert (queue["status"][:60] == "filled").sum() == 20 and (queue["status"][60:] == "withheld").all()
+    assert len(queue) == 320 and queue["item_id"].is_unique
+    assert (review_queue(rows, 20, mixed=0)["status"][:20] == "filled").all()
+
+
 def test_a_person_sees_nothing_that_tells_the_sample(tmp_path):
     rows = mixed().assign(confidence=0.7, reason=None)
     rows.loc[rows["status"] == "withheld", "reason"] = "confidence 0.70 is below the threshold 0.80"
