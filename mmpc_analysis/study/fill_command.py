@@ -34,8 +34,6 @@ from mmpc_analysis.study.command_options import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mmpc_analysis.completion.models import ModelCard
     from mmpc_analysis.fill.filling import FillResult
     from mmpc_analysis.study.run_model import RunModel
@@ -75,10 +73,12 @@ def check_folder(
 ) -> None:
     """Refuse to write where the shop's own files lie.
 
-    Raises: `ValueError` for the folder of the source, one inside a source that is a folder, and a file.
+    Raises: `ValueError` for the folder of the source, one inside a source that is a folder, a file, and a source that is not there.
     """
     if source == "embedded":
         return
+    if not Path(source).exists():
+        raise ValueError(f"there is no catalogue at {source!r}; name the shop's file or folder")
     own, folder = Path(source).resolve(), Path(out).resolve()
     inside = own.is_dir() and folder.is_relative_to(own)
     if folder == own.parent or inside:
@@ -159,6 +159,10 @@ def fill_engine(
         return chosen.card, {key: value for key, value in engine.items() if key != "profile"}, chosen
     study = choose_engines(Study(), [model], server, **said)
     card = cards_of(study)[model]
+    if card.role != "mllm":
+        raise ValueError(
+            f"--model must be one that answers questions, got the {card.role} {model!r}; see mmpc models"
+        )
     return card, engine_options(study, model, card), None
 
 # %% ../../nbs/study/39_fill_command.ipynb #3b87e042
@@ -312,7 +316,7 @@ def _fill_shop(
 # %% ../../nbs/study/39_fill_command.ipynb #6c66eb80
 def _tell_filled(result: CommandResult, filled: FillResult) -> None:
     "Say what was filled and where it is, in words and as facts."
-    from mmpc_analysis.fill.fill_words import gap_words, withheld_reasons
+    from mmpc_analysis.fill.fill_words import withheld_reasons
 
     rows = filled.suggestions
     gaps, reasons = rows[~rows["known"].astype(bool)], withheld_reasons(rows)
@@ -321,7 +325,10 @@ def _tell_filled(result: CommandResult, filled: FillResult) -> None:
     result.facts |= {"withheld": dict(zip(reasons["reason"], reasons["n"], strict=True))}
     result.facts |= {"files": [asdict(file) for file in filled.files], "notes": list(filled.notes)}
     result.facts |= {"folder": filled.out}
-    result.say(gap_words(rows, Path(result.facts["source"]).name))
+    name, left = Path(result.facts["source"]).name, len(gaps) - done
+    result.say(
+        f"{name}: {len(gaps):,} products with a picture lack a title; {done:,} filled, {left:,} withheld for a person."
+    )
     lines = [f"  {n:,} withheld: {reason}" for reason, n in result.facts["withheld"].items()]
     lines += [*filled.notes, *(f"{file.kind}: {file.path} ({file.rows:,} titles)" for file in filled.files)]
     lines += [f"{Path(filled.out) / 'report.html'} says all of it on one page."] if len(gaps) else []
@@ -349,7 +356,7 @@ def _tell_promise(result: CommandResult, filled: FillResult) -> None:
         else:
             least = (
                 f" Ask for it with --max-wrong {_least(row['smallest'])} --anew."
-                if row["smallest"] < 0.9995
+                if row["smallest"] < 0.999
                 else ""
             )
             result.lack(f"{words}{least}")

@@ -35,7 +35,7 @@ class RunModel:
     numbers: (
         pd.DataFrame
     )  # metric, level, estimate, low, high, n: its averages over all products, headline metrics
-    facts: dict  # run, model, metric, margin, cost, unit, verdict, and numbers as rows
+    facts: dict  # run, model, metric, margin, cost, unit, verdict, sentence, and numbers as rows
 
 # %% ../../nbs/study/37_run_model.ipynb #ef3dc6aa
 def title_decision(
@@ -71,10 +71,22 @@ def title_decision(
         )
     return row
 
-# %% ../../nbs/study/37_run_model.ipynb #2fe38f0f
+# %% ../../nbs/study/37_run_model.ipynb #cc342f7c
 NUMBERS = ["metric", "level", "estimate", "low", "high", "n"]  # What is told of each metric
 
 
+def _averages_of(averages: pd.DataFrame, chosen: str, run: str) -> pd.DataFrame:
+    "The averages of the chosen system over all products, without those of its blind runs."
+    shown = tables.models_only(averages)
+    pooled = (shown["task"] == "image_to_text") & (shown["category"] == "all")
+    own = shown[pooled & (shown["model"] == chosen)]
+    if own.empty:
+        raise ValueError(
+            f"the run {run!r} chose {chosen!r} and has no averages of it; mmpc analyse makes them"
+        )
+    return own
+
+# %% ../../nbs/study/37_run_model.ipynb #2fe38f0f
 def model_of_run(
     run: str,  # Folder of a run, as `mmpc run` leaves it
 ) -> RunModel:  # What it chose for titles
@@ -91,13 +103,7 @@ def model_of_run(
     read = read_run(run)
     averages = read.tables["averages"]
     row = title_decision(read.tables["decisions"], averages, run)
-    shown = tables.models_only(averages)
-    pooled = (shown["task"] == "image_to_text") & (shown["category"] == "all")
-    own = shown[pooled & (shown["model"] == row["chosen"])]
-    if own.empty:
-        raise ValueError(
-            f"the run {run!r} chose {row['chosen']!r} and has no averages of it; mmpc analyse makes them"
-        )
+    own = _averages_of(averages, row["chosen"], run)
     system = own.iloc[0]
     study = _study_of(run)
     name, card, engine = _asked_as(study, run, tables.checkpoint_of(own).iloc[0], system["precision"])
@@ -107,7 +113,8 @@ def model_of_run(
     numbers = own.set_index("metric").loc[metrics, NUMBERS[1:]].reset_index()
     facts = {key: row[key] for key in ("metric", "margin", "cost", "unit", "verdict")}
     facts |= {"run": str(run), "model": row["chosen"], "numbers": numbers.to_dict("records")}
-    return RunModel(name, card, engine, prompt, decision_sentence(row), numbers, facts)
+    facts["sentence"] = decision_sentence(row)
+    return RunModel(name, card, engine, prompt, facts["sentence"], numbers, facts)
 
 
 def _study_of(run: str) -> object:

@@ -118,7 +118,7 @@ def test_each_picture_lies_in_the_folder_and_says_what_it_is(shop, tmp_path):
 
 def test_no_unmarked_copy_is_left(shop, tmp_path):
     fill(shop, tmp_path / "out")
-    pictures = [p for p in (tmp_path / "out").rglob("*.png")]
+    pictures = list((tmp_path / "out").rglob("*.png"))
     assert len(pictures) == 4 and all(DRAWN.encode() in p.read_bytes() for p in pictures)
 
 
