@@ -202,17 +202,19 @@ def _policy(scripts: list[str]) -> str:
 def page(
     title: str,  # Title of the page
     body: Safe,  # Header, main and footer
+    script: str = "",  # JavaScript of its own, run at the end of the page
+    style: str = "",  # CSS of its own, after that of the report
 ) -> str:  # A whole HTML document
     "One self-contained HTML document."
     from importlib.resources import files
 
-    style = (files("mmpc_analysis") / "data" / "report" / "report.css").read_text(encoding="utf-8")
-    scripts = _scripts(body)
+    sheet = (files("mmpc_analysis") / "data" / "report" / "report.css").read_text(encoding="utf-8")
+    scripts = [*_scripts(body), *filter(None, [script])]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(display_name(title))}</title>\n<style>{style}</style>\n</head>\n<body>\n{body}\n"
+        f"<title>{html.escape(display_name(title))}</title>\n<style>{sheet}{style}</style>\n</head>\n<body>\n{body}\n"
         + "".join(f"<script>{script}</script>\n" for script in scripts)
         + "</body>\n</html>\n"
     )

@@ -22,8 +22,10 @@ SHOP = pd.DataFrame(
         ("2", "Adidas shoe", "Adidas"),
         ("3", "Shaver", "Philips"),
         ("4", "Bottle", "Philips Avent"),
-    ]
-    + [("5", "Orange router", "Orange"), ("6", "Orange shirt", "Nike"), ("7", "Target mug", "Target")],
+        ("5", "Orange router", "Orange"),
+        ("6", "Orange shirt", "Nike"),
+        ("7", "Target mug", "Target"),
+    ],
     columns=["item_id", "title", "brand"],
 )
 NAN = float("nan")
