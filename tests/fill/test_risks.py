@@ -137,30 +137,40 @@ def test_type_as_by_a_naive_search():
     ANGLE.update({name: rng.uniform(0, 180) for name in said})
     want = []
     for row in range(40):
-        near, me = {}, embed([said[row]])[0]
+        near, truth = {}, {}
         for category in shop["category"].unique():
             rest = shop[(shop["category"] == category) & (shop["parent_id"] != shop["parent_id"][row])]
             if len(rest) >= 2:
                 centre = embed(rest["title"]).mean(axis=0)
-                near[category] = centre @ me / np.linalg.norm(centre)
-        own = near.pop(shop["category"][row], None)
-        want.append(np.nan if own is None or not near else float(max(near.values()) > own))
+                for cosines, text in ((near, said[row]), (truth, shop["title"][row])):
+                    cosines[category] = centre @ embed([text])[0] / np.linalg.norm(centre)
+        own, own_truth = (cosines.pop(shop["category"][row], None) for cosines in (near, truth))
+        silent = own is None or not near or max(truth.values()) > own_truth
+        want.append(np.nan if silent else float(max(near.values()) > own))
     got = judge_risk("type", said, shop["title"].tolist(), shop, shop, embed=embed)
     np.testing.assert_array_equal(got, want)
     assert 0 < np.nanmean(got) < 1
 
 
 def test_the_own_title_does_not_draw_its_type_near():
-    shop = types((0, "A"), (10, "A"), (90, "A"), (85, "B"), (95, "B"), (100, "B"))
-    ANGLE["mine"] = 90
-    # Without its own title A lies at 5 degrees and B at 93
+    shop = types((0, "A"), (10, "A"), (50, "A"), (100, "B"), (110, "B"), (120, "B"))
+    ANGLE["mine"] = 60
+    # A lies at 5 degrees without its own title, at 20 with it; B at 110
     assert judge_risk("type", ["mine"], ["t2"], shop.iloc[[2]], shop, embed=embed)[0] == 1
+    other = shop.iloc[[2]].assign(item_id="new", parent_id="new")
+    assert judge_risk("type", ["mine"], ["t2"], other, shop, embed=embed)[0] == 0
+
+
+def test_nobody_can_say_of_a_product_whose_true_title_lies_elsewhere():
+    shop = types((0, "A"), (10, "A"), (90, "A"), (85, "B"), (95, "B"), (100, "B"))
+    ANGLE["mine"] = 5
+    assert np.isnan(judge_risk("type", ["mine"], ["t2"], shop.iloc[[2]], shop, embed=embed)[0])
 
 
 def test_nobody_can_say_of_a_type_with_too_few_titles():
     shop = types((0, "A"), (10, "A"), (90, "B"), (80, "B"), (70, "B"), (30, "n/a"))
     ANGLE["mine"] = 5
-    judged = judge_risk("type", ["mine"] * 6, list("abcdef"), shop, shop, embed=embed)
+    judged = judge_risk("type", ["mine"] * 6, shop["title"].tolist(), shop, shop, embed=embed)
     np.testing.assert_array_equal(
         judged, [np.nan, np.nan, 1, 1, 1, np.nan]
     )  # A keeps one title without the own
@@ -182,7 +192,7 @@ def test_a_large_type_is_read_in_part_and_always_in_the_same_part():
 
     for table in (shop, shop.sample(frac=1, random_state=0)):
         judge_risk("type", ["t0"], ["t0"], shop.iloc[[0]], table, embed=counting, most=50)
-    assert len(seen[0]) == 53 and seen[0] == seen[2]
+    assert len(seen[0]) == 53 and seen[0] == seen[3]
 
 
 def test_without_the_encoder_the_error_says_what_to_install(monkeypatch):
