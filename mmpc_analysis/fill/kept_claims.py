@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .claims import CLAIM_KINDS
+from .found_claims import CLAIM_KINDS
 from ..store import hash_unit
 
 # %% auto #0

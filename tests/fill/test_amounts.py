@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import constants
 
-from mmpc_analysis.fill.amounts import UNITS, contradicted_amounts, find_amounts, same_amount
+from mmpc_analysis.fill.amounts import AMOUNT_UNITS, contradicted_amounts, find_amounts, same_amount
 
 
 def read(text):
@@ -34,11 +34,11 @@ def read(text):
         ("min", constants.minute),
         ("hr", constants.hour),
         ("day", constants.day),
-        ("kwh", 1000 * float(UNITS["wh"][2])),
+        ("kwh", 1000 * float(AMOUNT_UNITS["wh"][2])),
     ],
 )
 def test_units_are_those_of_scipy(unit, size):
-    assert math.isclose(float(UNITS[unit][2]), size, rel_tol=1e-9)
+    assert math.isclose(float(AMOUNT_UNITS[unit][2]), size, rel_tol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,9 @@ def test_agreement_by_hand(one, two, same):
 
 
 UNIT = st.sampled_from(
-    sorted(u for u in UNITS if u not in ("p", "k", "x", "a", "ma", "h") and u.isascii() and u.isalpha())
+    sorted(
+        u for u in AMOUNT_UNITS if u not in ("p", "k", "x", "a", "ma", "h") and u.isascii() and u.isalpha()
+    )
 )
 NUMBER = st.fractions(min_value=Fraction(1, 100), max_value=9999, max_denominator=100).map(
     lambda f: f"{float(f):.2f}"
@@ -173,7 +175,7 @@ NUMBER = st.fractions(min_value=Fraction(1, 100), max_value=9999, max_denominato
 def test_agreement_is_symmetric_and_holds_for_itself(n, unit, m, other):
     (a,), (b,) = find_amounts(f"{n} {unit}"), find_amounts(f"{m} {other}")
     assert same_amount(a, a) and same_amount(a, b) == same_amount(b, a)
-    if UNITS[unit][0] != UNITS[other][0] and "oz" not in (unit, other):
+    if AMOUNT_UNITS[unit][0] != AMOUNT_UNITS[other][0] and "oz" not in (unit, other):
         assert not same_amount(a, b)
 
 

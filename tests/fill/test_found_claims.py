@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpc_analysis.fill.brand_names import BrandList
-from mmpc_analysis.fill.claims import CLAIM_KINDS, Claim, find_claims, is_supported, remove_claims
+from mmpc_analysis.fill.found_claims import CLAIM_KINDS, Claim, find_claims, is_supported, remove_claims
 
 BRANDS = ("Nike", "Acme", "3M", "Black & Decker", "\u8010\u514b")
 
