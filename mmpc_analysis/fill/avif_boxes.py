@@ -51,7 +51,10 @@ def _children(data: bytes, image: str) -> tuple[tuple[int, int], dict[bytes, byt
     inside = data[content + 4 : end]
     split = [box for box in split_boxes(inside, image) if box[0] != b"free"]
     boxes = {name: inside[at:to] for name, _, at, to in split}
-    if not {b"pitm", b"iloc", b"iinf"} <= set(boxes) or len(boxes) < len(split):
+    whole = all(
+        len(boxes.get(name, b"")) >= least for name, least in ((b"pitm", 6), (b"iloc", 8), (b"iinf", 6))
+    )
+    if not whole or len(boxes) < len(split):
         raise ImageError(f"{image!r} is damaged as AVIF; save it again")
     return (start, end), boxes
 
@@ -73,8 +76,10 @@ def _places(box: bytes, image: str) -> list[tuple[int, int, list[tuple[int, int]
     for _ in range(count):
         item, method = number(4 if wide else 2), number(2) & 15 if version else 0
         elsewhere, base = number(2), number(sizes[2])
-        extents = []
-        for _ in range(number(2)):
+        extents, pieces = [], number(2)
+        if pieces > len(box):
+            raise ImageError(f"{image!r} is damaged as AVIF; save it again")
+        for _ in range(pieces if sizes[0] or sizes[1] else min(pieces, 1)):
             number(sizes[3])
             extents.append((base + number(sizes[0]), number(sizes[1])))
         if elsewhere or method > 1:

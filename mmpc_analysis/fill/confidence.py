@@ -58,7 +58,10 @@ def fit_logistic(
             for column, gap in zip(signals.T, missing.T, strict=True)
         ]
     )
-    columns = np.flatnonzero(spread > 0)
+    size = np.array(
+        [np.abs(column[~gap]).max(initial=0.0) for column, gap in zip(signals.T, missing.T, strict=True)]
+    )
+    columns = np.flatnonzero(spread > 1e-9 * size)  # Less is rounding
     indicators = np.flatnonzero(missing.any(axis=0) & ~missing.all(axis=0))
     design = _design(signals, columns, indicators)
     centre = np.nanmean(design, axis=0) if len(design) else np.zeros(design.shape[1])

@@ -124,6 +124,8 @@ def _place_picture(row: object, out: str, work: str) -> bool:
     if marked != plain:
         store.write_bytes(source, marked)
     if os.path.lexists(target):
+        if not os.path.isfile(target):
+            return False
         with open(target, "rb") as file:
             return file.read() == marked
     store.write_bytes(target, marked)

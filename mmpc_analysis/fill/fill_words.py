@@ -18,7 +18,7 @@ from .reviewed import FilledError
 from ..report.wording import count, listed, plural, share
 
 # %% auto #0
-__all__ = ['risk_words', 'out_of', 'fine_share', 'counted_share', 'promise_words', 'reached_words', 'gap_words',
+__all__ = ['risk_words', 'out_of', 'fine_share', 'counted_share', 'promise_words', 'reached_words', 'filled_words',
            'withheld_reasons', 'review_words', 'time_words', 'cost_of_fill']
 
 # %% ../../nbs/fill/67_fill_words.ipynb #9747af56
@@ -104,7 +104,7 @@ def reached_words(
     return f"{begin}; {error}: {counted_share(wrong, accepted)}."
 
 # %% ../../nbs/fill/67_fill_words.ipynb #3e3e93c9
-def gap_words(
+def filled_words(
     suggestions: pd.DataFrame,  # (n, columns) As `tables.SUGGESTIONS`; known ones are passed over
     file: str = "The file",  # What the shop's file is called
 ) -> str:  # A sentence or two

@@ -112,7 +112,7 @@ def _write_review(
     queue = review_queue(made.suggestions, manifest["sample"], manifest["seed"], cells)
     write_queue(queue, os.path.join(out, "review.csv"))
     limit, limited = _LIMITS.get(profile, (150, "Google Merchant"))
-    meaning = RISKS[manifest["risk"]].meaning
+    meaning = f"Accept what is right for the product. Confidence speaks of one fault alone: {RISKS[manifest['risk']].meaning}"
     write_review_pages(queue, root, out, meaning=meaning, limit=limit, limited=limited)
     return len(queue)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .promises import wrong_bound
 from .reviewed import sampled_rows
 from ..store import hash_unit
 from ..tables import TITLE_RISKS, validate
@@ -20,13 +21,6 @@ from ..tables import TITLE_RISKS, validate
 __all__ = ['NewThreshold', 'new_threshold']
 
 # %% ../../nbs/fill/61_new_thresholds.ipynb #656b58bb
-def _upper(wrong: int, n: int, sure: float) -> float:
-    "The exact one-sided upper bound of a share; 1 where nothing was counted."
-    from scipy.stats import beta
-
-    return float(beta.ppf(sure, wrong + 1, n - wrong)) if wrong < n else 1.0
-
-
 @dataclass(frozen=True, slots=True)
 class NewThreshold:
     "A threshold that was chosen by one half of the rows and tested by the other."
@@ -142,7 +136,7 @@ def new_threshold(
     reviewed, known = above[above["reviewed"]], above[~above["reviewed"]]
     apart = _worse(reviewed, known, sure)
     used = reviewed if apart or known.empty else above
-    high = _upper(int(used["wrong"].sum()), len(used), sure)
+    high = float(wrong_bound(used["wrong"].sum(), len(used), sure))
     promised = high <= max_wrong
     on = (
         "nothing"

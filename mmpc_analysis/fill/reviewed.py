@@ -18,7 +18,7 @@ import pandas as pd
 from ..tables import REVIEWS, SUGGESTIONS, validate
 
 # %% auto #0
-__all__ = ['DECISIONS', 'FEWEST_EACH', 'edit_changes', 'wrong_decisions', 'reviewed_rows', 'FilledError', 'exact_share',
+__all__ = ['REVIEW_DECISIONS', 'FEWEST_EACH', 'edit_changes', 'wrong_decisions', 'reviewed_rows', 'FilledError', 'exact_share',
            'sampled_rows', 'filled_error']
 
 # %% ../../nbs/fill/60_reviewed.ipynb #18912109
@@ -45,7 +45,7 @@ def edit_changes(
     return _content(shown) != _content(edited)
 
 # %% ../../nbs/fill/60_reviewed.ipynb #027f0ba7
-DECISIONS = ("accept", "edit", "reject", "open")
+REVIEW_DECISIONS = ("accept", "edit", "reject", "open")
 
 
 def wrong_decisions(
@@ -56,9 +56,9 @@ def wrong_decisions(
     Raises: `ValueError` for a decision that there is not, and for an edit without a title.
     """
     reviews = validate(reviews, REVIEWS)
-    for _, row in reviews[~reviews["decision"].isin(DECISIONS)].head(1).iterrows():
+    for _, row in reviews[~reviews["decision"].isin(REVIEW_DECISIONS)].head(1).iterrows():
         raise ValueError(
-            f"item {row['item_id']!r} has the decision {row['decision']!r}; it must be one of {', '.join(DECISIONS)}"
+            f"item {row['item_id']!r} has the decision {row['decision']!r}; it must be one of {', '.join(REVIEW_DECISIONS)}"
         )
     edits = reviews["decision"].eq("edit")
     for _, row in reviews[edits & reviews["title"].fillna("").str.strip().eq("")].head(1).iterrows():
@@ -223,7 +223,7 @@ def sampled_rows(
     rows["wrong"] = rows["wrong"].ge(0.5).astype(float).where(rows["wrong"].notna())
     return rows.reset_index()
 
-
+# %% ../../nbs/fill/60_reviewed.ipynb #dc73a5b8
 def filled_error(
     reviews: pd.DataFrame,  # (n, columns) Reviews, in which rows of the sample have a probability
     suggestions: pd.DataFrame,  # (m, columns) The suggestions that were reviewed

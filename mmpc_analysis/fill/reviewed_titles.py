@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .reviewed import reviewed_rows
+from .title_rules import check_title
 from ..tables import SUGGESTIONS, validate
 
 # %% auto #0
@@ -46,7 +47,9 @@ def _decided(rows: pd.DataFrame) -> tuple[str | None, str | None, bool]:
 def reviewed_suggestions(
     suggestions: pd.DataFrame,  # (n, columns) The suggestions that were reviewed
     reviews: pd.DataFrame,  # (m, columns) Reviews
-    check: Callable[[str], str | None],  # Why a title is withheld, None where it is not
+    check: Callable[[str], str | None]
+    | None = None,  # Why a title is withheld, None where it is not; None for `check_title`
+    profile: str = "plain",  # Kind of file that titles go to, whose rules `check_title` asks for
 ) -> (
     pd.DataFrame
 ):  # (n, columns) As `tables.SUGGESTIONS`, with `checked` (yes, no) and `source` (model, person)
@@ -57,7 +60,7 @@ def reviewed_suggestions(
     place = pd.Series(rows.index, index=rows["item_id"])
     for item, of in decided.groupby("item_id", sort=True):
         title, reason, written = _decided(of)
-        refused = check(title) if title is not None else None
+        refused = None if title is None else check(title) if check else check_title(title, profile)
         filled = title is not None and refused is None
         if not filled:
             title, reason = rows.loc[place[item], "title"], refused or reason
@@ -77,10 +80,12 @@ def reviewed_suggestions(
 def apply_reviews(
     suggestions: pd.DataFrame,  # (n, columns) The suggestions that were reviewed
     reviews: pd.DataFrame,  # (m, columns) Reviews
-    check: Callable[[str], str | None],  # Why a title is withheld, None where it is not
+    check: Callable[[str], str | None]
+    | None = None,  # Why a title is withheld, None where it is not; None for `check_title`
+    profile: str = "plain",  # Kind of file that titles go to, whose rules `check_title` asks for
 ) -> pd.DataFrame:  # One row per filled title: item_id, title, model, confidence, checked, source
     "The titles of the final import file."
-    rows = reviewed_suggestions(suggestions, reviews, check)
+    rows = reviewed_suggestions(suggestions, reviews, check, profile)
     names = ["item_id", "title", "model", "confidence", "checked", "source"]
     return rows.loc[rows["status"].eq("filled"), names].reset_index(drop=True)
 

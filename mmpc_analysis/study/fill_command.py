@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['SETTINGS', 'FillModelOption', 'FromRunOption', 'MaxWrongOption', 'RiskOption', 'SureOption', 'FilledOption',
            'KnownOption', 'SamplesOption', 'SampleOption', 'ClaimsOption', 'FillPromptOption', 'SeedOption',
-           'ReviewedOption', 'DrawOption', 'GeneratorOption', 'AnewOption', 'read_share', 'check_folder',
-           'check_settings', 'fill_engine', 'fill_command', 'promise_lines']
+           'ReviewedOption', 'ThresholdOption', 'DrawOption', 'GeneratorOption', 'AnewOption', 'read_share',
+           'check_folder', 'check_settings', 'check_undecided', 'fill_engine', 'fill_command']
 
 # %% ../../nbs/study/39_fill_command.ipynb #fe679b5b
 def read_share(
@@ -111,6 +111,25 @@ def check_settings(
     store.write_text(str(file), json.dumps(now, indent=1, sort_keys=True))
     return now
 
+# %% ../../nbs/study/39_fill_command.ipynb #0911af3e
+def check_undecided(
+    out: str,  # Folder of the results
+) -> None:
+    """Refuse to make a queue again in which somebody has decided.
+
+    Raises: `ValueError` where there is such a queue.
+    """
+    from mmpc_analysis.catalogue.tables_for_people import read_people_csv
+
+    file = Path(out) / "review.csv"
+    if not file.is_file():
+        return
+    queue = read_people_csv(file.read_text("utf-8-sig"))
+    if "decision" in queue and (n := int(queue["decision"].str.strip().ne("").sum())):
+        raise ValueError(
+            f"{file} holds {n:,} decisions of a person, which would be lost; use them with --reviewed {file}, or move it away"
+        )
+
 # %% ../../nbs/study/39_fill_command.ipynb #8ccae41e
 def fill_engine(
     model: str = "",  # Name of a card, or of the model on a server; empty with a run
@@ -166,7 +185,14 @@ ClaimsOption = Annotated[
 FillPromptOption = Annotated[str, typer.Option("--prompt", "-p", help="Prompt to ask with.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of everything that is drawn at random.")]
 ReviewedOption = Annotated[
-    str, typer.Option("--reviewed", metavar="FILE", help="Decisions of a person: make the final import file.")
+    list[str] | None,
+    typer.Option("--reviewed", metavar="FILE", help="Decisions of a person: make the final import file."),
+]
+ThresholdOption = Annotated[
+    bool,
+    typer.Option(
+        "--new-threshold", help="With --reviewed: fill by the threshold that the review can promise."
+    ),
 ]
 DrawOption = Annotated[
     bool, typer.Option("--pictures", help="Also draw pictures, marked as such, for a person to look at.")
@@ -189,7 +215,8 @@ def fill_command(
     claims: ClaimsOption = True,  # Whether unsupported claims are taken out
     prompt: FillPromptOption = "",  # Prompt, empty for the model's own form
     seed: SeedOption = 0,  # Of samples, folds and noise
-    reviewed: ReviewedOption = "",  # File of decisions
+    reviewed: ReviewedOption = None,  # Files of decisions
+    new_threshold: ThresholdOption = False,  # Whether a threshold of the review decides
     pictures: DrawOption = False,  # Whether pictures are drawn
     generator: GeneratorOption = "standin-sd3",  # Name of a generator's card
     anew: AnewOption = False,  # Whether other settings than before are meant
@@ -212,7 +239,7 @@ def fill_command(
         reading |= {"category": category}
         check_folder(source, out)
         if reviewed:
-            _fill_reviewed(result, source, out, reviewed, reading)
+            _fill_reviewed(result, source, out, reviewed, new_threshold)
             return
         risk = {
             "risk": of,
@@ -260,15 +287,18 @@ def _fill_shop(
     settings |= {key: engine.get(key) for key in ("precision", "quantisation", "pixels")}
     settings["source"] = source if source == "embedded" else str(Path(source).resolve())
     check_settings(out, settings, anew)
+    check_undecided(out)
     result.kept = f"What was answered is kept in {out}; the same command goes on."
     result.facts |= {"source": settings["source"], "out": out, "model": card.name}
     if chosen:
         result.facts["benchmark"] = chosen.facts
         result.say(f"The run {chosen.facts['run']} chose {card.name}. {chosen.sentence}")
-    given = {key: value or None for key, value in reading.items()}
+    given = {key: value for key, value in reading.items() if value}
     told = choices | {"prompt": prompt or None, "progress": progress}
-    filled = fill(source, card, out=out, **told, **given, **engine)
+    benchmark = chosen.facts if chosen else None
+    filled = fill(source, card, out=out, benchmark=benchmark, **told, **given, **engine)
     _tell_filled(result, filled)
+    _tell_promise(result, filled)
     if pictured:
         _draw_pictures(
             result,
@@ -279,80 +309,83 @@ def _fill_shop(
             engine | pictured | {"seed": choices["seed"], "progress": progress},
         )
 
-# %% ../../nbs/study/39_fill_command.ipynb #c6516a31
-def promise_lines(
-    promises: pd.DataFrame,  # As `tables.PROMISES`
-) -> tuple[str, str]:  # What was promised, and what keeps anything from being filled; one of them is empty
-    "A promise about all filled titles, for people."
-    row = promises[promises["category"] == "all"].iloc[0]
-    asked = f"at most {row['max_wrong']:.4g} of the filled wrong in {row['risk']}"
-    rests = f"{row['wrong']:,} of {row['accepted']:,} known titles at or above the threshold are wrong"
-    if row["promised"]:
-        return (
-            f"Promised with {row['sure']:.4g} certainty: {asked}. {rests}, of {row['known']:,} in all; "
-            f"that is at most {row['high']:.4g}.",
-            "",
-        )
-    least = row["smallest"]
-    could = (
-        f"the smallest share that could be promised with {row['known']:,} known titles is {least:.4g}; "
-        f"--max-wrong {math.ceil(least * 1000) / 10:g}% fills some, or more known titles make it smaller"
-        if least == least and least < 1
-        else f"{row['known']:,} known titles are too few or too often wrong for any; add products with titles, or ask another model"
-    )
-    return (
-        "",
-        f"nothing was filled, because {asked} cannot be promised with {row['sure']:.4g} certainty: {could}",
-    )
-
-# %% ../../nbs/study/39_fill_command.ipynb #d48f5d30
+# %% ../../nbs/study/39_fill_command.ipynb #6c66eb80
 def _tell_filled(result: CommandResult, filled: FillResult) -> None:
-    "Say what was filled, what that is worth and where it is, in words and as facts."
+    "Say what was filled and where it is, in words and as facts."
+    from mmpc_analysis.fill.fill_words import gap_words, withheld_reasons
+
     rows = filled.suggestions
-    gaps = rows[~rows["known"]]
-    withheld = gaps.loc[gaps["status"] == "withheld", "reason"].fillna("no reason").value_counts()
-    done, lost = int((gaps["status"] == "filled").sum()), int((rows["outcome"] == "engine_error").sum())
-    result.say(f"{len(gaps):,} products lack a title: {done:,} filled, {withheld.sum():,} withheld.")
-    result.facts |= {"gaps": len(gaps), "known": int(rows["known"].sum()), "filled": done}
-    result.facts |= {"withheld": withheld.to_dict(), "notes": list(filled.notes)}
-    overall = filled.promises[filled.promises["category"] == "all"]
-    result.facts["promise"] = overall.iloc[0].to_dict() if len(overall) else None
-    result.facts["categories"] = filled.promises[filled.promises["category"] != "all"]
-    result.facts["files"] = [asdict(file) for file in filled.files]
-    result.facts["cost"] = {"seconds": float(rows["seconds"].sum()), "wall_seconds": filled.seconds}
-    promised, missing = promise_lines(filled.promises) if len(overall) else ("", "")
-    lines = [promised] if promised else []
-    lines += [f"  {n:,} withheld: {reason}" for reason, n in withheld.head(10).items()]
-    lines += [f"  and {len(withheld) - 10} more reasons." for _ in range(len(withheld) > 10)]
-    lines += [*filled.notes, *(f"{file.kind}: {file.path} ({file.rows:,} rows)" for file in filled.files)]
+    gaps, reasons = rows[~rows["known"].astype(bool)], withheld_reasons(rows)
+    done = int(gaps["status"].eq("filled").sum())
+    result.facts |= {"gaps": len(gaps), "known": len(rows) - len(gaps), "filled": done}
+    result.facts |= {"withheld": dict(zip(reasons["reason"], reasons["n"], strict=True))}
+    result.facts |= {"files": [asdict(file) for file in filled.files], "notes": list(filled.notes)}
+    result.facts |= {"folder": filled.out}
+    result.say(gap_words(rows, Path(result.facts["source"]).name))
+    lines = [f"  {n:,} withheld: {reason}" for reason, n in result.facts["withheld"].items()]
+    lines += [*filled.notes, *(f"{file.kind}: {file.path} ({file.rows:,} titles)" for file in filled.files)]
+    lines += [f"{Path(filled.out) / 'report.html'} says all of it on one page."] if len(gaps) else []
     result.say("\n".join(lines))
-    if missing and len(gaps):
-        result.lack(missing)
+
+# %% ../../nbs/study/39_fill_command.ipynb #7c59e47c
+def _tell_promise(result: CommandResult, filled: FillResult) -> None:
+    "Say what the filled titles are worth and what they took; what keeps anything from being filled, and what failed."
+    from mmpc_analysis.fill.fill_words import cost_of_fill, promise_words, reached_words
+
+    rows, promises = filled.suggestions, filled.promises
+    told = store.read_json(str(Path(filled.out) / "manifest.json")).get("facts", {}) if len(rows) else {}
+    cost = {key: told.get(key) for key in ("seconds", "input_tokens", "output_tokens")}
+    overall = promises[promises["category"] == "all"]
+    result.facts["promise"] = overall.iloc[0].to_dict() if len(overall) else None
+    result.facts["categories"] = promises[promises["category"] != "all"]
+    result.facts["cost"] = cost | {"wall_seconds": filled.seconds}
+    lost = int(rows["outcome"].eq("engine_error").sum())
+    if len(overall):
+        row = overall.iloc[0]
+        words = " ".join([*promise_words(row), reached_words(row)]).strip()
+        result.say(cost_of_fill({key: value for key, value in cost.items() if value is not None}))
+        if row["promised"]:
+            result.say(words)
+        else:
+            least = (
+                f" Ask for it with --max-wrong {_least(row['smallest'])} --anew."
+                if row["smallest"] < 0.9995
+                else ""
+            )
+            result.lack(f"{words}{least}")
+    if told.get("shift"):
+        result.problems.append(told["shift"])
+        result.say(told["shift"])
     if lost:
         result.lack(
             f"an engine failed on {lost:,} of {len(rows):,} products; the same command asks them again"
         )
 
-# %% ../../nbs/study/39_fill_command.ipynb #653a2d06
-def _fill_reviewed(result: CommandResult, source: str, out: str, reviewed: str, reading: dict) -> None:
-    "Make the final import file of what a person decided."
-    before = store.read_json(str(Path(out) / SETTINGS))
-    if not before:
-        raise ValueError(
-            f"there is nothing to review in {out}; run mmpc fill {source} first, or name its --out"
-        )
-    own = source if source == "embedded" else str(Path(source).resolve())
-    if own != before["source"]:
-        raise ValueError(
-            f"{out} was made of {before['source']}, not of {own}; name the folder of this shop with --out"
-        )
-    if not Path(reviewed).is_file():
-        raise ValueError(f"there is no file of decisions at {reviewed!r}; the page of review downloads one")
-    result.facts |= {"source": own, "out": out, "reviewed": reviewed, "model": before["model"]}
-    result.kept = f"What was filled is kept in {out}; the same command makes the import file again."
-    from mmpc_analysis.fill.filling import apply_review
 
-    _tell_filled(result, apply_review(out, reviewed))
+def _least(smallest: float) -> str:
+    "A share that can be promised, as one types it: rounded up."
+    return f"{math.ceil(smallest * 1000 - 1e-9) / 10:g}%"
+
+# %% ../../nbs/study/39_fill_command.ipynb #3111b250
+def _fill_reviewed(
+    result: CommandResult, source: str, out: str, reviewed: list[str], rethreshold: bool
+) -> None:
+    "Make the final import file of what people decided."
+    if away := [file for file in reviewed if not Path(file).is_file()]:
+        raise ValueError(f"there is no file of decisions at {away[0]!r}; the page of review downloads one")
+    from mmpc_analysis.fill.fill_words import review_words
+    from mmpc_analysis.fill.reviewed import FilledError
+    from mmpc_analysis.fill.reviewed_fills import apply_review
+
+    result.facts |= {"source": source, "out": out, "reviewed": reviewed}
+    result.kept = f"What was filled is kept in {out}; the same command makes the import file again."
+    done = apply_review(out, reviewed, source=source, rethreshold=rethreshold)
+    _tell_filled(result, done)
+    found = store.read_json(str(Path(done.out) / "found.json"))
+    result.facts |= {"error_of_filled": found["error"], "new_threshold": found["threshold"]}
+    result.say(" ".join(review_words(FilledError(**found["error"]))))
+    if not done.files:
+        result.lack("no title was accepted, so there is no import file")
 
 # %% ../../nbs/study/39_fill_command.ipynb #af521fb7
 def _draw_pictures(

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -127,6 +128,12 @@ def test_accept_edit_reject_undo_jump_and_download_by_keyboard(opened, queue, tm
     assert reviews.attrs == {"notes": [], "aside": []}
 
 
+def test_the_same_decision_again_is_no_step_to_undo(opened, queue):
+    page = opened(queue)
+    press(page, "a", "ArrowLeft", "a", "ArrowLeft", "u")
+    assert decisions(page) == {} and page.is_disabled("#undo")
+
+
 def test_decisions_survive_a_reload_and_so_does_undo(opened, queue):
     page = opened(queue)
     press(page, "a", "r")
@@ -213,7 +220,9 @@ def test_what_is_no_state_of_ours_is_passed_over(opened, queue, kept):
 
 
 def test_hostile_titles_are_text_and_the_file_is_the_queues_own(opened, tmp_path):
-    hostile = shop_queue(HOSTILE)
+    hostile = shop_queue(HOSTILE, removed=list(HOSTILE), reason=HOSTILE[0]).assign(
+        category=HOSTILE[0], other_cells=HOSTILE[0], item_id=list(HOSTILE)
+    )
     page = opened(hostile)
     for row in hostile.itertuples():
         assert page.evaluate("document.getElementById('suggestion').textContent") == row.suggestion
@@ -303,6 +312,7 @@ def test_the_list_shows_and_opens_rows(opened, queue):
     press(page, "a", "r")
     page.focus("#all summary")
     press(page, "Enter")
+    page.wait_for_selector("#list li")  # Made when the list is opened
     assert page.locator("#list li:visible").count() == 6
     page.select_option("#filter", "reject")
     assert page.locator("#list li:visible").count() == 1
@@ -369,6 +379,9 @@ def test_a_long_queue_becomes_several_pages(browser, shop, tmp_path):
     assert [file.name for file in files] == ["reviewed.csv", "reviewed-2.csv", "reviewed-3.csv"]
     reviews = read_reviews(files, made)
     assert reviews["decision"].tolist() == ["accept", "open", "open"] * 2 + ["accept"]
+    few = write_review_pages(made, str(shop), str(tmp_path / "few"), rows=3, pages=2)
+    words = "rows 4 to 6 of 7. The rows after 6 stand in review.csv alone"
+    assert len(few) == 2 and words in Path(few[1]).read_text("utf-8")
     assert write_review_pages(made.head(0), str(shop), str(tmp_path / "none")) == []
 
 
@@ -380,6 +393,7 @@ def test_five_thousand_rows_open_soon(opened):
     press(page, "g", *"4999", "Enter", "a")
     assert page.inner_text("#suggestion") == made["suggestion"][4999]
     page.click("#all summary")
+    page.wait_for_selector("#list li")
     assert page.locator("#list li").count() == 5000
 
 
@@ -394,5 +408,5 @@ def test_without_scripts_it_points_to_the_file(browser, shop, queue):
 def test_what_is_refused(queue, shop, tmp_path):
     with pytest.raises(ValueError, match="nothing to review"):
         review_page(queue.head(0), str(shop))
-    with pytest.raises(ValueError, match="rows must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match="rows and pages must be 1 or more, got 0 and 5"):
         write_review_pages(queue, str(shop), str(tmp_path), rows=0)

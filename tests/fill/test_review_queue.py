@@ -46,7 +46,7 @@ def test_where_too_little_was_left_the_whole_answer_is_shown():
     rows = suggested(["Acme 20"], ["withheld"], removed="Acme; 20").assign(title=None)
     queue = review_queue(rows)
     assert queue["suggestion"].tolist() == ["Acme 20"]
-    assert "too little is left without it: Acme; 20" in queue["reasons"][0]
+    assert "in which nothing supports: Acme; 20" in queue["reasons"][0]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,14 @@ def test_the_place_in_the_queue_tells_nothing():
         queue = review_queue(rows, 50, seed)
         means.append(queue.loc[queue["status"] == "filled", "row"].mean())
     assert abs(np.mean(means) - 50.5) < 4 * np.sqrt(50 * 50 * 101 / 12) / 50 / np.sqrt(20)
+
+
+def test_the_sample_stands_among_the_first_rows_of_a_long_queue():
+    rows = mixed(100, 300)
+    queue = review_queue(rows, 20, mixed=60)
+    assert (queue["status"][:60] == "filled").sum() == 20 and (queue["status"][60:] == "withheld").all()
+    assert len(queue) == 320 and queue["item_id"].is_unique
+    assert (review_queue(rows, 20, mixed=0)["status"][:20] == "filled").all()
 
 
 def test_a_person_sees_nothing_that_tells_the_sample(tmp_path):

@@ -73,7 +73,7 @@
     byId("suggestion").style.textDecoration = now.decision === "reject" ? "line-through" : "";
     byId("meter").value = row.share === null ? 0 : row.share;
     byId("meter").hidden = row.share === null;
-    fill("likely", row.likely + (row.confidence ? " (" + row.confidence + ")" : ""));
+    fill("likely", row.confidence ? row.likely + " (" + row.confidence + ")" : "Confidence not known");
     items("reasons", row.reasons ? row.reasons.split(data.between) : []);
     items("cells", row.other_cells ? row.other_cells.split(data.between) : []);
     const badge = byId("state");
@@ -123,10 +123,13 @@
   // ---- deciding
   function decide(decision, title) {
     const row = rows[at];
-    state.history.push([row.code, state.decisions[row.code] || null]);
-    state.decisions[row.code] = { decision: decision, title: title };
-    asked += 1;
-    store();
+    const before = decided(row);
+    if (before.decision !== decision || before.title !== title) {
+      state.history.push([row.code, state.decisions[row.code] || null]);
+      state.decisions[row.code] = { decision: decision, title: title };
+      asked += 1;
+      store();
+    }
     const open = nextOpen();
     go(open, "Row " + row.row + " " + WORDS[decision] + "." + (open === at ? " Every row is decided." : ""));
   }
