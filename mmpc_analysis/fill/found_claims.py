@@ -177,7 +177,7 @@ def remove_claims(
             )
     if not claims:
         return title
-    left, kinds = title.replace(_HOLE, " ").replace(_KEPT, " "), {claim.kind for claim in claims}
+    left, kinds = re.sub(f"[{_HOLE}{_KEPT}\u200b]", " ", title), {claim.kind for claim in claims}
     gone = [(claim.start, claim.end) for claim in claims]
     stays = [
         one
