@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .brand_names import shop_brands
-from .claims import find_claims, is_supported, remove_claims
+from .found_claims import find_claims, is_supported, remove_claims
 from .gap_rows import GapRows
 from .kept_claims import KeptClaims
 from ..tables import parent_ids
