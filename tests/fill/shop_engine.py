@@ -76,7 +76,9 @@ class Engine:
     def answer(self, r):
         n, sure = colour(r), (-0.25, -0.5) if self.offers.logprobs else ()
         if r.answer_key == "answer":
-            return Answer(r.key, '{"answer": "%s"}' % ("no" if n % 3 else "yes"), "stop", 9.0, 5.0, 0.5, *sure)
+            return Answer(
+                r.key, json.dumps({"answer": "no" if n % 3 else "yes"}), "stop", 9.0, 5.0, 0.5, *sure
+            )
         text = "I cannot see it, sorry." if n == 7 else json.dumps({"title": f"Red thing {n}"})
         return Answer(r.key, text, "stop", 9.0, 5.0, 0.5, *sure)
 
@@ -84,7 +86,9 @@ class Engine:
         self.check(requests)
         self.note("sample", *((colour(r), sampling.n, sampling.seed) for r in requests))
         texts = ("Red thing {}", "Blue thing {}", "no title", "Red thing {}")
-        told = [[texts[(i + sampling.seed) % 4].format(colour(r)) for i in range(sampling.n)] for r in requests]
+        told = [
+            [texts[(i + sampling.seed) % 4].format(colour(r)) for i in range(sampling.n)] for r in requests
+        ]
         return [
             [Answer(r.key, t if t == "no title" else json.dumps({"title": t}), "stop", seconds=0.25) for t in some]
             for r, some in zip(requests, told, strict=True)

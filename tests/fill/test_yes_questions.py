@@ -1,5 +1,6 @@
 """Yes questions: how answers are read, what their odds are, and what stands in the question."""
 
+import json
 import math
 
 import numpy as np
@@ -26,7 +27,7 @@ def test_answers_are_read_whatever_their_dress(text, says):
 
 @pytest.mark.parametrize("p", [0.5, 0.6, 0.9, 0.999, 1 - 1e-5])
 def test_the_odds_are_those_of_the_token_that_decided(p):
-    odds = [answer_log_odds(Answer("k", '{"answer": "%s"}' % word, "stop", least_logprob=math.log(p))) for word in ("yes", "no")]  # fmt: skip
+    odds = [answer_log_odds(Answer("k", json.dumps({"answer": word}), "stop", least_logprob=math.log(p))) for word in ("yes", "no")]  # fmt: skip
     assert odds == pytest.approx([math.log(p / (1 - p)), -math.log(p / (1 - p))], abs=1e-9)
 
 
@@ -45,17 +46,26 @@ def test_each_statement_is_asked_with_its_picture_once(tmp_path, offers):
     about = pd.concat([about, about.iloc[:2], about.assign(statement=["", None, " ", "x", "x", "x"])])
     where = {"root": str(tmp_path), "out": str(tmp_path / "run"), "progress": False}
     odds = ask_yes(about, engine, **where)
-    assert odds.shape == (14,) and np.isnan(odds[8:11]).all() and not np.isnan(odds[[*range(8), 11, 12, 13]]).any()
+    assert (
+        odds.shape == (14,)
+        and np.isnan(odds[8:11]).all()
+        and not np.isnan(odds[[*range(8), 11, 12, 13]]).any()
+    )
     assert odds[6:8].tolist() == odds[:2].tolist()
     if offers.scoring:
-        expected = [likelihood(at, '{"answer": "yes"}') - likelihood(at, '{"answer": "no"}') for at in range(6)]
+        expected = [
+            likelihood(at, '{"answer": "yes"}') - likelihood(at, '{"answer": "no"}') for at in range(6)
+        ]
         assert odds[:6] == pytest.approx(expected)
         assert len(engine.seen) == 2 * 9  # Two answers to each of nine different questions
     else:
         assert len(engine.seen) == 9
         assert {text.rpartition("\n")[2] for _, _, text in engine.seen} == {"Statement: The brand is Aga.", "Statement: The brand is Bosch.", "Statement: x"}  # fmt: skip
     again = Engine(offers)
-    assert ask_yes(about, again, **where).tolist() == pytest.approx(odds.tolist(), nan_ok=True) and again.seen == []
+    assert (
+        ask_yes(about, again, **where).tolist() == pytest.approx(odds.tolist(), nan_ok=True)
+        and again.seen == []
+    )
 
 
 def test_scored_and_written_answers_are_not_taken_for_each_other(tmp_path):
@@ -108,4 +118,6 @@ def test_one_answer_that_a_server_loses_does_not_cost_the_others(tmp_path):
 def test_the_words_of_the_questions():
     full = 'Is this title right for the product in the picture? Answer with {"answer": "yes"} or {"answer": "no"}, and with nothing else.'
     assert yes_prompt("title").text == full and yes_prompt().text == full.replace("title", "statement")
-    assert len({yes_prompt(about, short).id for about in ("title", "statement") for short in (True, False)}) == 4
+    assert (
+        len({yes_prompt(about, short).id for about in ("title", "statement") for short in (True, False)}) == 4
+    )
