@@ -64,9 +64,9 @@ def agreed_decision(
 
 def plain_text(
     text: str,  # A title as it stands in a cell
-) -> str:  # The same where only blanks and the form of letters differ
+) -> str:  # The same where only blanks, the form of letters and a guarding apostrophe differ
     "A title as a spreadsheet cannot change it."
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return " ".join(unicodedata.normalize("NFC", plain_cell(text.strip())).split())
 
 # %% ../../nbs/fill/52_review_decisions.ipynb #ad7bffde
 @dataclass(frozen=True, slots=True)

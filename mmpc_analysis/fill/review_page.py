@@ -15,6 +15,7 @@ from .. import store
 from .review_pictures import review_pictures
 from .review_queue import BETWEEN, QUEUE_COLUMNS, queue_for_people
 from ..report.html import Safe, markup, page
+from ..report.wording import display_name
 
 # %% auto #0
 __all__ = ['review_data', 'review_page', 'write_review_pages']
@@ -39,7 +40,7 @@ def review_data(
         "between": BETWEEN,
         "rows": [
             row
-            | {"row": int(number), "shown": shown, "absent": absent}
+            | {"row": int(number), "shown": shown, "absent": absent, "place": display_name(row["category"])}
             | {"share": None if pd.isna(share) else float(share)}
             for row, number, share, shown, absent in more
         ],
@@ -59,8 +60,8 @@ def _json_block(data: dict) -> Safe:
     return Safe(f'<script type="application/json" id="review-data">{text}</script>')
 
 # %% ../../nbs/fill/55_review_page.ipynb #a0868b2b
-_HEAD = """<header><h1>{title}</h1>
-<div class="progress"><progress id="done" max="{rows}" value="0" aria-label="Rows decided"></progress><p id="count"></p></div>
+_HEAD = """<header><h1>{title}</h1>{meaning}
+<div class="progress"><progress id="done" max="{rows}" value="0" aria-label="Rows decided"></progress><p><span id="count"></span>: <span id="counts"></span></p></div>
 <p class="hidden" id="said" role="status"></p>
 <div class="notice" id="unkept" hidden><p>This browser keeps nothing for this page. Download the decisions before you close it.</p></div>
 <div class="notice" id="finished" hidden><p>Every row is decided. Download the decisions and give the file back:
@@ -76,7 +77,7 @@ _CARD = """<section class="row" aria-label="Product">
 <textarea id="text" dir="auto" rows="3" autocomplete="off" aria-describedby="length warnings"></textarea>
 <p id="length" class="quiet"></p><p id="warnings" class="warn" role="alert"></p>
 <p class="actions"><button type="button" class="primary" id="save">Save<kbd>Enter</kbd></button>
-<button type="button" id="cancel">Leave<kbd>Esc</kbd></button></p></form>
+<button type="button" id="cancel">Cancel<kbd>Esc</kbd></button></p></form>
 <p class="likely"><meter id="meter" min="0" max="1" aria-label="Confidence"></meter><span id="likely"></span></p>
 <div id="reasons-part"><h3>Look at this</h3><ul id="reasons"></ul></div>
 <div id="cells-part"><h3>The row also says</h3><ul id="cells"></ul></div></div></section>"""
@@ -95,18 +96,18 @@ _TOOLS = """<section class="tools" aria-label="Tools">
 <p><label for="rater">Your name, if several review</label><input type="text" id="rater" autocomplete="off"></p>
 <p><button type="button" id="download">Download decisions<kbd>d</kbd></button></p>
 <p class="switch"><input type="checkbox" id="keys" checked><label for="keys">Keys of one letter</label></p></section>
-<section><details id="all"><summary>All rows</summary>
-<p><label for="filter">Show</label> <select id="filter"><option value="all">all</option><option value="open">open</option>
-<option value="accept">accepted</option><option value="edit">edited</option><option value="reject">rejected</option></select></p>
-<ol class="list" id="list"></ol></details>
-<details><summary>How this works</summary>
-<p>{meaning} Look at the picture and decide: accept the title as it is, edit it, or reject it, which leaves the
+<section><details><summary>How this works</summary>
+<p>Look at the picture and decide: accept the title as it is, edit it, or reject it, which leaves the
 product without one. The order is a random one. Decisions stay in this browser until you download them; nothing is
 sent anywhere.</p>
 <dl class="keys"><dt><kbd>a</kbd> <kbd>e</kbd> <kbd>r</kbd></dt><dd>accept, edit, reject</dd><dt><kbd>u</kbd></dt><dd>undo the last decision</dd>
 <dt><kbd>&larr;</kbd> <kbd>&rarr;</kbd></dt><dd>row before, row after</dd><dt><kbd>n</kbd></dt><dd>next open row</dd>
 <dt><kbd>g</kbd></dt><dd>go to a row by its number</dd><dt><kbd>d</kbd></dt><dd>download the decisions</dd>
-<dt><kbd>Enter</kbd> <kbd>Esc</kbd></dt><dd>while editing: save, leave without saving</dd></dl></details></section>"""
+<dt><kbd>Enter</kbd> <kbd>Esc</kbd></dt><dd>while editing: save, leave without saving</dd></dl></details>
+<details id="all"><summary>All rows</summary>
+<p><label for="filter">Show</label> <select id="filter"><option value="all">all</option><option value="open">open</option>
+<option value="accept">accepted</option><option value="edit">edited</option><option value="reject">rejected</option></select></p>
+<ol class="list" id="list"></ol></details></section>"""
 
 # %% ../../nbs/fill/55_review_page.ipynb #d6db42d0
 def review_page(
@@ -131,12 +132,13 @@ def review_page(
     own = files("mmpc_analysis") / "data" / "fill"
     script, style = ((own / name).read_text(encoding="utf-8") for name in ("review.js", "review.css"))
     data = review_data(queue, root, limit, limited, file, budget, total or len(queue))
+    lead = markup('<p class="meaning">{meaning}</p>', meaning=meaning) if meaning else Safe("")
     body = markup(
         '<noscript><div class="notice"><p>This page needs JavaScript; review.csv beside it holds the same rows.</p></div></noscript>'
-        '<div class="review" id="review" hidden>{head}<main>{card}{tools}</main>{bar}</div>{data}',
-        head=markup(_HEAD, title=title, rows=len(queue), file=file),
+        '<div class="review" id="review" hidden>{head}<main>{card}{tools}{bar}</main></div>{data}',
+        head=markup(_HEAD, title=title, meaning=lead, rows=len(queue), file=file),
         card=Safe(_CARD),
-        tools=markup(_TOOLS, meaning=meaning),
+        tools=Safe(_TOOLS),
         bar=Safe(_BAR),
         data=_json_block(data),
     )

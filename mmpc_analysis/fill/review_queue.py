@@ -45,12 +45,14 @@ _SIGNALS = (
     ("lift_rank", 0.5, "the picture speaks for other titles of the shop as much as for this one"),
 )
 
+_TOLD = ["status", "reason", "outcome", "removed", "title", *(name for name, *_ in _SIGNALS)]
+
 
 def review_reasons(
-    suggestion: pd.Series,  # One row of `tables.SUGGESTIONS`
+    suggestion: pd.Series | dict,  # One row of `tables.SUGGESTIONS`
 ) -> list[str]:  # What speaks against the title, worst first; empty where nothing does
     "Where a person should look."
-    known = {name: value for name, value in suggestion.items() if pd.notna(value)}
+    known = {name: suggestion[name] for name in _TOLD if pd.notna(suggestion.get(name))}
     withheld = known.get("status") == "withheld"
     said = re.split(r";\s+", known.get("reason", "")) if withheld else []
     reasons = [part.strip() for part in said if part.strip() and not _ABOUT_CONFIDENCE.search(part)]
@@ -119,7 +121,7 @@ def review_queue(
             "suggestion": rows["shown"],
             "confidence": rows["confidence"],
             "likely": [confidence_words(value) for value in rows["confidence"]],
-            "reasons": [BETWEEN.join(review_reasons(row)) for _, row in rows.iterrows()],
+            "reasons": [BETWEEN.join(review_reasons(row)) for row in rows[_TOLD].to_dict("records")],
             "other_cells": _cell_lines(rows["item_id"], cells),
             "picture": rows["image"].fillna(""),
             "decision": "",
@@ -159,8 +161,7 @@ def queue_for_people(
     "The columns of a queue that a person sees."
     seen = queue[list(QUEUE_COLUMNS)]
     percents = ["" if pd.isna(value) else share(value) for value in queue["confidence"]]
-    texts = seen.assign(confidence=percents).astype(str)
-    return texts.map(lambda text: text.encode("utf-8", "replace").decode())
+    return seen.assign(confidence=percents).astype(str)
 
 
 def write_queue(

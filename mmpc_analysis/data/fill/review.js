@@ -13,7 +13,7 @@
   function restore() {
     try {
       const found = JSON.parse(window.localStorage.getItem(data.key) || "null");
-      if (found && typeof found.decisions === "object" && Array.isArray(found.history)) state = Object.assign(state, found);
+      if (found && found.decisions && typeof found.decisions === "object" && Array.isArray(found.history)) state = Object.assign(state, found);
     } catch (error) {
       kept = !(error instanceof DOMException);
     }
@@ -67,7 +67,7 @@
     const now = decided(row);
     picture(row);
     fill("place", "Row " + row.row.toLocaleString("en") + " of " + data.total.toLocaleString("en"));
-    fill("category", row.category);
+    fill("category", row.place);
     fill("item", row.item_id);
     fill("suggestion", row.suggestion);
     byId("suggestion").style.textDecoration = now.decision === "reject" ? "line-through" : "";
@@ -93,8 +93,8 @@
     rows.forEach((row) => { many[decided(row).decision] += 1; });
     const done = rows.length - many.open;
     byId("done").value = done;
-    fill("count", done.toLocaleString("en") + " of " + rows.length.toLocaleString("en") + " decided: " +
-      many.accept + " accepted, " + many.edit + " edited, " + many.reject + " rejected");
+    fill("count", done.toLocaleString("en") + " of " + rows.length.toLocaleString("en") + " decided");
+    fill("counts", many.accept + " accepted, " + many.edit + " edited, " + many.reject + " rejected");
     byId("finished").hidden = many.open > 0;
   }
 
@@ -127,7 +127,8 @@
     state.decisions[row.code] = { decision: decision, title: title };
     asked += 1;
     store();
-    go(nextOpen(), "Row " + row.row + " " + WORDS[decision] + ".");
+    const open = nextOpen();
+    go(open, "Row " + row.row + " " + WORDS[decision] + "." + (open === at ? " Every row is decided." : ""));
   }
 
   function undo() {
@@ -149,6 +150,7 @@
     const now = decided(rows[at]);
     text.value = now.decision === "edit" ? now.title : rows[at].suggestion;
     byId("editor").hidden = false;
+    document.body.classList.add("editing");
     judge();
     text.focus();
     text.setSelectionRange(text.value.length, text.value.length);
@@ -158,6 +160,7 @@
   function leave() {
     const inside = byId("editor").contains(document.activeElement);
     byId("editor").hidden = true;
+    document.body.classList.remove("editing");
     if (inside) byId("suggestion").focus({ preventScroll: true });
   }
 
