@@ -43,7 +43,7 @@ class Instant:
 
     def title(self, request) -> str:
         self.asked += 1
-        return "Thing %d %d %d" % request.image.getpixel((0, 0))
+        return "Thing {} {} {}".format(*request.image.getpixel((0, 0)))
 
     def ask(self, requests):
         texts = [json.dumps({"title": self.title(r)}) for r in requests]
