@@ -7,11 +7,14 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/fill/further_questions.html.
 # %% ../../nbs/fill/21_further_questions.ipynb #0f7aa317
 from __future__ import annotations
 
+import json
+import posixpath
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pandas as pd
 
@@ -21,7 +24,7 @@ from ..completion.devices import out_of_memory
 from ..completion.memory import BatchLimit
 from ..completion.prompts import Prompt
 from ..completion.protocol import Answer, Request, ScoredAnswer
-from ..store import compact_lines, fixed_batches, store_lines, stored_lines
+from ..store import fixed_batches, list_files, store_lines, write_bytes
 
 if TYPE_CHECKING:
     from mmpc_analysis.completion.protocol import Backend
@@ -38,6 +41,9 @@ class Way:
     ask: Callable[
         [list, list[Request]], list[dict]
     ]  # Rows and their requests to what is found, or `error`, for each
+    read: Callable[
+        [dict], tuple
+    ]  # What was stored of one, with its key and seconds, to the numbers that are wanted
 
 
 def _load(rows: list, way: Way, root: str, fit: Callable | None) -> list[tuple[object, Request | Answer]]:
@@ -45,14 +51,16 @@ def _load(rows: list, way: Way, root: str, fit: Callable | None) -> list[tuple[o
     return [(row, load_request(row, way.prompt_of(row), root, fit)) for row in rows]
 
 
-def _batches(rows: list[list], way: Way, root: str, fit: Callable | None) -> Iterator[list]:
+def _batches(rows: Iterator[list], way: Way, root: str, fit: Callable | None) -> Iterator[list]:
     "Loaded batches, one ahead."
     with ThreadPoolExecutor(1, thread_name_prefix="pictures") as pool:
-        ahead = pool.submit(_load, rows[0], way, root, fit) if rows else None
-        for following in [*rows[1:], None][: len(rows)]:
-            loaded = ahead.result()
-            ahead = pool.submit(_load, following, way, root, fit) if following else None
-            yield loaded
+        ahead = None
+        for following in rows:
+            before, ahead = ahead, pool.submit(_load, following, way, root, fit)
+            if before:
+                yield before.result()
+        if ahead:
+            yield ahead.result()
 
 # %% ../../nbs/fill/21_further_questions.ipynb #0139011a
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,42 @@ def _ask_batch(loaded: list, way: Way, limit: BatchLimit) -> list[dict]:
         for one in [*found, *failed]
     ]
 
-# %% ../../nbs/fill/21_further_questions.ipynb #6f341fc6
+# %% ../../nbs/fill/21_further_questions.ipynb #1ca58b4e
+_MERGED = 4_000_000  # Bytes of a file of lines that were brought together
+
+
+def _read_values(folder: str, read: Callable[[dict], tuple], wanted: Container[str]) -> dict[str, tuple]:
+    "What the stored lines of some questions amount to, by key."
+    from fsspec.core import url_to_fs
+
+    values, fs = {}, url_to_fs(folder)[0]
+    for file in list_files(folder, ".jsonl"):
+        for line in fs.cat_file(file).splitlines():
+            try:
+                row = json.loads(line)
+                if row["key"] in wanted:
+                    values[row["key"]] = read(row)
+            except (ValueError, KeyError, TypeError):  # Half a line
+                continue
+    return values
+
+
+def _merge_lines(folder: str) -> None:
+    "Bring small files of lines together."
+    from fsspec.core import url_to_fs
+
+    fs, held, size = url_to_fs(folder)[0], [], 0
+    small = [file for file in list_files(folder, ".jsonl") if fs.size(file) < _MERGED]
+    for file in small:
+        held, size = [*held, file], size + fs.size(file)
+        if len(held) > 1 and (size >= _MERGED or file == small[-1]):
+            lines = [fs.cat_file(old).rstrip(b"\n") for old in held]
+            write_bytes(posixpath.join(folder, f"{uuid4().hex}.jsonl"), b"\n".join(lines) + b"\n")
+            for old in held:
+                fs.rm_file(old)
+            held, size = [], 0
+
+# %% ../../nbs/fill/21_further_questions.ipynb #7c0db6d8
 def ask_further(
     backend: Backend,  # The engine
     questions: pd.DataFrame,  # (n, columns) key, image (path inside root, or None), and what the way needs
@@ -89,20 +132,23 @@ def ask_further(
     root: str,  # Folder of the pictures
     folder: str,  # Folder of the stored lines, local or fsspec
     label: str | None = None,  # Left of the progress bar, None for no bar
-) -> dict[str, dict]:  # Key to what was found, with its seconds; `error` for those that failed
+) -> tuple[
+    dict[str, tuple], dict[str, str]
+]:  # Key to the way's numbers, and to the reason where there are none
     """Ask further questions, storing each batch as it comes; what was found before is not asked again.
 
     Raises: `BackendError` where no question can be answered; what was stored is kept.
     """
     from tqdm import tqdm
 
-    found, failed, limit = stored_lines(folder)[0], {}, BatchLimit()
     asked = questions.drop_duplicates("key").sort_values("key").assign(title=None, data=None)
-    by_key = {row.key: row for row in asked.itertuples(index=False)}
+    keys = asked["key"].tolist()
+    found, failed, limit = _read_values(folder, way.read, set(keys)), {}, BatchLimit()
     size = max(1, backend.batch_size) * (4 if hasattr(backend, "stream") else 1)
-    keys = fixed_batches(list(by_key), found.keys() & by_key.keys(), size)
-    rows, fit = [[by_key[key] for key in batch] for batch in keys], getattr(backend, "fit", None)
-    with tqdm(total=sum(map(len, rows)), desc=label, unit="item", disable=label is None) as bar:
+    batches = fixed_batches(keys, found.keys(), size)
+    by_key, fit = asked.set_index("key", drop=False), getattr(backend, "fit", None)
+    rows = (list(by_key.loc[batch].itertuples(index=False)) for batch in batches)
+    with tqdm(total=sum(map(len, batches)), desc=label, unit="item", disable=label is None) as bar:
         for loaded in _batches(rows, way, root, fit):
             lines = _ask_batch(loaded, way, limit)
             known = [line for line in lines if "error" not in line]
@@ -111,11 +157,11 @@ def ask_further(
             except KeyboardInterrupt:  # A line that stands twice is read once
                 store_lines(folder, known)
                 raise
-            found |= {line["key"]: line for line in known}
-            failed |= {line["key"]: line for line in lines if "error" in line}
+            found |= {line["key"]: way.read(line) for line in known}
+            failed |= {line["key"]: line["error"] for line in lines if "error" in line}
             bar.update(len(lines))
-    compact_lines(folder)
-    return {key: found.get(key) or failed[key] for key in by_key}
+    _merge_lines(folder)
+    return found, failed
 
 # %% ../../nbs/fill/21_further_questions.ipynb #fc791215
 _ROUNDING = 0.05  # Largest difference for each token that two ways of scoring may have, nats

@@ -116,13 +116,20 @@ def drawn_agreement(
     keys = [hash_key(key, "drawn", sampling) for key in asked["key"]]
     questions = pd.DataFrame({"key": keys, "image": asked["image"].to_numpy()}, dtype=object)
     folder = posixpath.join(str(out), "answers", f"drawn-{prompt.id}-{hash_key(backend.identity)[:10]}")
-    way, label = Way(lambda row: prompt, partial(_draw, backend, sampling)), f"{prompt.id} samples"
-    found = ask_further(backend, questions, way, root=root, folder=folder, label=label if progress else None)
-    examples, rows = [prompt.example] if prompt.example else [], []
-    for key, suggestion in zip(keys, asked["suggestion"], strict=True):
-        line = found[key]
-        drawn = [read_answer(t, prompt.answer_key, why, examples).text for t, why in line.get("answers", [])]
-        rows.append((agreement(suggestion, drawn), line.get("seconds", np.nan)))
+    own, examples = (
+        dict(zip(keys, asked["suggestion"], strict=True)),
+        [prompt.example] if prompt.example else [],
+    )
+
+    def read(line: dict) -> tuple[float, float]:
+        drawn = [read_answer(text, prompt.answer_key, why, examples).text for text, why in line["answers"]]
+        return agreement(own[line["key"]], drawn), line["seconds"]
+
+    way, label = Way(lambda row: prompt, partial(_draw, backend, sampling), read), f"{prompt.id} samples"
+    found, _ = ask_further(
+        backend, questions, way, root=root, folder=folder, label=label if progress else None
+    )
+    rows = [found.get(key, (np.nan, np.nan)) for key in keys]
     table = pd.DataFrame(rows, columns=["agreement", "seconds"], index=asked.index, dtype=float)
     return table.reindex(range(len(suggestions)))
 

@@ -107,6 +107,11 @@ def yes_questions(
     return pd.DataFrame(rows, columns=["key", "image", "statement"], dtype=object)
 
 
+def _yes_of(line: dict) -> tuple[float, float]:
+    "Log-odds and seconds of a stored answer."
+    return line.get("yes", np.nan), line["seconds"]
+
+
 def _answer_yes(backend: Backend, rows: list, requests: list[Request]) -> list[dict]:
     "The log-odds of some statements."
     if offers_of(backend).scoring:
@@ -133,12 +138,11 @@ def answer_statements(
     prompt = prompt or yes_prompt()
     questions = yes_questions(statements, backend, prompt, root)
     folder = posixpath.join(str(out), "answers", f"{prompt.id}-{hash_key(backend.identity)[:10]}")
-    way = Way(lambda row: _with_statement(prompt, row.statement), partial(_answer_yes, backend))
+    way = Way(lambda row: _with_statement(prompt, row.statement), partial(_answer_yes, backend), _yes_of)
     asked = questions[questions["key"].notna()]
     label = f"{prompt.id}" if progress else None
-    found = ask_further(backend, asked, way, root=root, folder=folder, label=label)
-    lines = [found.get(key, {}) for key in questions["key"]]
-    values = [(line.get("yes", np.nan), line.get("seconds", np.nan)) for line in lines]
+    found, _ = ask_further(backend, asked, way, root=root, folder=folder, label=label)
+    values = [found.get(key, (np.nan, np.nan)) for key in questions["key"]]
     return pd.DataFrame(values, columns=["yes", "seconds"], dtype=float)
 
 

@@ -77,7 +77,7 @@ class Engine:
         n, sure = colour(r), (-0.25, -0.5) if self.offers.logprobs else ()
         if r.answer_key == "answer":
             return Answer(
-                r.key, '{"answer": "%s"}' % ("no" if n % 3 else "yes"), "stop", 9.0, 5.0, 0.5, *sure
+                r.key, json.dumps({"answer": "no" if n % 3 else "yes"}), "stop", 9.0, 5.0, 0.5, *sure
             )
         text = "I cannot see it, sorry." if n == 7 else json.dumps({"title": f"Red thing {n}"})
         return Answer(r.key, text, "stop", 9.0, 5.0, 0.5, *sure)

@@ -1,6 +1,7 @@
 """Further questions: pictures in memory, threads, and scores that are checked before they count."""
 
 import gc
+import json
 
 import pandas as pd
 import pytest
@@ -27,8 +28,11 @@ def test_no_more_pictures_are_open_than_two_batches(tmp_path):
         most.append(sum(isinstance(x, Image.Image) and x.size == (8, 8) for x in gc.get_objects()))
         return [{"seen": colour(request)} for request in requests]
 
-    found = ask_further(Engine(), questions(items), Way(lambda row: PROMPT, look), root=str(tmp_path), folder=str(tmp_path / "run"))  # fmt: skip
-    assert {key: line["seen"] for key, line in found.items()} == {f"B{at:03}": at for at in range(20)}
+    way = Way(lambda row: PROMPT, look, lambda line: (line["seen"],))
+    found, failed = ask_further(
+        Engine(), questions(items), way, root=str(tmp_path), folder=str(tmp_path / "run")
+    )
+    assert found == {f"B{at:03}": (at,) for at in range(20)} and failed == {}
     assert (
         len(most) == 5 and min(most) >= 4 and max(most) <= 3 * Engine.batch_size
     )  # Two, and one that is let go of
@@ -43,12 +47,38 @@ def test_batches_are_the_same_after_an_interruption(tmp_path):
             raise BackendError("gone")
         return [{} for _ in requests]
 
-    way, where = Way(lambda row: PROMPT, look), {"root": str(tmp_path), "folder": str(tmp_path / "run")}
+    way, where = Way(lambda row: PROMPT, look, dict), {"root": str(tmp_path), "folder": str(tmp_path / "run")}
     with pytest.raises(BackendError):
         ask_further(Engine(), questions(items), way, **where)
     ask_further(Engine(), questions(items), way, **where)
     assert batches[2:] == [batches[1], [f"B00{at}" for at in (8, 9)]]
     assert len(list((tmp_path / "run").glob("*.jsonl"))) == 1
+
+
+def test_spoilt_lines_are_asked_again_and_files_are_brought_together(tmp_path, monkeypatch):
+    items, run, calls = shop(tmp_path, 6), tmp_path / "run", []
+    run.mkdir()
+    (run / "a.jsonl").write_text('{"key": "B000", "n": 1}\n{"key": "B001", "n"')
+    (run / "b.jsonl").write_text(
+        '["B002"]\n7\n{"key": "B003"}\n{"key": "B004", "n": 4}\n{"key": "other", "n": 0}\n'
+    )
+
+    def look(rows, requests):
+        calls.extend(request.key for request in requests)
+        return [{"n": 9} for _ in requests]
+
+    way = Way(lambda row: PROMPT, look, lambda line: (line["n"],))
+    for _ in range(2):
+        found, _ = ask_further(Engine(), questions(items), way, root=str(tmp_path), folder=str(run))
+        assert found == {"B000": (1,), "B001": (9,), "B002": (9,), "B003": (9,), "B004": (4,), "B005": (9,)}
+        assert calls == ["B001", "B002", "B003", "B005"] and len(list(run.iterdir())) == 1
+    assert "other" in next(run.iterdir()).read_text()  # Somebody may ask for it again
+    monkeypatch.setattr("mmpc_analysis.fill.further_questions._MERGED", 100)
+    for at in range(4):
+        (run / f"{at}.jsonl").write_text(json.dumps({"key": f"k{at}", "n": "x" * 60}) + "\n")
+    ask_further(Engine(), questions(items), way, root=str(tmp_path), folder=str(run))
+    sizes = sorted(len(file.read_text().splitlines()) for file in run.iterdir())
+    assert sizes == [2, 2, 11]  # The file that is large already stays as it is
 
 
 def test_an_interruption_by_hand_keeps_what_was_found(tmp_path):
@@ -60,7 +90,7 @@ def test_an_interruption_by_hand_keeps_what_was_found(tmp_path):
             raise KeyboardInterrupt
         return [{} for _ in requests]
 
-    way, where = Way(lambda row: PROMPT, look), {"root": str(tmp_path), "folder": str(tmp_path / "run")}
+    way, where = Way(lambda row: PROMPT, look, dict), {"root": str(tmp_path), "folder": str(tmp_path / "run")}
     with pytest.raises(KeyboardInterrupt):
         ask_further(Engine(), questions(items), way, **where)
     ask_further(Engine(), questions(items), way, **where)

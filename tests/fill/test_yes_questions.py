@@ -1,5 +1,6 @@
 """Yes questions: how answers are read, what their odds are, and what stands in the question."""
 
+import json
 import math
 
 import numpy as np
@@ -26,7 +27,7 @@ def test_answers_are_read_whatever_their_dress(text, says):
 
 @pytest.mark.parametrize("p", [0.5, 0.6, 0.9, 0.999, 1 - 1e-5])
 def test_the_odds_are_those_of_the_token_that_decided(p):
-    odds = [answer_log_odds(Answer("k", '{"answer": "%s"}' % word, "stop", least_logprob=math.log(p))) for word in ("yes", "no")]  # fmt: skip
+    odds = [answer_log_odds(Answer("k", json.dumps({"answer": word}), "stop", least_logprob=math.log(p))) for word in ("yes", "no")]  # fmt: skip
     assert odds == pytest.approx([math.log(p / (1 - p)), -math.log(p / (1 - p))], abs=1e-9)
 
 
