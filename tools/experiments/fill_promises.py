@@ -13,7 +13,6 @@ Writes tests/data/fill/fill_promises.json, with the fingerprint of the code of t
 import json
 import os
 import sys
-from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -273,3 +272,165 @@ def shifts(draws=500, n=500, a=0.05, sure=0.9):
         }
         print(name, {k: round(float(v), 3) for k, v in found[name].items()}, flush=True)
     return found
+
+
+def signals():
+    "Ask every stand-in about the test products of the embedded catalogue, judge what it says, and store both."
+    import tempfile
+
+    from mmpc_analysis.catalogue.items import load_catalogue
+    from mmpc_analysis.fill.risks import judge_risk
+    from mmpc_analysis.fill.signals import ask_suggestions
+
+    shop = load_catalogue()
+    items, parts = shop.items[shop.items["split"].isin(["test", "unseen"])].reset_index(drop=True), []
+    cells = items[["item_id", "category", "brand", "description", "keywords", "parent_id"]]
+    for name in STANDINS:
+        with tempfile.TemporaryDirectory() as out:
+            asked = ask_suggestions(
+                items, name, root=shop.root, out=out, titles=shop.items, progress=False, samples=4
+            )
+        parts.append(judged(asked, items, cells, shop.items, judge_risk))
+        print(name, parts[-1][[f"wrong_{risk}" for risk in RISKS]].mean().round(3).to_dict(), flush=True)
+    pd.concat(parts, ignore_index=True).to_parquet(SIGNALS_FILE, index=False, compression="zstd")
+
+
+def judged(asked, items, cells, titles, judge_risk):
+    "The signals of one model, and in which ways its suggestions are wrong."
+    part = asked[["item_id", "model", "suggestion", *NAMES]].copy()
+    part[list(NAMES)] = part[list(NAMES)].astype("float32")
+    part["parent_id"], part["category"] = items["parent_id"].to_numpy(), items["category"].to_numpy()
+    for risk in RISKS:
+        wrong = judge_risk(risk, asked["suggestion"], items["title"], cells, titles)
+        part[f"wrong_{risk}"] = np.asarray(wrong, dtype="float32")
+    return part
+
+
+def tuned(score, wrong, a):
+    "The least score at which no more than `a` of the known ones above are wrong, which is what a shop might do."
+    order = np.argsort(-score, kind="stable")
+    share = np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
+    last = np.append(np.diff(score[order]) != 0, True)  # Ties come in together
+    good = np.flatnonzero((share <= a) & last)
+    return score[order][good[-1]] if len(good) else np.inf
+
+
+def split_once(part, risk, a, sure, rng, seed):
+    "Deal listing groups into known ones and gaps, one product of each; what every way fills, and how much of it is wrong."
+    shuffled = part.iloc[rng.permutation(len(part))].drop_duplicates("parent_id")
+    half = len(shuffled) // 2
+    known, gaps = shuffled.iloc[:half], shuffled.iloc[half:]
+    wrong, truth = known[f"wrong_{risk}"].to_numpy(float), gaps[f"wrong_{risk}"].to_numpy(float)
+    fit = cross_fit(known[list(NAMES)].to_numpy(float), wrong, known["parent_id"].to_numpy(), seed=seed)
+    confidence = predict_confidence(fit, gaps[list(NAMES)].to_numpy(float))
+    promise, said = make_promise(fit.out_of_fold, wrong, a, sure), ~np.isnan(wrong)
+    ways = {"promise": confidence >= promise.threshold, "always": np.ones(len(gaps), dtype=bool)}
+    ways["tuned confidence"] = confidence >= tuned(fit.out_of_fold[said], wrong[said], a)
+    for name in ("logprob", "agreement"):
+        ways[f"tuned {name}"] = gaps[name].to_numpy(float) >= tuned(
+            known[name].to_numpy(float)[said], wrong[said], a
+        )
+    ways["all samples agree"] = gaps["agreement"].to_numpy(float) >= 0.999
+    row = {}
+    for name, filled in ways.items():
+        some = filled & ~np.isnan(truth)
+        row[name] = (filled.mean(), some.sum(), truth[some].sum())
+    most = (
+        most_wrong(promise.wrong, promise.accepted, int(row["promise"][1]), sure) if promise.promised else 0
+    )
+    return row, promise.promised, row["promise"][2] <= most
+
+
+def splits(draws=500, sure=0.9, models=STANDINS):
+    "500 random shops of each stand-in."
+    table, found = pd.read_parquet(SIGNALS_FILE), {}
+    for model in models:
+        part = table[table["model"] == model]
+        for risk, a in (("title", 0.3), ("number", 0.05), ("type", 0.3), ("brand", 0.3)):
+            rng = np.random.default_rng([300, STANDINS.index(model), RISKS.index(risk)])
+            rows = [split_once(part, risk, a, sure, rng, number) for number in range(draws)]
+            ways = {}
+            for name in rows[0][0]:
+                coverage, filled, wrong = np.array([row[name] for row, _, _ in rows], dtype=float).T
+                share = np.divide(wrong, filled, out=np.full(draws, np.nan), where=filled > 0)
+                ways[name] = {
+                    "coverage": coverage.mean(), "filled_any": (filled > 0).mean(), "above": (share > a).mean(),
+                    "wrong": wrong.sum() / filled.sum() if filled.sum() else None,
+                }  # fmt: skip
+            made, within = (np.array([row[at] for row in rows]) for at in (1, 2))
+            row = {
+                "max_wrong": a,
+                "base": float(part[f"wrong_{risk}"].mean()),
+                "judged": int(part[f"wrong_{risk}"].notna().sum()),
+            }
+            row |= {
+                "promised": made.mean(),
+                "within_count": within[made].mean() if made.any() else None,
+                "ways": ways,
+            }
+            row |= areas(part, risk)
+            found[f"{model} | {risk}"] = row
+            print(
+                model,
+                risk,
+                a,
+                f"base {row['base']:.3f} promised {row['promised']:.3f}",
+                {
+                    k: (round(v["coverage"], 3), v["wrong"] and round(v["wrong"], 3), round(v["above"], 3))
+                    for k, v in ways.items()
+                },
+                flush=True,
+            )
+    return {"draws": draws, "sure": sure, "rows": found}
+
+
+def areas(part, risk, draws=1000):
+    "Areas under risk and coverage of fused and single signals, on all products, and paired intervals over listing groups."
+    wrong, groups = part[f"wrong_{risk}"].to_numpy(float), part["parent_id"].to_numpy()
+    fused = cross_fit(part[list(NAMES)].to_numpy(float), wrong, groups).out_of_fold
+    scores = {"confidence": fused, **{name: part[name].to_numpy(float) for name in NAMES}}
+    row = {"aurc": {name: aurc(score, wrong) for name, score in scores.items()}}
+    row["excess"] = {name: excess_aurc(score, wrong) for name, score in scores.items()}
+    row["against"] = {
+        name: aurc_difference(fused, scores[name], wrong, groups, draws) for name in ("logprob", "agreement")
+    }
+    return row
+
+
+def plain(value):
+    "Numbers as JSON takes them, to six digits."
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, float | np.floating):
+        return None if np.isnan(value) else float(f"{value:.6g}")
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def main(what="simulate"):
+    if what == "signals":
+        return signals()
+    stored = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
+    if what == "simulate":
+        stored |= {
+            "simulated": simulate(),
+            "worst_start": worst_start(),
+            "shifts": shifts(),
+            "code": code_fingerprint(*CODE),
+        }
+    else:
+        stored |= {"splits": splits(), "splits_code": code_fingerprint(*CODE)}
+    stored["versions"] = {
+        "python": sys.version.split()[0],
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "pandas": pd.__version__,
+    }
+    OUT.write_text(json.dumps(plain(stored), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
