@@ -12,7 +12,7 @@ run: $(READY)  ## the whole benchmark on the embedded catalogue and stand-ins, t
 
 test: $(READY)  ## every notebook and every test
 	$(BIN)/nbdev-test --n-workers 2
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 site: $(READY)  ## documentation and analysis site, to _docs/index.html
 	$(BIN)/python tools/site/build_site.py

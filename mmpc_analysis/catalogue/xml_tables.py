@@ -40,6 +40,8 @@ class Sheet:
     rows: Iterator[
         tuple[int, list | str]
     ]  # Row of the sheet, from 1; cells as many as header, or why there are none
+    title: str = ""  # Name of the sheet
+    row: int = 1  # Where the header stands in it
 
 # %% ../../nbs/catalogue/07_xml_tables.ipynb #b2ede7fe
 def _refuse_entities(members: zipfile.ZipFile, member: zipfile.ZipInfo, source: str | Path) -> None:
@@ -196,7 +198,8 @@ def read_sheet(
     if first[at][0] > 1 and at:
         notes.append(f"The header was found in row {first[at][0]}; what stands above it was passed over.")
     header = ["" if value is None else str(value).strip() for value in first[at][1]]
-    return Sheet(header, _sheet_rows(book, first[at + 1 :], rows, len(header), errors, notes))
+    cells = _sheet_rows(book, first[at + 1 :], rows, len(header), errors, notes)
+    return Sheet(header, cells, sheet.title, first[at][0])
 
 # %% ../../nbs/catalogue/07_xml_tables.ipynb #5efddaff
 def _sheet_rows(

@@ -28,6 +28,7 @@ from mmpc_analysis.completion.checkpoints import (
 from .devices import free_memory
 from .inputs import make_inputs, plan_batches, read_row
 from mmpc_analysis.completion.likelihoods import (
+    SCORED_BYTES,
     TokenWatch,
     answer_tokens,
     draw_numbers,
@@ -35,6 +36,7 @@ from mmpc_analysis.completion.likelihoods import (
     repeat_inputs,
     score_tokens,
     token_drawer,
+    token_logprobs,
     without_picture,
 )
 from .local_models import LocalModel
@@ -43,6 +45,7 @@ from .protocol import Answer, Offers, Request, Sampling, ScoredAnswer
 if TYPE_CHECKING:
     import PIL.Image
     import torch
+    import transformers
 
 # %% auto #0
 __all__ = ['PreparedBatch', 'TransformersBackend', 'ReplayBackend']
@@ -146,6 +149,74 @@ def _score_answers(
         for text, row in zip(candidates, rows, strict=True)
     ]
 
+# %% ../../nbs/completion/30_backends.ipynb #543e9377
+def _score_behind(
+    model: transformers.PreTrainedModel, inputs: dict[str, torch.Tensor], answers: list[list[list[int]]]
+) -> list[list[np.ndarray]]:
+    "Log-probabilities of the tokens of answers to several questions, each question read once."
+    import torch
+
+    scored: list[list[np.ndarray]] = [[] for _ in answers]
+    core = getattr(model, "model", model)
+    if getattr(core, "rope_deltas", None) is not None:
+        core.rope_deltas = None
+    with torch.inference_mode():
+        read = model(**inputs, use_cache=True, logits_to_keep=1)
+        for number in range(max(map(len, answers), default=0)):
+            ids = [own[number] if number < len(own) else [0] for own in answers]
+            logits = torch.cat([read.logits, *_continued(model, inputs, read.past_key_values, ids)], 1)
+            for own, found, row, logit in zip(answers, scored, ids, logits, strict=True):
+                if number < len(own):
+                    told = token_logprobs(logit[: len(row)], torch.tensor(row, device=logit.device))
+                    found.append(told.cpu().double().numpy())
+    return scored
+
+
+def _continued(
+    model: transformers.PreTrainedModel, inputs: dict[str, torch.Tensor], past: object, ids: list[list[int]]
+) -> list[torch.Tensor]:
+    "Logits behind each token but the last of one answer to each question; the past is left as it was."
+    import torch
+
+    width = max(map(len, ids)) - 1
+    if not width:
+        return []
+    mask = inputs["attention_mask"]
+    kept = [[1] * (len(row) - 1) + [0] * (width - len(row) + 1) for row in ids]
+    fed = [row[:-1] + [0] * (width - len(row) + 1) for row in ids]
+    whole, more = torch.cat([mask, torch.tensor(kept).to(mask)], 1), {}
+    deltas = getattr(getattr(model, "model", model), "rope_deltas", None)
+    if deltas is not None:
+        more["position_ids"] = ((whole.cumsum(-1) - 1)[:, -width:] + deltas).expand(3, -1, -1)
+    given = {"input_ids": torch.tensor(fed).to(inputs["input_ids"]), "attention_mask": whole}
+    logits = model(**given, past_key_values=past, use_cache=True, **more).logits
+    past.crop(-width)
+    return [logits]
+
+# %% ../../nbs/completion/30_backends.ipynb #0eed584f
+def _score_many(
+    backend: TransformersBackend, requests: list[Request], candidates: list[list[str]]
+) -> list[list[ScoredAnswer]]:
+    "How likely each candidate is as the answer to its request, batch by batch."
+    engine, found = backend.engine, {}
+    with backend.lock:
+        ids = [answer_tokens(own, engine) for own in candidates]
+    longest = max((len(row) for own in ids for row in own), default=1)
+    sized = [replace(request, max_new_tokens=longest) for request in requests]
+    each = 4 * longest * engine.model.config.get_text_config().vocab_size
+    most = max(1, SCORED_BYTES // each)
+    batches = [b[i : i + most] for b in backend._batches(sized) for i in range(0, len(b), most)]
+    for batch in batches:
+        prepared = backend.prepare([sized[i] for i in batch])
+        inputs = {k: v.to(engine.model.device) for k, v in prepared.inputs.items()}
+        with torch_threads(backend.threads):
+            rows = _score_behind(engine.model, inputs, [ids[i] for i in batch])
+        found |= dict(zip(batch, rows, strict=True))
+    return [
+        [ScoredAnswer(t, float(r.sum()), float(r.min()), len(r)) for t, r in zip(own, found[i], strict=True)]
+        for i, own in enumerate(candidates)
+    ]
+
 # %% ../../nbs/completion/30_backends.ipynb #fb9e806d
 class _Likelihoods:
     "What a checkpoint offers beyond one answer to each question."
@@ -171,6 +242,13 @@ class _Likelihoods:
         image: bool = True,  # Whether its picture is shown
     ) -> list[ScoredAnswer]:  # One for each candidate
         return _score_answers(self, request if image else without_picture(request), candidates)
+
+    def score_many(
+        self,
+        requests: list[Request],  # Questions
+        candidates: list[list[str]],  # Answers to each of them
+    ) -> list[list[ScoredAnswer]]:  # One for each candidate of each question
+        return _score_many(self, requests, candidates)
 
 # %% ../../nbs/completion/30_backends.ipynb #bbe8f88d
 class _Batches:

@@ -58,7 +58,10 @@ def fit_logistic(
             for column, gap in zip(signals.T, missing.T, strict=True)
         ]
     )
-    columns = np.flatnonzero(spread > 0)
+    size = np.array(
+        [np.abs(column[~gap]).max(initial=0.0) for column, gap in zip(signals.T, missing.T, strict=True)]
+    )
+    columns = np.flatnonzero(spread > 1e-9 * size)  # Less is rounding
     indicators = np.flatnonzero(missing.any(axis=0) & ~missing.all(axis=0))
     design = _design(signals, columns, indicators)
     centre = np.nanmean(design, axis=0) if len(design) else np.zeros(design.shape[1])
@@ -74,20 +77,22 @@ def fit_logistic(
 def _newton(x: np.ndarray, right: np.ndarray, mass: np.ndarray, penalty: np.ndarray) -> np.ndarray:
     "The weights at the minimum of the penalised loss."
 
+    from scipy.special import expit
+
     def loss(beta: np.ndarray) -> float:
         return float(mass @ (np.logaddexp(0, x @ beta) - right * (x @ beta)) + penalty @ beta**2 / 2)
 
     beta = np.zeros(x.shape[1])
     for _ in range(100):
-        p = 1 / (1 + np.exp(-(x @ beta)))
+        p = expit(x @ beta)
         slope = x.T @ (mass * (p - right)) + penalty * beta
         step = np.linalg.solve((x.T * (mass * p * (1 - p))) @ x + np.diag(penalty), slope)
-        size = 1.0
-        while size > 1e-8 and loss(beta - size * step) > loss(beta):
+        if np.abs(step).max() < 1e-6:
+            return beta - step
+        size, now = 1.0, loss(beta)
+        while size > 1e-6 and loss(beta - size * step) > now:
             size /= 2
         beta = beta - size * step
-        if np.abs(step).max() < 1e-10:
-            break
     return beta
 
 # %% ../../nbs/fill/30_confidence.ipynb #90775887
@@ -96,8 +101,10 @@ def predict_right(
     signals: np.ndarray,  # (n, k) The same signals in the same order, NaN where missing
 ) -> np.ndarray:  # (n,) Probability of being right, in (0, 1)
     "What a logistic regression says of suggestions."
+    from scipy.special import expit
+
     x = _standardised(_design(signals, fit.columns, fit.indicators), fit.centre, fit.scale)
-    return 1 / (1 + np.exp(-(fit.intercept + x @ fit.weights)))
+    return expit(fit.intercept + x @ fit.weights)
 
 # %% ../../nbs/fill/30_confidence.ipynb #da5b301a
 @dataclass(frozen=True, slots=True)
@@ -157,11 +164,9 @@ def _checked(signals: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.nda
 def _deal(wrong: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
     "Fold of each product: groups in the order of a hash, those with a wrong one first, dealt in turn."
     frame = pd.DataFrame({"group": groups, "wrong": wrong}).groupby("group", sort=True)["wrong"].max()
-    order = sorted(
-        frame.index, key=lambda group: (-np.nan_to_num(frame[group], nan=-1.0), hash_unit(seed, group))
-    )
-    number = {group: place % min(folds, max(len(order), 1)) for place, group in enumerate(order)}
-    return np.array([number[group] for group in groups], dtype=int)
+    draw = [hash_unit(seed, group) for group in frame.index]
+    order = frame.index[np.lexsort([draw, -frame.fillna(-1.0).to_numpy()])]
+    return pd.Series(np.arange(len(order)) % folds, index=order).loc[groups].to_numpy(dtype=int)
 
 # %% ../../nbs/fill/30_confidence.ipynb #8988e5ab
 def predict_confidence(

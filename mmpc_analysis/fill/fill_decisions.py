@@ -56,8 +56,8 @@ def known_risks(
     """
     known = suggestions[suggestions["known"]].reset_index(drop=True)
     items = rows.known.set_index("item_id").reindex(known["item_id"]).reset_index()
-    cells = rows.cells.drop(columns=[c for c in _OURS[1:] if c in rows.cells]).set_index("item_id")
-    cells = items[[c for c in _OURS if c in items]].join(cells, on="item_id", rsuffix=" (of the file)")
+    cells = rows.cells.drop(columns=[c for c in _OURS[1:] if c in rows.cells])
+    cells = items[[c for c in _OURS if c in items]].merge(cells, on="item_id", how="left")
     parts, notes = [], []
     for name in dict.fromkeys([risk, *RISKS]):
         try:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ..completion.checkpoints import BackendError
 from ..completion.completions import ask_safely, load_request
+from ..completion.devices import out_of_memory
 from ..completion.memory import BatchLimit
 from ..completion.prompts import Prompt
 from ..completion.protocol import Answer, Request, ScoredAnswer
@@ -33,7 +35,9 @@ class Way:
     "How a kind of further question is asked."
 
     prompt_of: Callable[[object], Prompt]  # A row of the questions to its prompt, text and all
-    ask: Callable[[list, list[Request]], list[dict]]  # Rows and their requests to what is found for each
+    ask: Callable[
+        [list, list[Request]], list[dict]
+    ]  # Rows and their requests to what is found, or `error`, for each
 
 
 def _load(rows: list, way: Way, root: str, fit: Callable | None) -> list[tuple[object, Request | Answer]]:
@@ -95,7 +99,8 @@ def ask_further(
     found, failed, limit = stored_lines(folder)[0], {}, BatchLimit()
     asked = questions.drop_duplicates("key").sort_values("key").assign(title=None, data=None)
     by_key = {row.key: row for row in asked.itertuples(index=False)}
-    keys = fixed_batches(list(by_key), set(found) & set(by_key), max(1, backend.batch_size))
+    size = max(1, backend.batch_size) * (4 if hasattr(backend, "stream") else 1)
+    keys = fixed_batches(list(by_key), found.keys() & by_key.keys(), size)
     rows, fit = [[by_key[key] for key in batch] for batch in keys], getattr(backend, "fit", None)
     with tqdm(total=sum(map(len, rows)), desc=label, unit="item", disable=label is None) as bar:
         for loaded in _batches(rows, way, root, fit):
@@ -113,13 +118,28 @@ def ask_further(
     return {key: found.get(key) or failed[key] for key in by_key}
 
 # %% ../../nbs/fill/21_further_questions.ipynb #fc791215
+_ROUNDING = 0.05  # Largest difference for each token that two ways of scoring may have, nats
+
+
 def score_batch(
     backend: Backend,  # An engine that scores given answers
     requests: list[Request],  # (b,) Questions
     candidates: list[list[str]],  # (b,) Answers to each of them
 ) -> list[list[ScoredAnswer]]:  # (b,) One for each answer to each question
     "How likely given answers to some questions are, together where the engine can."
-    together = getattr(backend, "score_many", None)
-    if together:
-        return together(requests, candidates)
-    return [backend.score(request, some) for request, some in zip(requests, candidates, strict=True)]
+    if len(requests) < 2 or not hasattr(backend, "score_many"):
+        return [backend.score(request, some) for request, some in zip(requests, candidates, strict=True)]
+    first, together = backend.score(requests[0], candidates[0]), None
+    try:
+        together = backend.score_many(requests, candidates)
+    except BackendError:
+        raise
+    except Exception as error:  # A family may keep its past in a way of its own
+        if out_of_memory(error):
+            raise
+    if together and all(
+        abs(a.logprob - b.logprob) <= _ROUNDING * a.tokens for a, b in zip(first, together[0], strict=True)
+    ):
+        return together
+    rest = zip(requests[1:], candidates[1:], strict=True)
+    return [first, *(backend.score(request, some) for request, some in rest)]

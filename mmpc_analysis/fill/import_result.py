@@ -52,7 +52,8 @@ def titles_to_import(
         raise ValueError(
             f"titles lack {', '.join(absent)}; they have {', '.join(map(str, titles.columns))}, and need {', '.join(TITLE_COLUMNS)}"
         )
-    titles = titles.loc[:, list(TITLE_COLUMNS)].sort_values("item_id", ignore_index=True)
+    titles = titles.loc[:, list(TITLE_COLUMNS)].reset_index(drop=True)
+    titles = titles.sort_values("item_id", ignore_index=True)
     known = catalogue.items.set_index("item_id")["title"]
     blank = titles["title"].map(lambda title: not isinstance(title, str) or not title.strip())
     for what, bad in (

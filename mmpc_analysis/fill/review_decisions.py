@@ -64,9 +64,9 @@ def agreed_decision(
 
 def plain_text(
     text: str,  # A title as it stands in a cell
-) -> str:  # The same where only blanks and the form of letters differ
+) -> str:  # The same where only blanks, the form of letters and a guarding apostrophe differ
     "A title as a spreadsheet cannot change it."
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return " ".join(unicodedata.normalize("NFC", plain_cell(text.strip())).split())
 
 # %% ../../nbs/fill/52_review_decisions.ipynb #ad7bffde
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,37 @@ def _row_decision(cells: dict[str, str], shown: str) -> tuple[str, str | None, s
         )
     return decision, wanted, told
 
+# %% ../../nbs/fill/52_review_decisions.ipynb #91a2628c
+def _note(words: str, places: list[str]) -> str:
+    "What happened in some rows, as a sentence."
+    return f"{places[0]} {words}" + (f"; so in {len(places):,} rows" if len(places) > 1 else "")
+
+
+def _file_rows(source: str | Path | pd.DataFrame, encoding: str | None):
+    "Place, cells by our names, and why they cannot be read, row by row."
+    records = read_records(source, encoding)
+    file = "the table" if isinstance(source, pd.DataFrame) else Path(str(source)).name
+    names = _column_names(records.names, file)
+    for place, row in records.rows(list(names.values())):
+        try:
+            cells, problem = ({}, row) if isinstance(row, str) else (_plain_cells(row, names), "")
+        except ValueError as error:
+            cells, problem = {}, f"has a cell that {error}"
+        if cells or problem:
+            yield f"{file}, row {place},", cells, problem
+
+
+def _review_rows(decided: dict, queue: pd.DataFrame, rater: str) -> pd.DataFrame:
+    "Decisions beside what the queue knows; open rows for what nobody decided."
+    made = {at for (at, _), (decision, _) in decided.items() if decision != "open"}
+    rows = [(at, who, *what) for (at, who), what in decided.items() if what[0] != "open"]
+    rows += [(at, rater, "open", None) for at in range(len(queue)) if at not in made]
+    rows = sorted(rows, key=lambda row: (row[0], row[1]))
+    of = queue.iloc[[row[0] for row in rows]].reset_index(drop=True)
+    reviews = of[["item_id", "suggestion", "status", "probability"]]
+    told = pd.DataFrame(rows, columns=["at", "rater", "decision", "title"], dtype=object)
+    return tables.validate(reviews.assign(**told.drop(columns="at")), tables.REVIEWS)[tables.REVIEWS.names]
+
 # %% ../../nbs/fill/52_review_decisions.ipynb #c7255da9
 def read_reviews(
     path: str | Path | pd.DataFrame | Sequence,  # The reviewed file, a table, or several
@@ -186,34 +217,3 @@ def read_reviews(
     notes = [_note(words, places) for words, places in said.items()]
     reviews.attrs = {"notes": notes, "aside": aside}
     return reviews
-
-
-def _note(words: str, places: list[str]) -> str:
-    "What happened in some rows, as a sentence."
-    return f"{places[0]} {words}" + (f"; so in {len(places):,} rows" if len(places) > 1 else "")
-
-
-def _file_rows(source: str | Path | pd.DataFrame, encoding: str | None):
-    "Place, cells by our names, and why they cannot be read, row by row."
-    records = read_records(source, encoding)
-    file = "the table" if isinstance(source, pd.DataFrame) else Path(str(source)).name
-    names = _column_names(records.names, file)
-    for place, row in records.rows(list(names.values())):
-        try:
-            cells, problem = ({}, row) if isinstance(row, str) else (_plain_cells(row, names), "")
-        except ValueError as error:
-            cells, problem = {}, f"has a cell that {error}"
-        if cells or problem:
-            yield f"{file}, row {place},", cells, problem
-
-
-def _review_rows(decided: dict, queue: pd.DataFrame, rater: str) -> pd.DataFrame:
-    "Decisions beside what the queue knows; open rows for what nobody decided."
-    made = {at for (at, _), (decision, _) in decided.items() if decision != "open"}
-    rows = [(at, who, *what) for (at, who), what in decided.items() if what[0] != "open"]
-    rows += [(at, rater, "open", None) for at in range(len(queue)) if at not in made]
-    rows = sorted(rows, key=lambda row: (row[0], row[1]))
-    of = queue.iloc[[row[0] for row in rows]].reset_index(drop=True)
-    reviews = of[["item_id", "suggestion", "status", "probability"]]
-    told = pd.DataFrame(rows, columns=["at", "rater", "decision", "title"], dtype=object)
-    return tables.validate(reviews.assign(**told.drop(columns="at")), tables.REVIEWS)[tables.REVIEWS.names]

@@ -15,6 +15,7 @@ from .. import store
 from .review_pictures import review_pictures
 from .review_queue import BETWEEN, QUEUE_COLUMNS, queue_for_people
 from ..report.html import Safe, markup, page
+from ..report.wording import display_name
 
 # %% auto #0
 __all__ = ['review_data', 'review_page', 'write_review_pages']
@@ -39,7 +40,7 @@ def review_data(
         "between": BETWEEN,
         "rows": [
             row
-            | {"row": int(number), "shown": shown, "absent": absent}
+            | {"row": int(number), "shown": shown, "absent": absent, "place": display_name(row["category"])}
             | {"share": None if pd.isna(share) else float(share)}
             for row, number, share, shown, absent in more
         ],
@@ -59,13 +60,15 @@ def _json_block(data: dict) -> Safe:
     return Safe(f'<script type="application/json" id="review-data">{text}</script>')
 
 # %% ../../nbs/fill/55_review_page.ipynb #a0868b2b
-_HEAD = """<header><h1>{title}</h1>
-<div class="progress"><progress id="done" max="{rows}" value="0" aria-label="Rows decided"></progress><p id="count"></p></div>
+_HEAD = """<header><h1>{title}</h1>{meaning}
+<div class="progress"><progress id="done" max="{rows}" value="0" aria-label="Rows decided"></progress><p><span id="count"></span>: <span id="counts"></span></p></div>
 <p class="hidden" id="said" role="status"></p>
 <div class="notice" id="unkept" hidden><p>This browser keeps nothing for this page. Download the decisions before you close it.</p></div>
 <div class="notice" id="finished" hidden><p>Every row is decided. Download the decisions and give the file back:
-<code>mmpc fill &hellip; --reviewed {file}</code></p>
+<code>mmpc fill &hellip; <span>--reviewed {file}</span></code></p>
 <p><button type="button" class="download primary">Download {file}</button></p></div></header>"""
+_MEANING = """<p class="meaning">The confidence is about one fault alone: <q>{meaning}</q> You decide about the whole
+title.</p>"""
 _CARD = """<section class="row" aria-label="Product">
 <figure><img id="picture" alt=""><p class="absent" id="absent" hidden></p></figure>
 <div><p class="place"><span id="place"></span><bdi id="category"></bdi><bdi id="item"></bdi>
@@ -76,7 +79,7 @@ _CARD = """<section class="row" aria-label="Product">
 <textarea id="text" dir="auto" rows="3" autocomplete="off" aria-describedby="length warnings"></textarea>
 <p id="length" class="quiet"></p><p id="warnings" class="warn" role="alert"></p>
 <p class="actions"><button type="button" class="primary" id="save">Save<kbd>Enter</kbd></button>
-<button type="button" id="cancel">Leave<kbd>Esc</kbd></button></p></form>
+<button type="button" id="cancel">Cancel<kbd>Esc</kbd></button></p></form>
 <p class="likely"><meter id="meter" min="0" max="1" aria-label="Confidence"></meter><span id="likely"></span></p>
 <div id="reasons-part"><h3>Look at this</h3><ul id="reasons"></ul></div>
 <div id="cells-part"><h3>The row also says</h3><ul id="cells"></ul></div></div></section>"""
@@ -95,30 +98,31 @@ _TOOLS = """<section class="tools" aria-label="Tools">
 <p><label for="rater">Your name, if several review</label><input type="text" id="rater" autocomplete="off"></p>
 <p><button type="button" id="download">Download decisions<kbd>d</kbd></button></p>
 <p class="switch"><input type="checkbox" id="keys" checked><label for="keys">Keys of one letter</label></p></section>
-<section><details id="all"><summary>All rows</summary>
-<p><label for="filter">Show</label> <select id="filter"><option value="all">all</option><option value="open">open</option>
-<option value="accept">accepted</option><option value="edit">edited</option><option value="reject">rejected</option></select></p>
-<ol class="list" id="list"></ol></details>
-<details><summary>How this works</summary>
-<p>{meaning} Look at the picture and decide: accept the title as it is, edit it, or reject it, which leaves the
+<section><details><summary>How this works</summary>
+<p>Look at the picture and decide: accept the title as it is, edit it, or reject it, which leaves the
 product without one. The order is a random one. Decisions stay in this browser until you download them; nothing is
-sent anywhere.</p>
+sent anywhere.</p>{note}
 <dl class="keys"><dt><kbd>a</kbd> <kbd>e</kbd> <kbd>r</kbd></dt><dd>accept, edit, reject</dd><dt><kbd>u</kbd></dt><dd>undo the last decision</dd>
 <dt><kbd>&larr;</kbd> <kbd>&rarr;</kbd></dt><dd>row before, row after</dd><dt><kbd>n</kbd></dt><dd>next open row</dd>
 <dt><kbd>g</kbd></dt><dd>go to a row by its number</dd><dt><kbd>d</kbd></dt><dd>download the decisions</dd>
-<dt><kbd>Enter</kbd> <kbd>Esc</kbd></dt><dd>while editing: save, leave without saving</dd></dl></details></section>"""
+<dt><kbd>Enter</kbd> <kbd>Esc</kbd></dt><dd>while editing: save, leave without saving</dd></dl></details>
+<details id="all"><summary>All rows</summary>
+<p><label for="filter">Show</label> <select id="filter"><option value="all">all</option><option value="open">open</option>
+<option value="accept">accepted</option><option value="edit">edited</option><option value="reject">rejected</option></select></p>
+<ol class="list" id="list"></ol></details></section>"""
 
 # %% ../../nbs/fill/55_review_page.ipynb #d6db42d0
 def review_page(
     queue: pd.DataFrame,  # (n, columns) As `review_queue.review_queue` makes it, or a part of it
     root: str,  # Folder of the pictures, local or fsspec
     title: str = "Titles to review",  # Title of the page
-    meaning: str = "",  # What a right title is, in a sentence: the meaning of the risk
+    meaning: str = "",  # When a title is wrong, in a sentence: the meaning of the risk's card
     limit: int = 150,  # Most characters of a title
     limited: str = "Google Merchant",  # Who sets that limit
     file: str = "reviewed.csv",  # Name under which the decisions are downloaded
     budget: int = 16_000_000,  # Most that the pictures may add to the page, bytes
     total: int | None = None,  # Rows of the whole queue, where this is a part of it
+    note: str = "",  # What else has to be said of a part
 ) -> str:  # One self-contained HTML document
     """A page on which a person decides about titles.
 
@@ -131,12 +135,13 @@ def review_page(
     own = files("mmpc_analysis") / "data" / "fill"
     script, style = ((own / name).read_text(encoding="utf-8") for name in ("review.js", "review.css"))
     data = review_data(queue, root, limit, limited, file, budget, total or len(queue))
+    lead = markup(_MEANING, meaning=meaning) if meaning else Safe("")
     body = markup(
         '<noscript><div class="notice"><p>This page needs JavaScript; review.csv beside it holds the same rows.</p></div></noscript>'
-        '<div class="review" id="review" hidden>{head}<main>{card}{tools}</main>{bar}</div>{data}',
-        head=markup(_HEAD, title=title, rows=len(queue), file=file),
+        '<div class="review" id="review" hidden>{head}<main>{card}{tools}{bar}</main></div>{data}',
+        head=markup(_HEAD, title=title, meaning=lead, rows=len(queue), file=file),
         card=Safe(_CARD),
-        tools=markup(_TOOLS, meaning=meaning),
+        tools=markup(_TOOLS, note=markup("<p>{note}</p>", note=note) if note else Safe("")),
         bar=Safe(_BAR),
         data=_json_block(data),
     )
@@ -148,24 +153,33 @@ def write_review_pages(
     root: str,  # Folder of the pictures, local or fsspec
     out: str,  # Folder for the pages, local or fsspec
     rows: int = 1000,  # Most rows of one page
-    **options,  # As `review_page` takes them, but for file and total
+    pages: int = 5,  # Most pages; what goes beyond stands in the queue's own file
+    **options,  # As `review_page` takes them, but for file, total and note
 ) -> list[str]:  # Paths of review.html, review-2.html and so on; none for a queue without rows
     """The queue as pages, one for each thousand rows.
 
-    Raises: `ValueError` for fewer than 1 row a page.
+    Raises: `ValueError` for fewer than 1 row a page, or fewer than 1 page.
     """
-    if rows < 1:
-        raise ValueError(f"rows must be 1 or more, got {rows}; 1000 is the default")
-    parts, paths = range(0, len(queue), rows), []
+    if rows < 1 or pages < 1:
+        raise ValueError(
+            f"rows and pages must be 1 or more, got {rows} and {pages}; 1000 and 5 are the defaults"
+        )
+    parts, paths = range(0, len(queue), rows)[:pages], []
+    beyond = (
+        f" The rows after {rows * pages:,} stand in review.csv alone." if len(queue) > rows * pages else ""
+    )
     title = options.pop("title", "Titles to review")
     for number, start in enumerate(parts, 1):
         name = "" if number == 1 else f"-{number}"
+        last = min(start + rows, len(queue))
+        note = f"These are rows {start + 1:,} to {last:,} of {len(queue):,}.{beyond}"
         text = review_page(
             queue.iloc[start : start + rows],
             root,
             title=title if len(parts) == 1 else f"{title}, part {number} of {len(parts)}",
             file=f"reviewed{name}.csv",
             total=len(queue),
+            note=note if len(queue) > rows else "",
             **options,
         )
         paths.append(store.write_text(f"{str(out).rstrip('/')}/review{name}.html", text))

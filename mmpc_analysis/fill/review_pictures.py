@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..catalogue.pictures import ImageError, open_image
+from ..catalogue.pictures import ImageError, decode_pixels, open_image
 
 # %% auto #0
 __all__ = ['REVIEW_SIDES', 'ReviewPictures', 'review_pictures']
@@ -42,12 +42,7 @@ def _webp(picture, side: int) -> bytes:
 
 def _smaller(data: bytes, side: int) -> bytes:
     "A WebP file scaled down further."
-    from io import BytesIO
-
-    from PIL import Image
-
-    with Image.open(BytesIO(data)) as picture:
-        return _webp(picture, side)
+    return _webp(decode_pixels(data, "a picture of the page"), side)
 
 # %% ../../nbs/fill/53_review_pictures.ipynb #88f3d75b
 def review_pictures(

@@ -17,7 +17,7 @@ from ..catalogue.tables_for_people import csv_for_people
 from ..report.wording import share
 
 # %% auto #0
-__all__ = ['BETWEEN', 'QUEUE_COLUMNS', 'confidence_words', 'review_reasons', 'review_sample', 'review_queue', 'review_code',
+__all__ = ['QUEUE_COLUMNS', 'BETWEEN', 'confidence_words', 'review_reasons', 'review_sample', 'review_code', 'review_queue',
            'queue_for_people', 'write_queue']
 
 # %% ../../nbs/fill/50_review_queue.ipynb #4e4a3e4a
@@ -45,12 +45,14 @@ _SIGNALS = (
     ("lift_rank", 0.5, "the picture speaks for other titles of the shop as much as for this one"),
 )
 
+_TOLD = ["status", "reason", "outcome", "removed", "title", *(name for name, *_ in _SIGNALS)]
+
 
 def review_reasons(
-    suggestion: pd.Series,  # One row of `tables.SUGGESTIONS`
+    suggestion: pd.Series | dict,  # One row of `tables.SUGGESTIONS`
 ) -> list[str]:  # What speaks against the title, worst first; empty where nothing does
     "Where a person should look."
-    known = {name: value for name, value in suggestion.items() if pd.notna(value)}
+    known = {name: suggestion[name] for name in _TOLD if pd.notna(suggestion.get(name))}
     withheld = known.get("status") == "withheld"
     said = re.split(r";\s+", known.get("reason", "")) if withheld else []
     reasons = [part.strip() for part in said if part.strip() and not _ABOUT_CONFIDENCE.search(part)]
@@ -59,7 +61,7 @@ def review_reasons(
     if "removed" in known and "title" in known:
         reasons.append(f"taken out, as nothing supports it: {known['removed']}")
     elif "removed" in known:
-        reasons.append(f"nothing supports this part, and too little is left without it: {known['removed']}")
+        reasons.append(f"the whole answer is shown, in which nothing supports: {known['removed']}")
     reasons += [words for name, least, words in _SIGNALS if known.get(name, least) < least]
     return list(dict.fromkeys(reasons))
 
@@ -73,65 +75,12 @@ def review_sample(
     drawn = sorted(items, key=lambda item: (store.hash_unit(seed, "review", item), item))[:sample]
     return drawn, len(drawn) / len(items) if drawn else np.nan
 
-# %% ../../nbs/fill/50_review_queue.ipynb #c36def47
-BETWEEN = " \u00b7 "  # Stands between two reasons or cells
+# %% ../../nbs/fill/50_review_queue.ipynb #4052d08d
 QUEUE_COLUMNS = (
-    "row",
-    "category",
-    "suggestion",
-    "confidence",
-    "likely",
-    "reasons",
-    "other_cells",
-    "picture",
-    "decision",
-    "new_title",
-    "rater",
-    "item_id",
-    "code",
-)
-
-
-def review_queue(
-    suggestions: pd.DataFrame,  # (n, columns) As `tables.SUGGESTIONS`; known rows are passed over
-    sample: int = 50,  # Filled rows that are mixed in, for the error of what was filled
-    seed: int = 0,  # Seed of the sample and of the order
-    cells: pd.DataFrame
-    | None = None,  # item_id and one text column for each cell of the row that may be seen
-) -> pd.DataFrame:  # (m, columns) QUEUE_COLUMNS, status and probability, in a random order
-    """All withheld titles and a random sample of the filled ones, unmarked.
-
-    Raises: `ValueError` for a sample below 0, `tables.TableError` for suggestions that are none.
-    """
-    if sample < 0:
-        raise ValueError(f"sample must be 0 or more filled rows, got {sample}; 50 is the default")
-    rows = tables.validate(suggestions, tables.SUGGESTIONS)
-    rows = rows.assign(shown=rows["title"].where(rows["title"].notna(), rows["suggestion"]))
-    rows = rows[rows["shown"].fillna("").str.strip() != ""]
-    drawn, probability = review_sample(rows.loc[rows["status"] == "filled", "item_id"], sample, seed)
-    rows = rows[(rows["status"] == "withheld") | rows["item_id"].isin(drawn)]
-    place = [(store.hash_unit(seed, "order", item), item) for item in rows["item_id"]]
-    rows = rows.iloc[sorted(range(len(rows)), key=place.__getitem__)].reset_index(drop=True)
-    queue = pd.DataFrame(
-        {
-            "row": np.arange(1, len(rows) + 1),
-            "category": rows["category"],
-            "suggestion": rows["shown"],
-            "confidence": rows["confidence"],
-            "likely": [confidence_words(value) for value in rows["confidence"]],
-            "reasons": [BETWEEN.join(review_reasons(row)) for _, row in rows.iterrows()],
-            "other_cells": _cell_lines(rows["item_id"], cells),
-            "picture": rows["image"].fillna(""),
-            "decision": "",
-            "new_title": "",
-            "rater": "",
-            "item_id": rows["item_id"],
-            "code": [review_code(*pair) for pair in zip(rows["item_id"], rows["shown"], strict=True)],
-            "status": rows["status"],
-            "probability": np.where(rows["status"] == "filled", probability, np.nan),
-        }
-    )
-    return queue
+    "row", "category", "suggestion", "confidence", "likely", "reasons", "other_cells", "picture",
+    "decision", "new_title", "rater", "item_id", "code",
+)  # fmt: skip
+BETWEEN = " \u00b7 "  # Stands between two reasons or cells
 
 
 def review_code(
@@ -152,6 +101,51 @@ def _cell_lines(items: pd.Series, cells: pd.DataFrame | None) -> list[str]:
     pairs = ([(n, " ".join(t.split())) for n, t in zip(names, row, strict=True)] for row in texts)
     return [BETWEEN.join(f"{n}: {t[:300]}" for n, t in row if t) for row in pairs]
 
+# %% ../../nbs/fill/50_review_queue.ipynb #a4ac0d5f
+def _mixed_rows(rows: pd.DataFrame, drawn: list[str], mixed: int, seed: int) -> pd.DataFrame:
+    "Withheld rows in a random order, with the drawn ones among the first of them."
+    place = {item: (store.hash_unit(seed, "order", item), item) for item in rows["item_id"]}
+    withheld = sorted(rows.loc[rows["status"] == "withheld", "item_id"], key=place.__getitem__)
+    room = max(mixed - len(drawn), 0)
+    order = [*sorted([*withheld[:room], *drawn], key=place.__getitem__), *withheld[room:]]
+    return rows.set_index("item_id", drop=False).loc[order].reset_index(drop=True)
+
+# %% ../../nbs/fill/50_review_queue.ipynb #33679def
+def review_queue(
+    suggestions: pd.DataFrame,  # (n, columns) As `tables.SUGGESTIONS`; known rows are passed over
+    sample: int = 50,  # Filled rows that are mixed in, for the error of what was filled
+    seed: int = 0,  # Seed of the sample and of the order
+    cells: pd.DataFrame
+    | None = None,  # item_id and one text column for each cell of the row that may be seen
+    mixed: int = 1000,  # Rows at the head of the queue among which the sample stands
+) -> pd.DataFrame:  # (m, columns) QUEUE_COLUMNS, status and probability
+    """All withheld titles and a random sample of the filled ones, unmarked.
+
+    Raises: `ValueError` for a sample below 0, `tables.TableError` for suggestions that are none.
+    """
+    if sample < 0:
+        raise ValueError(f"sample must be 0 or more filled rows, got {sample}; 50 is the default")
+    rows = tables.validate(suggestions, tables.SUGGESTIONS)
+    rows = rows.assign(shown=rows["title"].where(rows["title"].notna(), rows["suggestion"]))
+    rows = rows[rows["shown"].fillna("").str.strip() != ""]
+    drawn, probability = review_sample(rows.loc[rows["status"] == "filled", "item_id"], sample, seed)
+    rows = _mixed_rows(rows, drawn, mixed, seed)
+    queue = pd.DataFrame({"row": np.arange(1, len(rows) + 1), "category": rows["category"]})
+    pairs = zip(rows["item_id"], rows["shown"], strict=True)
+    return queue.assign(
+        suggestion=rows["shown"],
+        confidence=rows["confidence"],
+        likely=[confidence_words(value) for value in rows["confidence"]],
+        reasons=[BETWEEN.join(review_reasons(row)) for row in rows[_TOLD].to_dict("records")],
+        other_cells=_cell_lines(rows["item_id"], cells),
+        picture=rows["image"].fillna(""),
+        **dict.fromkeys(("decision", "new_title", "rater"), ""),
+        item_id=rows["item_id"],
+        code=[review_code(*pair) for pair in pairs],
+        status=rows["status"],
+        probability=np.where(rows["status"] == "filled", probability, np.nan),
+    )
+
 # %% ../../nbs/fill/50_review_queue.ipynb #b5777507
 def queue_for_people(
     queue: pd.DataFrame,  # (n, columns) As `review_queue` makes it
@@ -159,8 +153,7 @@ def queue_for_people(
     "The columns of a queue that a person sees."
     seen = queue[list(QUEUE_COLUMNS)]
     percents = ["" if pd.isna(value) else share(value) for value in queue["confidence"]]
-    texts = seen.assign(confidence=percents).astype(str)
-    return texts.map(lambda text: text.encode("utf-8", "replace").decode())
+    return seen.assign(confidence=percents).astype(str)
 
 
 def write_queue(

@@ -19,9 +19,11 @@ import pandas as pd
 from ..completion.answers import read_answer
 from ..completion.backend_choice import load_backend
 from ..completion.completions import complete
+from ..completion.local_models import LocalModel
 from ..completion.models import ModelCard, model_card
 from ..completion.prompts import Prompt, find_prompt, prompt_for
 from ..completion.protocol import Request, Sampling, offers_of
+from ..completion.servers import ServerBackend
 from .further_questions import Way, ask_further
 from .title_lift import title_lifts
 from .yes_questions import answer_statements, yes_prompt
@@ -68,23 +70,22 @@ def sure_backend(
     "The engine of a model, for asking with signals."
     backend = load_backend(card, **engine)
     wanted = signals is None or {"logprob", "least_logprob"} & set(signals)
-    if not wanted or not hasattr(backend, "logprobs"):
-        return backend
-    profile = getattr(backend, "probed", None)
-    if profile is None:
+    if wanted and isinstance(backend, LocalModel):
         return replace(backend, logprobs=True)
-    return replace(backend, logprobs=True, profile=profile) if profile.offers.logprobs else backend
+    if wanted and isinstance(backend, ServerBackend) and backend.probed.offers.logprobs:
+        return replace(backend, logprobs=True, profile=backend.probed)
+    return backend
 
 # %% ../../nbs/fill/25_signals.ipynb #f196f2d6
 def _draw(backend: Backend, sampling: Sampling, rows: list, requests: list[Request]) -> list[dict]:
     "Drawn answers to some questions."
     lines = []
     for answers in backend.sample(requests, sampling):
-        if lost := [a.text for a in answers if a.finish_reason == "error"]:
-            raise RuntimeError(lost[0])
-        told = [a.seconds for a in answers]
-        seconds = {"seconds": sum(told)} if sum(told) == sum(told) else {}
-        lines.append({"answers": [[a.text, a.finish_reason] for a in answers]} | seconds)
+        lost = [answer.text for answer in answers if answer.finish_reason == "error"]
+        told = sum(answer.seconds for answer in answers)
+        seconds = {"seconds": told} if told == told else {}
+        drawn = {"answers": [[answer.text, answer.finish_reason] for answer in answers]} | seconds
+        lines.append({"error": lost[0]} if lost else drawn)
     return lines
 
 
@@ -125,7 +126,7 @@ def drawn_agreement(
     table = pd.DataFrame(rows, columns=["agreement", "seconds"], index=asked.index, dtype=float)
     return table.reindex(range(len(suggestions)))
 
-# %% ../../nbs/fill/25_signals.ipynb #fcb810b9
+# %% ../../nbs/fill/25_signals.ipynb #982e20d3
 def ask_suggestions(
     items: pd.DataFrame,  # (n, columns) Products to ask about, as `tables.ITEMS`; their titles are not shown
     model: str | ModelCard,  # Name of a model's card, or the card
@@ -143,53 +144,38 @@ def ask_suggestions(
     **engine,  # Passed on to `load_backend`, such as weights, device or server
 ) -> (
     pd.DataFrame
-):  # (n, 12) item_id, key, outcome, suggestion, the signals, model, precision, prompt, seconds
+):  # (n, 13) item_id, key, outcome, suggestion, the signals, model, precision, prompt, seconds
     """Ask a model for titles, and for all that says how good they are; what was answered before is not asked again.
 
     Raises: `BackendError` where no question can be answered; what was stored is kept.
     """
-    card = model if isinstance(model, ModelCard) else model_card(model)
-    own, prompt = (
-        backend is None,
-        find_prompt(prompt or prompt_for("image_to_text", short=card.standin), "image_to_text"),
-    )
-    backend = backend or sure_backend(card, signals, **engine)
+    card, task = model if isinstance(model, ModelCard) else model_card(model), "image_to_text"
+    prompt = find_prompt(prompt or prompt_for(task, short=card.standin), task)
+    own, backend = backend is None, backend or sure_backend(card, signals, **engine)
     wanted = offered_signals(backend, signals)
-    sure = "-logprobs" if offers_of(backend).logprobs else ""
-    rows = complete(
-        items,
-        card,
-        "image_to_text",
-        root=root,
-        out=out,
-        backend=backend,
-        prompt=prompt,
-        shard=sure[1:],
-        progress=progress,
-    )
-    asked = rows.assign(suggestion=rows["text"], image=items["image"].to_numpy(), shown=rows["key"])
-    where, spent = {"root": root, "out": out, "progress": progress}, [rows["seconds"]]
-    found = {"logprob": rows["logprob"], "least_logprob": rows["least_logprob"]}
-    if "agreement" in wanted:
-        told = drawn_agreement(asked, backend, prompt, Sampling(samples, seed=seed), **where)
-        found["agreement"] = told["agreement"]
-        spent.append(told["seconds"])
-    if "yes" in wanted:
-        question = yes_prompt("title", short=card.standin)
-        told = answer_statements(
-            asked.assign(statement=asked["suggestion"]), backend, prompt=question, **where
-        )
-        found["yes"] = told["yes"]
-        spent.append(told["seconds"])
-    if "lift_rank" in wanted:
-        told = title_lifts(asked, titles, backend, prompt, k=distractors, seed=seed, **where)
-        found["lift_rank"] = told["lift_rank"]
-        spent.append(told["seconds"])
-    if own and hasattr(backend, "close"):
+    where = {"root": root, "out": out, "progress": progress}
+    shard = "logprobs" if offers_of(backend).logprobs else ""
+    rows = complete(items, card, task, backend=backend, prompt=prompt, shard=shard, **where)
+    images = rows["item_id"].map(dict(zip(items["item_id"], items["image"], strict=True)))
+    asked = rows.assign(suggestion=rows["text"], statement=rows["text"], image=images, shown=rows["key"])
+    makers = {
+        "agreement": lambda: drawn_agreement(asked, backend, prompt, Sampling(samples, seed=seed), **where),
+        "yes": lambda: answer_statements(asked, backend, prompt=yes_prompt("title", card.standin), **where),
+        "lift_rank": lambda: title_lifts(asked, titles, backend, prompt, k=distractors, seed=seed, **where),
+    }
+    found = {name: make() for name, make in makers.items() if name in wanted}
+    if own and not card.make and hasattr(backend, "close"):
         backend.close()
+    return _signal_rows(asked, wanted, found)
+
+
+def _signal_rows(asked: pd.DataFrame, wanted: tuple[str, ...], found: dict) -> pd.DataFrame:
+    "Suggestions with their signals, NaN where there is no suggestion or where one was not asked for."
+    values = {name: table[name] for name, table in found.items()}
+    values |= {name: asked[name] for name in ("logprob", "least_logprob")}
     table = asked[["item_id", "key", "outcome", "suggestion"]].copy()
-    usable = table["suggestion"].notna()
     for name in SIGNALS:
-        table[name] = found[name].where(usable) if name in wanted else np.nan
-    table["model"], table["precision"], table["prompt"] = rows["model"], rows["precision"], rows["prompt"]
-    return table.assign(seconds=pd.concat(spent, axis=1).sum(axis=1, min_count=1))
+        table[name] = values[name].where(asked["suggestion"].notna()) if name in wanted else np.nan
+    table = table.join(asked[["model", "precision", "prompt"]])
+    spent = pd.concat([asked["seconds"], *(one["seconds"] for one in found.values())], axis=1)
+    return table.assign(seconds=spent.sum(axis=1, min_count=1))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ..completion.answers import usable_text
 from ..completion.completions import content_key
 from ..completion.prompts import Prompt, conversation
 from ..completion.protocol import Request
@@ -82,7 +83,7 @@ def _pool(titles: pd.DataFrame, seed: int) -> dict:
     "What is known of the titles, and their positions in a drawn order, by category and all together."
     category, family = _labels(titles)
     texts, items = titles["title"].tolist(), titles["item_id"].tolist()
-    usable = [at for at, text in enumerate(texts) if isinstance(text, str) and text.strip()]
+    usable = [at for at, text in enumerate(texts) if usable_text(text)]
     order = sorted(usable, key=lambda at: (hash_unit(seed, "titles", texts[at], items[at]), texts[at]))
     rings: dict[str, list[int]] = {}
     for at in order:

@@ -112,12 +112,12 @@ def _answer_yes(backend: Backend, rows: list, requests: list[Request]) -> list[d
     if offers_of(backend).scoring:
         pairs = score_batch(backend, requests, [['{"answer": "yes"}', '{"answer": "no"}']] * len(requests))
         return [{"yes": yes.logprob - no.logprob} for yes, no in pairs]
-    odds = []
+    lines = []
     for answer in backend.ask(requests):
-        if answer.finish_reason == "error":
-            raise RuntimeError(answer.text)
-        odds.append(answer_log_odds(answer))
-    return [{"yes": one} if one == one else {} for one in odds]
+        odds = answer_log_odds(answer)
+        failed = {"error": answer.text} if answer.finish_reason == "error" else {}
+        lines.append({"yes": odds} if odds == odds else failed)
+    return lines
 
 # %% ../../nbs/fill/24_yes_questions.ipynb #0d9e6078
 def answer_statements(
@@ -145,7 +145,12 @@ def answer_statements(
 def ask_yes(
     statements: pd.DataFrame,  # (n, columns) item_id, image, statement, perhaps shown (hash of the picture)
     backend: Backend,  # The engine
-    **settings,  # root, out, progress and prompt, as in `answer_statements`
+    *,
+    root: str,  # Folder of the pictures
+    out: str,  # Folder of the run, local or fsspec
+    progress: bool = True,  # Whether to show a bar
+    prompt: Prompt | None = None,  # What is asked, as `yes_prompt` makes it; None for that of a statement
 ) -> np.ndarray:  # (n,) Log-odds of yes, nats; NaN where there is no answer
     "How far a model agrees with statements about products in pictures."
-    return answer_statements(statements, backend, **settings)["yes"].to_numpy()
+    how = {"root": root, "out": out, "progress": progress, "prompt": prompt}
+    return answer_statements(statements, backend, **how)["yes"].to_numpy()

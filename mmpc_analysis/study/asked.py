@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from mmpc_analysis.completion.server_requests import ServerProfile
 
 # %% auto #0
-__all__ = ['model_choice', 'cards_of', 'kept_profile', 'keep_profile', 'backend_of', 'engine_facts', 'price_table', 'prompts_of',
-           'prompts_by_task', 'check_study']
+__all__ = ['model_choice', 'cards_of', 'kept_profile', 'keep_profile', 'engine_options', 'backend_of', 'engine_facts',
+           'price_table', 'prompts_of', 'prompts_by_task', 'check_study']
 
 # %% ../../nbs/study/08_asked.ipynb #bbe8f88d
 _SHARED = ("device", "precision", "quantisation", "pixels", "batch_size")  # Keys of a model, and of all
@@ -116,6 +116,25 @@ def keep_profile(
     store.write_text(f"{out}/servers.json", json.dumps(known, indent=1, sort_keys=True))
 
 # %% ../../nbs/study/08_asked.ipynb #ce5915e6
+def engine_options(
+    study: Study,  # Any study
+    name: str,  # One of its models
+    card: ModelCard,  # Its card
+    out: str = "",  # Folder of the run, which may know a server already
+) -> dict:  # Keyword arguments of `load_backend`
+    "How a study means one of its models to be loaded or reached."
+    choice = model_choice(study, name)
+    if card.make and not choice.server:
+        return {}
+    names = ["precision", "pixels"]
+    names += ["server", "served", "concurrency", "key_variable"] if choice.server else []
+    names += [] if choice.server else ["device", "quantisation", "batch_size"]
+    how = {key: getattr(choice, key) for key in names if getattr(choice, key)}
+    if choice.server and (profile := kept_profile(choice, name, out)):
+        how["profile"] = profile
+    return how
+
+
 def backend_of(
     study: Study,  # Any study
     name: str,  # One of its models
@@ -128,16 +147,7 @@ def backend_of(
     """
     from mmpc_analysis.completion.backend_choice import load_backend
 
-    choice = model_choice(study, name)
-    if card.make and not choice.server:
-        return load_backend(card)
-    names = ["precision", "pixels"]
-    names += ["server", "served", "concurrency", "key_variable"] if choice.server else []
-    names += [] if choice.server else ["device", "quantisation", "batch_size"]
-    how = {key: getattr(choice, key) for key in names if getattr(choice, key)}
-    if choice.server and (profile := kept_profile(choice, name, out)):
-        how["profile"] = profile
-    return load_backend(card, **how)
+    return load_backend(card, **engine_options(study, name, card, out))
 
 # %% ../../nbs/study/08_asked.ipynb #0e038806
 def engine_facts(

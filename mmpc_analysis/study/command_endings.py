@@ -45,6 +45,7 @@ CODES_OF_COMMANDS = {
     },
     "align": {3: "a check found a training hopeless, or a guard stopped one"},
     "fetch-pictures": {3: "some pictures were not had; each has its reason"},
+    "fill": {3: "nothing could be promised, so nothing was filled; or an engine failed on some"},
 }
 
 # %% ../../nbs/study/23_command_endings.ipynb #5539a6c6

@@ -14,6 +14,7 @@ from .catalogue_command import catalogue_command
 from .command_endings import CommandGroup, exit_code_text
 from .doctor_command import doctor_command, models_command
 from .fetch_command import fetch_command
+from .fill_command import fill_command
 from mmpc_analysis.study.stage_commands import (
     analyse_command,
     complete_command,
@@ -39,6 +40,7 @@ COMMANDS = {
     "report": report_command,
     "catalogue": catalogue_command,
     "fetch-pictures": fetch_command,
+    "fill": fill_command,
     "models": models_command,
     "doctor": doctor_command,
 }

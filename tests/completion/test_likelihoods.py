@@ -367,6 +367,48 @@ def test_scores_depend_on_no_batch(backend):
     assert backend.score(request, []) == []
 
 
+def test_many_questions_have_the_scores_of_plain_forward_passes(backend):
+    long = Request("long", conversation(PROMPT, title="Red Mug " * 20), None, 40)
+    sizes = [
+        replace(r, image=r.image.resize(s))
+        for r, s in zip(shown(3), [(96, 96), (64, 160), (96, 96)], strict=True)
+    ]
+    requests = [
+        *told(2),
+        *sizes,
+        long,
+        told(3)[2],
+    ]  # Some rows are padded on the left, and the last follow pictures
+    candidates = [GIVEN, GIVEN[:1], GIVEN, [], GIVEN[::-1], GIVEN[1:3], [""]]
+    many = like(backend, batch_size=3).score_many(requests, candidates)
+    ends = {"<end_of_turn>", "<|im_end|>"} & set(backend.engine.processor.tokenizer.get_vocab())
+    for request, texts, scored in zip(requests, candidates, many, strict=True):
+        assert [s.text for s in scored] == texts
+        fitted = replace(request, image=backend.fit(request.image)) if request.image else request
+        for text, got in zip(texts, scored, strict=True):
+            ids = backend.engine.processor.tokenizer(text + "".join(ends), add_special_tokens=False)[
+                "input_ids"
+            ]
+            own = teacher_forced(backend, fitted, ids)
+            assert got.tokens == len(ids)
+            assert got.logprob == pytest.approx(own.sum(), abs=1e-4 * len(own))
+            assert got.least_logprob == pytest.approx(own.min(), abs=2e-4)
+    assert backend.score_many([], []) == []
+
+
+def test_many_questions_keep_their_logits_within_the_budget(backend, monkeypatch):
+    rows, plain = [], backend.engine.model.forward
+    monkeypatch.setattr(backend.engine.model, "forward", lambda **given: rows.append(len(given["input_ids"])) or plain(**given))  # fmt: skip
+    whole = backend.score_many(shown(4), [GIVEN[::2][:2]] * 4)
+    assert rows == [4, 4, 4]  # Each question once, then its first answer, then its second
+    rows.clear()
+    monkeypatch.setattr("mmpc_analysis.completion.backends.SCORED_BYTES", 1)
+    single = backend.score_many(shown(4), [GIVEN[::2][:2]] * 4)
+    assert rows == [1] * 12
+    for some, others in zip(whole, single, strict=True):
+        assert [s.logprob for s in some] == pytest.approx([s.logprob for s in others], abs=1e-3)
+
+
 def test_logits_stay_within_the_budget(backend, monkeypatch):
     engine, rows = backend.engine, []
     plain, inputs = engine.model.forward, backend.prepare(told(1)).inputs

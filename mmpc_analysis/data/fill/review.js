@@ -13,7 +13,7 @@
   function restore() {
     try {
       const found = JSON.parse(window.localStorage.getItem(data.key) || "null");
-      if (found && typeof found.decisions === "object" && Array.isArray(found.history)) state = Object.assign(state, found);
+      if (found && found.decisions && typeof found.decisions === "object" && Array.isArray(found.history)) state = Object.assign(state, found);
     } catch (error) {
       kept = !(error instanceof DOMException);
     }
@@ -67,13 +67,13 @@
     const now = decided(row);
     picture(row);
     fill("place", "Row " + row.row.toLocaleString("en") + " of " + data.total.toLocaleString("en"));
-    fill("category", row.category);
+    fill("category", row.place);
     fill("item", row.item_id);
     fill("suggestion", row.suggestion);
     byId("suggestion").style.textDecoration = now.decision === "reject" ? "line-through" : "";
     byId("meter").value = row.share === null ? 0 : row.share;
     byId("meter").hidden = row.share === null;
-    fill("likely", row.likely + (row.confidence ? " (" + row.confidence + ")" : ""));
+    fill("likely", row.confidence ? row.likely + " (" + row.confidence + ")" : "Confidence not known");
     items("reasons", row.reasons ? row.reasons.split(data.between) : []);
     items("cells", row.other_cells ? row.other_cells.split(data.between) : []);
     const badge = byId("state");
@@ -93,8 +93,8 @@
     rows.forEach((row) => { many[decided(row).decision] += 1; });
     const done = rows.length - many.open;
     byId("done").value = done;
-    fill("count", done.toLocaleString("en") + " of " + rows.length.toLocaleString("en") + " decided: " +
-      many.accept + " accepted, " + many.edit + " edited, " + many.reject + " rejected");
+    fill("count", done.toLocaleString("en") + " of " + rows.length.toLocaleString("en") + " decided");
+    fill("counts", many.accept + " accepted, " + many.edit + " edited, " + many.reject + " rejected");
     byId("finished").hidden = many.open > 0;
   }
 
@@ -123,11 +123,15 @@
   // ---- deciding
   function decide(decision, title) {
     const row = rows[at];
-    state.history.push([row.code, state.decisions[row.code] || null]);
-    state.decisions[row.code] = { decision: decision, title: title };
-    asked += 1;
-    store();
-    go(nextOpen(), "Row " + row.row + " " + WORDS[decision] + ".");
+    const before = decided(row);
+    if (before.decision !== decision || before.title !== title) {
+      state.history.push([row.code, state.decisions[row.code] || null]);
+      state.decisions[row.code] = { decision: decision, title: title };
+      asked += 1;
+      store();
+    }
+    const open = nextOpen();
+    go(open, "Row " + row.row + " " + WORDS[decision] + "." + (open === at ? " Every row is decided." : ""));
   }
 
   function undo() {
@@ -149,6 +153,7 @@
     const now = decided(rows[at]);
     text.value = now.decision === "edit" ? now.title : rows[at].suggestion;
     byId("editor").hidden = false;
+    document.body.classList.add("editing");
     judge();
     text.focus();
     text.setSelectionRange(text.value.length, text.value.length);
@@ -158,6 +163,7 @@
   function leave() {
     const inside = byId("editor").contains(document.activeElement);
     byId("editor").hidden = true;
+    document.body.classList.remove("editing");
     if (inside) byId("suggestion").focus({ preventScroll: true });
   }
 

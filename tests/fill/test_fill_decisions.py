@@ -1,0 +1,131 @@
+"""Every gap is filled or withheld for one reason, and known products are judged as gaps would be."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmpc_analysis.fill.fill_decisions import decide_fills, known_risks, suggestion_rows
+from mmpc_analysis.fill.gap_rows import GapRows
+from mmpc_analysis.fill.risks import RISKS, Risk, register_risk
+from mmpc_analysis.fill.signals import SIGNALS
+from mmpc_analysis.metrics.text_encoders import EncoderMissing
+
+
+def study(n=300, gaps=60, seed=0, wrong=0.2):
+    "Suggestions that are wrong where the signal is low, among known products and gaps alike; the truth beside them."
+    rng = np.random.default_rng(seed)
+    sure = rng.normal(size=n)
+    bad = sure + rng.normal(scale=0.3, size=n) < np.quantile(sure, wrong)
+    titles = [f"Oak chair {k}" for k in range(n)]
+    said = [t if not b else "Plastic bucket" for t, b in zip(titles, bad, strict=True)]
+    ids = [f"p{k:04}" for k in range(n)]
+    known = np.arange(n) >= gaps
+    items = pd.DataFrame({
+        "item_id": ids, "category": np.where(np.arange(n) % 3, "Home", "Toys"),
+        "title": [t if k else None for t, k in zip(titles, known, strict=True)], "image": "x.png", "brand": None,
+        "description": None, "keywords": None, "parent_id": ids,
+    })  # fmt: skip
+    asked = pd.DataFrame({
+        "item_id": ids, "key": ids, "outcome": "ok", "suggestion": said, "logprob": sure,
+        **dict.fromkeys(SIGNALS[1:], np.nan), "model": "m", "precision": "float32", "prompt": "p", "seconds": 0.5,
+    })  # fmt: skip
+    rows = GapRows(items[~known], items[known], items[known], items[["item_id"]], (), {}, [])
+    return rows, asked, bad[:gaps]
+
+
+def decide(rows, asked, check=lambda title: None, titles=None, **choices):
+    titles = asked.set_index("item_id")["suggestion"] if titles is None else titles
+    made = suggestion_rows(rows, asked, pd.DataFrame({"title": titles, "removed": None}))
+    return decide_fills(rows, made, check, **({"risk": "title", "max_wrong": 0.1} | choices))
+
+
+def test_what_is_filled_is_right_more_often_than_what_is_not():
+    rows, asked, bad = study()
+    made = decide(rows, asked)
+    assert made.promises.iloc[0]["promised"]
+    gaps = made.suggestions.query("not known").sort_values("item_id")
+    filled = gaps["status"].eq("filled").to_numpy()
+    assert 10 < filled.sum() < 60 and bad[filled].mean() < 0.1 < bad[~filled].mean()
+    assert (gaps["confidence"].to_numpy()[filled] >= made.promises.iloc[0]["threshold"]).all()
+    assert gaps.loc[~filled, "reason"].unique().tolist() == ["its confidence is under the threshold"]
+    assert gaps.loc[filled, "reason"].isna().all()
+
+
+def test_a_title_that_breaks_a_rule_is_withheld_and_teaches_nothing():
+    "Rules bar a tenth of all rows; known ones among them are not counted, neither as right nor as wrong."
+    rows, asked, _ = study()
+    barred = asked["item_id"].str[-1] == "7"
+    titles = asked.set_index("item_id")["suggestion"].where(~barred.to_numpy(), "=BAD()")
+    made = decide(rows, asked, lambda t: "would run in a spreadsheet" if t[0] == "=" else None, titles)
+    table = made.suggestions.set_index("item_id")
+    gone = table[table.index.str[-1] == "7"]
+    assert gone["confidence"].isna().all()
+    assert gone.query("not known")["reason"].unique().tolist() == ["would run in a spreadsheet"]
+    judged = made.labels.query("risk == 'title'").set_index("item_id")["wrong"]
+    able = table.query("known").drop(index=[i for i in gone.index if table.loc[i, "known"]])
+    accepted = able.index[able["confidence"] >= made.promises.iloc[0]["threshold"]]
+    assert (
+        made.promises.iloc[0]["accepted"] == len(accepted)
+        and made.promises.iloc[0]["wrong"] == judged[accepted].sum()
+    )
+
+
+def test_reasons_name_the_first_thing_in_the_way():
+    rows, asked, _ = study()
+    asked.loc[0, ["suggestion", "outcome"]] = [None, "refused"]
+    titles = asked.set_index("item_id")["suggestion"].copy()
+    titles["p0001"] = None
+    table = decide(rows, asked, titles=titles).suggestions.set_index("item_id")
+    assert table.loc["p0000", "reason"] == "the model gave no title (refused)"
+    assert table.loc["p0001", "reason"] == "too little is left without the claims that nothing supports"
+
+
+def test_with_too_few_known_products_nothing_is_filled():
+    rows, asked, _ = study(n=90, gaps=60)
+    made = decide(rows, asked, max_wrong=0.05)
+    row = made.promises.iloc[0]
+    assert not row["promised"] and row["filled"] == 0 and 0.05 < row["smallest"] <= 1
+    reasons = set(made.suggestions.query("not known")["reason"])
+    assert reasons == {"at most 5.0% wrong cannot be promised"}
+
+
+def test_a_shop_without_known_products_withholds_everything():
+    rows, asked, _ = study(n=30, gaps=30)
+    made = decide(rows, asked)
+    assert made.suggestions["status"].eq("withheld").all() and not made.promises["promised"].any()
+
+
+def test_all_risks_are_judged_and_one_that_cannot_be_is_told():
+    rows, asked, _ = study(n=80, gaps=10)
+    made = suggestion_rows(
+        rows, asked, pd.DataFrame({"title": asked.set_index("item_id")["suggestion"], "removed": None})
+    )
+
+    def no_encoder(titles, references, cells, known_titles):
+        raise EncoderMissing("install the extra")
+
+    before = dict(RISKS)
+    try:
+        register_risk(Risk("taste", "is ugly", no_encoder))
+        labels, notes = known_risks(rows, made, "title")
+        assert {"brand", "number", "title"} <= set(labels["risk"]) and "taste" not in set(labels["risk"])
+        assert any("The risk taste was not judged: install the extra" in note for note in notes)
+        with pytest.raises(EncoderMissing):
+            known_risks(rows, made, "taste")
+    finally:
+        RISKS.clear()
+        RISKS.update(before)
+
+
+def test_judging_sees_hidden_cells_and_support_does_not_need_them():
+    "A number that only a hidden cell states is no contradiction of the row."
+    rows, asked, _ = study(n=70, gaps=10)
+    ids = asked["item_id"]
+    cells = pd.DataFrame({"item_id": ids, "net": "12 oz"})
+    rows = GapRows(rows.gaps, rows.known, rows.titled, cells, (), {"net": "hidden"}, [])
+    titles = pd.DataFrame({"title": [f"Oak chair {k} 12 oz" for k in range(70)], "removed": None}, index=ids)
+    labels, _ = known_risks(rows, suggestion_rows(rows, asked, titles), "number")
+    assert labels.query("risk == 'number'")["wrong"].eq(0).all()
+    titles["title"] = [f"Oak chair {k} 16 oz" for k in range(70)]
+    labels, _ = known_risks(rows, suggestion_rows(rows, asked, titles), "number")
+    assert labels.query("risk == 'number'")["wrong"].eq(1).all()
