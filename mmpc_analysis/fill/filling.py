@@ -33,7 +33,7 @@ from .risks import RISKS, pairs_around_cut
 from .signals import ask_suggestions, offered_signals, sure_backend
 from .title_claims import suggestion_claims, titles_of_claims
 from .title_rules import check_title
-from .yes_questions import ask_yes
+from .yes_questions import ask_yes, yes_prompt
 from ..tables import COMPLETIONS, PROMISES, SUGGESTIONS, TITLE_RISKS, empty
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _asked_titles(
     table = suggestion_claims(rows, written)
     table["yes"] = float("nan")
     bare = ~table["supported"].astype(bool)
-    table.loc[bare, "yes"] = ask_yes(table[bare], backend, **where)
+    table.loc[bare, "yes"] = ask_yes(table[bare], backend, prompt=yes_prompt(short=card.standin), **where)
     kept = keep_claims(table, seed=seed)
     return suggestion_rows(rows, asked, titles_of_claims(written, table, kept)), list(kept.notes)
 
@@ -129,6 +129,7 @@ def _facts(made: FillDecisions, rows: GapRows, cells: pd.DataFrame, manifest: di
     "What the report tells beside the tables."
     known = made.suggestions[made.suggestions["known"]]
     answers = store.read_shards(os.path.join(asked, "completions"), COMPLETIONS)
+    answers = answers[answers["key"].isin(made.suggestions["key"])].drop_duplicates("item_id")
     facts = {"seen": list(rows.seen), "hidden": {**cells.attrs.get("hidden", {}), **rows.hidden}}
     facts |= {"shift": shift_warning(known, made.suggestions[~made.suggestions["known"]])}
     facts |= {"notes": [*rows.notes, *made.notes], "seconds": float(made.suggestions["seconds"].sum())}

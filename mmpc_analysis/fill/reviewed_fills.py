@@ -110,6 +110,8 @@ def apply_review(
     store.write_shard(reviews, REVIEWS, os.path.join(folder, "reviews"))
     ratings = review_ratings(reviews, made.suggestions)
     store.write_text(os.path.join(folder, "ratings.csv"), csv_for_people(ratings))
+    if reviews.attrs["aside"]:
+        store.write_text(os.path.join(folder, "set_aside.csv"), csv_for_people(pd.DataFrame(reviews.attrs["aside"])))
     notes = [*reviews.attrs["notes"], *found.notes, *(note for file in files for note in file.notes)]
     facts = manifest["facts"] | {"error": error, "queue": 0, "notes": [*manifest["facts"]["notes"], *notes]}
     facts["written"] = os.path.basename(files[0].path) if files else ""
@@ -123,4 +125,8 @@ def _keep_error(folder: str, found: dict) -> None:
     "Keep what was found, for programs."
     import json
 
-    store.write_text(os.path.join(folder, "found.json"), json.dumps(found, indent=1))
+    known = {
+        name: {key: None if isinstance(v, float) and v != v else v for key, v in part.items()}
+        for name, part in found.items()
+    }
+    store.write_text(os.path.join(folder, "found.json"), json.dumps(known, indent=1, allow_nan=False))

@@ -17,7 +17,7 @@ import pandas as pd
 from .. import __version__, store, tables
 from ..catalogue.missing import hide
 from .features import ItemFeatures, completion_features, item_features
-from .fills import FilledFeatures, fill, shuffled
+from .fills import FilledFeatures, fill_features, shuffled
 from .grids import Condition, Grid, hidden_modalities
 from .ranking import RANKING_METRICS, Ranked, hit_metrics, rank
 from .splits import Split, split_interactions, training_purchases
@@ -119,9 +119,9 @@ def fill_condition(
     vectors = benchmark.completions.get((condition.fill, condition.modality))
     shown = _shown(benchmark, condition, modality, present)
     if vectors is None:
-        found = fill(shown, condition.fill, None, benchmark.fallback)
+        found = fill_features(shown, condition.fill, None, benchmark.fallback)
     else:
-        found = fill(shown, "completion", vectors[present], benchmark.fallback)
+        found = fill_features(shown, "completion", vectors[present], benchmark.fallback)
     values, dropped = np.zeros(truth.shape, np.float32), np.zeros(len(ids), bool)
     values[present], dropped[present] = found.values, found.dropped
     return replace(found, values=values, dropped=dropped)

@@ -31,7 +31,7 @@ from ..store import hash_key, hash_unit
 
 # %% auto #0
 __all__ = ['NEIGHBOURS', 'FILLS', 'NEED_KNOWN', 'FORMER_FILLS', 'zeros', 'random', 'category_mean', 'nearest_other_modality',
-           'new_name', 'FilledFeatures', 'fill', 'shuffled']
+           'new_name', 'FilledFeatures', 'fill_features', 'shuffled']
 
 # %% ../../nbs/recommendation/50_fills.ipynb #71a77c63
 def zeros(
@@ -179,7 +179,7 @@ def _in_order(shown: VisibleFeatures) -> tuple[VisibleFeatures, np.ndarray]:
     return replace(shown, **taken), row
 
 # %% ../../nbs/recommendation/50_fills.ipynb #0989e61b
-def fill(
+def fill_features(
     shown: VisibleFeatures,  # What may be seen
     policy: str,  # One of FILLS but oracle and shuffled
     completions: np.ndarray
@@ -211,7 +211,7 @@ def fill(
 
 # %% ../../nbs/recommendation/50_fills.ipynb #897c6a87
 def _check_fill(shown: VisibleFeatures, policy: str, completions: np.ndarray | None, fallback: str) -> None:
-    "Refuse what `fill` cannot do."
+    "Refuse what `fill_features` cannot do."
     if policy not in (*_FILLERS, "completion"):
         raise ValueError(
             f"policy must be one of {', '.join((*_FILLERS, 'completion'))}, got {policy!r}{new_name(policy)}"

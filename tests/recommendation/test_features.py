@@ -26,7 +26,7 @@ from mmpc_analysis.recommendation.features import (
     text_features,
     write_vectors,
 )
-from mmpc_analysis.recommendation.fills import fill
+from mmpc_analysis.recommendation.fills import fill_features
 from mmpc_analysis.recommendation.visible_features import VisibleFeatures, mask
 from mmpc_analysis.store import hash_key
 from mmpc_analysis.tables import OUTCOMES, USABLE
@@ -434,7 +434,7 @@ def test_a_failed_completion_takes_the_fallback_and_never_the_truth():
     )
     vectors = completion_features(answers, items, "none")["m", "text"]
     hidden = np.ones(4, bool)
-    found = fill(VisibleFeatures(items, mask(truth, hidden)), "completion", vectors)
+    found = fill_features(VisibleFeatures(items, mask(truth, hidden)), "completion", vectors)
     assert found.fallback == 3 and (found.values[[0, 1, 3]] == 0).all()
     np.testing.assert_array_equal(found.values[2], text_features(["a car"])[0])
 
