@@ -211,7 +211,7 @@ def test_what_must_hold_for_any_title(title, data):
         assert len(re.findall(r"\w+", left)) <= len(words) - len(gone)
         assert not re.search(r"  |[\ue000\ue001]", left)
         broken = re.compile(r"[(\[]\s*[)\]]|,\s*,|\s,|^\W*[,|:]|[,|:]\s*$")
-        assert broken.search(title) or not broken.search(left)
+        assert broken.search(title.replace("\u200b", " ")) or not broken.search(left)
 
 
 @settings(max_examples=100, deadline=None)
