@@ -6,20 +6,40 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+
 from mmpc_analysis.fill.fill_report import fill_points, fill_report
-from mmpc_analysis.fill.fill_words import cost_of_fill, counted_share, filled_words, out_of, promise_words, withheld_reasons
+from mmpc_analysis.fill.fill_words import (
+    cost_of_fill,
+    counted_share,
+    filled_words,
+    out_of,
+    promise_words,
+    withheld_reasons,
+)
 from mmpc_analysis.fill.promises import promise_table
 from mmpc_analysis.fill.reviewed import FilledError
 from mmpc_analysis.tables import SUGGESTIONS, TITLE_RISKS, empty
 
-HOSTILE = ['<script>alert("x")</script>', "all", "A" * 300, "=1+1", "{0} {name} %s", "\u202eevil", "Kites & \"Bowls\" 'x'"]
+HOSTILE = [
+    '<script>alert("x")</script>',
+    "all",
+    "A" * 300,
+    "=1+1",
+    "{0} {name} %s",
+    "\u202eevil",
+    "Kites & \"Bowls\" 'x'",
+]
 
 
 def made(known=200, gaps=40, max_wrong=0.05, rate=0.0, seed=0, categories=("Kites", "Bowls"), risk="number"):
     rng, n = np.random.default_rng(seed), known + gaps
     shop = pd.DataFrame({"item_id": [f"p{k}" for k in range(n)], "category": rng.choice(list(categories), n)})
-    shop = shop.assign(confidence=rng.uniform(0.8, 0.99, n), known=np.arange(n) < known, model="m", precision="", prompt="p")
-    shop = shop.assign(key="k", outcome="ok", suggestion="Red kite", title="Red kite", status="known", reason=None)
+    shop = shop.assign(
+        confidence=rng.uniform(0.8, 0.99, n), known=np.arange(n) < known, model="m", precision="", prompt="p"
+    )
+    shop = shop.assign(
+        key="k", outcome="ok", suggestion="Red kite", title="Red kite", status="known", reason=None
+    )
     wrong = (rng.random(known) < rate).astype(float)
     labels = pd.DataFrame({"item_id": shop["item_id"][:known], "risk": risk, "wrong": wrong})
     promises = promise_table(shop, labels, risk, max_wrong)
@@ -42,7 +62,7 @@ def test_the_promise_and_what_was_reached_are_the_tables_numbers():
     assert "This holds with 90% certainty for products like those with a title." in said
     assert f"{row['accepted']} would have been filled; none of these" in said
     filled = int(shop["status"].eq("filled").sum())
-    assert filled == row["filled"] and f"{filled} were filled" in said or "All of them were filled" in said
+    assert (filled == row["filled"] and f"{filled} were filled" in said) or "All of them were filled" in said
     assert "may differ" in said
 
 
@@ -69,7 +89,9 @@ def test_a_promise_that_fills_nothing():
 @pytest.mark.parametrize(("known", "gaps"), [(200, 1), (200, 0), (0, 5), (0, 0), (1, 1)])
 def test_few_or_none(known, gaps):
     shop, promises, labels = made(known=known, gaps=gaps)
-    said = words(fill_report(shop, promises, labels, {"seconds": np.nan, "price": None, "shift": "", "notes": []}))
+    said = words(
+        fill_report(shop, promises, labels, {"seconds": np.nan, "price": None, "shift": "", "notes": []})
+    )
     assert "nan" not in said.lower().split() and "None " not in said.replace("None of them", "")
     assert ("nothing to fill" in said) == (gaps == 0)
     if known == 0:
@@ -81,7 +103,9 @@ def test_known_products_that_nobody_can_judge():
     labels["wrong"] = np.nan
     shop["confidence"] = np.nan
     promises = promise_table(shop, labels, "number")
-    said = words(fill_report(shop.assign(status=np.where(shop["known"], "known", "withheld")), promises, labels, {}))
+    said = words(
+        fill_report(shop.assign(status=np.where(shop["known"], "known", "withheld")), promises, labels, {})
+    )
     assert "there is nothing to show" in said and "No product with a title could be judged" in said
 
 
@@ -89,7 +113,11 @@ def test_contradicting_tables_are_told_by_the_suggestions():
     "People filled what could not be promised."
     shop, promises, labels = made(known=30)
     shop.loc[~shop["known"], "status"] = "filled"
-    said = words(fill_report(shop.assign(checked=np.where(shop["known"], "no", "yes")), promises, labels, {"file": "a"}))
+    said = words(
+        fill_report(
+            shop.assign(checked=np.where(shop["known"], "no", "yes")), promises, labels, {"file": "a"}
+        )
+    )
     assert "All of them were filled" in said and "Nothing can be promised" in said
     assert "40 of the filled titles were accepted or written by a person" in said
 
@@ -97,19 +125,39 @@ def test_contradicting_tables_are_told_by_the_suggestions():
 def test_a_stranger_s_names_stay_text():
     shop, promises, labels = made(categories=[c for c in HOSTILE if c != "all"])
     shop["reason"] = shop["reason"].where(shop["known"], HOSTILE[0])
-    facts = {"file": HOSTILE[0], "seen": HOSTILE, "hidden": {HOSTILE[0]: HOSTILE[0]}, "notes": HOSTILE, "shift": HOSTILE[0], "created": HOSTILE[0]}
-    facts["benchmark"] = {"run": HOSTILE[0], "sentence": HOSTILE[0], "numbers": [{"metric": HOSTILE[0], "estimate": np.nan, "low": np.nan, "high": np.nan, "n": 3}]}
+    facts = {
+        "file": HOSTILE[0],
+        "seen": HOSTILE,
+        "hidden": {HOSTILE[0]: HOSTILE[0]},
+        "notes": HOSTILE,
+        "shift": HOSTILE[0],
+        "created": HOSTILE[0],
+    }
+    facts["benchmark"] = {
+        "run": HOSTILE[0],
+        "sentence": HOSTILE[0],
+        "numbers": [{"metric": HOSTILE[0], "estimate": np.nan, "low": np.nan, "high": np.nan, "n": 3}],
+    }
     facts["pairs"] = pd.DataFrame({"reference": [HOSTILE[0]], "title": [None], "f1": [0.1], "wrong": [1.0]})
     page = fill_report(shop, promises, labels, facts)
     assert "<script>alert" not in page and HOSTILE[0] in words(page)
 
 
 def test_reasons_are_counted_alike():
-    reasons = ["it has 163 characters", "it has 171 characters", "names 'Acme'; other", "names 'Bolt'", "its confidence is under the threshold", None]
+    reasons = [
+        "it has 163 characters",
+        "it has 171 characters",
+        "names 'Acme'; other",
+        "names 'Bolt'",
+        "its confidence is under the threshold",
+        None,
+    ]
     rows = pd.DataFrame({"known": False, "status": "withheld", "reason": reasons})
     table = withheld_reasons(rows)
     assert sorted(table["n"]) == [1, 1, 2, 2] and table["n"].sum() == len(rows)
-    many = pd.DataFrame({"known": False, "status": "withheld", "reason": [f"reason {chr(97 + k)}" for k in range(20)]})
+    many = pd.DataFrame(
+        {"known": False, "status": "withheld", "reason": [f"reason {chr(97 + k)}" for k in range(20)]}
+    )
     assert len(withheld_reasons(many)) == 6 and withheld_reasons(many)["n"].sum() == 20
 
 
@@ -117,7 +165,10 @@ def test_words_of_numbers():
     assert out_of(0.05) == (5, 100) and out_of(0.025) == (25, 1000) and out_of(1 / 3) == (3333, 10_000)
     assert counted_share(0, 0) == "\u2013"
     assert counted_share(5, 100) == "5.0% (1.6% to 11%)"  # R's binom.test(5, 100): 0.01643 to 0.11284
-    assert cost_of_fill({"seconds": 7200, "output_tokens": 1000}) == "In all it worked for 2 hours and wrote 1,000 tokens."
+    assert (
+        cost_of_fill({"seconds": 7200, "output_tokens": 1000})
+        == "In all it worked for 2 hours and wrote 1,000 tokens."
+    )
     assert cost_of_fill({"price": 1.5, "currency": "EUR"}) == "This cost 1.50 EUR."
     row = made()[1].iloc[0]
     assert "at most 0 name" not in promise_words(row)[0]
@@ -125,10 +176,12 @@ def test_words_of_numbers():
 
 
 def test_after_a_review_the_sample_is_told():
-    shop, promises, labels = made()
+    shop, promises, _ = made()
     error = FilledError(0.1, 0.02, 0.27, 0.95, 40, 20, 3, 2, 0.1, 0.02, 0.27, 0.0, "exact")
     said = " ".join(fill_points(shop, promises, {"error": error, "queue": 9}))
-    assert "found 2 wrong" in said and "10% (2.0% to 27%)" in said and "3 of the sample are still open" in said
+    assert (
+        "found 2 wrong" in said and "10% (2.0% to 27%)" in said and "3 of the sample are still open" in said
+    )
     assert "wait for a person" not in said
 
 
@@ -140,16 +193,37 @@ def test_promises_without_a_whole_are_refused():
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_in_a_browser(browser, tmp_path, width):
-    shop, promises, labels = made(known=300, gaps=100, rate=0.02, categories=[*HOSTILE[2:], *map(str, range(20))], risk="title")
-    pairs = pd.DataFrame({"reference": "Red kite with a very long tail", "title": "Red kite", "f1": [0.4, 0.6], "wrong": [1.0, 0.0]})
-    facts = {"pairs": pairs, "seen": ["Vendor"], "hidden": {f"column {k}": "made from the title" for k in range(40)}, "seconds": 90}
+    shop, promises, labels = made(
+        known=300, gaps=100, rate=0.02, categories=[*HOSTILE[2:], *map(str, range(20))], risk="title"
+    )
+    pairs = pd.DataFrame(
+        {
+            "reference": "Red kite with a very long tail",
+            "title": "Red kite",
+            "f1": [0.4, 0.6],
+            "wrong": [1.0, 0.0],
+        }
+    )
+    facts = {
+        "pairs": pairs,
+        "seen": ["Vendor"],
+        "hidden": {f"column {k}": "made from the title" for k in range(40)},
+        "seconds": 90,
+    }
     path = tmp_path / "report.html"
-    path.write_text(fill_report(shop.assign(model="standin-qwen-l"), promises, labels, facts), encoding="utf-8")
+    path.write_text(
+        fill_report(shop.assign(model="standin-qwen-l"), promises, labels, facts), encoding="utf-8"
+    )
     page = browser.new_page(viewport={"width": width, "height": 900})
     problems = []
     page.on("console", lambda message: problems.append(message.text))
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: None if request.url.startswith(("file:", "data:", "blob:")) else problems.append(request.url))
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith(("file:", "data:", "blob:")) else problems.append(request.url)
+        ),
+    )
     page.goto(path.as_uri())
     page.wait_for_selector("html[data-drawn='2']")
     assert not problems
