@@ -193,7 +193,7 @@ OTHERS = {
     "align": {"study", "out", "model", "claims", "alarms", "models", "next"},
 }  # fmt: skip
 # A command of another file is tested there; whoever adds one says where.
-ELSEWHERE = {"fetch-pictures"}
+ELSEWHERE = {"fetch-pictures", "fill"}
 
 
 def test_every_command_is_tested_here():
