@@ -38,6 +38,11 @@ FITTED_SIZES = (
     (150, 0.05, 0.9, 1000),
     (500, 0.05, 0.9, 500),
 )  # n, max_wrong, sure, populations
+FULL = (
+    "noise, just above",
+    "much noise, just above",
+    "tiny signal",
+)  # The others are drawn a quarter as often
 STANDINS = tuple(f"standin-{family}-{size}" for size in "sml" for family in ("gemma", "qwen"))
 RISKS = ("title", "number", "type", "brand")
 NAMES = ("logprob", "least_logprob", "agreement", "yes", "lift_rank")
@@ -175,7 +180,10 @@ def summary(rows, sure):
 def simulate():
     "Promises in populations of known risk."
     jobs = [("given", name, n, *wish, GIVEN_DRAWS) for name in GIVEN for n in SIZES for wish in WISHES]
-    jobs += [("fitted", name, *size) for name in FITTED for size in FITTED_SIZES]
+    jobs += [
+        ("fitted", name, n, a, sure, draws if name in FULL else draws // 4)
+        for name in FITTED for n, a, sure, draws in FITTED_SIZES
+    ]  # fmt: skip
     found = {"given": {}, "fitted": {}}
     for kind, name, n, a, sure, draws in jobs:
         run = {"given": given, "fitted": fitted}[kind]
@@ -384,7 +392,7 @@ def splits(draws=500, sure=0.9, models=STANDINS):
     return {"draws": draws, "sure": sure, "rows": found}
 
 
-def areas(part, risk, draws=1000):
+def areas(part, risk, draws=500):
     "Areas under risk and coverage of fused and single signals, on all products, and paired intervals over listing groups."
     wrong, groups = part[f"wrong_{risk}"].to_numpy(float), part["parent_id"].to_numpy()
     fused = cross_fit(part[list(NAMES)].to_numpy(float), wrong, groups).out_of_fold
