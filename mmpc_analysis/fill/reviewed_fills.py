@@ -111,7 +111,9 @@ def apply_review(
     ratings = review_ratings(reviews, made.suggestions)
     store.write_text(os.path.join(folder, "ratings.csv"), csv_for_people(ratings))
     if reviews.attrs["aside"]:
-        store.write_text(os.path.join(folder, "set_aside.csv"), csv_for_people(pd.DataFrame(reviews.attrs["aside"])))
+        store.write_text(
+            os.path.join(folder, "set_aside.csv"), csv_for_people(pd.DataFrame(reviews.attrs["aside"]))
+        )
     notes = [*reviews.attrs["notes"], *found.notes, *(note for file in files for note in file.notes)]
     facts = manifest["facts"] | {"error": error, "queue": 0, "notes": [*manifest["facts"]["notes"], *notes]}
     facts["written"] = os.path.basename(files[0].path) if files else ""

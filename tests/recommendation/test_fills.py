@@ -85,7 +85,10 @@ def test_reordering_the_items_reorders_the_result(policy, seed, rate):
     order = np.random.default_rng(seed).permutation(60)
     moved = np.stack([purchases[:, 0], np.argsort(order)[purchases[:, 1]]], axis=1)[::-1]
     turned = items[order], truth[order], other[order], categories[order], moved
-    one, two = fill_features(shown_of(w, hidden), policy), fill_features(shown_of(turned, hidden[order]), policy)
+    one, two = (
+        fill_features(shown_of(w, hidden), policy),
+        fill_features(shown_of(turned, hidden[order]), policy),
+    )
     assert one.values[order].tobytes() == two.values.tobytes()
     assert (one.missing, one.fallback, one.elsewhere) == (two.missing, two.fallback, two.elsewhere)
 
@@ -108,7 +111,9 @@ def test_a_random_vector_does_not_depend_on_who_else_is_in_the_shop():
     whole = fill_features(VisibleFeatures(items, vectors), "random").values
     for left_out in (0, 2):
         kept = np.arange(4) != left_out
-        assert np.array_equal(fill_features(VisibleFeatures(items[kept], vectors[kept]), "random").values, whole[kept])
+        assert np.array_equal(
+            fill_features(VisibleFeatures(items[kept], vectors[kept]), "random").values, whole[kept]
+        )
 
 
 def test_random_has_the_lengths_of_the_known_and_no_direction():
@@ -173,7 +178,9 @@ def test_neighbours_are_those_of_scikit_learn(block, monkeypatch):
     n, hidden = 400, hidden_at(0.4, 400)
     items = np.array([f"{k:04d}" for k in range(n)], dtype=object)
     truth, other = rng.standard_normal((n, 6)).astype(np.float32), rng.standard_normal((n, 9))
-    found = fill_features(VisibleFeatures(items, mask(truth, hidden), other), "nearest_other_modality").values[hidden]
+    found = fill_features(
+        VisibleFeatures(items, mask(truth, hidden), other), "nearest_other_modality"
+    ).values[hidden]
     search = NearestNeighbors(n_neighbors=10, metric="cosine", algorithm="brute").fit(other[~hidden])
     distance, near = search.kneighbors(other[hidden])
     weight = np.maximum(1 - distance, 0)
@@ -197,7 +204,9 @@ def test_neighbours_that_tie_are_taken_by_id_whatever_the_block(monkeypatch):
     first = [k for k in range(n) if not hidden[k]][:10]
     for block in (1, 256):
         monkeypatch.setattr(fills, "_BLOCK", block)
-        found = fill_features(VisibleFeatures(items, mask(truth, hidden), other), "nearest_other_modality").values
+        found = fill_features(
+            VisibleFeatures(items, mask(truth, hidden), other), "nearest_other_modality"
+        ).values
         np.testing.assert_allclose(found[[3, 20], 0], np.mean(first), rtol=1e-6)
 
 
