@@ -313,3 +313,16 @@ def test_a_shift_breaks_promises_and_only_a_visible_one_is_told():
         and rows["odds four times as high, unseen"]["warned"] < 0.1
     )
     assert rows["mostly the hard category"]["warned"] > 0.95
+
+
+def test_the_stand_ins_were_all_tried_and_their_filled_gaps_are_rarely_worse_than_wished():
+    splits = STORED["splits"]
+    assert set(splits["rows"]) == {f"{m} | {risk}" for m in experiment.STANDINS for risk in experiment.RISKS}
+    assert splits["draws"] >= 500
+    signals = pd.read_parquet(experiment.SIGNALS_FILE)
+    for name, row in splits["rows"].items():
+        model, risk = name.split(" | ")
+        wrong = signals.loc[signals["model"] == model, f"wrong_{risk}"]
+        assert row["base"] == pytest.approx(wrong.mean(), abs=1e-5) and row["judged"] == wrong.notna().sum()
+        assert row["ways"]["promise"]["above"] <= 0.1 + 3 * np.sqrt(0.09 / splits["draws"])
+        assert row["ways"]["always"]["coverage"] == 1
