@@ -39,11 +39,6 @@ FITTED_SIZES = (
     (150, 0.05, 0.9, 1000),
     (500, 0.05, 0.9, 500),
 )  # n, max_wrong, sure, populations
-FULL = (
-    "noise, just above",
-    "much noise, just above",
-    "tiny signal",
-)  # The others are drawn a quarter as often
 STANDINS = tuple(f"standin-{family}-{size}" for size in "sml" for family in ("gemma", "qwen"))
 RISKS = ("title", "number", "type", "brand")
 NAMES = ("logprob", "least_logprob", "agreement", "yes", "lift_rank")
@@ -182,7 +177,7 @@ def simulate():
     "Promises in populations of known risk."
     jobs = [("given", name, n, *wish, GIVEN_DRAWS) for name in GIVEN for n in SIZES for wish in WISHES]
     jobs += [
-        ("fitted", name, n, a, sure, draws if name in FULL else draws // 4)
+        ("fitted", name, n, a, sure, draws)
         for name in FITTED for n, a, sure, draws in FITTED_SIZES
     ]  # fmt: skip
     found = {"given": {}, "fitted": {}}
