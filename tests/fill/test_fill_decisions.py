@@ -129,3 +129,62 @@ def test_judging_sees_hidden_cells_and_support_does_not_need_them():
     titles["title"] = [f"Oak chair {k} 16 oz" for k in range(70)]
     labels, _ = known_risks(rows, suggestion_rows(rows, asked, titles), "number")
     assert labels.query("risk == 'number'")["wrong"].eq(1).all()
+
+
+# ---------------------------------------------------------------- the whole way, in shops whose truth is known
+
+
+def made_up(kind, n, m, seed, share=0.1):
+    "Signals, chance of being wrong, and titles of n known products and m gaps; most lie a little above the share."
+    rng = np.random.default_rng([seed, n, *kind.encode()])
+    signals, level = rng.normal(size=(n + m, len(SIGNALS))), np.log(1.1 * share / (1 - 1.1 * share))
+    chance = np.full(n + m, 1.1 * share)
+    if kind == "nothing said":
+        signals[:] = np.nan
+    if kind == "always the same":
+        signals[:] = 1.0
+    if kind in ("useful", "unjudged", "barred"):
+        chance = 1 / (1 + np.exp(-level - 1 + 2 * signals[:, 0]))
+    if kind == "often missing":
+        gone = rng.random(n + m) < 0.3
+        chance = np.where(gone, 1.5 * chance, 1 / (1 + np.exp(-level + 0.7 * signals[:, 0])))
+        signals[gone, 0] = np.nan
+    said = np.where(rng.random(n + m) < chance, "x wrong", "x right").astype(object)
+    if kind == "unjudged":
+        said[rng.random(n + m) < 0.2] = "x silent"
+    if kind == "barred":  # Wrong titles break a rule more often
+        said = np.where(rng.random(n + m) < np.where(said == "x wrong", 0.5, 0.1), "=x", said)
+        chance = 0.5 * chance / (0.5 * chance + 0.9 * (1 - chance))
+    return signals, chance, said
+
+
+def simulated(kind, n, m, seed, share=0.1):
+    "What is decided of a made-up shop, and the chance of each filled title that can be judged to be wrong."
+    signals, chance, said = made_up(kind, n, m, seed, share)
+    ids, known = [f"p{k:05}" for k in range(n + m)], np.arange(n + m) < n
+    items = pd.DataFrame({"item_id": ids, "category": "a", "title": np.where(known, "x", None), "image": "x.png", "parent_id": ids})  # fmt: skip
+    told = dict(zip(SIGNALS, signals.T, strict=True)) | {
+        "model": "m",
+        "precision": "f",
+        "prompt": "p",
+        "seconds": 1.0,
+    }
+    asked = pd.DataFrame({"item_id": ids, "key": ids, "outcome": "ok", "suggestion": said, **told})
+    rows = GapRows(items[~known], items[known], items[known], items[["item_id"]], (), {}, [])
+    rule = lambda title: "it would run" if title[0] == "=" else None
+    made = decide(rows, asked, rule, risk="word", max_wrong=share)
+    filled = made.suggestions.set_index("item_id").loc[ids, "status"].eq("filled").to_numpy()
+    return made, chance[filled & (said != "x silent")]
+
+
+@pytest.fixture
+def word_risk():
+    "A risk that titles tell of themselves, and no other, so that a shop is decided quickly."
+    before = dict(RISKS)
+    RISKS.clear()
+    truth = {"x wrong": 1.0, "x right": 0.0}
+    judge = lambda titles, *_: np.array([truth.get(title, np.nan) for title in titles])
+    register_risk(Risk("word", "says so", judge))
+    yield
+    RISKS.clear()
+    RISKS.update(before)
