@@ -81,10 +81,12 @@ def with_threshold(
     if not np.isfinite(found.threshold):
         return suggestions
     table = suggestions.copy()
-    able = [
-        not known and isinstance(t, str) and check(t) is None
-        for known, t in zip(table["known"], table["title"], strict=True)
-    ]
+    able = np.array(
+        [
+            not known and isinstance(t, str) and check(t) is None
+            for known, t in zip(table["known"], table["title"], strict=True)
+        ]
+    )
     sure, under = table["confidence"] >= found.threshold, table["confidence"] < found.threshold
     table.loc[able & sure, ["status", "reason"]] = ["filled", None]
     table.loc[able & under, ["status", "reason"]] = ["withheld", "its confidence is under the threshold"]
