@@ -15,7 +15,7 @@ import pandas as pd
 
 from .confidence import cross_fit, predict_confidence
 from .gap_rows import GapRows
-from .promises import promise_table
+from .promises import promise_table, shift_warning
 from .risks import RISKS, judge_risk
 from .signals import SIGNALS
 from ..metrics.text_encoders import EncoderMissing
@@ -80,6 +80,7 @@ class FillDecisions:
     labels: pd.DataFrame  # (k, 3) As `tables.TITLE_RISKS`
     promises: pd.DataFrame  # (categories + 1, columns) As `tables.PROMISES`, all first
     notes: list[str]  # What was met, for people
+    shift: str = ""  # In what gaps look unlike the known ones, a sentence; empty where nothing is seen
 
 
 def decide_fills(
@@ -102,6 +103,9 @@ def decide_fills(
     broken = {item: reason for item, reason in broken.items() if reason}
     able = table["title"].notna() & ~table["item_id"].isin(list(broken))
     known, values = table["known"].to_numpy(), table[list(signals)].to_numpy("float64")
+    strange = np.isnan(values) & ~np.isnan(values[known & able]).any(axis=0) & (known & able).any()
+    broken |= dict.fromkeys(table["item_id"][able & ~known & strange.any(axis=1)], _STRANGE)
+    able &= ~table["item_id"].isin(list(broken))
     wrong = table["item_id"].map(labels[labels["risk"] == risk].set_index("item_id")["wrong"]).where(able)
     learnt = cross_fit(
         values[known], wrong[known].to_numpy(), table["parent_id"][known].to_numpy(), seed=seed
@@ -109,14 +113,20 @@ def decide_fills(
     table.loc[known, "confidence"] = learnt.out_of_fold
     table.loc[~known, "confidence"] = predict_confidence(learnt, values[~known])
     table["confidence"] = table["confidence"].where(able)
+    alike = table.assign(confidence=np.where(able, predict_confidence(learnt, values), np.nan))
+    shift = shift_warning(alike[known], alike[~known])
     promises = promise_table(table, labels, risk, max_wrong, sure, barred=broken)
     table.loc[known, "reason"] = [f"fold {fold}" for fold in learnt.fold]
     reasons = [_why_withheld(row, broken, promises.iloc[0]) for row in table[~known].itertuples()]
     table.loc[~known, "reason"] = reasons
     table.loc[~known, "status"] = ["withheld" if reason else "filled" for reason in reasons]
-    return FillDecisions(validate(table, SUGGESTIONS), labels, promises, notes)
+    notes += _not_covered(table, able & known & wrong.isna(), promises.iloc[0])
+    return FillDecisions(validate(table, SUGGESTIONS), labels, promises, notes, shift)
 
 # %% ../../nbs/fill/77_fill_decisions.ipynb #e694502a
+_STRANGE = "the engine did not say how sure the model is, as it did of every known product"
+
+
 def _why_withheld(row: tuple, broken: dict[str, str], promise: pd.Series) -> str | None:
     "Why a gap is not filled, None where it is."
     if not isinstance(row.suggestion, str):
@@ -130,3 +140,23 @@ def _why_withheld(row: tuple, broken: dict[str, str], promise: pd.Series) -> str
     if not row.confidence >= promise["threshold"]:
         return "its confidence is under the threshold"
     return None
+
+# %% ../../nbs/fill/77_fill_decisions.ipynb #a5e7f0fb
+def _not_covered(table: pd.DataFrame, unjudged: pd.Series, promise: pd.Series) -> list[str]:
+    "Of which filled titles the promise says nothing, and in which groups they lie."
+    sure = table["confidence"] >= (promise["threshold"] if promise["promised"] else 0)
+    silent, n = int((unjudged & sure).sum()), int((table["known"] & sure).sum())
+    filled, notes = table[table["status"].eq("filled")], []
+    if silent:
+        would = "would be filled" if promise["promised"] else "could be written"
+        notes.append(
+            f"Of {n:,} known products whose title {would}, {silent:,} cannot be judged by the risk {promise['risk']} ({silent / n:.0%}): "
+            "nobody can say whether they are wrong. They count for no promise, and nothing is promised of such titles among the filled."
+        )
+    groups = filled["parent_id"].nunique()
+    if groups < len(filled):
+        notes.append(
+            f"The {len(filled):,} filled titles are of {groups:,} listing groups, the known ones of one each. Variants of one product are "
+            "often wrong together, so the share of wrong ones among them scatters more than among as many single products."
+        )
+    return notes

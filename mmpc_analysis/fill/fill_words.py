@@ -74,7 +74,7 @@ def promise_words(
     if row["promised"]:
         return [
             f"Of {whole:,} titles filled like this, at most {some:,} {risk_words(row['risk'], some)}. "
-            f"This holds with {sure} certainty for products like those with a title."
+            f"This is an average over all that is filled, with {sure} certainty, for products like those with a title and for titles that can be judged."
         ]
     said = f"Nothing can be promised: that at most {some:,} of {whole:,} filled titles {risk_words(row['risk'])}, with {sure} certainty"
     needed = fewest_needed(row["max_wrong"], row["sure"])
@@ -86,7 +86,8 @@ def promise_words(
     least = np.ceil(row["smallest"] * 1000 - 1e-9) / 1000
     return [
         said,
-        f"The smallest share that could be promised with {plural(known, 'known product')} is {least:.1%}.",
+        f"A wish of {least:.1%}, named beforehand, would have been kept by {'this' if known == 1 else 'these'} {plural(known, 'known product')}. "
+        "It was found by looking at them, so it is advice for other known products, and no promise for these.",
     ]
 
 # %% ../../nbs/fill/67_fill_words.ipynb #16bfdd4c

@@ -26,7 +26,6 @@ from .import_files import write_import
 from .import_result import ImportFile
 from .kept_claims import keep_claims
 from .product_cells import product_cells
-from .promises import shift_warning
 from .review_page import write_review_pages
 from .review_queue import review_queue, write_queue
 from .risks import RISKS, pairs_around_cut
@@ -127,11 +126,10 @@ def filled_titles(
 # %% ../../nbs/fill/80_filling.ipynb #06fef9be
 def _facts(made: FillDecisions, rows: GapRows, cells: pd.DataFrame, manifest: dict, asked: str) -> dict:
     "What the report tells beside the tables."
-    known = made.suggestions[made.suggestions["known"]]
     answers = store.read_shards(os.path.join(asked, "completions"), COMPLETIONS)
     answers = answers[answers["key"].isin(made.suggestions["key"])].drop_duplicates("item_id")
     facts = {"seen": list(rows.seen), "hidden": {**cells.attrs.get("hidden", {}), **rows.hidden}}
-    facts |= {"shift": shift_warning(known, made.suggestions[~made.suggestions["known"]])}
+    facts |= {"shift": made.shift}
     facts |= {"notes": [*rows.notes, *made.notes], "seconds": float(made.suggestions["seconds"].sum())}
     facts |= {kind: float(answers[kind].sum()) for kind in ("input_tokens", "output_tokens")}
     facts |= {"file": manifest["name"], "created": time.strftime("%Y-%m-%d")}

@@ -58,6 +58,20 @@ def _read_fill(out: str) -> FillDecisions:
     return FillDecisions(*tables, [])
 
 # %% ../../nbs/fill/82_reviewed_fills.ipynb #ea0129ef
+def _threshold_words(found: NewThreshold, wanted: bool) -> list[str]:
+    "What became of a threshold set anew, where one was asked for."
+    if not wanted:
+        return []
+    if not np.isfinite(found.threshold):
+        return [
+            "No new threshold can be promised after the review, so the first one still decides; it was promised before anybody looked."
+        ]
+    return [
+        f"Titles are filled from a confidence of {found.threshold:.3f}, set anew, in place of the first threshold. Of {found.accepted:,} "
+        f"titles that tested it {found.wrong:,} were wrong, by {found.rests_on}."
+    ]
+
+
 def with_threshold(
     suggestions: pd.DataFrame,  # (n, columns) As `tables.SUGGESTIONS`
     found: NewThreshold,  # From `new_thresholds.new_threshold`
@@ -67,13 +81,15 @@ def with_threshold(
     if not np.isfinite(found.threshold):
         return suggestions
     table = suggestions.copy()
-    able = [
-        not known and isinstance(t, str) and check(t) is None
-        for known, t in zip(table["known"], table["title"], strict=True)
-    ]
-    sure = table["confidence"] >= found.threshold
+    able = np.array(
+        [
+            not known and isinstance(t, str) and check(t) is None
+            for known, t in zip(table["known"], table["title"], strict=True)
+        ]
+    )
+    sure, under = table["confidence"] >= found.threshold, table["confidence"] < found.threshold
     table.loc[able & sure, ["status", "reason"]] = ["filled", None]
-    table.loc[able & ~sure, ["status", "reason"]] = ["withheld", "its confidence is under the threshold"]
+    table.loc[able & under, ["status", "reason"]] = ["withheld", "its confidence is under the threshold"]
     return table
 
 # %% ../../nbs/fill/82_reviewed_fills.ipynb #b8d9d0b4
@@ -103,7 +119,9 @@ def apply_review(
     goal = {key: manifest[key] for key in ("max_wrong", "sure", "risk", "seed")}
     found = new_threshold(made.suggestions, reviews, labels=made.labels, **goal)
     decided = with_threshold(made.suggestions, found, check) if rethreshold else made.suggestions
-    titles, folder = apply_reviews(decided, reviews, check), os.path.join(out, "reviewed")
+    status = decided.set_index("item_id")["status"]
+    now = reviews.assign(status=reviews["item_id"].map(status))  # A new threshold changes what is filled
+    titles, folder = apply_reviews(decided, now, check), os.path.join(out, "reviewed")
     encoding, files = manifest["reading"].get("encoding"), []
     if len(titles):
         files.append(write_import(source, shop, titles, folder, encoding, strict=False))
@@ -114,10 +132,15 @@ def apply_review(
         store.write_text(
             os.path.join(folder, "set_aside.csv"), csv_for_people(pd.DataFrame(reviews.attrs["aside"]))
         )
-    notes = [*reviews.attrs["notes"], *found.notes, *(note for file in files for note in file.notes)]
+    notes = [
+        *reviews.attrs["notes"],
+        *found.notes,
+        *_threshold_words(found, rethreshold),
+        *(note for file in files for note in file.notes),
+    ]
     facts = manifest["facts"] | {"error": error, "queue": 0, "notes": [*manifest["facts"]["notes"], *notes]}
     facts["written"] = os.path.basename(files[0].path) if files else ""
-    final = reviewed_suggestions(decided, reviews, check)
+    final = reviewed_suggestions(decided, now, check)
     write_fill_report(os.path.join(folder, "report.html"), final, made, facts, manifest)
     _keep_error(folder, {"error": asdict(error), "threshold": asdict(found)})
     return FillResult(folder, final, made.promises, files, notes, time.perf_counter() - started)

@@ -8,7 +8,6 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/study/fill_command.html.md""
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -354,12 +353,7 @@ def _tell_promise(result: CommandResult, filled: FillResult) -> None:
         if row["promised"]:
             result.say(words)
         else:
-            least = (
-                f" Ask for it with --max-wrong {_least(row['smallest'])} --anew."
-                if row["smallest"] < 0.999
-                else ""
-            )
-            result.lack(f"{words}{least}")
+            result.lack(words)
     if told.get("shift"):
         result.problems.append(told["shift"])
         result.say(told["shift"])
@@ -367,11 +361,6 @@ def _tell_promise(result: CommandResult, filled: FillResult) -> None:
         result.lack(
             f"an engine failed on {lost:,} of {len(rows):,} products; the same command asks them again"
         )
-
-
-def _least(smallest: float) -> str:
-    "A share that can be promised, as one types it: rounded up."
-    return f"{math.ceil(smallest * 1000 - 1e-9) / 10:g}%"
 
 # %% ../../nbs/study/39_fill_command.ipynb #3111b250
 def _fill_reviewed(

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binom
 
 from mmpc_analysis.fill.fill_decisions import decide_fills, known_risks, suggestion_rows
 from mmpc_analysis.fill.gap_rows import GapRows
@@ -129,3 +130,135 @@ def test_judging_sees_hidden_cells_and_support_does_not_need_them():
     titles["title"] = [f"Oak chair {k} 16 oz" for k in range(70)]
     labels, _ = known_risks(rows, suggestion_rows(rows, asked, titles), "number")
     assert labels.query("risk == 'number'")["wrong"].eq(1).all()
+
+
+# ---------------------------------------------------------------- the whole way, in shops whose truth is known
+
+
+def made_up(kind, n, m, seed, share=0.1):
+    "Signals, chance of being wrong, and titles of n known products and m gaps; most lie a little above the share."
+    rng = np.random.default_rng([seed, n, *kind.encode()])
+    signals, level = rng.normal(size=(n + m, len(SIGNALS))), np.log(1.1 * share / (1 - 1.1 * share))
+    chance = np.full(n + m, 1.1 * share)
+    if kind == "nothing said":
+        signals[:] = np.nan
+    if kind == "always the same":
+        signals[:] = 1.0
+    if kind in ("useful", "unjudged", "barred"):
+        chance = 1 / (1 + np.exp(-level - 1 + 2 * signals[:, 0]))
+    if kind == "often missing":
+        gone = rng.random(n + m) < 0.3
+        chance = np.where(gone, 1.5 * chance, 1 / (1 + np.exp(-level + 0.7 * signals[:, 0])))
+        signals[gone, 0] = np.nan
+    said = np.where(rng.random(n + m) < chance, "x wrong", "x right").astype(object)
+    if kind == "unjudged":
+        said[rng.random(n + m) < 0.2] = "x silent"
+    if kind == "barred":  # Wrong titles break a rule more often
+        said = np.where(rng.random(n + m) < np.where(said == "x wrong", 0.5, 0.1), "=x", said)
+        chance = 0.5 * chance / (0.5 * chance + 0.9 * (1 - chance))
+    return signals, chance, said
+
+
+def simulated(kind, n, m, seed, share=0.1):
+    "What is decided of a made-up shop, and the chance of each filled title that can be judged to be wrong."
+    signals, chance, said = made_up(kind, n, m, seed, share)
+    ids, known = [f"p{k:05}" for k in range(n + m)], np.arange(n + m) < n
+    items = pd.DataFrame({"item_id": ids, "category": "a", "title": np.where(known, "x", None), "image": "x.png", "parent_id": ids})  # fmt: skip
+    told = dict(zip(SIGNALS, signals.T, strict=True)) | {
+        "model": "m",
+        "precision": "f",
+        "prompt": "p",
+        "seconds": 1.0,
+    }
+    asked = pd.DataFrame({"item_id": ids, "key": ids, "outcome": "ok", "suggestion": said, **told})
+    rows = GapRows(items[~known], items[known], items[known], items[["item_id"]], (), {}, [])
+    made = decide(
+        rows, asked, lambda t: "it would run" if t[0] == "=" else None, risk="word", max_wrong=share
+    )
+    filled = made.suggestions.set_index("item_id").loc[ids, "status"].eq("filled").to_numpy()
+    return made, chance[filled & (said != "x silent")]
+
+
+@pytest.fixture
+def word_risk():
+    "A risk that titles tell of themselves, and no other, so that a shop is decided quickly."
+    before = dict(RISKS)
+    RISKS.clear()
+    truth = {"x wrong": 1.0, "x right": 0.0}
+    register_risk(
+        Risk("word", "says so", lambda titles, *_: np.array([truth.get(title, np.nan) for title in titles]))
+    )
+    yield
+    RISKS.clear()
+    RISKS.update(before)
+
+
+@pytest.mark.parametrize("kind", ["noise", "nothing said", "useful", "unjudged", "barred"])
+def test_a_shop_is_promised_too_much_no_more_often_than_was_said(word_risk, kind):
+    """Sixteen shops each, of which 10% may be broken: more than five would be seen by chance once in a hundred times.
+
+    A promise is broken where the mean chance of the filled titles to be wrong is above the share; as many as can be judged count.
+    """
+    shops = [simulated(kind, *size, seed) for size in ((100, 60), (300, 60)) for seed in range(8)]
+    broken = [bool(len(chance)) and chance.mean() > 0.1 + 1e-12 for _, chance in shops]
+    filled = sum(len(chance) for _, chance in shops)
+    assert binom.sf(sum(broken) - 1, len(shops), 0.1) > 0.01
+    assert filled > 0 or kind not in ("useful", "unjudged", "barred")
+
+
+def test_nothing_is_said_of_a_difference_that_is_none(word_risk):
+    "Signals that say nothing: known ones by their own regression and gaps by the mean would look unlike every time."
+    for kind in ("nothing said", "always the same"):
+        warned = [bool(simulated(kind, 100, 100, seed)[0].shift) for seed in range(6)]
+        assert binom.sf(sum(warned) - 1, len(warned), 0.05) > 0.01
+
+
+def test_a_real_difference_is_said():
+    rows, asked, _ = study(n=400, gaps=100)
+    asked.loc[:99, "logprob"] -= 1
+    assert "their mean confidence is" in decide(rows, asked).shift
+
+
+def test_titles_that_nobody_can_judge_are_said_to_be_promised_nothing(word_risk):
+    made, _ = simulated("unjudged", 300, 200, 0, share=0.2)
+    row, table = made.promises.iloc[0], made.suggestions
+    sure = table[table["known"] & (table["confidence"] >= row["threshold"])]
+    silent = int(sure["title"].eq("x silent").sum())
+    assert row["promised"] and silent > 10 and row["accepted"] == len(sure) - silent
+    assert (
+        f"Of {len(sure)} known products whose title would be filled, {silent} cannot be judged"
+        in made.notes[0]
+    )
+    assert f"({silent / len(sure):.0%})" in made.notes[0]
+    assert not simulated("useful", 300, 200, 0, share=0.2)[0].notes
+
+
+def test_variants_among_the_filled_are_said():
+    rows, asked, _ = study()
+    rows.gaps["parent_id"] = [f"g{k // 4}" for k in range(60)]
+    made = decide(rows, asked)
+    filled = made.suggestions.query("status == 'filled'")
+    groups = filled["parent_id"].nunique()
+    assert groups < len(filled)
+    assert f"The {len(filled)} filled titles are of {groups} listing groups" in made.notes[0]
+
+
+def test_a_gap_without_a_signal_that_every_known_product_has_is_withheld():
+    rows, asked, _ = study()
+    asked["yes"] = asked["logprob"]
+    before = decide(rows, asked).suggestions.set_index("item_id")
+    one = before.index[before["status"].eq("filled")][0]
+    asked.loc[asked["item_id"] == one, "yes"] = np.nan
+    made = decide(rows, asked).suggestions.set_index("item_id")
+    assert made.loc[one, "status"] == "withheld" and np.isnan(made.loc[one, "confidence"])
+    assert made.loc[one, "reason"].startswith("the engine did not say how sure the model is")
+    assert made.drop(index=one)["status"].equals(before.drop(index=one)["status"])
+    asked.loc[70:90, "yes"] = np.nan  # Some known ones lack it too: then it is learnt what that says
+    assert not decide(rows, asked).suggestions["reason"].eq(made.loc[one, "reason"]).any()
+
+
+def test_the_title_that_is_written_is_judged_and_not_the_one_before_claims_went(word_risk):
+    rows, asked, _ = study(n=100, gaps=10)
+    asked["suggestion"] = "x wrong"
+    made = decide(rows, asked, titles=pd.Series("x right", index=asked["item_id"]), risk="word")
+    assert made.labels["wrong"].eq(0).all() and made.promises.iloc[0]["promised"]

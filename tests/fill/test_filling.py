@@ -200,3 +200,37 @@ def test_no_warning_escapes(shop):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run(shop)
+
+
+def test_a_new_threshold_withholds_what_is_under_it_and_keeps_what_people_decided(shop, monkeypatch):
+    "Some rows of the sample are filled, reviewed, and under the new threshold."
+    from mmpc_analysis.fill import reviewed_fills
+    from mmpc_analysis.fill.new_thresholds import NewThreshold
+
+    made, _ = run(shop)
+    filled = made.suggestions.query("status == 'filled'").sort_values("confidence")
+    bar = float(filled["confidence"].median())
+    assert filled["confidence"].nunique() > 4
+    found = NewThreshold(bar, bar, 0.05, 0.9, "reviews", 50, 1, 0.05, 50, 1, 10, 20, ())
+    monkeypatch.setattr(reviewed_fills, "new_threshold", lambda *_, **__: found)
+    queue = pd.read_csv(Path(made.out) / "review.csv", dtype=str, keep_default_na=False)
+    under = filled.loc[filled["confidence"] < bar, "item_id"].tolist()
+    queue.loc[queue["item_id"].eq(under[0]), "decision"] = "accept"
+    rejected = filled["item_id"].iloc[-1]
+    queue.loc[queue["item_id"].eq(rejected), "decision"] = "reject"
+    assert {under[0], under[1], rejected} <= set(queue["item_id"])
+    done = apply_review(made.out, queue, rethreshold=True)
+    status = done.suggestions.set_index("item_id")["status"]
+    assert status[under[0]] == "filled" and status[rejected] == "withheld"
+    assert status[under[1:]].eq("withheld").all()
+    assert any("Of 50 titles that tested it 1 were wrong, by reviews" in note for note in done.notes)
+    left = apply_review(made.out, queue)
+    assert left.suggestions.set_index("item_id")["status"][under[1]] == "filled"
+
+
+def test_where_no_new_threshold_can_be_promised_that_is_said_and_the_first_stays(shop):
+    made, _ = run(shop)
+    queue = pd.read_csv(Path(made.out) / "review.csv", dtype=str, keep_default_na=False)
+    queue["decision"] = "reject"
+    done = apply_review(made.out, queue, rethreshold=True)
+    assert any("so the first one still decides" in note for note in done.notes)

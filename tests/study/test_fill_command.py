@@ -295,21 +295,23 @@ def test_nothing_promised_ends_with_3_and_says_what_could_be(faked, tmp_path):
     facts = json.loads(done.stdout)
     assert (done.exit_code, facts["exit_code"], facts["filled"], len(facts["problems"])) == (3, 3, 0, 1)
     assert "Nothing can be promised" in facts["problems"][0] and "45" in facts["problems"][0]
-    assert facts["problems"][0].endswith("Ask for it with --max-wrong 7.4% --anew.")
+    assert "A wish of 7.4%, named beforehand" in facts["problems"][0]
+    assert facts["problems"][0].endswith("advice for other known products, and no promise for these.")
+    assert "--max-wrong" not in facts["problems"][0]  # What was found by looking is not offered
     assert facts["promise"]["threshold"] is None and facts["promise"]["promised"] is False
 
 
 def test_a_share_that_cannot_be_promised_at_all_is_not_offered(faked, tmp_path):
     faked((suggestions(["withheld", "known"]), promise(**NOTHING | {"smallest": 1.0})))
     done = typed("shop.csv", "-m", "standin-qwen-s", cwd=tmp_path)
-    assert done.exit_code == 3 and "Ask for it" not in done.stderr
+    assert done.exit_code == 3 and "A wish of" not in done.stderr
 
 
-def test_the_share_that_is_offered_is_never_smaller_than_what_can_be_promised(faked, tmp_path):
+def test_the_share_that_is_named_is_never_smaller_than_what_could_have_been_promised(faked, tmp_path):
     for k, smallest in enumerate((0.0731, 0.05, 0.300000001, 0.9894)):
         faked((suggestions(["withheld", "known"]), promise(**NOTHING | {"smallest": smallest})))
         done = typed("shop.csv", "-m", "standin-qwen-s", "--out", f"filled{k}", cwd=tmp_path)
-        offered = done.stderr.split("--max-wrong ")[1].split(" ")[0]
+        offered = done.stderr.split("A wish of ")[1].split(",")[0]
         assert read_share(offered, "--max-wrong") >= smallest - 1e-9
         assert read_share(offered, "--max-wrong") - smallest < 0.0011
 
