@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,15 +35,18 @@ from mmpc_analysis.study.command_options import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mmpc_analysis.completion.models import ModelCard
     from mmpc_analysis.fill.filling import FillResult
     from mmpc_analysis.study.run_model import RunModel
 
 # %% auto #0
 __all__ = ['SETTINGS', 'FillModelOption', 'FromRunOption', 'MaxWrongOption', 'RiskOption', 'SureOption', 'FilledOption',
-           'KnownOption', 'SamplesOption', 'SampleOption', 'ClaimsOption', 'FillPromptOption', 'SeedOption',
-           'ReviewedOption', 'ThresholdOption', 'DrawOption', 'GeneratorOption', 'AnewOption', 'read_share',
-           'check_folder', 'check_settings', 'check_undecided', 'fill_engine', 'fill_command']
+           'KnownOption', 'SamplesOption', 'SampleOption', 'SignalOption', 'DownloadsOption', 'RaterOption',
+           'ClaimsOption', 'FillPromptOption', 'SeedOption', 'ReviewedOption', 'ThresholdOption', 'DrawOption',
+           'GeneratorOption', 'AnewOption', 'read_share', 'check_folder', 'check_settings', 'check_undecided',
+           'fill_engine', 'fill_command']
 
 # %% ../../nbs/study/39_fill_command.ipynb #fe679b5b
 def read_share(
@@ -101,7 +105,11 @@ def check_settings(
     file, now = Path(out) / SETTINGS, json.loads(json.dumps(settings))
     before = store.read_json(str(file))
     differ = [
-        f"{k} was {before.get(k)!r} and is {now[k]!r}" for k in now if before and before.get(k) != now[k]
+        f"{k} was {before.get(k)!r} and is {now[k]!r}"
+        for k in now
+        if before
+        and before.get(k) != now[k]
+        and (k in before or now[k])  # An option that is newer than the folder
     ]
     if differ and not anew:
         raise ValueError(
@@ -183,6 +191,24 @@ SamplesOption = Annotated[
     int, typer.Option("--samples", min=0, help="Drawn answers that each one is compared with.")
 ]
 SampleOption = Annotated[int, typer.Option("--sample", min=0, help="Filled titles that a person looks at.")]
+SignalOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--signal",
+        metavar="NAME",
+        help="Only this sign of how sure the model is (repeatable): logprob, least_logprob, agreement, yes or lift_rank.",
+        show_default="all that the engine gives",
+    ),
+]
+DownloadsOption = Annotated[
+    str,
+    typer.Option(
+        "--downloads", help="Folder of fetched pictures.", show_default="downloaded, where the pictures lie"
+    ),
+]
+RaterOption = Annotated[
+    str, typer.Option("--rater", help="With --reviewed: who decided, where the file does not say.")
+]
 ClaimsOption = Annotated[
     bool, typer.Option("--claims/--no-claims", help="Whether what nothing supports is taken out.")
 ]
@@ -204,6 +230,15 @@ DrawOption = Annotated[
 GeneratorOption = Annotated[str, typer.Option("--generator", help="Who draws them.")]
 AnewOption = Annotated[bool, typer.Option("--anew", help="Replace results of other settings in the folder.")]
 
+# %% ../../nbs/study/39_fill_command.ipynb #3853aa07
+def _checked_signals(names: list[str] | None) -> list[str] | None:
+    "Signals by their names, in the order of their page; None for all."
+    from mmpc_analysis.fill.signals import SIGNALS
+
+    if wrong := [name for name in names or [] if name not in SIGNALS]:
+        raise ValueError(f"--signal must be one of {', '.join(SIGNALS)}, got {wrong[0]!r}")
+    return [name for name in SIGNALS if name in names] if names else None
+
 # %% ../../nbs/study/39_fill_command.ipynb #1a35eae6
 def fill_command(
     source: Annotated[str, typer.Argument(help="File or folder of your own.")],  # Catalogue
@@ -215,11 +250,13 @@ def fill_command(
     out: FilledOption = "",  # Folder of the results
     known: KnownOption = 500,  # Most known titles
     samples: SamplesOption = 4,  # Drawn answers of each question
+    signal: SignalOption = None,  # Some of the signals, all without it
     sample: SampleOption = 50,  # Filled titles in the queue
     claims: ClaimsOption = True,  # Whether unsupported claims are taken out
     prompt: FillPromptOption = "",  # Prompt, empty for the model's own form
     seed: SeedOption = 0,  # Of samples, folds and noise
     reviewed: ReviewedOption = None,  # Files of decisions
+    rater: RaterOption = "",  # Who decided
     new_threshold: ThresholdOption = False,  # Whether a threshold of the review decides
     pictures: DrawOption = False,  # Whether pictures are drawn
     generator: GeneratorOption = "standin-sd3",  # Name of a generator's card
@@ -228,6 +265,7 @@ def fill_command(
     profile: ProfileOption = "",  # Kind of file
     encoding: EncodingOption = "",  # Of a text file
     root: RootOption = "",  # Folder of the pictures
+    downloads: DownloadsOption = "",  # Folder of fetched pictures
     category: CategoryOption = "",  # Category of the items that have none
     server: ServerOption = "",  # Server that runs the model
     device: DeviceOption = "",  # Where model and generator run
@@ -240,17 +278,26 @@ def fill_command(
     with ending("fill", as_json) as result:
         out = out or f"filled/{Path(source).stem or 'shop'}"
         reading = {"columns": column_map(column), "profile": profile, "encoding": encoding, "root": root}
-        reading |= {"category": category}
+        reading |= {"category": category, "downloads": downloads}
         check_folder(source, out)
         if reviewed:
-            _fill_reviewed(result, source, out, reviewed, new_threshold)
+            _fill_reviewed(result, source, out, reviewed, new_threshold, rater)
             return
+        if rater or new_threshold:
+            raise ValueError(
+                f"{'--rater' if rater else '--new-threshold'} speaks of a review; name its file with --reviewed"
+            )
+        if downloads and not Path(downloads).is_dir():
+            raise ValueError(
+                f"there is no folder of fetched pictures at {downloads!r}; mmpc fetch-pictures makes one"
+            )
         risk = {
             "risk": of,
             "max_wrong": read_share(max_wrong, "--max-wrong"),
             "sure": read_share(sure, "--sure"),
         }
         drawn = {"known": known, "samples": samples, "sample": sample, "claims": claims, "seed": seed}
+        drawn |= {"signals": _checked_signals(signal)}
         hardware = {"device": device, "precision": precision, "quantisation": quantisation, "pixels": pixels}
         asked = fill_engine(model, from_run, server, **hardware)
         pictured = {"generator": generator, "drawing_device": device or "auto"} if pictures else {}
@@ -303,6 +350,9 @@ def _fill_shop(
     filled = fill(source, card, out=out, benchmark=benchmark, **told, **given, **engine)
     _tell_filled(result, filled)
     _tell_promise(result, filled)
+    _tell_next(
+        result, filled, f"mmpc fill {shlex.quote(source)} --out {shlex.quote(out)} --reviewed reviewed.csv"
+    )
     if pictured:
         _draw_pictures(
             result,
@@ -316,7 +366,8 @@ def _fill_shop(
 # %% ../../nbs/study/39_fill_command.ipynb #6c66eb80
 def _tell_filled(result: CommandResult, filled: FillResult) -> None:
     "Say what was filled and where it is, in words and as facts."
-    from mmpc_analysis.fill.fill_words import withheld_reasons
+    from mmpc_analysis.fill.fill_words import as_sentence, withheld_reasons
+    from mmpc_analysis.report.wording import plural
 
     rows = filled.suggestions
     gaps, reasons = rows[~rows["known"].astype(bool)], withheld_reasons(rows)
@@ -327,17 +378,23 @@ def _tell_filled(result: CommandResult, filled: FillResult) -> None:
     result.facts |= {"folder": filled.out}
     name, left = Path(result.facts["source"]).name, len(gaps) - done
     result.say(
-        f"{name}: {len(gaps):,} products with a picture lack a title; {done:,} filled, {left:,} withheld for a person."
+        f"{name}: {len(gaps):,} {'product with a picture lacks' if len(gaps) == 1 else 'products with a picture lack'} a title; "
+        f"{done:,} filled, {left:,} withheld for a person."
     )
     lines = [f"  {n:,} withheld: {reason}" for reason, n in result.facts["withheld"].items()]
-    lines += [*filled.notes, *(f"{file.kind}: {file.path} ({file.rows:,} titles)" for file in filled.files)]
-    lines += [f"{Path(filled.out) / 'report.html'} says all of it on one page."] if len(gaps) else []
-    result.say("\n".join(lines))
+    lines += [f"{file.kind}: {file.path} ({plural(file.rows, 'title')})" for file in filled.files]
+    result.say("\n".join([*lines, *map(as_sentence, filled.notes)]))
 
 # %% ../../nbs/study/39_fill_command.ipynb #7c59e47c
 def _tell_promise(result: CommandResult, filled: FillResult) -> None:
     "Say what the filled titles are worth and what they took; what keeps anything from being filled, and what failed."
-    from mmpc_analysis.fill.fill_words import cost_of_fill, promise_words, reached_words
+    from mmpc_analysis.fill.fill_words import (
+        cost_of_fill,
+        other_risks,
+        other_words,
+        promise_words,
+        reached_words,
+    )
 
     rows, promises = filled.suggestions, filled.promises
     told = store.read_json(str(Path(filled.out) / "manifest.json")).get("facts", {}) if len(rows) else {}
@@ -351,8 +408,11 @@ def _tell_promise(result: CommandResult, filled: FillResult) -> None:
         row = overall.iloc[0]
         words = " ".join([*promise_words(row), reached_words(row)]).strip()
         result.say(cost_of_fill({key: value for key, value in cost.items() if value is not None}))
+        others = other_risks(rows, _labels(filled.out), row)
+        result.facts["other_risks"] = others
         if row["promised"]:
             result.say(words)
+            result.say(other_words(others, row["risk"]))
         else:
             least = (
                 f" Ask for it with --max-wrong {_least(row['smallest'])} --anew."
@@ -369,13 +429,33 @@ def _tell_promise(result: CommandResult, filled: FillResult) -> None:
         )
 
 
+def _labels(out: str) -> pd.DataFrame:
+    "How known titles were judged, by all risks."
+    from mmpc_analysis.tables import TITLE_RISKS
+
+    return store.read_shards(str(Path(out) / "title_risks"), TITLE_RISKS)
+
+
 def _least(smallest: float) -> str:
     "A share that can be promised, as one types it: rounded up."
     return f"{math.ceil(smallest * 1000 - 1e-9) / 10:g}%"
 
+# %% ../../nbs/study/39_fill_command.ipynb #558735c0
+def _tell_next(result: CommandResult, filled: FillResult, review: str = "") -> None:
+    "Say what to open next, in its order."
+    page, report = Path(filled.out) / "review.html", Path(filled.out) / "report.html"
+    steps = [f"read {report}, which says all of it on one page"] if len(filled.suggestions) else []
+    if review and len(filled.suggestions) and page.is_file():
+        steps.append(f"decide about titles in {page} (or review.csv beside it), then run {review}")
+    if filled.files:
+        steps.append(f"upload {filled.files[0].path}")
+    result.facts["next"] = steps
+    if steps:
+        result.say("Next: " + "; ".join(steps) + ".")
+
 # %% ../../nbs/study/39_fill_command.ipynb #3111b250
 def _fill_reviewed(
-    result: CommandResult, source: str, out: str, reviewed: list[str], rethreshold: bool
+    result: CommandResult, source: str, out: str, reviewed: list[str], rethreshold: bool, rater: str
 ) -> None:
     "Make the final import file of what people decided."
     if away := [file for file in reviewed if not Path(file).is_file()]:
@@ -386,11 +466,12 @@ def _fill_reviewed(
 
     result.facts |= {"source": source, "out": out, "reviewed": reviewed}
     result.kept = f"What was filled is kept in {out}; the same command makes the import file again."
-    done = apply_review(out, reviewed, source=source, rethreshold=rethreshold)
+    done = apply_review(out, reviewed, source=source, rethreshold=rethreshold, rater=rater)
     _tell_filled(result, done)
     found = store.read_json(str(Path(done.out) / "found.json"))
     result.facts |= {"error_of_filled": found["error"], "new_threshold": found["threshold"]}
     result.say(" ".join(review_words(FilledError(**found["error"]))))
+    _tell_next(result, done)
     if not done.files:
         result.lack("no title was accepted, so there is no import file")
 
