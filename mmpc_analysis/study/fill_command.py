@@ -367,7 +367,6 @@ def _fill_shop(
 def _tell_filled(result: CommandResult, filled: FillResult) -> None:
     "Say what was filled and where it is, in words and as facts."
     from mmpc_analysis.fill.fill_words import as_sentence, withheld_reasons
-    from mmpc_analysis.report.wording import plural
 
     rows = filled.suggestions
     gaps, reasons = rows[~rows["known"].astype(bool)], withheld_reasons(rows)
@@ -382,7 +381,10 @@ def _tell_filled(result: CommandResult, filled: FillResult) -> None:
         f"{done:,} filled, {left:,} withheld for a person."
     )
     lines = [f"  {n:,} withheld: {reason}" for reason, n in result.facts["withheld"].items()]
-    lines += [f"{file.kind}: {file.path} ({plural(file.rows, 'title')})" for file in filled.files]
+    lines += [
+        f"{file.kind}: {file.path} ({file.rows:,} {'title' if file.rows == 1 else 'titles'})"
+        for file in filled.files
+    ]
     result.say("\n".join([*lines, *map(as_sentence, filled.notes)]))
 
 # %% ../../nbs/study/39_fill_command.ipynb #7c59e47c
@@ -430,10 +432,11 @@ def _tell_promise(result: CommandResult, filled: FillResult) -> None:
 
 
 def _labels(out: str) -> pd.DataFrame:
-    "How known titles were judged, by all risks."
-    from mmpc_analysis.tables import TITLE_RISKS
+    "How known titles were judged, by all risks; nothing where no title was missing."
+    from mmpc_analysis.tables import TITLE_RISKS, empty
 
-    return store.read_shards(str(Path(out) / "title_risks"), TITLE_RISKS)
+    folder = Path(out) / TITLE_RISKS.name
+    return store.read_shards(str(folder), TITLE_RISKS) if folder.is_dir() else empty(TITLE_RISKS)
 
 
 def _least(smallest: float) -> str:

@@ -129,9 +129,13 @@ def test_pages_of_an_earlier_queue_go(shop):
 def test_a_person_is_told_what_the_confidence_is_about(shop):
     made, engine = run(shop)
     page = (Path(made.out) / "review.html").read_text("utf-8")
-    assert "<q>The title shares too few words with the true title.</q>" in page
+    lead = re.search(r'<p class="meaning">(.*?)</p>', page, re.S)[1]
+    assert " ".join(re.sub(r"<[^>]+>", "", lead).split()) == (
+        "The confidence is about one fault alone: The title shares too few words with the true title. "
+        "You decide about the whole title."
+    )
     queue = (Path(made.out) / "review.csv").read_text("utf-8-sig")
-    assert "enough right words: " in queue and "likely right" not in queue + page
+    assert "enough right words: " in queue and "likely right" not in queue
     run(shop, engine=engine, risk="number")
     assert "no wrong number: " in (Path(made.out) / "review.csv").read_text("utf-8-sig")
 
