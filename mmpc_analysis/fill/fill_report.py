@@ -20,8 +20,8 @@ from mmpc_analysis.fill.fill_words import (
     counted_share,
     filled_words,
     fine_share,
+    other_risk_words,
     other_risks,
-    other_words,
     promise_words,
     reached_words,
     review_words,
@@ -147,19 +147,13 @@ def others_piece(
     found = other_risks(suggestions, labels, row)
     if found.empty:
         return Safe("")
-    cells = {
-        "Titles that": [
-            markup('<span style="white-space:normal">{n}</span>', n=risk_words(name))
-            for name in found["risk"]
-        ],
-        "Known ones": [f"{count(k)} of {count(n)}" for k, n in zip(found["wrong"], found["n"], strict=True)],
-        "Share (95% interval)": [
-            counted_share(k, n) for k, n in zip(found["wrong"], found["n"], strict=True)
-        ],
-    }
+    pairs = list(zip(found["wrong"], found["n"], strict=True))
+    cells = {"Titles that": [markup('<span style="white-space:normal">{n}</span>', n=risk_words(r)) for r in found["risk"]]}  # fmt: skip
+    cells["Known ones"] = [f"{count(k)} of {count(n)}" for k, n in pairs]
+    cells["Share (95% interval)"] = [counted_share(k, n) for k, n in pairs]
     caption = "Among the known titles that would have been filled. A title can be wrong in several ways, so the shares do not add up."
     return joined(
-        [paragraph([other_words(found, row["risk"])]), table_html(cells, caption, tuple(cells)[1:])]
+        [paragraph([other_risk_words(found, row["risk"])]), table_html(cells, caption, tuple(cells)[1:])]
     )
 
 # %% ../../nbs/fill/70_fill_report.ipynb #bec24ed1

@@ -19,7 +19,7 @@ from ..report.wording import count, listed, plural, share
 
 # %% auto #0
 __all__ = ['risk_words', 'fault_sentence', 'out_of', 'fine_share', 'counted_share', 'promise_words', 'reached_words',
-           'other_risks', 'other_words', 'as_sentence', 'filled_words', 'withheld_reasons', 'review_words',
+           'other_risks', 'other_risk_words', 'as_sentence', 'filled_words', 'withheld_reasons', 'review_words',
            'time_words', 'cost_of_fill']
 
 # %% ../../nbs/fill/67_fill_words.ipynb #ddfb65c0
@@ -137,7 +137,7 @@ def other_risks(
     return table.sort_values(["share", "risk"], ascending=[False, True], ignore_index=True)
 
 
-def other_words(
+def other_risk_words(
     found: pd.DataFrame,  # As `other_risks` gives it
     risk: str,  # The one that is promised
 ) -> str:  # A sentence or two, empty where nothing was found out

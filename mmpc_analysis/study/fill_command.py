@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import store
+from . import fill_options as own
 from .command_endings import CommandResult, JsonOption, ending
 from mmpc_analysis.study.command_options import (
     CategoryOption,
@@ -42,11 +43,7 @@ if TYPE_CHECKING:
     from mmpc_analysis.study.run_model import RunModel
 
 # %% auto #0
-__all__ = ['SETTINGS', 'FillModelOption', 'FromRunOption', 'MaxWrongOption', 'RiskOption', 'SureOption', 'FilledOption',
-           'KnownOption', 'SamplesOption', 'SampleOption', 'SignalOption', 'DownloadsOption', 'RaterOption',
-           'ClaimsOption', 'FillPromptOption', 'SeedOption', 'ReviewedOption', 'ThresholdOption', 'DrawOption',
-           'GeneratorOption', 'AnewOption', 'read_share', 'check_folder', 'check_settings', 'check_undecided',
-           'fill_engine', 'fill_command']
+__all__ = ['SETTINGS', 'read_share', 'check_folder', 'check_settings', 'check_undecided', 'fill_engine', 'fill_command']
 
 # %% ../../nbs/study/39_fill_command.ipynb #fe679b5b
 def read_share(
@@ -173,99 +170,33 @@ def fill_engine(
         )
     return card, engine_options(study, model, card), None
 
-# %% ../../nbs/study/39_fill_command.ipynb #3b87e042
-FillModelOption = Annotated[str, typer.Option("--model", "-m", help="Model to ask; mmpc models lists them.")]
-FromRunOption = Annotated[
-    str, typer.Option("--from-run", metavar="RUN", help="Ask the model that the run in this folder chose.")
-]
-MaxWrongOption = Annotated[
-    str, typer.Option("--max-wrong", help="Largest share of wrong ones among the filled: 5% or 0.05.")
-]
-RiskOption = Annotated[str, typer.Option("--of", help="What counts as wrong: brand, number, type or title.")]
-SureOption = Annotated[str, typer.Option("--sure", help="How sure that is to be: 90% or 0.9.")]
-FilledOption = Annotated[
-    str, typer.Option("--out", "-o", help="Folder of the results.", show_default="filled/<name of the file>")
-]
-KnownOption = Annotated[int, typer.Option("--known", min=1, help="Known titles to learn from, at most.")]
-SamplesOption = Annotated[
-    int, typer.Option("--samples", min=0, help="Drawn answers that each one is compared with.")
-]
-SampleOption = Annotated[int, typer.Option("--sample", min=0, help="Filled titles that a person looks at.")]
-SignalOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--signal",
-        metavar="NAME",
-        help="Only this sign of how sure the model is (repeatable): logprob, least_logprob, agreement, yes or lift_rank.",
-        show_default="all that the engine gives",
-    ),
-]
-DownloadsOption = Annotated[
-    str,
-    typer.Option(
-        "--downloads", help="Folder of fetched pictures.", show_default="downloaded, where the pictures lie"
-    ),
-]
-RaterOption = Annotated[
-    str, typer.Option("--rater", help="With --reviewed: who decided, where the file does not say.")
-]
-ClaimsOption = Annotated[
-    bool, typer.Option("--claims/--no-claims", help="Whether what nothing supports is taken out.")
-]
-FillPromptOption = Annotated[str, typer.Option("--prompt", "-p", help="Prompt to ask with.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of everything that is drawn at random.")]
-ReviewedOption = Annotated[
-    list[str] | None,
-    typer.Option("--reviewed", metavar="FILE", help="Decisions of a person: make the final import file."),
-]
-ThresholdOption = Annotated[
-    bool,
-    typer.Option(
-        "--new-threshold", help="With --reviewed: fill by the threshold that the review can promise."
-    ),
-]
-DrawOption = Annotated[
-    bool, typer.Option("--pictures", help="Also draw pictures, marked as such, for a person to look at.")
-]
-GeneratorOption = Annotated[str, typer.Option("--generator", help="Who draws them.")]
-AnewOption = Annotated[bool, typer.Option("--anew", help="Replace results of other settings in the folder.")]
-
-# %% ../../nbs/study/39_fill_command.ipynb #3853aa07
-def _checked_signals(names: list[str] | None) -> list[str] | None:
-    "Signals by their names, in the order of their page; None for all."
-    from mmpc_analysis.fill.signals import SIGNALS
-
-    if wrong := [name for name in names or [] if name not in SIGNALS]:
-        raise ValueError(f"--signal must be one of {', '.join(SIGNALS)}, got {wrong[0]!r}")
-    return [name for name in SIGNALS if name in names] if names else None
-
 # %% ../../nbs/study/39_fill_command.ipynb #1a35eae6
 def fill_command(
     source: Annotated[str, typer.Argument(help="File or folder of your own.")],  # Catalogue
-    model: FillModelOption = "",  # Name of a card, or of the model on a server
-    from_run: FromRunOption = "",  # Folder of a run that chose a model
-    max_wrong: MaxWrongOption = "5%",  # Largest share of wrong ones among the filled
-    of: RiskOption = "number",  # What counts as wrong
-    sure: SureOption = "90%",  # Probability with which it is kept
-    out: FilledOption = "",  # Folder of the results
-    known: KnownOption = 500,  # Most known titles
-    samples: SamplesOption = 4,  # Drawn answers of each question
-    signal: SignalOption = None,  # Some of the signals, all without it
-    sample: SampleOption = 50,  # Filled titles in the queue
-    claims: ClaimsOption = True,  # Whether unsupported claims are taken out
-    prompt: FillPromptOption = "",  # Prompt, empty for the model's own form
-    seed: SeedOption = 0,  # Of samples, folds and noise
-    reviewed: ReviewedOption = None,  # Files of decisions
-    rater: RaterOption = "",  # Who decided
-    new_threshold: ThresholdOption = False,  # Whether a threshold of the review decides
-    pictures: DrawOption = False,  # Whether pictures are drawn
-    generator: GeneratorOption = "standin-sd3",  # Name of a generator's card
-    anew: AnewOption = False,  # Whether other settings than before are meant
+    model: own.FillModelOption = "",  # Name of a card, or of the model on a server
+    from_run: own.FromRunOption = "",  # Folder of a run that chose a model
+    max_wrong: own.MaxWrongOption = "5%",  # Largest share of wrong ones among the filled
+    of: own.RiskOption = "number",  # What counts as wrong
+    sure: own.SureOption = "90%",  # Probability with which it is kept
+    out: own.FilledOption = "",  # Folder of the results
+    known: own.KnownOption = 500,  # Most known titles
+    samples: own.SamplesOption = 4,  # Drawn answers of each question
+    signal: own.SignalOption = None,  # Some of the signals, all without it
+    sample: own.SampleOption = 50,  # Filled titles in the queue
+    claims: own.ClaimsOption = True,  # Whether unsupported claims are taken out
+    prompt: own.FillPromptOption = "",  # Prompt, empty for the model's own form
+    seed: own.SeedOption = 0,  # Of samples, folds and noise
+    reviewed: own.ReviewedOption = None,  # Files of decisions
+    rater: own.RaterOption = "",  # Who decided
+    new_threshold: own.ThresholdOption = False,  # Whether a threshold of the review decides
+    pictures: own.DrawOption = False,  # Whether pictures are drawn
+    generator: own.GeneratorOption = "standin-sd3",  # Name of a generator's card
+    anew: own.AnewOption = False,  # Whether other settings than before are meant
     column: ColumnOption = None,  # Own column names
     profile: ProfileOption = "",  # Kind of file
     encoding: EncodingOption = "",  # Of a text file
     root: RootOption = "",  # Folder of the pictures
-    downloads: DownloadsOption = "",  # Folder of fetched pictures
+    downloads: own.DownloadsOption = "",  # Folder of fetched pictures
     category: CategoryOption = "",  # Category of the items that have none
     server: ServerOption = "",  # Server that runs the model
     device: DeviceOption = "",  # Where model and generator run
@@ -297,7 +228,7 @@ def fill_command(
             "sure": read_share(sure, "--sure"),
         }
         drawn = {"known": known, "samples": samples, "sample": sample, "claims": claims, "seed": seed}
-        drawn |= {"signals": _checked_signals(signal)}
+        drawn |= {"signals": own.checked_signals(signal)}
         hardware = {"device": device, "precision": precision, "quantisation": quantisation, "pixels": pixels}
         asked = fill_engine(model, from_run, server, **hardware)
         pictured = {"generator": generator, "drawing_device": device or "auto"} if pictures else {}
@@ -390,13 +321,7 @@ def _tell_filled(result: CommandResult, filled: FillResult) -> None:
 # %% ../../nbs/study/39_fill_command.ipynb #7c59e47c
 def _tell_promise(result: CommandResult, filled: FillResult) -> None:
     "Say what the filled titles are worth and what they took; what keeps anything from being filled, and what failed."
-    from mmpc_analysis.fill.fill_words import (
-        cost_of_fill,
-        other_risks,
-        other_words,
-        promise_words,
-        reached_words,
-    )
+    from mmpc_analysis.fill import fill_words
 
     rows, promises = filled.suggestions, filled.promises
     told = store.read_json(str(Path(filled.out) / "manifest.json")).get("facts", {}) if len(rows) else {}
@@ -408,13 +333,13 @@ def _tell_promise(result: CommandResult, filled: FillResult) -> None:
     lost = int(rows["outcome"].eq("engine_error").sum())
     if len(overall):
         row = overall.iloc[0]
-        words = " ".join([*promise_words(row), reached_words(row)]).strip()
-        result.say(cost_of_fill({key: value for key, value in cost.items() if value is not None}))
-        others = other_risks(rows, _labels(filled.out), row)
+        words = " ".join([*fill_words.promise_words(row), fill_words.reached_words(row)]).strip()
+        result.say(fill_words.cost_of_fill({key: value for key, value in cost.items() if value is not None}))
+        others = fill_words.other_risks(rows, _labels(filled.out), row)
         result.facts["other_risks"] = others
         if row["promised"]:
             result.say(words)
-            result.say(other_words(others, row["risk"]))
+            result.say(fill_words.other_risk_words(others, row["risk"]))
         else:
             least = (
                 f" Ask for it with --max-wrong {_least(row['smallest'])} --anew."

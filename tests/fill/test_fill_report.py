@@ -13,8 +13,8 @@ from mmpc_analysis.fill.fill_words import (
     cost_of_fill,
     counted_share,
     filled_words,
+    other_risk_words,
     other_risks,
-    other_words,
     out_of,
     promise_words,
     withheld_reasons,
@@ -104,7 +104,7 @@ def test_without_a_threshold_or_other_risks_nothing_else_is_told():
         title = labels.assign(risk="title", wrong=1.0)
         labels = pd.concat([labels, title], ignore_index=True) if more else labels
         assert "What else was wrong" not in fill_report(shop, promises, labels, {})
-        assert other_words(other_risks(shop, labels, promises.iloc[0]), "number") == ""
+        assert other_risk_words(other_risks(shop, labels, promises.iloc[0]), "number") == ""
 
 
 def test_notes_do_not_run_together():
