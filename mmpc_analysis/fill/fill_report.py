@@ -7,7 +7,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/fill/fill_report.html.md"""
 # %% ../../nbs/fill/70_fill_report.ipynb #5ee00ed0
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,17 @@ import pandas as pd
 from .confidence import reliability, risk_coverage
 from .fill_figures import reliability_figure, risk_coverage_figure
 from mmpc_analysis.fill.fill_words import (
+    as_sentence,
     cost_of_fill,
     counted_share,
     filled_words,
     fine_share,
+    other_risk_words,
+    other_risks,
     promise_words,
     reached_words,
     review_words,
+    risk_words,
     withheld_reasons,
 )
 from ..report.components import paragraph, with_numbers
@@ -39,8 +43,8 @@ from ..report.wording import count, distinct_names, listed, number, share
 from ..tables import PROMISES, SUGGESTIONS, TITLE_RISKS, validate
 
 # %% auto #0
-__all__ = ['FILL_FACTS', 'fill_points', 'filled_by_category', 'confidence_pieces', 'pairs_piece', 'cell_words', 'benchmark_piece',
-           'fill_report']
+__all__ = ['FILL_FACTS', 'fill_points', 'filled_by_category', 'others_piece', 'confidence_pieces', 'pairs_piece', 'cell_words',
+           'benchmark_piece', 'fill_report']
 
 # %% ../../nbs/fill/70_fill_report.ipynb #17b7db5d
 FILL_FACTS = {
@@ -132,6 +136,25 @@ def filled_by_category(
         "The promise is one of all categories together."
     )
     return table_html(cells, caption, tuple(cells)[1:])
+
+# %% ../../nbs/fill/70_fill_report.ipynb #7ac8e802
+def others_piece(
+    suggestions: pd.DataFrame,  # (n, columns) As `tables.SUGGESTIONS`
+    labels: pd.DataFrame,  # (m, columns) As `tables.TITLE_RISKS`
+    row: pd.Series,  # The row of all categories of `tables.PROMISES`
+) -> Safe:  # A sentence and a table, empty where no known title was accepted
+    "The risks that nothing is promised of, among the titles that the promise rests on."
+    found = other_risks(suggestions, labels, row)
+    if found.empty:
+        return Safe("")
+    pairs = list(zip(found["wrong"], found["n"], strict=True))
+    cells = {"Titles that": [markup('<span style="white-space:normal">{n}</span>', n=risk_words(r)) for r in found["risk"]]}  # fmt: skip
+    cells["Known ones"] = [f"{count(k)} of {count(n)}" for k, n in pairs]
+    cells["Share (95% interval)"] = [counted_share(k, n) for k, n in pairs]
+    caption = "Among the known titles that would have been filled. A title can be wrong in several ways, so the shares do not add up."
+    return joined(
+        [paragraph([other_risk_words(found, row["risk"])]), table_html(cells, caption, tuple(cells)[1:])]
+    )
 
 # %% ../../nbs/fill/70_fill_report.ipynb #bec24ed1
 def confidence_pieces(
@@ -296,13 +319,22 @@ def _asked(suggestions: pd.DataFrame) -> str:
     )
 
 
+def _note_list(notes: Sequence[str]) -> Safe:
+    "Notes as a list of sentences, empty where there are none."
+    lines = [markup("<li>{n}</li>", n=escaped(as_sentence(note), 2000)) for note in notes]
+    return markup("<ul>{lines}</ul>", lines=joined(lines)) if lines else Safe("")
+
+
 def _reason_piece(suggestions: pd.DataFrame) -> Safe:
     "Reasons with their counts, empty where nothing was withheld."
     table = withheld_reasons(suggestions)
     if table.empty:
         return Safe("")
     cells = {
-        "Reason": [text[:1].upper() + text[1:] for text in table["reason"]],
+        "Reason": [
+            markup('<span style="white-space:normal">{n}</span>', n=text[:1].upper() + text[1:])
+            for text in table["reason"]
+        ],
         "Titles": [count(n) for n in table["n"]],
     }
     return table_html(cells, "The first reason of each title that was withheld.", ("Titles",))
@@ -314,13 +346,14 @@ def _fill_sections(
     "Anchor, heading and body of each section; the body is empty where there is nothing to say."
     row = promises[promises["category"].eq("all")].iloc[0]
     points = [markup("<li>{p}</li>", p=escaped(p, 2000)) for p in fill_points(suggestions, promises, facts)]
-    caution = [_CAUTION, *[str(facts[k]) for k in ("shift",) if facts.get(k)]]
+    caution = [_CAUTION, *[as_sentence(facts[k]) for k in ("shift",) if facts.get(k)]]
     return [
         ("short", "In short", markup('<ul class="findings">{points}</ul>', points=joined(points))),
+        ("others", "What else was wrong among them", others_piece(suggestions, labels, row)),
         ("withheld", "Why titles were withheld", _reason_piece(suggestions)),
         ("categories", "By category", filled_by_category(promises[promises["risk"].eq(row["risk"])], suggestions)),
         ("confidence", "How far the confidence can be believed", joined([confidence_pieces(suggestions, labels, row), pairs_piece(facts.get("pairs"), facts.get("cut", 0.5))])),
-        ("limits", "What it rests on", joined([paragraph(caution), paragraph([*cell_words(facts), *map(str, facts.get("notes") or [])])])),
+        ("limits", "What it rests on", joined([paragraph(caution), paragraph(cell_words(facts)), _note_list(facts.get("notes") or [])])),
         ("model", "The model, and what it took", joined([paragraph([_asked(suggestions), *[w for w in [cost_of_fill(facts)] if w]]), benchmark_piece(facts)])),
     ]  # fmt: skip
 

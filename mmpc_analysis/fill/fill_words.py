@@ -18,8 +18,9 @@ from .reviewed import FilledError
 from ..report.wording import count, listed, plural, share
 
 # %% auto #0
-__all__ = ['risk_words', 'out_of', 'fine_share', 'counted_share', 'promise_words', 'reached_words', 'filled_words',
-           'withheld_reasons', 'review_words', 'time_words', 'cost_of_fill']
+__all__ = ['risk_words', 'fault_sentence', 'out_of', 'fine_share', 'counted_share', 'promise_words', 'reached_words',
+           'other_risks', 'other_risk_words', 'as_sentence', 'filled_words', 'withheld_reasons', 'review_words',
+           'time_words', 'cost_of_fill']
 
 # %% ../../nbs/fill/67_fill_words.ipynb #ddfb65c0
 _ERRORS = {
@@ -37,6 +38,14 @@ def risk_words(
     "What a title does that is wrong in one way."
     several, one = _ERRORS.get(risk, (f"are wrong by the risk {risk}", f"is wrong by the risk {risk}"))
     return one if n == 1 else several
+
+
+def fault_sentence(
+    risk: str,  # Name of the risk's card
+    meaning: str,  # What its card says, which is for those who compute it
+) -> str:  # Such as The title names another brand.
+    "When a title is wrong, for a person who has never heard of a token; a risk of one's own speaks for itself."
+    return f"The title {risk_words(risk, 1)}." if risk in _ERRORS else as_sentence(meaning)
 
 
 def out_of(
@@ -103,6 +112,56 @@ def reached_words(
         return f"{begin}, so nothing was reached."
     error = f"{count(wrong) if wrong else 'none'} of these {risk_words(row['risk'], max(wrong, 1))}"
     return f"{begin}; {error}: {counted_share(wrong, accepted)}."
+
+# %% ../../nbs/fill/67_fill_words.ipynb #9576ec82
+def other_risks(
+    suggestions: pd.DataFrame,  # (n, columns) As `tables.SUGGESTIONS`
+    labels: pd.DataFrame,  # (m, columns) As `tables.TITLE_RISKS`, of all risks
+    row: pd.Series,  # The row of all categories of `tables.PROMISES`
+) -> (
+    pd.DataFrame
+):  # risk, n, wrong, share, low and high, worst first; no rows where no known title was accepted
+    "How often the titles that a promise rests on were wrong in the ways that it does not speak of."
+    known = suggestions[suggestions["known"].astype(bool)].set_index("item_id")
+    wide = {name: part.set_index("item_id")["wrong"] for name, part in labels.groupby("risk")}
+    rows = []
+    if row["risk"] in wide and np.isfinite(row["threshold"]):
+        judged = wide[row["risk"]].reindex(known.index).notna()
+        accepted = known.index[judged & (known["confidence"] >= row["threshold"])]
+        for name, values in wide.items():
+            wrong = values.reindex(accepted).dropna()
+            k, n = int(wrong.sum()), len(wrong)
+            if name != row["risk"] and n:
+                bounds = 1 - float(wrong_bound(n - k, n, 0.975)), float(wrong_bound(k, n, 0.975))
+                rows.append((name, n, k, k / n, *bounds))
+    table = pd.DataFrame(rows, columns=["risk", "n", "wrong", "share", "low", "high"])
+    return table.sort_values(["share", "risk"], ascending=[False, True], ignore_index=True)
+
+
+def other_risk_words(
+    found: pd.DataFrame,  # As `other_risks` gives it
+    risk: str,  # The one that is promised
+) -> str:  # A sentence or two, empty where nothing was found out
+    "What a promise does not speak of, and how often it was seen."
+    if found.empty:
+        return ""
+    seen = [
+        f"{fine_share(each.share)} {risk_words(each.risk)} ({fine_share(each.low)} to {fine_share(each.high)})"
+        for each in found.itertuples()
+    ]
+    about = _ABOUT.get(risk, f"the risk {risk}")
+    return f"The promise is about {about} alone. Among the same known titles {listed(seen)}; nothing is promised of that."
+
+
+_ABOUT = {"brand": "brands", "number": "numbers", "type": "types of product", "title": "shared words"}
+
+# %% ../../nbs/fill/67_fill_words.ipynb #11d2c166
+def as_sentence(
+    text: str,  # A note
+) -> str:  # The same with a full stop
+    "A note that can stand beside others."
+    text = str(text).strip()
+    return text if not text or text[-1] in ".!?:\u2026" else f"{text}."
 
 # %% ../../nbs/fill/67_fill_words.ipynb #3a88766f
 def filled_words(
@@ -202,7 +261,7 @@ def cost_of_fill(
         ("output_tokens", "wrote", "tokens"),
     ):
         parts += [f"{verb} {count(value[name])} {what}"] if name in value else []
-    said = [f"In all it {listed(parts)}."] if parts else []
+    said = [f"In all the model {listed(parts)}."] if parts else []
     said += (
         [f"This cost {value['price']:,.2f} {facts.get('currency') or ''}".rstrip() + "."]
         if "price" in value

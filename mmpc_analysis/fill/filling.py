@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ import pandas as pd
 from .. import store
 from ..catalogue.items import Catalogue, find_table, load_catalogue
 from .fill_decisions import FillDecisions, decide_fills, suggestion_rows
+from .fill_words import fault_sentence
 from .gap_rows import GapRows, find_gap_rows
 from .import_files import write_import
 from .import_result import ImportFile
@@ -108,10 +110,13 @@ def _write_review(
 ) -> int:
     "Write the queue for people, as a table and as pages; how many titles it has."
     cells = rows.cells[["item_id", *rows.seen]]
-    queue = review_queue(made.suggestions, manifest["sample"], manifest["seed"], cells)
+    queue = review_queue(made.suggestions, manifest["sample"], manifest["seed"], cells, risk=manifest["risk"])
     write_queue(queue, os.path.join(out, "review.csv"))
     limit, limited = _LIMITS.get(profile, (150, "Google Merchant"))
-    meaning = f"Accept what is right for the product. Confidence speaks of one fault alone: {RISKS[manifest['risk']].meaning}"
+    meaning = fault_sentence(manifest["risk"], RISKS[manifest["risk"]].meaning)
+    for name in os.listdir(out):  # Pages of an earlier run would show titles that are no longer in the queue
+        if re.fullmatch(r"review(-\d+)?\.html", name):
+            os.remove(os.path.join(out, name))
     write_review_pages(queue, root, out, meaning=meaning, limit=limit, limited=limited)
     return len(queue)
 

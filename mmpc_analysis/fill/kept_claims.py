@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .found_claims import CLAIM_KINDS
+from ..report.wording import plural, share
 from ..store import hash_unit
 
 # %% auto #0
@@ -95,13 +96,13 @@ def keep_claims(
         n, names = int(learnt.sum()), set(groups[learnt])
         if n < fewest or len(names) < 2 * folds:
             notes.append(
-                f"{kind}: {n} known claims without support from {len(names)} listing groups are too few to learn from ({fewest} and {2 * folds} are needed), so none is kept"
+                f"Claims of a {kind} that no cell supports are taken out: {n} in known titles, of {plural(len(names), 'listing group')}, are too few to learn from ({fewest} and {2 * folds} are needed)."
             )
             continue
         probability[open_claims] = _cross_fitted(yes, true, groups, learnt, open_claims, folds, seed)
         right = float(true[learnt].mean())
         notes.append(
-            f"{kind}: {right:.1%} of {n} known claims without support were true; one stays from a probability of {cut:g}"
+            f"Claims of a {kind} that no cell supports: {share(right)} of {n} in known titles were true, so one stays only where the model's own yes makes it {cut:.0%} likely."
         )
     return KeptClaims(supported | (probability >= cut), probability, tuple(notes))
 

@@ -22,20 +22,30 @@ __all__ = ['QUEUE_COLUMNS', 'BETWEEN', 'confidence_words', 'review_reasons', 're
 
 # %% ../../nbs/fill/50_review_queue.ipynb #4e4a3e4a
 _WORDS = (
-    (0.95, "very likely right"),
-    (0.8, "likely right"),
-    (0.6, "more likely right than wrong"),
-    (0.4, "as likely right as wrong"),
-    (0.2, "likely wrong"),
-    (0.0, "very likely wrong"),
+    (0.95, "very likely"),
+    (0.8, "likely"),
+    (0.6, "more likely than not"),
+    (0.4, "as likely as not"),
+    (0.2, "unlikely"),
+    (0.0, "very unlikely"),
 )
+_FREE = {
+    "brand": "no wrong brand",
+    "number": "no wrong number",
+    "type": "right type of product",
+    "title": "enough right words",
+}
 
 
 def confidence_words(
-    confidence: float,  # Probability that a title is not wrong, in [0, 1]; NaN where none is known
-) -> str:  # Such as likely right
-    "A confidence as a person would say it."
-    return next((words for least, words in _WORDS if confidence >= least), "not known")
+    confidence: float,  # Probability that a title is not wrong in one way, in [0, 1]; NaN where none is known
+    risk: str = "",  # Name of that way, a key of `risks.RISKS` or one's own
+) -> str:  # Such as no wrong number: likely
+    "A confidence as a person would say it, with what it is about."
+    about = _FREE.get(
+        risk, f"no fault of the kind {risk}" if risk else "not wrong in the one way that was judged"
+    )
+    return f"{about}: {next((words for least, words in _WORDS if confidence >= least), 'not known')}"
 
 # %% ../../nbs/fill/50_review_queue.ipynb #7557e8b9
 _ABOUT_CONFIDENCE = re.compile(r"\b(confidence|threshold|promised?|promises)\b", re.I)
@@ -118,6 +128,7 @@ def review_queue(
     cells: pd.DataFrame
     | None = None,  # item_id and one text column for each cell of the row that may be seen
     mixed: int = 1000,  # Rows at the head of the queue among which the sample stands
+    risk: str = "",  # What the confidence is about, a key of `risks.RISKS`
 ) -> pd.DataFrame:  # (m, columns) QUEUE_COLUMNS, status and probability
     """All withheld titles and a random sample of the filled ones, unmarked.
 
@@ -135,7 +146,7 @@ def review_queue(
     return queue.assign(
         suggestion=rows["shown"],
         confidence=rows["confidence"],
-        likely=[confidence_words(value) for value in rows["confidence"]],
+        likely=[confidence_words(value, risk) for value in rows["confidence"]],
         reasons=[BETWEEN.join(review_reasons(row)) for row in rows[_TOLD].to_dict("records")],
         other_cells=_cell_lines(rows["item_id"], cells),
         picture=rows["image"].fillna(""),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import store
+from . import fill_options as own
 from .command_endings import CommandResult, JsonOption, ending
 from mmpc_analysis.study.command_options import (
     CategoryOption,
@@ -33,15 +35,14 @@ from mmpc_analysis.study.command_options import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mmpc_analysis.completion.models import ModelCard
     from mmpc_analysis.fill.filling import FillResult
     from mmpc_analysis.study.run_model import RunModel
 
 # %% auto #0
-__all__ = ['SETTINGS', 'FillModelOption', 'FromRunOption', 'MaxWrongOption', 'RiskOption', 'SureOption', 'FilledOption',
-           'KnownOption', 'SamplesOption', 'SampleOption', 'ClaimsOption', 'FillPromptOption', 'SeedOption',
-           'ReviewedOption', 'ThresholdOption', 'DrawOption', 'GeneratorOption', 'AnewOption', 'read_share',
-           'check_folder', 'check_settings', 'check_undecided', 'fill_engine', 'fill_command']
+__all__ = ['SETTINGS', 'read_share', 'check_folder', 'check_settings', 'check_undecided', 'fill_engine', 'fill_command']
 
 # %% ../../nbs/study/39_fill_command.ipynb #fe679b5b
 def read_share(
@@ -100,7 +101,11 @@ def check_settings(
     file, now = Path(out) / SETTINGS, json.loads(json.dumps(settings))
     before = store.read_json(str(file))
     differ = [
-        f"{k} was {before.get(k)!r} and is {now[k]!r}" for k in now if before and before.get(k) != now[k]
+        f"{k} was {before.get(k)!r} and is {now[k]!r}"
+        for k in now
+        if before
+        and before.get(k) != now[k]
+        and (k in before or now[k])  # An option that is newer than the folder
     ]
     if differ and not anew:
         raise ValueError(
@@ -164,69 +169,33 @@ def fill_engine(
         )
     return card, engine_options(study, model, card), None
 
-# %% ../../nbs/study/39_fill_command.ipynb #3b87e042
-FillModelOption = Annotated[str, typer.Option("--model", "-m", help="Model to ask; mmpc models lists them.")]
-FromRunOption = Annotated[
-    str, typer.Option("--from-run", metavar="RUN", help="Ask the model that the run in this folder chose.")
-]
-MaxWrongOption = Annotated[
-    str, typer.Option("--max-wrong", help="Largest share of wrong ones among the filled: 5% or 0.05.")
-]
-RiskOption = Annotated[str, typer.Option("--of", help="What counts as wrong: brand, number, type or title.")]
-SureOption = Annotated[str, typer.Option("--sure", help="How sure that is to be: 90% or 0.9.")]
-FilledOption = Annotated[
-    str, typer.Option("--out", "-o", help="Folder of the results.", show_default="filled/<name of the file>")
-]
-KnownOption = Annotated[int, typer.Option("--known", min=1, help="Known titles to learn from, at most.")]
-SamplesOption = Annotated[
-    int, typer.Option("--samples", min=0, help="Drawn answers that each one is compared with.")
-]
-SampleOption = Annotated[int, typer.Option("--sample", min=0, help="Filled titles that a person looks at.")]
-ClaimsOption = Annotated[
-    bool, typer.Option("--claims/--no-claims", help="Whether what nothing supports is taken out.")
-]
-FillPromptOption = Annotated[str, typer.Option("--prompt", "-p", help="Prompt to ask with.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of everything that is drawn at random.")]
-ReviewedOption = Annotated[
-    list[str] | None,
-    typer.Option("--reviewed", metavar="FILE", help="Decisions of a person: make the final import file."),
-]
-ThresholdOption = Annotated[
-    bool,
-    typer.Option(
-        "--new-threshold", help="With --reviewed: fill by the threshold that the review can promise."
-    ),
-]
-DrawOption = Annotated[
-    bool, typer.Option("--pictures", help="Also draw pictures, marked as such, for a person to look at.")
-]
-GeneratorOption = Annotated[str, typer.Option("--generator", help="Who draws them.")]
-AnewOption = Annotated[bool, typer.Option("--anew", help="Replace results of other settings in the folder.")]
-
 # %% ../../nbs/study/39_fill_command.ipynb #1a35eae6
 def fill_command(
     source: Annotated[str, typer.Argument(help="File or folder of your own.")],  # Catalogue
-    model: FillModelOption = "",  # Name of a card, or of the model on a server
-    from_run: FromRunOption = "",  # Folder of a run that chose a model
-    max_wrong: MaxWrongOption = "5%",  # Largest share of wrong ones among the filled
-    of: RiskOption = "number",  # What counts as wrong
-    sure: SureOption = "90%",  # Probability with which it is kept
-    out: FilledOption = "",  # Folder of the results
-    known: KnownOption = 500,  # Most known titles
-    samples: SamplesOption = 4,  # Drawn answers of each question
-    sample: SampleOption = 50,  # Filled titles in the queue
-    claims: ClaimsOption = True,  # Whether unsupported claims are taken out
-    prompt: FillPromptOption = "",  # Prompt, empty for the model's own form
-    seed: SeedOption = 0,  # Of samples, folds and noise
-    reviewed: ReviewedOption = None,  # Files of decisions
-    new_threshold: ThresholdOption = False,  # Whether a threshold of the review decides
-    pictures: DrawOption = False,  # Whether pictures are drawn
-    generator: GeneratorOption = "standin-sd3",  # Name of a generator's card
-    anew: AnewOption = False,  # Whether other settings than before are meant
+    model: own.FillModelOption = "",  # Name of a card, or of the model on a server
+    from_run: own.FromRunOption = "",  # Folder of a run that chose a model
+    max_wrong: own.MaxWrongOption = "5%",  # Largest share of wrong ones among the filled
+    of: own.RiskOption = "number",  # What counts as wrong
+    sure: own.SureOption = "90%",  # Probability with which it is kept
+    out: own.FilledOption = "",  # Folder of the results
+    known: own.KnownOption = 500,  # Most known titles
+    samples: own.SamplesOption = 4,  # Drawn answers of each question
+    signal: own.SignalOption = None,  # Some of the signals, all without it
+    sample: own.SampleOption = 50,  # Filled titles in the queue
+    claims: own.ClaimsOption = True,  # Whether unsupported claims are taken out
+    prompt: own.FillPromptOption = "",  # Prompt, empty for the model's own form
+    seed: own.SeedOption = 0,  # Of samples, folds and noise
+    reviewed: own.ReviewedOption = None,  # Files of decisions
+    rater: own.RaterOption = "",  # Who decided
+    new_threshold: own.ThresholdOption = False,  # Whether a threshold of the review decides
+    pictures: own.DrawOption = False,  # Whether pictures are drawn
+    generator: own.GeneratorOption = "standin-sd3",  # Name of a generator's card
+    anew: own.AnewOption = False,  # Whether other settings than before are meant
     column: ColumnOption = None,  # Own column names
     profile: ProfileOption = "",  # Kind of file
     encoding: EncodingOption = "",  # Of a text file
     root: RootOption = "",  # Folder of the pictures
+    downloads: own.DownloadsOption = "",  # Folder of fetched pictures
     category: CategoryOption = "",  # Category of the items that have none
     server: ServerOption = "",  # Server that runs the model
     device: DeviceOption = "",  # Where model and generator run
@@ -239,17 +208,26 @@ def fill_command(
     with ending("fill", as_json) as result:
         out = out or f"filled/{Path(source).stem or 'shop'}"
         reading = {"columns": column_map(column), "profile": profile, "encoding": encoding, "root": root}
-        reading |= {"category": category}
+        reading |= {"category": category, "downloads": downloads}
         check_folder(source, out)
         if reviewed:
-            _fill_reviewed(result, source, out, reviewed, new_threshold)
+            _fill_reviewed(result, source, out, reviewed, new_threshold, rater)
             return
+        if rater or new_threshold:
+            raise ValueError(
+                f"{'--rater' if rater else '--new-threshold'} speaks of a review; name its file with --reviewed"
+            )
+        if downloads and not Path(downloads).is_dir():
+            raise ValueError(
+                f"there is no folder of fetched pictures at {downloads!r}; mmpc fetch-pictures makes one"
+            )
         risk = {
             "risk": of,
             "max_wrong": read_share(max_wrong, "--max-wrong"),
             "sure": read_share(sure, "--sure"),
         }
         drawn = {"known": known, "samples": samples, "sample": sample, "claims": claims, "seed": seed}
+        drawn |= {"signals": own.checked_signals(signal)}
         hardware = {"device": device, "precision": precision, "quantisation": quantisation, "pixels": pixels}
         asked = fill_engine(model, from_run, server, **hardware)
         pictured = {"generator": generator, "drawing_device": device or "auto"} if pictures else {}
@@ -302,6 +280,9 @@ def _fill_shop(
     filled = fill(source, card, out=out, benchmark=benchmark, **told, **given, **engine)
     _tell_filled(result, filled)
     _tell_promise(result, filled)
+    _tell_next(
+        result, filled, f"mmpc fill {shlex.quote(source)} --out {shlex.quote(out)} --reviewed reviewed.csv"
+    )
     if pictured:
         _draw_pictures(
             result,
@@ -315,7 +296,7 @@ def _fill_shop(
 # %% ../../nbs/study/39_fill_command.ipynb #6c66eb80
 def _tell_filled(result: CommandResult, filled: FillResult) -> None:
     "Say what was filled and where it is, in words and as facts."
-    from mmpc_analysis.fill.fill_words import withheld_reasons
+    from mmpc_analysis.fill.fill_words import as_sentence, withheld_reasons
 
     rows = filled.suggestions
     gaps, reasons = rows[~rows["known"].astype(bool)], withheld_reasons(rows)
@@ -326,17 +307,20 @@ def _tell_filled(result: CommandResult, filled: FillResult) -> None:
     result.facts |= {"folder": filled.out}
     name, left = Path(result.facts["source"]).name, len(gaps) - done
     result.say(
-        f"{name}: {len(gaps):,} products with a picture lack a title; {done:,} filled, {left:,} withheld for a person."
+        f"{name}: {len(gaps):,} {'product with a picture lacks' if len(gaps) == 1 else 'products with a picture lack'} a title; "
+        f"{done:,} filled, {left:,} withheld for a person."
     )
     lines = [f"  {n:,} withheld: {reason}" for reason, n in result.facts["withheld"].items()]
-    lines += [*filled.notes, *(f"{file.kind}: {file.path} ({file.rows:,} titles)" for file in filled.files)]
-    lines += [f"{Path(filled.out) / 'report.html'} says all of it on one page."] if len(gaps) else []
-    result.say("\n".join(lines))
+    lines += [
+        f"{file.kind}: {file.path} ({file.rows:,} {'title' if file.rows == 1 else 'titles'})"
+        for file in filled.files
+    ]
+    result.say("\n".join([*lines, *map(as_sentence, filled.notes)]))
 
 # %% ../../nbs/study/39_fill_command.ipynb #7c59e47c
 def _tell_promise(result: CommandResult, filled: FillResult) -> None:
     "Say what the filled titles are worth and what they took; what keeps anything from being filled, and what failed."
-    from mmpc_analysis.fill.fill_words import cost_of_fill, promise_words, reached_words
+    from mmpc_analysis.fill import fill_words
 
     rows, promises = filled.suggestions, filled.promises
     told = store.read_json(str(Path(filled.out) / "manifest.json")).get("facts", {}) if len(rows) else {}
@@ -348,10 +332,13 @@ def _tell_promise(result: CommandResult, filled: FillResult) -> None:
     lost = int(rows["outcome"].eq("engine_error").sum())
     if len(overall):
         row = overall.iloc[0]
-        words = " ".join([*promise_words(row), reached_words(row)]).strip()
-        result.say(cost_of_fill({key: value for key, value in cost.items() if value is not None}))
+        words = " ".join([*fill_words.promise_words(row), fill_words.reached_words(row)]).strip()
+        result.say(fill_words.cost_of_fill({key: value for key, value in cost.items() if value is not None}))
+        others = fill_words.other_risks(rows, _labels(filled.out), row)
+        result.facts["other_risks"] = others
         if row["promised"]:
             result.say(words)
+            result.say(fill_words.other_risk_words(others, row["risk"]))
         else:
             result.lack(words)
     if told.get("shift"):
@@ -362,9 +349,30 @@ def _tell_promise(result: CommandResult, filled: FillResult) -> None:
             f"an engine failed on {lost:,} of {len(rows):,} products; the same command asks them again"
         )
 
+
+def _labels(out: str) -> pd.DataFrame:
+    "How known titles were judged, by all risks; nothing where no title was missing."
+    from mmpc_analysis.tables import TITLE_RISKS, empty
+
+    folder = Path(out) / TITLE_RISKS.name
+    return store.read_shards(str(folder), TITLE_RISKS) if folder.is_dir() else empty(TITLE_RISKS)
+
+# %% ../../nbs/study/39_fill_command.ipynb #558735c0
+def _tell_next(result: CommandResult, filled: FillResult, review: str = "") -> None:
+    "Say what to open next, in its order."
+    page, report = Path(filled.out) / "review.html", Path(filled.out) / "report.html"
+    steps = [f"read {report}, which says all of it on one page"] if len(filled.suggestions) else []
+    if review and len(filled.suggestions) and page.is_file():
+        steps.append(f"decide about titles in {page} (or review.csv beside it), then run {review}")
+    if filled.files:
+        steps.append(f"upload {filled.files[0].path}")
+    result.facts["next"] = steps
+    if steps:
+        result.say("Next: " + "; ".join(steps) + ".")
+
 # %% ../../nbs/study/39_fill_command.ipynb #3111b250
 def _fill_reviewed(
-    result: CommandResult, source: str, out: str, reviewed: list[str], rethreshold: bool
+    result: CommandResult, source: str, out: str, reviewed: list[str], rethreshold: bool, rater: str
 ) -> None:
     "Make the final import file of what people decided."
     if away := [file for file in reviewed if not Path(file).is_file()]:
@@ -375,11 +383,12 @@ def _fill_reviewed(
 
     result.facts |= {"source": source, "out": out, "reviewed": reviewed}
     result.kept = f"What was filled is kept in {out}; the same command makes the import file again."
-    done = apply_review(out, reviewed, source=source, rethreshold=rethreshold)
+    done = apply_review(out, reviewed, source=source, rethreshold=rethreshold, rater=rater)
     _tell_filled(result, done)
     found = store.read_json(str(Path(done.out) / "found.json"))
     result.facts |= {"error_of_filled": found["error"], "new_threshold": found["threshold"]}
     result.say(" ".join(review_words(FilledError(**found["error"]))))
+    _tell_next(result, done)
     if not done.files:
         result.lack("no title was accepted, so there is no import file")
 

@@ -6,12 +6,15 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from mmpc_analysis.fill.fill_report import fill_points, fill_report
 from mmpc_analysis.fill.fill_words import (
     cost_of_fill,
     counted_share,
     filled_words,
+    other_risk_words,
+    other_risks,
     out_of,
     promise_words,
     withheld_reasons,
@@ -65,6 +68,54 @@ def test_the_promise_and_what_was_reached_are_the_tables_numbers():
     filled = int(shop["status"].eq("filled").sum())
     assert (filled == row["filled"] and f"{filled} were filled" in said) or "All of them were filled" in said
     assert "may differ" in said
+
+
+def test_the_other_risks_among_the_accepted_stand_under_the_promise():
+    "By hand: the accepted are those at the threshold that number could judge; brand is unknown for one of them."
+    shop, promises, labels = made(max_wrong=0.05)
+    known = shop[shop["known"]]
+    labels.loc[5, "wrong"] = np.nan  # Not judged, so not among those that the promise counts
+    promises = promise_table(shop, labels, "number", 0.05)
+    threshold = promises["threshold"].iloc[0]
+    accepted = [
+        i for i, c in zip(known["item_id"], known["confidence"], strict=True) if c >= threshold and i != "p5"
+    ]
+    assert len(accepted) == promises["accepted"].iloc[0]
+    title = pd.DataFrame({"item_id": known["item_id"], "risk": "title", "wrong": 1.0})
+    title.loc[title["item_id"].isin(accepted[:40]), "wrong"] = 0.0
+    brand = title.assign(risk="brand", wrong=0.0)
+    brand.loc[brand["item_id"].eq(accepted[0]), "wrong"] = np.nan
+    labels = pd.concat([labels, title, brand], ignore_index=True)
+    found = other_risks(shop, labels, promises.iloc[0])
+    n = len(accepted)
+    assert found[["risk", "n", "wrong"]].values.tolist() == [["title", n, n - 40], ["brand", n - 1, 0]]
+    for row in found.itertuples():
+        exact = binomtest(row.wrong, row.n).proportion_ci(0.95)
+        assert (row.low, row.high) == pytest.approx((exact.low, exact.high), abs=1e-12)
+        assert row.share == row.wrong / row.n
+    said = words(fill_report(shop, promises, labels, {}))
+    assert "What else was wrong among them" in said and f"{n - 40} of {n}" in said and f"0 of {n - 1}" in said
+    assert "The promise is about numbers alone." in said and "share too few words with the true title" in said
+    assert said.index("In short") < said.index("What else was wrong") < said.index("By category")
+
+
+def test_without_a_threshold_or_other_risks_nothing_else_is_told():
+    for known, more in ((30, True), (200, False)):
+        shop, promises, labels = made(known=known)
+        title = labels.assign(risk="title", wrong=1.0)
+        labels = pd.concat([labels, title], ignore_index=True) if more else labels
+        assert "What else was wrong" not in fill_report(shop, promises, labels, {})
+        assert other_risk_words(other_risks(shop, labels, promises.iloc[0]), "number") == ""
+
+
+def test_notes_do_not_run_together():
+    shop, promises, labels = made()
+    page = fill_report(shop, promises, labels, {"notes": ["lax.csv was read", "One stays.", "<b>x</b>"]})
+    assert re.findall(r"<li><bdi[^>]*>(.*?)</bdi></li>", page)[-3:] == [
+        "lax.csv was read.",
+        "One stays.",
+        "&lt;b&gt;x&lt;/b&gt;.",
+    ]
 
 
 def test_where_nothing_can_be_promised_nothing_reads_as_if_it_were():
@@ -170,7 +221,7 @@ def test_words_of_numbers():
     assert counted_share(5, 100) == "5.0% (1.6% to 11%)"  # R's binom.test(5, 100): 0.01643 to 0.11284
     assert (
         cost_of_fill({"seconds": 7200, "output_tokens": 1000})
-        == "In all it worked for 2 hours and wrote 1,000 tokens."
+        == "In all the model worked for 2 hours and wrote 1,000 tokens."
     )
     assert cost_of_fill({"price": 1.5, "currency": "EUR"}) == "This cost 1.50 EUR."
     row = made()[1].iloc[0]

@@ -115,6 +115,31 @@ def test_other_settings_take_the_old_import_away(shop):
     )
 
 
+def test_pages_of_an_earlier_queue_go(shop):
+    "A page of review that shows another run's titles would be decided in vain."
+    made, engine = run(shop)
+    (Path(made.out) / "review-2.html").write_text("of an earlier run")
+    (Path(made.out) / "review-notes.html").write_text("a person's own")
+    run(shop, engine=engine, sample=0)
+    assert sorted(p.name for p in Path(made.out).glob("*.html")) == [
+        "report.html", "review-notes.html", "review.html",
+    ]  # fmt: skip
+
+
+def test_a_person_is_told_what_the_confidence_is_about(shop):
+    made, engine = run(shop)
+    page = (Path(made.out) / "review.html").read_text("utf-8")
+    lead = re.search(r'<p class="meaning">(.*?)</p>', page, re.S)[1]
+    assert " ".join(re.sub(r"<[^>]+>", "", lead).split()) == (
+        "The confidence is about one fault alone: The title shares too few words with the true title. "
+        "You decide about the whole title."
+    )
+    queue = (Path(made.out) / "review.csv").read_text("utf-8-sig")
+    assert "enough right words: " in queue and "likely right" not in queue
+    run(shop, engine=engine, risk="number")
+    assert "no wrong number: " in (Path(made.out) / "review.csv").read_text("utf-8-sig")
+
+
 def test_titles_of_known_products_never_reach_the_engine(shop):
     class Spy(Knowing):
         def note(self, kind, *things):

@@ -18,6 +18,7 @@ from mmpc_analysis.catalogue.tables_for_people import csv_for_people
 from mmpc_analysis.fill.review_decisions import read_reviews
 from mmpc_analysis.fill.review_page import review_page, write_review_pages
 from mmpc_analysis.fill.review_queue import queue_for_people, review_queue
+from mmpc_analysis.report.wording import share
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +331,9 @@ def test_a_row_shows_its_picture_or_why_there_is_none(opened, queue):
             assert page.evaluate("document.getElementById('picture').decode().then(() => true)")
             assert page.get_attribute("#picture", "alt") == f"Picture of the product in row {row.row}"
         assert page.is_visible("#reasons-part") == bool(row.reasons)
-        assert row.likely in page.inner_text("#likely") and "%" in page.inner_text("#likely")
+        assert (
+            page.inner_text("#likely") == f"{row.likely[0].upper()}{row.likely[1:]} ({share(row.confidence)})"
+        )
         press(page, "ArrowRight")
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from itertools import combinations
 from pathlib import Path
 
@@ -122,17 +123,29 @@ def test_reasons_are_the_same_for_filled_and_withheld():
 @pytest.mark.parametrize(
     "confidence, words",
     [
-        (1, "very likely right"),
-        (0.95, "very likely right"),
-        (0.9499, "likely right"),
-        (0.5, "as likely right as wrong"),
-        (0.2, "likely wrong"),
-        (0, "very likely wrong"),
+        (1, "very likely"),
+        (0.95, "very likely"),
+        (0.9499, "likely"),
+        (0.5, "as likely as not"),
+        (0.2, "unlikely"),
+        (0, "very unlikely"),
         (np.nan, "not known"),
     ],
 )
 def test_a_confidence_in_words(confidence, words):
-    assert confidence_words(confidence) == words
+    assert confidence_words(confidence, "brand") == f"no wrong brand: {words}"
+
+
+@pytest.mark.parametrize("risk", ["", "number", "type", "title", "taste"])
+def test_words_of_a_confidence_never_speak_of_the_whole_title(risk):
+    "A title that names no wrong number may name another thing: nobody may read that it is right."
+    (queue,) = (review_queue(mixed(1, 1).assign(confidence=0.997), 1, risk=risk),)
+    (said,) = set(queue["likely"])
+    about, how = said.split(": ")
+    assert how == "very likely" and about not in ("", "right") and not re.search(r"\bright$", said)
+    assert {"number": "number", "type": "type", "title": "words", "taste": "taste", "": "one way"}[
+        risk
+    ] in about
 
 
 def test_cells_of_the_row_stand_beside_the_title():

@@ -266,6 +266,68 @@ def test_what_is_typed_reaches_the_fill(faked, tmp_path):
     assert {key: how[key] for key in wanted} == wanted
 
 
+def test_signals_and_fetched_pictures_reach_the_fill(faked, tmp_path):
+    calls = faked(GOOD)
+    (tmp_path / "got").mkdir()
+    words = ["--signal", "agreement", "--signal", "logprob", "--downloads", "got"]
+    assert typed("shop.csv", "-m", "standin-qwen-s", *words, cwd=tmp_path).exit_code == 0
+    assert (calls[0][2]["signals"], calls[0][2]["downloads"]) == (["logprob", "agreement"], "got")
+    refused = typed(
+        "shop.csv", "-m", "standin-qwen-s", cwd=tmp_path
+    )  # Another set of signals is another fill
+    assert refused.exit_code == 2 and "signals was" in refused.stderr
+    typed("shop.csv", "-m", "standin-qwen-s", "--out", "all", cwd=tmp_path)
+    assert calls[-1][2]["signals"] is None and "downloads" not in calls[-1][2]
+
+
+def test_a_folder_that_is_older_than_an_option_goes_on(faked, tmp_path):
+    faked(GOOD)
+    assert typed("shop.csv", "-m", "standin-qwen-s", cwd=tmp_path).exit_code == 0
+    settings = tmp_path / "filled/shop/settings.json"
+    old = json.loads(settings.read_text())
+    settings.write_text(json.dumps({k: v for k, v in old.items() if k not in ("signals", "downloads")}))
+    assert typed("shop.csv", "-m", "standin-qwen-s", cwd=tmp_path).exit_code == 0
+
+
+def test_it_ends_with_what_to_open_next(faked, tmp_path):
+    faked(GOOD)
+    (tmp_path / "my results").mkdir()
+    (tmp_path / "my results/review.html").write_text("the queue")
+    done = typed("shop.csv", "-m", "standin-qwen-s", "--out", "my results", cwd=tmp_path)
+    last = done.stdout.strip().splitlines()[-1]
+    places = [
+        last.index(word)
+        for word in ("report.html", "review.html", "--reviewed", "upload filled/shop-filled.csv")
+    ]
+    assert last.startswith("Next: ") and places == sorted(places)
+    assert "mmpc fill shop.csv --out 'my results' --reviewed reviewed.csv" in last
+    told = json.loads(
+        typed("shop.csv", "-m", "standin-qwen-s", "--out", "my results", "--json", cwd=tmp_path).stdout
+    )
+    assert len(told["next"]) == 3
+
+
+def test_the_other_risks_are_told_in_one_line(faked, tmp_path):
+    rows = suggestions(["filled", *["known"] * 4]).assign(confidence=[0.9, 0.9, 0.9, 0.9, 0.1])
+    faked((rows, promise()))
+    wrong = [0, 0, 0, 0, 1, 0, 1, 1]
+    labels = pd.DataFrame(
+        {"item_id": [f"i{k}" for k in (1, 2, 3, 4)] * 2, "risk": ["number"] * 4 + ["type"] * 4}
+    )
+    store.write_shard(
+        labels.assign(wrong=wrong).astype({"wrong": float}),
+        tables.TITLE_RISKS,
+        str(tmp_path / "out/title_risks"),
+    )
+    done = typed("shop.csv", "-m", "standin-qwen-s", "--out", "out", cwd=tmp_path)
+    (line,) = [line for line in done.stdout.splitlines() if "numbers alone" in line]
+    assert "67% are nearer to another type of product than to their own" in line  # i1 and i3 of i1, i2 and i3
+    told = json.loads(
+        typed("shop.csv", "-m", "standin-qwen-s", "--out", "out", "--json", cwd=tmp_path).stdout
+    )
+    assert [(r["risk"], r["n"], r["wrong"]) for r in told["other_risks"]] == [("type", 3, 2)]
+
+
 def test_a_fill_ends_with_0_and_tells_all(faked, tmp_path):
     faked(GOOD)
     done = typed("shop.csv", "-m", "standin-qwen-s", "--json", cwd=tmp_path)
@@ -380,6 +442,9 @@ def test_the_same_command_goes_on_and_another_is_refused(faked, tmp_path):
         (["--reviewed", "typo.csv"], "there is no file of decisions at 'typo.csv'"),
         (["--reviewed", "shop.csv"], "there is no fill in"),
         (["-m", "standin-sd3"], "must be one that answers questions"),
+        (["-m", "standin-qwen-s", "--signal", "logprobs"], "--signal must be one of logprob, least_logprob, agreement"),
+        (["-m", "standin-qwen-s", "--downloads", "typo"], "no folder of fetched pictures at 'typo'"),
+        (["-m", "standin-qwen-s", "--rater", "Ada"], "--rater speaks of a review; name its file with --reviewed"),
     ],
 )  # fmt: skip
 def test_a_person_can_help(words, said, tmp_path):
@@ -548,7 +613,17 @@ def test_a_person_s_decisions_make_the_final_file(filled):
     queue.loc[queue["item_id"] == edited, ["decision", "new_title"]] = ["edit", "A title of a person"]
     queue.loc[queue["item_id"] == rejected, "decision"] = "reject"
     queue.to_csv(place / "decisions.csv", index=False)
-    final = typed("shop/shop.csv", "--reviewed", "decisions.csv", "--out", "decided", "--json", cwd=place)
+    final = typed(
+        "shop/shop.csv",
+        "--reviewed",
+        "decisions.csv",
+        "--rater",
+        "Ada",
+        "--out",
+        "decided",
+        "--json",
+        cwd=place,
+    )
     facts = json.loads(final.stdout)
     assert final.exit_code == 0, (final.stderr, facts)
     (file,) = facts["files"]
@@ -558,6 +633,8 @@ def test_a_person_s_decisions_make_the_final_file(filled):
     assert new["name"][edited] == "A title of a person" and new["name"][rejected] == ""
     assert facts["error_of_filled"]["reviewed"] == sure.sum() and facts["error_of_filled"]["wrong"] == 2
     assert new["title_source"].ne("").sum() == file["rows"]
+    assert set(pd.read_csv(place / "decided/reviewed/ratings.csv")["rater"]) == {"Ada"}
+    assert facts["next"][-1] == f"upload {file['path']}" and "reviewed/report.html" in facts["next"][0]
 
 
 def test_where_nothing_can_be_promised_nothing_is_left_to_import(filled):

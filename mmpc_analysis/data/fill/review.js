@@ -73,7 +73,7 @@
     byId("suggestion").style.textDecoration = now.decision === "reject" ? "line-through" : "";
     byId("meter").value = row.share === null ? 0 : row.share;
     byId("meter").hidden = row.share === null;
-    fill("likely", row.confidence ? row.likely + " (" + row.confidence + ")" : "Confidence not known");
+    fill("likely", row.likely.charAt(0).toUpperCase() + row.likely.slice(1) + (row.confidence ? " (" + row.confidence + ")" : ""));
     items("reasons", row.reasons ? row.reasons.split(data.between) : []);
     items("cells", row.other_cells ? row.other_cells.split(data.between) : []);
     const badge = byId("state");
