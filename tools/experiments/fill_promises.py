@@ -28,7 +28,8 @@ from mmpc_analysis.fill.promises import START, THRESHOLDS, make_promise, most_wr
 
 CODE = ("fill.confidence", "fill.promises")
 DATA = Path(__file__).resolve().parents[2] / "tests/data/fill"
-OUT, SIGNALS_FILE = DATA / "fill_promises.json", DATA / "standin_signals.parquet"
+OUT = DATA / "fill_promises.json"
+SIGNALS_FILE = DATA / "standin_signals.parquet"
 GRID = np.array(THRESHOLDS)
 WISHES = ((0.05, 0.9), (0.1, 0.95))  # max_wrong and sure
 SIZES = (60, 150, 500, 1000)
