@@ -29,6 +29,8 @@ export: $(READY)  ## notebooks to modules, outputs cleaned; README from the inde
 bench: $(READY)  ## speed against the reference's way and against bare generation
 	$(BIN)/python bench/completions.py
 	$(BIN)/python bench/readers.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/fill.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/fill.py --whole
 	OMP_NUM_THREADS=1 $(BIN)/python bench/scores.py
 	$(BIN)/python bench/mixed.py --growth
 	OMP_NUM_THREADS=1 $(BIN)/python bench/recommend.py

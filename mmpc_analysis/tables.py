@@ -829,6 +829,21 @@ ALIGNMENT_EFFECTS = Table(
     unique=("task", "category", "metric", "base", "treatment", "against", "question"),
 )
 
+# %% ../nbs/00_tables.ipynb #67596dfe
+_SIGNALS = (
+    Column("logprob", "float", "Mean log-probability of its tokens", "nats", required=False),
+    Column("least_logprob", "float", "Log-probability of its least likely token", "nats", required=False),
+    Column("agreement", "float", "Mean token F1 with drawn answers", "[0, 1]", required=False),
+    Column("yes", "float", "The model's own log-odds that it is right", "nats", required=False),
+    Column(
+        "lift_rank",
+        "float",
+        "Share of other titles that the picture makes less likely",
+        "[0, 1]",
+        required=False,
+    ),
+)  # What the engine offers of each suggestion; missing where it does not
+
 # %% ../nbs/00_tables.ipynb #55bd8366
 SUGGESTIONS = Table(
     "suggestions",
@@ -848,17 +863,7 @@ SUGGESTIONS = Table(
         Column("suggestion", "str", "The title that the model wrote", required=False),
         Column("title", "str", "The same without the claims that nothing supports", required=False),
         Column("removed", "str", "Claims that were taken out, separated by ; and a blank", required=False),
-        Column("logprob", "float", "Mean log-probability of its tokens", "nats", required=False),
-        Column("least_logprob", "float", "Log-probability of its least likely token", "nats", required=False),
-        Column("agreement", "float", "Mean token F1 with drawn answers", "[0, 1]", required=False),
-        Column("yes", "float", "The model's own log-odds that it is right", "nats", required=False),
-        Column(
-            "lift_rank",
-            "float",
-            "Share of other titles that the picture makes less likely",
-            "[0, 1]",
-            required=False,
-        ),
+        *_SIGNALS,
         Column(
             "confidence",
             "float",
@@ -872,6 +877,8 @@ SUGGESTIONS = Table(
     ),
     unique=("item_id",),
 )
+
+# %% ../nbs/00_tables.ipynb #e1108760
 TITLE_RISKS = Table(
     "title_risks",
     "whether the suggestion for a known product is wrong in one way",
@@ -929,6 +936,8 @@ PROMISES = Table(
     ),
     unique=("risk", "category"),
 )
+
+# %% ../nbs/00_tables.ipynb #9a15383b
 REVIEWS = Table(
     "reviews",
     "what a person decided about a suggested title",

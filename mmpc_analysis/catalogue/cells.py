@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 # %% auto #0
-__all__ = ['cell_text', 'PictureBytes', 'image_entries', 'image_cell', 'plain_entities', 'plain_html', 'visible_text',
-           'plain_prose']
+__all__ = ['cell_text', 'readable_text', 'PictureBytes', 'image_entries', 'image_cell', 'plain_entities', 'plain_html',
+           'visible_text', 'plain_prose']
 
 # %% ../../nbs/catalogue/10_cells.ipynb #0b8545d3
 def cell_text(
@@ -46,6 +46,16 @@ def cell_text(
             "holds bytes that are not in the file's encoding; write the cell again, and save as UTF-8"
         )
     return text or None
+
+
+def readable_text(
+    value: object,  # A cell as its file gave it
+) -> str | None:  # Text without blanks around it, None where there is none that can be read
+    "A cell as text where a cell that is no text says as little as an empty one, such as the key of a row."
+    try:
+        return cell_text(value)
+    except ValueError:
+        return None
 
 # %% ../../nbs/catalogue/10_cells.ipynb #30d2d51a
 @dataclass(frozen=True, slots=True)

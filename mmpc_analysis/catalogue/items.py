@@ -39,7 +39,7 @@ from .records import READERS
 from ..tables import ITEMS, PICTURES, validate
 
 # %% auto #0
-__all__ = ['CHECKS', 'POOLED', 'find_table', 'load_catalogue']
+__all__ = ['CHECKS', 'POOLED', 'find_table', 'load_catalogue', 'id_of_images']
 
 # %% ../../nbs/catalogue/20_items.ipynb #2835114f
 def find_table(
@@ -287,7 +287,7 @@ def _read_table(
             listings.notes.append("There is no id: items are called after their pictures.")
         for row, cells, wrong in listings.rows:
             if "item_id" not in mapping and "" not in wrong:
-                cells["item_id"] = _picture_id(cells["images"])
+                cells["item_id"] = id_of_images(cells["images"])
             _add_row(rows, row, cells, wrong)
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(
@@ -305,9 +305,11 @@ def _read_table(
             )
     return listings
 
-
-def _picture_id(entries: list) -> str | None:
-    "What an item without an id is called after its first picture."
+# %% ../../nbs/catalogue/20_items.ipynb #d38e9e86
+def id_of_images(
+    entries: list,  # (n,) A product's pictures without placeholders, as `listings.product_images` gives them
+) -> str | None:  # Its id, None where it has no picture
+    "What a product of a table without ids is called: the name of its first picture, else its content."
     first = entries[0] if entries else None
     if isinstance(first, PictureBytes):
         return image_stem(first.name) or hashlib.sha256(first.data).hexdigest()[:16]

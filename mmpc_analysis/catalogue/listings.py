@@ -28,7 +28,7 @@ from mmpc_analysis.catalogue.profiles import (
 from .records import read_records
 
 # %% auto #0
-__all__ = ['Listings', 'read_listings', 'column_line']
+__all__ = ['Listings', 'read_listings', 'column_line', 'product_images']
 
 # %% ../../nbs/catalogue/16_listings.ipynb #c2672d51
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,18 +159,27 @@ def _read_cell(ours: str, text: str | None, tally: _Tally) -> tuple[str | None, 
     return plain or None, None if plain else f"{text[:40]!r} has no visible text"
 
 
-def _read_pictures(raw: list, wrong: dict, tally: _Tally) -> list[str | PictureBytes]:
-    "The pictures of a row without placeholders; each picture once."
+def product_images(
+    raw: list,  # (n,) The cells that name a product's pictures, as `product_rows.products` gives them
+    words: tuple[str, ...] | None = None,  # Words taken for gaps in place of the lists, () for none
+) -> tuple[list, list, str | None]:  # Pictures, placeholders, and why a cell could not be read
+    "The pictures of a product, each once, and what only stands in the place of one."
     entries: dict[str | PictureBytes, None] = {}
+    problem = None
     for value in raw:
         try:
             entries |= dict.fromkeys(image_entries(value))
         except ValueError as error:
-            wrong["image"] = str(error)
-    empty = [e for e in entries if isinstance(e, str) and is_placeholder_image(e, tally.words)]
+            problem = str(error)
+    empty = [e for e in entries if isinstance(e, str) and is_placeholder_image(e, words)]
+    return [entry for entry in entries if entry not in empty], empty, problem
+
+
+def _read_pictures(raw: list, wrong: dict, tally: _Tally) -> list[str | PictureBytes]:
+    "The pictures of a row without placeholders, with what was wrong among them."
+    images, empty, problem = product_images(raw, tally.words)
     tally.gaps["pictures"].update(e.rpartition("/")[2] for e in empty) if empty else None
-    if empty and len(empty) == len(entries):
-        wrong["image"] = (
-            f"{empty[0][:80]!r} only says that there is none; add a picture, or leave the cell empty"
-        )
-    return [entry for entry in entries if entry not in empty]
+    if empty and not images:
+        problem = f"{empty[0][:80]!r} only says that there is none; add a picture, or leave the cell empty"
+    wrong |= {"image": problem} if problem is not None else {}
+    return images

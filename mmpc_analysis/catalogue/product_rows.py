@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 import pandas as pd
 
-from .cells import cell_text
+from .cells import readable_text
 from .profiles import columns_in_use, type_words
 from .records import Records
 from .shop_formats import Profile
@@ -160,7 +160,7 @@ def _by_handle(reading: _Reading, rows: Iterator) -> Iterator[tuple[int, dict, d
             yield place, {}, {"": row}
             continue
         cells = _row_cells(reading, row)
-        handle = _text(cells.get("group")) or (place,)
+        handle = readable_text(cells.get("group")) or (place,)
         places.setdefault(handle, []).append(shelf.put((place, cells)))
     for lying in places.values():
         yield _one_product(reading, [shelf.take(at) for at in lying])
@@ -178,7 +178,7 @@ def _one_product(reading: _Reading, rows: list[tuple[int, dict]]) -> tuple[int, 
     for _, cells in rows[1:]:
         alone = _given(cells.get("image")) and not _given(cells.get("variant"))
         counts["further pictures" if alone else "variants"] += 1
-    titles = {text for _, cells in rows if (text := _text(cells.get("title")))}
+    titles = {text for _, cells in rows if (text := readable_text(cells.get("title")))}
     counts["several titles"] += len(titles) > 1
     _count_status(reading, _first_given(cells.get("status") for _, cells in rows))
     return rows[0][0], _with_pictures(product, pictures), {}
@@ -189,18 +189,10 @@ def _first_given(values: Iterator) -> object:
     return next((value for value in values if _given(value)), None)
 
 
-def _text(value: object) -> str | None:
-    "A cell as text, None where it is empty or no text."
-    try:
-        return cell_text(value)
-    except ValueError:
-        return None
-
-
 def _position(value: object) -> float:
     "Place of a picture among those of its product; the last where none can be read."
     try:
-        place = float(_text(value) or "inf")
+        place = float(readable_text(value) or "inf")
     except ValueError:
         return math.inf
     return math.inf if math.isnan(place) else place
@@ -215,7 +207,7 @@ def _with_pictures(product: dict, pictures: list) -> dict:
 
 def _count_status(reading: _Reading, value: object) -> None:
     "Count a product that the shop does not show."
-    status = (_text(value) or "").lower()
+    status = (readable_text(value) or "").lower()
     if reading.profile.live and status and status not in reading.profile.live:
         word = {"-1": "draft", "0": "private", "2": "draft"}.get(status, status)
         reading.counts[f"status {word}"] += 1
@@ -233,11 +225,11 @@ def _by_parent(reading: _Reading, rows: Iterator) -> Iterator[tuple[int, dict, d
         types = type_words(cells["type"]) if "type" in cells else _types_anywhere(row)
         if "variation" in types:
             variations.append(
-                (_text(cells.get("parent_id")), place, shelf.put((all_images(cells.get("image")),)))
+                (readable_text(cells.get("parent_id")), place, shelf.put((all_images(cells.get("image")),)))
             )
             continue
         for kind, what in (("sku", "sku"), ("id", "item_id")):
-            by_name.setdefault((kind, _text(cells.get(what))), len(products))
+            by_name.setdefault((kind, readable_text(cells.get(what))), len(products))
         products.append((shelf.put((place, cells)), []))
     for parent, place, at in variations:
         by_id = re.fullmatch(r"(?i)id:\s*(.*)", parent or "")

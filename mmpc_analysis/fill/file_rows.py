@@ -7,7 +7,6 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/fill/file_rows.html.md"""
 # %% ../../nbs/fill/03_file_rows.ipynb #69d25ad1
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,17 +14,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..catalogue.cells import PictureBytes, cell_text, image_entries
+from ..catalogue.cells import readable_text
 from ..catalogue.embedded import Catalogue
-from ..catalogue.items import find_table
-from ..catalogue.picture_search import image_stem
-from ..catalogue.placeholders import is_placeholder_image
+from ..catalogue.items import find_table, id_of_images
+from ..catalogue.listings import product_images
 from ..catalogue.product_rows import products
 from ..catalogue.profiles import FILE_PROFILES, columns_in_use, type_words
 from ..catalogue.records import Records, read_records
 
 # %% auto #0
-__all__ = ['source_records', 'FileRow', 'file_rows']
+__all__ = ['source_records', 'product_places', 'FileRow', 'file_rows']
 
 # %% ../../nbs/fill/03_file_rows.ipynb #3e429e13
 def source_records(
@@ -41,29 +39,6 @@ def source_records(
     if not isinstance(source, pd.DataFrame) and Path(source).is_dir():
         table = find_table(source)
     return None if table is None else read_records(table, encoding)
-
-# %% ../../nbs/fill/03_file_rows.ipynb #c368151c
-def _picture_name(images: list) -> str | None:
-    "What an item without an id is called after its first picture."
-    for value in images:
-        try:
-            entries = image_entries(value)
-        except ValueError:
-            continue
-        for entry in entries:
-            if isinstance(entry, PictureBytes):
-                return image_stem(entry.name) or hashlib.sha256(entry.data).hexdigest()[:16]
-            if not is_placeholder_image(entry):
-                return image_stem(entry.partition("?")[0] if ":" in entry else entry)
-    return None
-
-
-def _text(value: object) -> str | None:
-    "A cell as text, None where it is empty or no text."
-    try:
-        return cell_text(value)
-    except ValueError:
-        return None
 
 # %% ../../nbs/fill/03_file_rows.ipynb #5269912c
 @dataclass(slots=True, eq=False)
@@ -88,15 +63,39 @@ def _first_rows(records: Records, catalogue: Catalogue) -> _Firsts:
     for place, cells, wrong in products(records, profile, asked):
         if wrong:
             continue
-        own = _text(cells.get("item_id"))
-        item_id = own if "item_id" in mapping else _picture_name(cells["images"])
+        own = readable_text(cells.get("item_id"))
+        item_id = own if "item_id" in mapping else id_of_images(product_images(cells["images"])[0])
         for names, what in ((found.by_handle, "group"), (found.by_id, "item_id"), (found.by_sku, "sku")):
-            if name := _text(cells.get(what)):
+            if name := readable_text(cells.get(what)):
                 names.setdefault(name, place)
         if item_id in ids and (place, item_id) not in dropped:
             ids.discard(item_id)  # The first that was taken counts
             found.items[place] = item_id
     return found
+
+
+def product_places(
+    source: str | Path | pd.DataFrame,  # What the catalogue was loaded from, with a table
+    catalogue: Catalogue,  # As `items.load_catalogue` gives it
+    encoding: str | None = None,  # Name of a text file's encoding, None to find out
+) -> dict[int, str]:  # Place of a product's first row, as `Records` counts them: its id
+    """Where the products of a catalogue stand in its file.
+
+    Raises: `ValueError` where the file has not the columns that the catalogue was read by.
+    """
+    records = source_records(source, encoding)
+    return {} if records is None else _first_rows(_own_records(records, catalogue), catalogue).items
+
+
+def _own_records(records: Records, catalogue: Catalogue) -> Records:
+    "The rows again, refused where the catalogue cannot have been made of them."
+    lacking = sorted(set(catalogue.mapping.values()) - set(records.names))
+    if lacking or catalogue.profile not in FILE_PROFILES:
+        raise ValueError(
+            f"the catalogue {catalogue.name!r} was not read from this file, which has no column "
+            f"{', '.join(lacking) or 'that it knows'}; give the file that it was loaded from"
+        )
+    return records
 
 # %% ../../nbs/fill/03_file_rows.ipynb #09d1c224
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ class FileRow:
 # %% ../../nbs/fill/03_file_rows.ipynb #e56cfc94
 def _product_of(found: _Firsts, used: dict[str, list[str]], group: str, row: dict) -> int | None:
     "Place of the first row of the product to which a further row belongs."
-    named = lambda what: next(filter(None, (_text(row.get(c)) for c in used.get(what, ()))), None)  # noqa: E731
+    named = lambda what: next(filter(None, (readable_text(row.get(c)) for c in used.get(what, ()))), None)  # noqa: E731
     if group == "handle":
         return found.by_handle.get(named("group") or "")
     words = type_words(row.get(used["type"][0])) if "type" in used else set()
@@ -139,15 +138,9 @@ def file_rows(
     records = source_records(source, encoding)
     if records is None:
         return
-    lacking = sorted(set(catalogue.mapping.values()) - set(records.names))
-    if lacking or catalogue.profile not in FILE_PROFILES:
-        raise ValueError(
-            f"the catalogue {catalogue.name!r} was not read from this file, which has no column "
-            f"{', '.join(lacking) or 'that it knows'}; give the file that it was loaded from"
-        )
+    found = _first_rows(_own_records(records, catalogue), catalogue)
     profile = FILE_PROFILES[catalogue.profile]
     used = columns_in_use(records.names, profile, catalogue.mapping)
-    found = _first_rows(records, catalogue)
     for place, row in source_records(source, encoding).rows(None):
         if isinstance(row, str):
             continue

@@ -7,35 +7,18 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/fill/item_rows.html.md"""
 # %% ../../nbs/fill/41_item_rows.ipynb #6f9c7f4c
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from ..catalogue.cells import PictureBytes
 from ..catalogue.embedded import Catalogue
 from ..catalogue.listings import read_listings
-from ..catalogue.picture_search import image_stem
 from ..catalogue.shop_formats import COLUMN_NAMES
+from .file_rows import product_places
 
 # %% auto #0
 __all__ = ['ItemRows', 'item_rows']
-
-# %% ../../nbs/fill/41_item_rows.ipynb #c1225c89
-def _picture_id(entries: list) -> str | None:
-    "What a product without an id is called: the name of its first picture."
-    first = entries[0] if entries else None
-    if isinstance(first, PictureBytes):
-        return image_stem(first.name) or hashlib.sha256(first.data).hexdigest()[:16]
-    return image_stem(first.partition("?")[0] if ":" in first else first) if first else None
-
-
-def _passed_over(set_aside: pd.DataFrame) -> set[tuple[int, str]]:
-    "Rows of an id that gave no product, though no other row had the id before."
-    gone = set_aside[~set_aside["kept"].astype(bool)]
-    again = gone["reason"].astype(str).str.match(r"stands in row \d+ already")
-    return set(zip(gone["row"][~again], gone["item_id"][~again], strict=True))
 
 # %% ../../nbs/fill/41_item_rows.ipynb #5e327675
 _A_GAP = "; write a title, or leave the cell empty"  # How the reader complains of a cell that says nothing
@@ -65,14 +48,12 @@ def item_rows(
     columns = dict.fromkeys(COLUMN_NAMES) | catalogue.mapping
     listings = read_listings(source, columns, catalogue.profile or None, encoding)
     wanted, places, said, damaged = set(item_ids), {}, {}, {}
-    passed = _passed_over(catalogue.set_aside)
+    first = product_places(source, catalogue, encoding)
     told = catalogue.set_aside[catalogue.set_aside["column"] == "title"]
     told = dict(zip(zip(told["row"], told["item_id"], strict=True), told["reason"], strict=True))
     for place, cells, wrong in listings.rows:
-        own = (
-            cells.get("item_id") if "item_id" in catalogue.mapping else _picture_id(cells.get("images") or [])
-        )
-        if own not in wanted or (place, own) in passed:
+        own = first.get(place)
+        if own not in wanted:
             continue
         wanted.discard(own)
         title, reason = cells.get("title"), told.get((place, own), "")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .promises import wrong_bound
 from ..tables import REVIEWS, SUGGESTIONS, validate
 
 # %% auto #0
@@ -185,14 +186,11 @@ def _exact_interval(
     wrong: np.ndarray, weights: np.ndarray, population: int, level: float
 ) -> tuple[float, float]:
     "The exact interval; with unequal weights the binomial one at the effective sample size."
-    from scipy.stats import beta
-
     if np.allclose(weights, weights[0]):
         return exact_share(int(wrong.sum()), len(wrong), population, level)
-    n, tail = weights.sum() ** 2 / (weights**2).sum(), (1 - level) / 2
-    x = n * (weights @ wrong) / weights.sum()
-    low = beta.ppf(tail, x, n - x + 1) if x > 0 else 0.0
-    return float(low), float(beta.ppf(1 - tail, x + 1, n - x)) if x < n else 1.0
+    n, sure = weights.sum() ** 2 / (weights**2).sum(), (1 + level) / 2
+    x, y = (n * (weights @ half) / weights.sum() for half in (wrong, 1 - wrong))
+    return 1 - float(wrong_bound(y, n, sure)), float(wrong_bound(x, n, sure))
 
 # %% ../../nbs/fill/60_reviewed.ipynb #74e07d5a
 def sampled_rows(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..catalogue.cells import cell_text, plain_prose
+from ..catalogue.cells import cell_text, plain_prose, readable_text
 from ..catalogue.embedded import Catalogue
 from ..catalogue.placeholders import is_placeholder
 from ..catalogue.product_rows import structured_text
@@ -93,12 +93,7 @@ def _read_titles(row: FileRow, columns: Sequence[str], found: _Found, told: str,
 # %% ../../nbs/fill/48_title_patches.ipynb #fbad45a0
 def _row_keys(row: FileRow, columns: list[str | None], rules: ImportRules) -> tuple[str | None, ...]:
     "The cells of a row that name its product."
-    keys = []
-    for column in columns:
-        try:
-            keys.append(cell_text(row.cells.get(column)) if column else None)
-        except ValueError:
-            keys.append(None)
+    keys = [readable_text(row.cells.get(column)) if column else None for column in columns]
     if rules.numbered and keys[0] and not (keys[0].isascii() and keys[0].isdecimal() and int(keys[0])):
         keys[0] = None
     return tuple(keys)

@@ -13,7 +13,8 @@ import pytest
 from conftest import ROOT
 
 from mmpc_analysis.catalogue.items import load_catalogue
-from mmpc_analysis.fill.file_rows import file_rows
+from mmpc_analysis.fill.file_rows import file_rows, product_places
+from mmpc_analysis.fill.item_rows import item_rows
 from mmpc_analysis.fill.product_cells import DERIVED_COLUMNS, hidden_columns, product_cells
 
 EXPORTS = ROOT / "tests" / "data" / "catalogue" / "exports"
@@ -313,3 +314,47 @@ def test_another_file_is_refused(tmp_path):
     catalogue = load_catalogue(frame, check_pictures="none")
     with pytest.raises(ValueError, match="no column id, title"):
         product_cells(pd.DataFrame({"image": [PICTURE]}), catalogue)
+
+
+# ---------------------------------------------------------------- readers and writers agree
+
+
+def nameless_table(rng):
+    "A table without ids whose picture cells are of every kind, with rows that say nothing and names that come again."
+    cells = [
+        "https://x.example/a.jpg?v=1",
+        "https://x.example/b.jpg, https://x.example/a.jpg",
+        "https://x.example/no-image.png",
+        "https://x.example/placeholder.png, https://x.example/c.jpg",
+        "",
+        None,
+        7,
+        ["pics/d.png", "pics/e.png"],
+        {"bytes": b"\x89PNG one", "path": None},
+        {"bytes": b"\x89PNG two", "path": "f.png"},
+        {"what": "is this"},
+        "pics\\g.png",
+        "N/A",
+    ]
+    titles = ["Mug", "", None, "N/A", "Kite", "-"]
+    n = 30
+    return pd.DataFrame(
+        {"title": [rng.choice(titles) for _ in range(n)], "image": [rng.choice(cells) for _ in range(n)]}
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_reader_of_the_file_finds_the_same_products(seed, tmp_path):
+    shop = nameless_table(random.Random(seed))
+    catalogue = load_catalogue(shop, check_pictures="none", unpack_to=tmp_path, require_items=False)
+    ids = catalogue.items["item_id"].tolist()
+    places = product_places(shop, catalogue)
+    assert sorted(places.values()) == ids and len(ids) > 3
+    assert {row.place: row.item_id for row in file_rows(shop, catalogue) if row.own} == places
+    untitled = catalogue.items.loc[catalogue.items["title"].isna(), "item_id"].tolist()
+    found = item_rows(shop, catalogue, untitled)
+    assert found.places == {place: item_id for place, item_id in places.items() if item_id in untitled}
+    titles = catalogue.items.set_index("item_id")["title"].dropna()
+    for place, item_id in places.items():  # By position, which no reader has a say in
+        said = shop["title"].iloc[place - 1]
+        assert titles.get(item_id) == (said if said in ("Mug", "Kite") else None)

@@ -106,6 +106,18 @@ def test_prose_stands_beside_the_code(notebook):
 
 
 @every
+def test_links_lead_to_what_is_there(notebook):
+    prose = re.sub(r"^```.*?^```|`[^`\n]*`", "", "\n".join(notebook.prose), flags=re.M | re.S)
+    links = re.findall(r"\]\(([^)\s#]+)[^)]*\)", prose)
+    wrong = [
+        link
+        for link in links
+        if not re.match(r"[a-z]+:|attachment:", link) and not (notebook.path.parent / link).exists()
+    ]
+    stand("links", notebook, wrong, "a link names the file with its number, from the folder of its page:")
+
+
+@every
 def test_is_light_to_store(notebook):
     size = notebook.path.stat().st_size / 1e3
     stand(
@@ -354,6 +366,7 @@ BAD = [
     (test_no_exported_cell_is_long, "#| export\n" + "x = 1\n" * 41, "", "41 lines: x = 1"),
     (test_a_page_stays_a_page, "#| export\n" + "x = 1\n" * 301, "", "more than 300"),
     (test_prose_stands_beside_the_code, "#| export\n" + "x = 1\n" * 20, "", "fewer than 3 words"),
+    (test_links_lead_to_what_is_there, "link", "", r"\.\./fill/signals\.ipynb"),
     (test_is_light_to_store, "x = 1\n" * 80_000, "", "400 kB is the limit"),
     (test_shows_results_and_refusals, "1", "", "no output is stored"),
     (test_shows_results_and_refusals, "#| export\nraise ValueError", "text", "shows none"),
@@ -420,6 +433,7 @@ def small_notebook(folder, code, shown):
         ("code", code),
     ]
     rows += [("markdown", r"A line of slope $\\beta$.")] * (code == "tex")
+    rows += [("markdown", "Some [signals](../fill/signals.ipynb#x).")] * (code == "link")
     cells = [{"cell_type": kind, "source": source, "metadata": {}, "outputs": []} for kind, source in rows]
     cells[3]["outputs"] = [SHOWN["text"]] if code == GOOD else []
     cells[4]["outputs"] = [SHOWN[shown]] if shown else []
