@@ -99,7 +99,7 @@ class Meddling(Knowing):
 def test_a_file_that_changes_while_it_is_filled_is_not_filled(shop):
     made, _ = run(shop, max_wrong=0.2)
     before = {p: b for p, b in everything(made.out).items() if "asked" not in p.parts}
-    new = shop.read_bytes().replace(b"S000;;", b"S000;Named meanwhile;")
+    new = shop.read_bytes().replace(b";red;8.png", b";blue;8.png")
     engine = Meddling(TITLES, lambda: shop.write_bytes(new))
     engine.identity = "another"  # So that it is asked
     with pytest.raises(ValueError, match="has changed while it was filled"):
@@ -157,7 +157,9 @@ def test_an_unfinished_fill_is_not_reviewed_and_its_import_file_goes(shop):
 
 def test_a_second_review_leaves_no_file_of_the_first(shop):
     made, _ = run(shop, max_wrong=0.001)  # Nothing is filled, so that all depends on the decisions
-    first = apply_review(made.out, decided(made.out).assign(decision=["perhaps"] + ["accept"] * 37))
+    queue = decided(made.out)
+    stray = queue.head(1).assign(item_id="nobody", code="q000000000000")
+    first = apply_review(made.out, pd.concat([queue, stray], ignore_index=True))
     assert Path(first.files[0].path).exists() and Path(first.out, "set_aside.csv").exists()
     second = apply_review(made.out, decided(made.out, "reject"))
     assert not second.files and not Path(first.files[0].path).exists()
