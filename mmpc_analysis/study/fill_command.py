@@ -250,8 +250,8 @@ def _fill_shop(
     settings = choices | reading | {"model": card.name, "prompt": getattr(prompt, "id", prompt)}
     settings |= {key: engine.get(key) for key in ("precision", "quantisation", "pixels")}
     settings["source"] = source if source == "embedded" else str(Path(source).resolve())
-    check_settings(out, settings, anew)
     check_undecided(out)
+    check_settings(out, settings, anew)
     result.kept = f"What was answered is kept in {out}; the same command goes on."
     result.facts |= {"source": settings["source"], "out": out, "model": card.name}
     if chosen:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 from test_filling import TITLES, Knowing, run
 from test_filling import shop as shop
 
+from mmpc_analysis.completion.checkpoints import BackendError
 from mmpc_analysis.fill.fill_folders import begin_results, check_undecided, one_fill
 from mmpc_analysis.fill.reviewed_fills import apply_review
 
@@ -197,3 +199,43 @@ def test_a_file_outside_that_a_manifest_names_is_not_taken_away(shop):
     os.remove(made.files[0].path)
     run(shop, engine=engine)
     assert shop.exists() and (shop.parent / "0.png").exists()
+
+
+def test_an_engine_that_goes_away_again_and_again_is_asked_nothing_twice(shop):
+    whole, engine = run(shop, out="whole", signals=None)
+    seen, goes = [], 0
+    while True:
+        part = Knowing(TITLES, stops=engine.calls // 3)
+        try:
+            made, _ = run(shop, engine=part, signals=None)
+        except BackendError:
+            assert not Path(shop.parent, "filled", "shop-filled.csv").exists()
+            continue
+        finally:
+            seen, goes = seen + part.seen, goes + 1
+        break
+    extra = Counter(map(str, seen)) - Counter(map(str, engine.seen))
+    again = {(kind, thing[0]) for kind, *thing in seen if extra[str((kind, *thing))]}
+    assert goes > 2 and set(map(str, seen)) == set(map(str, engine.seen))
+    assert len(again) <= 4 * (goes - 1), "no more than the batch in which it went away"
+    pd.testing.assert_frame_equal(
+        made.suggestions.drop(columns="seconds"), whole.suggestions.drop(columns="seconds")
+    )
+    pd.testing.assert_frame_equal(made.promises, whole.promises)
+    assert Path(made.files[0].path).read_bytes() == Path(whole.files[0].path).read_bytes()
+
+
+def test_a_disk_that_is_full_at_the_report_leaves_nothing_to_be_taken_for_finished(shop, monkeypatch):
+    made, engine = run(shop)
+    queue, before = decided(made.out), Path(made.files[0].path).read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("mmpc_analysis.fill.filling.write_fill_report", full)
+        run(shop, engine=engine, max_wrong=0.2)
+    with pytest.raises(ValueError, match="has not been finished"):
+        apply_review(made.out, queue)
+    again, _ = run(shop, engine=engine)
+    assert Path(again.files[0].path).read_bytes() == before
