@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ import pandas as pd
 from .. import store
 from ..catalogue.items import Catalogue, find_table, load_catalogue
 from .fill_decisions import FillDecisions, decide_fills, suggestion_rows
+from .fill_folders import begin_results, check_folder, check_undecided, one_fill
 from .fill_words import fault_sentence
 from .gap_rows import GapRows, find_gap_rows
 from .import_files import write_import
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from mmpc_analysis.completion.protocol import Backend
 
 # %% auto #0
-__all__ = ['FillResult', 'source_hash', 'filled_titles', 'write_fill_report', 'fill']
+__all__ = ['FillResult', 'source_hash', 'filled_titles', 'write_fill_report', 'write_imports', 'fill']
 
 # %% ../../nbs/fill/80_filling.ipynb #4e572157
 def _asked_titles(
@@ -159,12 +161,33 @@ def write_fill_report(
         facts = facts | {"pairs": pairs_around_cut(known["reference"], known["title"], cut), "cut": cut}
     store.write_text(path, fill_report(suggestions, made.promises, made.labels, facts))
 
+# %% ../../nbs/fill/80_filling.ipynb #2685929c
+def write_imports(
+    source: str | Path | pd.DataFrame,  # What the catalogue was loaded from
+    shop: Catalogue,  # The catalogue
+    titles: pd.DataFrame,  # (n, 5) As `import_result.TITLE_COLUMNS`; no rows, no file
+    out: str,  # Folder of the results
+    manifest: dict,  # What the fill is made with
+) -> list[ImportFile]:  # The file that the shop uploads, if any
+    """Write the import file of a fill, and take that of an earlier one away.
 
-def _clear_imports(out: str) -> None:
-    "Take away import files of an earlier run."
-    for file in store.read_json(os.path.join(out, "manifest.json")).get("files", []):
-        if os.path.isfile(path := os.path.join(out, os.path.basename(file))):
-            os.remove(path)
+    Raises: `ValueError` where the source has changed, where somebody has decided meanwhile, and as `write_import`.
+    """
+    os.makedirs(out, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".unfinished-") as aside:
+        encoding, files = manifest["reading"].get("encoding"), []
+        if len(titles):
+            files.append(write_import(source, shop, titles, aside, encoding, strict=False))
+        if not isinstance(source, pd.DataFrame) and source_hash(source) != manifest["hash"]:
+            raise ValueError(
+                f"{source} has changed while it was filled; fill it again, which asks nothing twice"
+            )
+        check_undecided(out)
+        begin_results(out, [os.path.basename(file.path) for file in files], manifest["risk"])
+        done = [replace(file, path=os.path.join(out, os.path.basename(file.path))) for file in files]
+        for file, final in zip(files, done, strict=True):
+            os.replace(file.path, final.path)
+    return done
 
 # %% ../../nbs/fill/80_filling.ipynb #1ee94d51
 def fill(
@@ -196,25 +219,29 @@ def fill(
 ) -> FillResult:  # What became of the gaps
     """Fill the titles that a shop lacks, as far as an error can be promised, and queue the rest for people.
 
-    Raises: `ValueError` for a risk that does not exist, and as `load_catalogue`; `BackendError` where nobody can be asked.
+    Raises: `ValueError` for a risk that does not exist, for a folder in which something would be lost, where the source changes meanwhile, and as
+    `load_catalogue`; `BackendError` where nobody can be asked.
     """
     if risk not in RISKS:
         raise ValueError(f"risk must be one of {', '.join(RISKS)}, got {risk!r}")
-    started = time.perf_counter()
+    started, out = time.perf_counter(), str(out)
+    check_folder(source, out)
+    check_undecided(out)
     reading = {"columns": columns, "profile": profile, "encoding": encoding, "root": root}
     reading = {k: v for k, v in (reading | {"category": category, "downloads": downloads}).items() if v}
-    shop = load_catalogue(source, **reading)
+    hashed, shop = source_hash(source), load_catalogue(source, **reading)
     manifest = {"source": source if isinstance(source, str | Path) else None, "name": shop.name}
-    manifest |= {"hash": source_hash(source), "reading": reading, "risk": risk, "max_wrong": max_wrong}
+    manifest |= {"hash": hashed, "reading": reading, "risk": risk, "max_wrong": max_wrong}
     manifest |= {"sure": sure, "known": known, "samples": samples, "claims": claims, "sample": sample}
     manifest |= {"seed": seed, "options": options, "benchmark": benchmark, "profile": shop.profile}
     lacks = shop.items["title"].isna() & shop.items["image"].notna()
     if not lacks.any():
         return FillResult(out, empty(SUGGESTIONS), empty(PROMISES), [], [f"No title is missing. {shop.note}"])
     how = {"samples": samples, "prompt": prompt, "progress": progress}
-    made, facts, files = _fill_gaps(source, shop, model, backend, signals, how, engine, str(out), manifest)
+    with one_fill(out):
+        made, facts, files = _fill_gaps(source, shop, model, backend, signals, how, engine, out, manifest)
     notes = [*facts["notes"], *(note for file in files for note in file.notes)]
-    return FillResult(str(out), made.suggestions, made.promises, files, notes, time.perf_counter() - started)
+    return FillResult(out, made.suggestions, made.promises, files, notes, time.perf_counter() - started)
 
 # %% ../../nbs/fill/80_filling.ipynb #7691f902
 def _fill_gaps(
@@ -224,8 +251,8 @@ def _fill_gaps(
     "Ask, decide and write."
     from mmpc_analysis.completion.models import ModelCard, model_card
 
-    seed, encoding = manifest["seed"], manifest["reading"].get("encoding")
-    cells = product_cells(source, shop, encoding=encoding)
+    seed = manifest["seed"]
+    cells = product_cells(source, shop, encoding=manifest["reading"].get("encoding"))
     rows = find_gap_rows(shop, cells, manifest["known"], seed)
     card = model if isinstance(model, ModelCard) else model_card(model)
     asked, own = os.path.join(out, "asked"), backend is None
@@ -239,11 +266,8 @@ def _fill_gaps(
     check = partial(check_title, profile=shop.profile or "plain")
     made = decide_fills(rows, table, check, signals=used, **choices)
     made.notes.extend(told)
-    _clear_imports(out)
+    files = write_imports(source, shop, filled_titles(made.suggestions), out, manifest)
     _write_tables(out, made)
-    titles, files = filled_titles(made.suggestions), []
-    if len(titles):
-        files.append(write_import(source, shop, titles, out, encoding, strict=False))
     facts = _facts(made, rows, cells, manifest, asked)
     facts |= {"queue": _write_review(out, made, rows, shop.root, shop.profile, manifest)}
     facts |= {"written": os.path.basename(files[0].path)} if files else {}

@@ -7,6 +7,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/fill/reviewed_fills.html.md"
 # %% ../../nbs/fill/82_reviewed_fills.ipynb #2dc23405
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ from .. import store
 from ..catalogue.items import load_catalogue
 from ..catalogue.tables_for_people import csv_for_people
 from .fill_decisions import FillDecisions
-from .filling import FillResult, source_hash, write_fill_report
-from .import_files import write_import
+from .fill_folders import one_fill, read_fill_manifest
+from .filling import FillResult, source_hash, write_fill_report, write_imports
 from .new_thresholds import NewThreshold, new_threshold
 from .review_decisions import read_reviews
 from .review_queue import review_queue
@@ -39,9 +40,11 @@ def _fill_before(
     out: str, source: str | Path | pd.DataFrame | None
 ) -> tuple[dict, str | Path | pd.DataFrame]:
     "What a folder was made with, and what it was made of."
-    manifest = store.read_json(os.path.join(out, "manifest.json"))
+    manifest = read_fill_manifest(out)
     if not manifest:
         raise ValueError(f"there is no fill in {out!r}; run mmpc fill first, or name its folder")
+    if manifest.get("unfinished"):
+        raise ValueError(f"the fill in {out!r} has not been finished; run it again, which asks nothing twice")
     source = manifest["source"] if source is None else source
     if source is None:
         raise ValueError(f"{out!r} was made of rows in memory; give them as source")
@@ -106,11 +109,32 @@ def apply_review(
 ) -> FillResult:  # Its files are the final ones
     """Make the final import file of what people decided, and say how wrong the filled titles are.
 
-    Raises: `ValueError` where there is no fill, or its source has changed.
+    Raises: `ValueError` where there is no finished fill, where its source has changed, where another is at work in its folder, and for
+    decisions in a file that would be written over.
     """
-    started = time.perf_counter()
     manifest, source = _fill_before(str(out), source)
-    made, shop = _read_fill(str(out)), load_catalogue(source, **manifest["reading"])
+    with one_fill(str(out)):
+        return _apply(str(out), reviewed, source, manifest, rater, rethreshold)
+
+# %% ../../nbs/fill/82_reviewed_fills.ipynb #6bc14863
+_WRITTEN = ("set_aside.csv", "ratings.csv")  # Tables for people that a review leaves
+
+
+def _apply(
+    out: str,
+    reviewed: object,
+    source: str | Path | pd.DataFrame,
+    manifest: dict,
+    rater: str,
+    rethreshold: bool,
+) -> FillResult:
+    "Read the decisions and write what follows from them."
+    started, folder = time.perf_counter(), os.path.join(out, "reviewed")
+    given = [reviewed] if isinstance(reviewed, str | Path | pd.DataFrame) else list(reviewed)
+    for file in (Path(file).resolve() for file in given if isinstance(file, str | Path)):
+        if file.parent == Path(folder).resolve() and file.name in _WRITTEN:
+            raise ValueError(f"{file} would be written over; move it out of {folder}, and name it there")
+    made, shop = _read_fill(out), load_catalogue(source, **manifest["reading"])
     check = partial(check_title, profile=shop.profile or "plain")
     reviews = read_reviews(
         reviewed, review_queue(made.suggestions, manifest["sample"], manifest["seed"]), rater
@@ -121,17 +145,15 @@ def apply_review(
     decided = with_threshold(made.suggestions, found, check) if rethreshold else made.suggestions
     status = decided.set_index("item_id")["status"]
     now = reviews.assign(status=reviews["item_id"].map(status))  # A new threshold changes what is filled
-    titles, folder = apply_reviews(decided, now, check), os.path.join(out, "reviewed")
-    encoding, files = manifest["reading"].get("encoding"), []
-    if len(titles):
-        files.append(write_import(source, shop, titles, folder, encoding, strict=False))
+    files = write_imports(source, shop, apply_reviews(decided, now, check), folder, manifest)
     store.write_shard(reviews, REVIEWS, os.path.join(folder, "reviews"))
     ratings = review_ratings(reviews, made.suggestions)
     store.write_text(os.path.join(folder, "ratings.csv"), csv_for_people(ratings))
+    aside = os.path.join(folder, "set_aside.csv")
     if reviews.attrs["aside"]:
-        store.write_text(
-            os.path.join(folder, "set_aside.csv"), csv_for_people(pd.DataFrame(reviews.attrs["aside"]))
-        )
+        store.write_text(aside, csv_for_people(pd.DataFrame(reviews.attrs["aside"])))
+    elif os.path.isfile(aside):
+        os.remove(aside)
     notes = [
         *reviews.attrs["notes"],
         *found.notes,
@@ -143,13 +165,13 @@ def apply_review(
     final = reviewed_suggestions(decided, now, check)
     write_fill_report(os.path.join(folder, "report.html"), final, made, facts, manifest)
     _keep_error(folder, {"error": asdict(error), "threshold": asdict(found)})
+    told = {"risk": manifest["risk"], "files": [os.path.basename(file.path) for file in files]}
+    store.write_text(os.path.join(folder, "manifest.json"), json.dumps(told, indent=1))
     return FillResult(folder, final, made.promises, files, notes, time.perf_counter() - started)
 
 
 def _keep_error(folder: str, found: dict) -> None:
     "Keep what was found, for programs."
-    import json
-
     known = {
         name: {key: None if isinstance(v, float) and v != v else v for key, v in part.items()}
         for name, part in found.items()

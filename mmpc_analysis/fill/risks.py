@@ -56,7 +56,7 @@ def other_brand(
     for row, (title, true, brand, other) in enumerate(
         zip(titles, references, own, cell_texts(cells), strict=True)
     ):
-        if title is None or true is None:
+        if title is None or true is None or not listed.names:
             continue
         named = {one.name for one in listed.find(title)}
         told = {one.name for text in (true, *other) for one in listed.find(text)}

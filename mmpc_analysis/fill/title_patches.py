@@ -7,6 +7,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/fill/title_patches.html.md""
 # %% ../../nbs/fill/48_title_patches.ipynb #27361e3c
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -99,6 +100,13 @@ def _row_keys(row: FileRow, columns: list[str | None], rules: ImportRules) -> tu
     return tuple(keys)
 
 
+def _same_key(key: str, k: int, rules: ImportRules) -> str:
+    "What two keys have in common that a platform takes for one; numbers are read as numbers, so that 0112 is 112."
+    if rules.numbered and not k:
+        return str(int(key))
+    return key if rules.exact else key.casefold()
+
+
 @dataclass(slots=True, eq=False)
 class _Keys:
     "The columns of a file that name a product, and the keys that two products share."
@@ -125,7 +133,7 @@ def _find_products(
         for k, key in enumerate(keys):
             if key:
                 bearer = key if kind.group == "handle" else row.place
-                bearers[k, key if rules.exact else key.casefold()].add(bearer)
+                bearers[k, _same_key(key, k, rules)].add(bearer)
         if row.item_id in wanted and (row.own or kind.group != "variation"):
             product = found.setdefault(row.item_id, _Found(keys))
             _read_titles(row, titles, product, told.get(row.item_id, ""), catalogue.profile == "google")
@@ -150,9 +158,14 @@ def _no_key(product: _Found, keys: _Keys, rules: ImportRules, mixed: bool) -> tu
         names = " and no ".join(c or rules.keys[n][0] for n, c in enumerate(keys.columns))
         return f"they have no {names}, by which {rules.platform} would know them", False
     key, column = product.keys[k], keys.columns[k]
-    if (k, key if rules.exact else key.casefold()) in keys.shared:
+    if (k, _same_key(key, k, rules)) in keys.shared:
         return f"the file has their {column!r} more than once", True
     written = product.keys if mixed else (key,)
+    if any(re.search(r'^"|[\x00-\x1f\x7f\x85\u2028\u2029]', cell or "") for cell in written):
+        return (
+            "a control character or a quotation mark at its beginning would cut the cell that names them",
+            False,
+        )
     runs = any(neutral_cell(cell) != cell for cell in written)
     return ("a spreadsheet would run the cell that names them" if runs else None), False
 

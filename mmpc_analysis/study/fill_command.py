@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import store
+from ..fill.fill_folders import check_folder, check_undecided
 from . import fill_options as own
 from .command_endings import CommandResult, JsonOption, ending
 from mmpc_analysis.study.command_options import (
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from mmpc_analysis.study.run_model import RunModel
 
 # %% auto #0
-__all__ = ['SETTINGS', 'read_share', 'check_folder', 'check_settings', 'check_undecided', 'fill_engine', 'fill_command']
+__all__ = ['SETTINGS', 'read_share', 'check_settings', 'fill_engine', 'fill_command']
 
 # %% ../../nbs/study/39_fill_command.ipynb #fe679b5b
 def read_share(
@@ -65,28 +66,6 @@ def read_share(
 
 # %% ../../nbs/study/39_fill_command.ipynb #1f17aafc
 SETTINGS = "settings.json"  # What a folder was made with
-
-
-def check_folder(
-    source: str,  # The shop's file or folder
-    out: str,  # Folder of the results
-) -> None:
-    """Refuse to write where the shop's own files lie.
-
-    Raises: `ValueError` for the folder of the source, one inside a source that is a folder, a file, and a source that is not there.
-    """
-    if source == "embedded":
-        return
-    if not Path(source).exists():
-        raise ValueError(f"there is no catalogue at {source!r}; name the shop's file or folder")
-    own, folder = Path(source).resolve(), Path(out).resolve()
-    inside = own.is_dir() and folder.is_relative_to(own)
-    if folder == own.parent or inside:
-        raise ValueError(
-            f"--out {out} is where the shop's own files lie; name another folder, such as filled"
-        )
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out {out} is a file; name a folder")
 
 
 def check_settings(
@@ -114,25 +93,6 @@ def check_settings(
         )
     store.write_text(str(file), json.dumps(now, indent=1, sort_keys=True))
     return now
-
-# %% ../../nbs/study/39_fill_command.ipynb #0911af3e
-def check_undecided(
-    out: str,  # Folder of the results
-) -> None:
-    """Refuse to make a queue again in which somebody has decided.
-
-    Raises: `ValueError` where there is such a queue.
-    """
-    from mmpc_analysis.catalogue.tables_for_people import read_people_csv
-
-    file = Path(out) / "review.csv"
-    if not file.is_file():
-        return
-    queue = read_people_csv(file.read_text("utf-8-sig"))
-    if "decision" in queue and (n := int(queue["decision"].str.strip().ne("").sum())):
-        raise ValueError(
-            f"{file} holds {n:,} decisions of a person, which would be lost; use them with --reviewed {file}, or move it away"
-        )
 
 # %% ../../nbs/study/39_fill_command.ipynb #8ccae41e
 def fill_engine(
@@ -267,8 +227,8 @@ def _fill_shop(
     settings = choices | reading | {"model": card.name, "prompt": getattr(prompt, "id", prompt)}
     settings |= {key: engine.get(key) for key in ("precision", "quantisation", "pixels")}
     settings["source"] = source if source == "embedded" else str(Path(source).resolve())
-    check_settings(out, settings, anew)
     check_undecided(out)
+    check_settings(out, settings, anew)
     result.kept = f"What was answered is kept in {out}; the same command goes on."
     result.facts |= {"source": settings["source"], "out": out, "model": card.name}
     if chosen:

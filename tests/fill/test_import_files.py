@@ -454,6 +454,27 @@ def test_an_id_that_stands_twice_in_a_feed_is_ambiguous(tmp_path):
         write_import(frame, catalogue, titles_for(["1"]), tmp_path)
 
 
+def test_woocommerce_reads_an_id_as_a_number_so_zeros_before_it_name_another_product(tmp_path):
+    rows = [["0112", "simple", "S", "", PICTURE, "", ""], ["112", "simple", "T", "Mug", PICTURE, "", ""]]
+    frame, catalogue = in_memory(WOO, *rows, profile="woocommerce")
+    with pytest.raises(ValueError, match="'ID' more than once"):
+        write_import(frame, catalogue, titles_for(["0112"]), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("key", ["a\tb", "a\nb", '"a', "a\u2028b"])
+def test_a_key_that_would_be_read_as_another_row_or_cell_is_left_out(tmp_path, key):
+    frame, catalogue = in_memory(
+        ["id", "title", "image_link"], [key, "", PICTURE], ["b", "", PICTURE], profile="google"
+    )
+    ids = catalogue.items["item_id"].tolist()
+    written = write_import(frame, catalogue, titles_for(ids), tmp_path)
+    lines = (tmp_path / "import-google.tsv").read_text("utf-8").splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["id", "b"]
+    said = any("would cut the cell that names them" in n for n in written.notes)
+    assert written.rows == 1 and said == (len(ids) == 2), "a reader may have set the row aside"
+
+
 # ---------------------------------------------------------------- files and folders
 
 

@@ -294,3 +294,10 @@ def test_refusals(change, said):
     } | change
     with pytest.raises(ValueError, match=said):
         judge_risk(**call)
+
+
+def test_brand_where_no_brand_is_known_nobody_can_say():
+    shop = SHOP.assign(brand=None)
+    assert np.isnan(one("brand", "Puma shoe", "Shoe", shop))
+    assert np.isnan(one("brand", "Puma shoe", "Shoe", shop.drop(columns="brand")))
+    assert one("brand", "Puma shoe", "Nike shoe", shop, {"brands": ["Puma"]}, brand="Nike") == 1
