@@ -116,7 +116,28 @@ def apply_review(
     with one_fill(str(out)):
         return _apply(str(out), reviewed, source, manifest, rater, rethreshold)
 
-# %% ../../nbs/fill/82_reviewed_fills.ipynb #6bc14863
+# %% ../../nbs/fill/82_reviewed_fills.ipynb #b81d5b69
+def _keep_decisions(folder: str, reviews: pd.DataFrame, made: FillDecisions) -> None:
+    "Keep what people decided, as ratings too, and the rows that belong to no title."
+    store.write_shard(reviews, REVIEWS, os.path.join(folder, "reviews"))
+    ratings = review_ratings(reviews, made.suggestions)
+    store.write_text(os.path.join(folder, "ratings.csv"), csv_for_people(ratings))
+    aside = os.path.join(folder, "set_aside.csv")
+    if reviews.attrs["aside"]:
+        store.write_text(aside, csv_for_people(pd.DataFrame(reviews.attrs["aside"])))
+    elif os.path.isfile(aside):
+        os.remove(aside)
+
+
+def _keep_error(folder: str, found: dict) -> None:
+    "Keep what was found, for programs."
+    known = {
+        name: {key: None if isinstance(v, float) and v != v else v for key, v in part.items()}
+        for name, part in found.items()
+    }
+    store.write_text(os.path.join(folder, "found.json"), json.dumps(known, indent=1, allow_nan=False))
+
+# %% ../../nbs/fill/82_reviewed_fills.ipynb #278f1863
 _WRITTEN = ("set_aside.csv", "ratings.csv")  # Tables for people that a review leaves
 
 
@@ -146,14 +167,7 @@ def _apply(
     status = decided.set_index("item_id")["status"]
     now = reviews.assign(status=reviews["item_id"].map(status))  # A new threshold changes what is filled
     files = write_imports(source, shop, apply_reviews(decided, now, check), folder, manifest)
-    store.write_shard(reviews, REVIEWS, os.path.join(folder, "reviews"))
-    ratings = review_ratings(reviews, made.suggestions)
-    store.write_text(os.path.join(folder, "ratings.csv"), csv_for_people(ratings))
-    aside = os.path.join(folder, "set_aside.csv")
-    if reviews.attrs["aside"]:
-        store.write_text(aside, csv_for_people(pd.DataFrame(reviews.attrs["aside"])))
-    elif os.path.isfile(aside):
-        os.remove(aside)
+    _keep_decisions(folder, reviews, made)
     notes = [
         *reviews.attrs["notes"],
         *found.notes,
@@ -168,12 +182,3 @@ def _apply(
     told = {"risk": manifest["risk"], "files": [os.path.basename(file.path) for file in files]}
     store.write_text(os.path.join(folder, "manifest.json"), json.dumps(told, indent=1))
     return FillResult(folder, final, made.promises, files, notes, time.perf_counter() - started)
-
-
-def _keep_error(folder: str, found: dict) -> None:
-    "Keep what was found, for programs."
-    known = {
-        name: {key: None if isinstance(v, float) and v != v else v for key, v in part.items()}
-        for name, part in found.items()
-    }
-    store.write_text(os.path.join(folder, "found.json"), json.dumps(known, indent=1, allow_nan=False))
