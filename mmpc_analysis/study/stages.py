@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['LEAST_ITEMS', 'STAGES', 'run_completions', 'run_drawing', 'run_scoring', 'grid_of', 'training_choices',
-           'run_recommendation', 'sizes_of_starts', 'run_analysis', 'run_comparison', 'run_conclusions', 'stored_table',
+           'run_recommendation', 'sizes_of_starts', 'run_analysis', 'run_comparison', 'run_conclusions', 'run_table',
            'RunResult', 'run_study']
 
 # %% ../../nbs/study/20_stages.ipynb #b5431151
@@ -332,8 +332,7 @@ def _training_claims(inputs: StudyInputs) -> tuple[Callable[[], pd.DataFrame], l
     from mmpc_analysis.alignment.alignment_claims import alignment_claims
 
     effects, *beside = (
-        stored_table(inputs.out, t)
-        for t in (tables.ALIGNMENT_EFFECTS, tables.ALIGNMENT_CHECKS, tables.ALARMS)
+        run_table(inputs.out, t) for t in (tables.ALIGNMENT_EFFECTS, tables.ALIGNMENT_CHECKS, tables.ALARMS)
     )
     level = store.read_json(f"{inputs.out}/alignment.json").get("level", inputs.draws["level"])
     key = [level, *map(store.fingerprint, (effects, *beside))] if len(effects) else []
@@ -371,7 +370,7 @@ def run_conclusions(
     sized = sizes_of_starts(scores)
     makers = analysis_tables(sized, completions, averages, **inputs.draws, others=others)
     recovery, links, contrasts = (
-        stored_table(inputs.out, t) for t in (tables.RECOVERY, tables.LINKS, tables.CONTRASTS)
+        run_table(inputs.out, t) for t in (tables.RECOVERY, tables.LINKS, tables.CONTRASTS)
     )
     of_trainings, more = _training_claims(inputs)
     of_models, key = makers["claims"], [*key, *map(store.fingerprint, (recovery, links, contrasts)), *more]
@@ -387,7 +386,7 @@ def run_conclusions(
     return {name: cached_table(inputs.out, tables.TABLES[name], key, make) for name, make in makers.items()}
 
 
-def stored_table(
+def run_table(
     out: str,  # Folder of a run
     table: tables.Table,  # Which of its tables
 ) -> pd.DataFrame:  # (n, columns) Its rows, none where the run has none
