@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .cells import cell_text
+from .cells import readable_text
 from .foreign_files import LIMITS, Limits, file_ending
 from .records import Records, delimited_records, read_records
 from .times import LATEST, UNITS, read_times
@@ -141,14 +141,6 @@ def _cells(
         pd.DataFrame(rows, columns=["row", *mapping], dtype=object), unit, mapping, broken, records.notes
     )
 
-# %% ../../nbs/catalogue/30_purchases.ipynb #5d357af6
-def _id_text(value: object) -> str | None:
-    "An id as text."
-    try:
-        return cell_text(value)
-    except ValueError:
-        return None
-
 # %% ../../nbs/catalogue/30_purchases.ipynb #a4270e0d
 def read_interactions(
     source: str
@@ -173,7 +165,7 @@ def read_interactions(
     seconds = read_times(cells["timestamp"], unit or found.unit, found.names["timestamp"], date_format)
     table, reasons = cells[["row"]].copy(), np.full(len(cells), None, dtype=object)
     for name in ("user_id", "item_id"):
-        table[name] = [_id_text(value) for value in cells[name]]
+        table[name] = [readable_text(value) for value in cells[name]]
         reasons[table[name].isna() & pd.isna(reasons)] = f"has no {name}"
     reasons[~((seconds >= 0) & (seconds < LATEST)) & pd.isna(reasons)] = "has no time between 1970 and 2100"
     if "part" in cells:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from .. import store, tables
+from .stages import run_table
 
 # %% auto #0
 __all__ = ['gap_counts', 'outcome_counts', 'lost_answers', 'lacking_extras', 'run_facts']
@@ -70,7 +71,7 @@ def run_facts(
 ) -> dict:  # By the keys of this page
     "What a run has, as far as it has come."
     manifest = store.read_json(f"{out}/manifest.json")
-    items, hidden, done = (_stored(out, t) for t in (tables.ITEMS, tables.HIDDEN, tables.COMPLETIONS))
+    items, hidden, done = (run_table(out, t) for t in (tables.ITEMS, tables.HIDDEN, tables.COMPLETIONS))
     report, answers = f"{out}/report.html", outcome_counts(done) if len(done) else {}
     skipped = manifest.get("left_out", {}).get("skipped", [])
     return {
@@ -83,9 +84,3 @@ def run_facts(
         "answers": answers,
         "left_out": [row for row in skipped if " " not in row["metric"]],  # Floors of few items are no metric
     }
-
-
-def _stored(out: str, table: tables.Table) -> pd.DataFrame:
-    "A table of the run, without rows where the run has none."
-    folder = f"{out}/{table.name}"
-    return store.read_shards(folder, table) if store.shard_names(folder) else tables.empty(table)

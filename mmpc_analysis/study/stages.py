@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['LEAST_ITEMS', 'STAGES', 'run_completions', 'run_drawing', 'run_scoring', 'grid_of', 'training_choices',
-           'run_recommendation', 'sizes_of_starts', 'run_analysis', 'run_comparison', 'run_conclusions', 'RunResult',
-           'run_study']
+           'run_recommendation', 'sizes_of_starts', 'run_analysis', 'run_comparison', 'run_conclusions', 'run_table',
+           'RunResult', 'run_study']
 
 # %% ../../nbs/study/20_stages.ipynb #b5431151
 def run_completions(
@@ -332,7 +332,7 @@ def _training_claims(inputs: StudyInputs) -> tuple[Callable[[], pd.DataFrame], l
     from mmpc_analysis.alignment.alignment_claims import alignment_claims
 
     effects, *beside = (
-        _stored(inputs.out, t) for t in (tables.ALIGNMENT_EFFECTS, tables.ALIGNMENT_CHECKS, tables.ALARMS)
+        run_table(inputs.out, t) for t in (tables.ALIGNMENT_EFFECTS, tables.ALIGNMENT_CHECKS, tables.ALARMS)
     )
     level = store.read_json(f"{inputs.out}/alignment.json").get("level", inputs.draws["level"])
     key = [level, *map(store.fingerprint, (effects, *beside))] if len(effects) else []
@@ -370,7 +370,7 @@ def run_conclusions(
     sized = sizes_of_starts(scores)
     makers = analysis_tables(sized, completions, averages, **inputs.draws, others=others)
     recovery, links, contrasts = (
-        _stored(inputs.out, t) for t in (tables.RECOVERY, tables.LINKS, tables.CONTRASTS)
+        run_table(inputs.out, t) for t in (tables.RECOVERY, tables.LINKS, tables.CONTRASTS)
     )
     of_trainings, more = _training_claims(inputs)
     of_models, key = makers["claims"], [*key, *map(store.fingerprint, (recovery, links, contrasts)), *more]
@@ -386,8 +386,11 @@ def run_conclusions(
     return {name: cached_table(inputs.out, tables.TABLES[name], key, make) for name, make in makers.items()}
 
 
-def _stored(out: str, table: tables.Table) -> pd.DataFrame:
-    "A table of the run, without rows where the run has none."
+def run_table(
+    out: str,  # Folder of a run
+    table: tables.Table,  # Which of its tables
+) -> pd.DataFrame:  # (n, columns) Its rows, none where the run has none
+    "A table of a run."
     folder = f"{out}/{table.name}"
     return store.read_shards(folder, table) if store.shard_names(folder) else tables.empty(table)
 
