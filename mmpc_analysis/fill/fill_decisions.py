@@ -103,7 +103,7 @@ def decide_fills(
     broken = {item: reason for item, reason in broken.items() if reason}
     able = table["title"].notna() & ~table["item_id"].isin(list(broken))
     known, values = table["known"].to_numpy(), table[list(signals)].to_numpy("float64")
-    values[~np.isfinite(values)] = np.nan  # An engine may give minus infinity for a token
+    values = np.where(np.isfinite(values), values, np.nan)  # A token may have minus infinity
     strange = np.isnan(values) & ~np.isnan(values[known & able]).any(axis=0) & (known & able).any()
     broken |= dict.fromkeys(table["item_id"][able & ~known & strange.any(axis=1)], _STRANGE)
     able &= ~table["item_id"].isin(list(broken))

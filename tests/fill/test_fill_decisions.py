@@ -262,3 +262,10 @@ def test_the_title_that_is_written_is_judged_and_not_the_one_before_claims_went(
     asked["suggestion"] = "x wrong"
     made = decide(rows, asked, titles=pd.Series("x right", index=asked["item_id"]), risk="word")
     assert made.labels["wrong"].eq(0).all() and made.promises.iloc[0]["promised"]
+
+
+def test_a_token_of_no_probability_is_a_missing_signal():
+    rows, asked, _ = study()
+    asked.loc[asked["item_id"].isin(["p0003", "p0100", "p0101"]), "logprob"] = -np.inf
+    made = decide(rows, asked)
+    assert made.suggestions.set_index("item_id").loc["p0100", "confidence"] >= 0
