@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import store
-from ..fill.fill_folders import check_folder, check_undecided
 from . import fill_options as own
 from .command_endings import CommandResult, JsonOption, ending
 from mmpc_analysis.study.command_options import (
@@ -169,6 +168,8 @@ def fill_command(
         out = out or f"filled/{Path(source).stem or 'shop'}"
         reading = {"columns": column_map(column), "profile": profile, "encoding": encoding, "root": root}
         reading |= {"category": category, "downloads": downloads}
+        from mmpc_analysis.fill.fill_folders import check_folder
+
         check_folder(source, out)
         if reviewed:
             _fill_reviewed(result, source, out, reviewed, new_threshold, rater)
@@ -216,6 +217,7 @@ def _fill_shop(
     progress: bool,
 ) -> None:
     "Fill, and draw where that is asked for."
+    from mmpc_analysis.fill.fill_folders import check_undecided
     from mmpc_analysis.fill.filling import fill
     from mmpc_analysis.fill.risks import RISKS
 

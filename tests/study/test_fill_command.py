@@ -293,6 +293,7 @@ def test_it_ends_with_what_to_open_next(faked, tmp_path):
     faked(GOOD)
     (tmp_path / "my results").mkdir()
     (tmp_path / "my results/review.html").write_text("the queue")
+    (tmp_path / "my results/manifest.json").write_text('{"risk": "number", "files": []}')
     done = typed("shop.csv", "-m", "standin-qwen-s", "--out", "my results", cwd=tmp_path)
     last = done.stdout.strip().splitlines()[-1]
     places = [
@@ -319,6 +320,7 @@ def test_the_other_risks_are_told_in_one_line(faked, tmp_path):
         tables.TITLE_RISKS,
         str(tmp_path / "out/title_risks"),
     )
+    (tmp_path / "out/manifest.json").write_text('{"risk": "number", "files": []}')
     done = typed("shop.csv", "-m", "standin-qwen-s", "--out", "out", cwd=tmp_path)
     (line,) = [line for line in done.stdout.splitlines() if "numbers alone" in line]
     assert "67% are nearer to another type of product than to their own" in line  # i1 and i3 of i1, i2 and i3
