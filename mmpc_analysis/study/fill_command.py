@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import store
 from . import fill_options as own
 from .command_endings import CommandResult, JsonOption, ending
 from mmpc_analysis.study.command_options import (
@@ -76,6 +75,8 @@ def check_settings(
 
     Raises: `ValueError` where they differ, naming how.
     """
+    from mmpc_analysis import store
+
     file, now = Path(out) / SETTINGS, json.loads(json.dumps(settings))
     before = store.read_json(str(file))
     differ = [
@@ -282,6 +283,7 @@ def _tell_filled(result: CommandResult, filled: FillResult) -> None:
 # %% ../../nbs/study/39_fill_command.ipynb #7c59e47c
 def _tell_promise(result: CommandResult, filled: FillResult) -> None:
     "Say what the filled titles are worth and what they took; what keeps anything from being filled, and what failed."
+    from mmpc_analysis import store
     from mmpc_analysis.fill import fill_words
 
     rows, promises = filled.suggestions, filled.promises
@@ -314,6 +316,7 @@ def _tell_promise(result: CommandResult, filled: FillResult) -> None:
 
 def _labels(out: str) -> pd.DataFrame:
     "How known titles were judged, by all risks; nothing where no title was missing."
+    from mmpc_analysis import store
     from mmpc_analysis.tables import TITLE_RISKS, empty
 
     folder = Path(out) / TITLE_RISKS.name
@@ -337,6 +340,8 @@ def _fill_reviewed(
     result: CommandResult, source: str, out: str, reviewed: list[str], rethreshold: bool, rater: str
 ) -> None:
     "Make the final import file of what people decided."
+    from mmpc_analysis import store
+
     if away := [file for file in reviewed if not Path(file).is_file()]:
         raise ValueError(f"there is no file of decisions at {away[0]!r}; the page of review downloads one")
     from mmpc_analysis.fill.fill_words import review_words

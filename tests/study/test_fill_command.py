@@ -20,15 +20,14 @@ from mmpc_analysis.catalogue.items import load_catalogue
 from mmpc_analysis.completion.checkpoints import BackendError
 from mmpc_analysis.completion.models import model_card
 from mmpc_analysis.fill import filling
+from mmpc_analysis.fill.fill_folders import check_folder, check_undecided
 from mmpc_analysis.fill.filling import FillResult
 from mmpc_analysis.fill.import_result import ImportFile
 from mmpc_analysis.fill.picture_marks import read_mark
 from mmpc_analysis.study.command_endings import CODES_OF_COMMANDS
 from mmpc_analysis.study.command_line import app
 from mmpc_analysis.study.fill_command import (
-    check_folder,
     check_settings,
-    check_undecided,
     fill_engine,
     read_share,
 )
