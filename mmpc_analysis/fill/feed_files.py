@@ -18,13 +18,14 @@ _LONGEST = 150  # Characters of a structured title
 
 
 def structured_cell(
-    title: str,  # Title that a machine wrote
+    title: str,  # A title
+    source: str = SOURCE_TYPE,  # Who wrote it: a machine, or `default` for a person
 ) -> str:  # Such as trained_algorithmic_media:"Blue mug"
     """A structured title as one cell of a text feed; quotation marks inside are doubled.
 
     Raises: `ValueError` for a title that is longer than Google takes.
     """
-    return f'{SOURCE_TYPE}:"{_short_enough(title).replace(chr(34), chr(34) * 2)}"'
+    return f'{source}:"{_short_enough(title).replace(chr(34), chr(34) * 2)}"'
 
 
 def _short_enough(title: str) -> str:
@@ -40,7 +41,9 @@ def google_text(
     patch: TitlePatch,  # Of a feed for Google
 ) -> str:  # A supplemental feed with tabs
     "A text feed of structured titles."
-    rows = ["id\tstructured_title", *(f"{keys[0]}\t{structured_cell(title)}" for keys, title in patch.rows)]
+    kinds = {keys: "default" if keys in patch.by_people else SOURCE_TYPE for keys, _ in patch.rows}
+    cells = (f"{keys[0]}\t{structured_cell(title, kinds[keys])}" for keys, title in patch.rows)
+    rows = ["id\tstructured_title", *cells]
     return "\n".join(rows) + "\n"
 
 # %% ../../nbs/fill/51_feed_files.ipynb #16c25322
@@ -51,7 +54,7 @@ def google_xml(
     from xml.sax.saxutils import escape
 
     items = (
-        f"<item><g:id>{escape(keys[0])}</g:id><g:structured_title><g:digital_source_type>{SOURCE_TYPE}</g:digital_source_type>"
+        f"<item><g:id>{escape(keys[0])}</g:id><g:structured_title><g:digital_source_type>{'default' if keys in patch.by_people else SOURCE_TYPE}</g:digital_source_type>"
         f"<g:content>{escape(_short_enough(title))}</g:content></g:structured_title></item>"
         for keys, title in patch.rows
     )

@@ -8,7 +8,7 @@ Docs: https://mmpc-analysis.github.io/mmpc_analysis/fill/fill_decisions.html.md"
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from ..metrics.text_encoders import EncoderMissing
 from ..tables import SUGGESTIONS, TITLE_RISKS, parent_ids, validate
 
 # %% auto #0
-__all__ = ['suggestion_rows', 'known_risks', 'FillDecisions', 'decide_fills']
+__all__ = ['suggestion_rows', 'known_risks', 'FillDecisions', 'decide_fills', 'without_fills']
 
 # %% ../../nbs/fill/77_fill_decisions.ipynb #23bb70cd
 def suggestion_rows(
@@ -161,3 +161,18 @@ def _not_covered(table: pd.DataFrame, unjudged: pd.Series, promise: pd.Series) -
             "often wrong together, so the share of wrong ones among them scatters more than among as many single products."
         )
     return notes
+
+# %% ../../nbs/fill/77_fill_decisions.ipynb #793402ac
+def without_fills(
+    made: FillDecisions,  # What was decided
+    left_out: dict[str, str],  # Product whose title could not be written: why
+) -> FillDecisions:  # The same, with these withheld
+    "Withhold what a writer could not write."
+    table, promises = made.suggestions.copy(), made.promises.copy()
+    lost = table["item_id"].isin(list(left_out)) & table["status"].eq("filled")
+    table.loc[lost, "reason"] = [f"the file cannot take it: {left_out[i]}" for i in table["item_id"][lost]]
+    table.loc[lost, "status"] = "withheld"
+    counts = table[table["status"].eq("filled")].groupby("category").size()
+    filled = promises["category"].map(counts).fillna(0).astype("int64")
+    filled.iloc[:1] = int(counts.sum())  # The first row is that of all
+    return replace(made, suggestions=table, promises=promises.assign(filled=filled))

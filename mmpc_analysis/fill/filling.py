@@ -22,7 +22,7 @@ import pandas as pd
 
 from .. import store
 from ..catalogue.items import Catalogue, find_table, load_catalogue
-from .fill_decisions import FillDecisions, decide_fills, suggestion_rows
+from .fill_decisions import FillDecisions, decide_fills, suggestion_rows, without_fills
 from .fill_folders import begin_results, check_folder, check_undecided, one_fill
 from .fill_words import fault_sentence
 from .gap_rows import GapRows, find_gap_rows
@@ -30,9 +30,10 @@ from .import_files import write_import
 from .import_result import ImportFile
 from .kept_claims import keep_claims
 from .product_cells import product_cells
+from .promises import fewest_needed
 from .review_page import write_review_pages
 from .review_queue import review_queue, write_queue
-from .risks import RISKS, pairs_around_cut
+from .risks import RISKS, judge_risk, pairs_around_cut
 from .signals import ask_suggestions, offered_signals, sure_backend
 from .title_claims import suggestion_claims, titles_of_claims
 from .title_rules import check_title
@@ -93,13 +94,6 @@ def source_hash(
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 # %% ../../nbs/fill/80_filling.ipynb #760d9662
-_LIMITS = {
-    "google": (150, "Google Merchant"),
-    "shopify": (255, "Shopify"),
-    "shopify-legacy": (255, "Shopify"),
-}
-
-
 def _write_tables(out: str, made: FillDecisions) -> None:
     "Keep the tables of a fill."
     kept = ((SUGGESTIONS, made.suggestions), (TITLE_RISKS, made.labels), (PROMISES, made.promises))
@@ -114,12 +108,11 @@ def _write_review(
     cells = rows.cells[["item_id", *rows.seen]]
     queue = review_queue(made.suggestions, manifest["sample"], manifest["seed"], cells, risk=manifest["risk"])
     write_queue(queue, os.path.join(out, "review.csv"))
-    limit, limited = _LIMITS.get(profile, (150, "Google Merchant"))
     meaning = fault_sentence(manifest["risk"], RISKS[manifest["risk"]].meaning)
     for name in os.listdir(out):  # Pages of an earlier run would show titles that are no longer in the queue
         if re.fullmatch(r"review(-\d+)?\.html", name):
             os.remove(os.path.join(out, name))
-    write_review_pages(queue, root, out, meaning=meaning, limit=limit, limited=limited)
+    write_review_pages(queue, root, out, meaning=meaning)
     return len(queue)
 
 
@@ -168,7 +161,9 @@ def write_imports(
     titles: pd.DataFrame,  # (n, 5) As `import_result.TITLE_COLUMNS`; no rows, no file
     out: str,  # Folder of the results
     manifest: dict,  # What the fill is made with
-) -> list[ImportFile]:  # The file that the shop uploads, if any
+) -> tuple[
+    list[ImportFile], list[str]
+]:  # The file that the shop uploads, if any; names of all that was written
     """Write the import file of a fill, and take that of an earlier one away.
 
     Raises: `ValueError` where the source has changed, where somebody has decided meanwhile, and as `write_import`.
@@ -183,11 +178,39 @@ def write_imports(
                 f"{source} has changed while it was filled; fill it again, which asks nothing twice"
             )
         check_undecided(out)
-        begin_results(out, [os.path.basename(file.path) for file in files], manifest["risk"])
-        done = [replace(file, path=os.path.join(out, os.path.basename(file.path))) for file in files]
-        for file, final in zip(files, done, strict=True):
-            os.replace(file.path, final.path)
-    return done
+        names = sorted(os.listdir(aside))  # Of folders and feeds a list of titles beside the file
+        begin_results(out, names, manifest["risk"])
+        if store.read_json(before := os.path.join(out, "reviewed", "manifest.json")):
+            begin_results(os.path.dirname(before), [], manifest["risk"])  # It was made of what is no more
+        for name in names:
+            os.replace(os.path.join(aside, name), os.path.join(out, name))
+        done = [
+            replace(
+                file,
+                path=os.path.join(out, os.path.basename(file.path)),
+                notes=[note.replace(aside, out) for note in file.notes],
+            )
+            for file in files
+        ]
+    return done, names
+
+# %% ../../nbs/fill/80_filling.ipynb #0dfd0471
+def _check_choices(
+    risk: str, max_wrong: float, sure: float, options: dict | None, counts: dict[str, int]
+) -> None:
+    "Refuse what would be refused after all questions were paid for."
+    from mmpc_analysis.metrics.text_encoders import minilm_folder
+
+    if risk not in RISKS:
+        raise ValueError(f"risk must be one of {', '.join(RISKS)}, got {risk!r}")
+    fewest_needed(max_wrong, sure)
+    for name, count in counts.items():
+        if count < 0:
+            raise ValueError(f"{name} must be at least 0, got {count}")
+    if risk == "title":
+        judge_risk(risk, ["a title"], ["a title"], pd.DataFrame({"item_id": ["a"]}), **(options or {}))
+    if risk == "type" and not (options or {}).get("embed"):
+        minilm_folder()
 
 # %% ../../nbs/fill/80_filling.ipynb #1ee94d51
 def fill(
@@ -222,8 +245,7 @@ def fill(
     Raises: `ValueError` for a risk that does not exist, for a folder in which something would be lost, where the source changes meanwhile, and as
     `load_catalogue`; `BackendError` where nobody can be asked.
     """
-    if risk not in RISKS:
-        raise ValueError(f"risk must be one of {', '.join(RISKS)}, got {risk!r}")
+    _check_choices(risk, max_wrong, sure, options, {"sample": sample, "samples": samples})
     started, out = time.perf_counter(), str(out)
     check_folder(source, out)
     check_undecided(out)
@@ -259,21 +281,23 @@ def _fill_gaps(
     backend = backend or sure_backend(card, signals, **engine)
     how = how | {"root": shop.root, "out": asked, "signals": signals}
     table, told = _asked_titles(rows, card, shop, backend, manifest["claims"], how, seed)
-    used = offered_signals(backend, signals)
+    used = [s for s in offered_signals(backend, signals) if s != "agreement" or how["samples"]]
     if own and hasattr(backend, "close"):
         backend.close()
     choices = {key: manifest[key] for key in ("risk", "max_wrong", "sure", "options", "seed")}
     check = partial(check_title, profile=shop.profile or "plain")
     made = decide_fills(rows, table, check, signals=used, **choices)
     made.notes.extend(told)
-    files = write_imports(source, shop, filled_titles(made.suggestions), out, manifest)
+    files, names = write_imports(source, shop, filled_titles(made.suggestions), out, manifest)
+    for file in files:
+        made = without_fills(made, file.left_out)
     _write_tables(out, made)
     facts = _facts(made, rows, cells, manifest, asked)
     facts |= {"queue": _write_review(out, made, rows, shop.root, shop.profile, manifest)}
     facts |= {"written": os.path.basename(files[0].path)} if files else {}
     write_fill_report(os.path.join(out, "report.html"), made.suggestions, made, facts, manifest)
     manifest |= {"model": card.name, "signals": list(used), "facts": facts}
-    manifest |= {"files": [os.path.basename(file.path) for file in files]}
+    manifest |= {"files": names}
     store.write_text(os.path.join(out, "manifest.json"), _as_json(manifest))
     return made, facts, files
 

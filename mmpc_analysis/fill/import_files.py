@@ -66,4 +66,4 @@ def write_import(
         )
     if not patch.rows:
         notes = ["It has no title, so there is nothing to upload.", *patch.notes]
-    return ImportFile(path, kind, len(patch.rows), notes)
+    return ImportFile(path, kind, len(patch.rows), notes, patch.left_out)

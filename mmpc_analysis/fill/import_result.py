@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -32,6 +32,7 @@ class ImportFile:
     kind: str  # Which software takes it, such as shopify, woocommerce, google or plain
     rows: int  # Products that got a title in it
     notes: list[str]  # What to know before it is imported, in sentences
+    left_out: dict[str, str] = field(default_factory=dict)  # Product whose title is not in it: why
 
 # %% ../../nbs/fill/38_import_result.ipynb #e644b8f6
 TITLE_COLUMNS = ("item_id", "title", "model", "confidence", "checked")  # Of a table of titles to write

@@ -264,7 +264,9 @@ def write_plain(
 
     Raises: `ValueError` for titles that do not fit the catalogue, for a file that has changed, and for a result that would lie on the source.
     """
+    asked = titles["item_id"].tolist()
     titles, notes = titles_to_import(titles, catalogue)
+    unfit = dict.fromkeys(set(asked) - set(titles["item_id"]), "its title cannot be written")
     in_memory = isinstance(source, pd.DataFrame)
     table = (
         None if isinstance(source, str) and source == "embedded" else source if in_memory else Path(source)
@@ -276,7 +278,7 @@ def write_plain(
         notes.append(
             f"The table names pictures as they lie in {catalogue.root}; put it there to use both together."
         )
-        return ImportFile(path, "plain", len(titles), notes)
+        return ImportFile(path, "plain", len(titles), notes, unfit)
     plan = _plan(table, catalogue, titles, encoding)
     path = import_path(table, out, "table-filled.parquet" if in_memory else None)
     failed, problem = _written_back(table, plan, path, notes)
@@ -297,4 +299,4 @@ def write_plain(
             else f"Products that stand in no row of the file: {len(beside):,}; their titles are in {other}."
         )
     written = len(titles) - len(unfilled)
-    return ImportFile(other if problem else path, "plain", written, notes)
+    return ImportFile(other if problem else path, "plain", written, notes, unfit | unfilled)

@@ -30,7 +30,7 @@ def provenance_cells(
 ) -> dict[str, str | float | None]:  # Cell of each column of PROVENANCE, None where there is nothing to say
     "What a filled row says about its title."
     model, confidence = cell_text(title["model"]), title["confidence"]
-    known, checked = not pd.isna(confidence), not pd.isna(title["checked"]) and bool(title["checked"])
+    known, checked = not pd.isna(confidence), str(title["checked"]) in ("yes", "True")
     return {
         "title_source": "model" if model else "person",
         "title_model": model,

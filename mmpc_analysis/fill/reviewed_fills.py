@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import pandas as pd
 from .. import store
 from ..catalogue.items import load_catalogue
 from ..catalogue.tables_for_people import csv_for_people
-from .fill_decisions import FillDecisions
+from .fill_decisions import FillDecisions, without_fills
 from .fill_folders import one_fill, read_fill_manifest
 from .filling import FillResult, source_hash, write_fill_report, write_imports
 from .new_thresholds import NewThreshold, new_threshold
@@ -166,7 +166,7 @@ def _apply(
     decided = with_threshold(made.suggestions, found, check) if rethreshold else made.suggestions
     status = decided.set_index("item_id")["status"]
     now = reviews.assign(status=reviews["item_id"].map(status))  # A new threshold changes what is filled
-    files = write_imports(source, shop, apply_reviews(decided, now, check), folder, manifest)
+    files, names = write_imports(source, shop, apply_reviews(decided, now, check), folder, manifest)
     _keep_decisions(folder, reviews, made)
     notes = [
         *reviews.attrs["notes"],
@@ -177,8 +177,10 @@ def _apply(
     facts = manifest["facts"] | {"error": error, "queue": 0, "notes": [*manifest["facts"]["notes"], *notes]}
     facts["written"] = os.path.basename(files[0].path) if files else ""
     final = reviewed_suggestions(decided, now, check)
+    for file in files:
+        final = without_fills(replace(made, suggestions=final), file.left_out).suggestions
     write_fill_report(os.path.join(folder, "report.html"), final, made, facts, manifest)
     _keep_error(folder, {"error": asdict(error), "threshold": asdict(found)})
-    told = {"risk": manifest["risk"], "files": [os.path.basename(file.path) for file in files]}
+    told = {"risk": manifest["risk"], "files": names}
     store.write_text(os.path.join(folder, "manifest.json"), json.dumps(told, indent=1))
     return FillResult(folder, final, made.promises, files, notes, time.perf_counter() - started)

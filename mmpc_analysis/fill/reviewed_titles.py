@@ -86,6 +86,7 @@ def apply_reviews(
 ) -> pd.DataFrame:  # One row per filled title: item_id, title, model, confidence, checked, source
     "The titles of the final import file."
     rows = reviewed_suggestions(suggestions, reviews, check, profile)
+    rows["model"] = rows["model"].where(rows["source"].ne("person"))  # Else a machine would be named for it
     names = ["item_id", "title", "model", "confidence", "checked", "source"]
     return rows.loc[rows["status"].eq("filled"), names].reset_index(drop=True)
 

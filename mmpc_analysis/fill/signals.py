@@ -142,7 +142,7 @@ def ask_suggestions(
     out: str,  # Folder of the run, local or fsspec
     titles: pd.DataFrame,  # (m, columns) Known titles of the shop: item_id, category, title, parent_id
     backend: Backend | None = None,  # The engine; None for the model's own
-    samples: int = 4,  # Drawn answers for the agreement
+    samples: int = 4,  # Drawn answers for the agreement; 0 to do without it
     distractors: int = 8,  # Other titles for the rank of the lift
     signals: Sequence[str] | None = None,  # Some of `SIGNALS`; None for all that the engine can give
     prompt: str | Prompt | None = None,  # What to ask; None for the task's prompt
@@ -159,7 +159,7 @@ def ask_suggestions(
     card, task = model if isinstance(model, ModelCard) else model_card(model), "image_to_text"
     prompt = find_prompt(prompt or prompt_for(task, short=card.standin), task)
     own, backend = backend is None, backend or sure_backend(card, signals, **engine)
-    wanted = offered_signals(backend, signals)
+    wanted = tuple(s for s in offered_signals(backend, signals) if s != "agreement" or samples)
     where = {"root": root, "out": out, "progress": progress}
     shard = "logprobs" if offers_of(backend).logprobs else ""
     rows = complete(items, card, task, backend=backend, prompt=prompt, shard=shard, **where)

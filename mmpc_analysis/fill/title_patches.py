@@ -149,6 +149,10 @@ class TitlePatch:
     title: str  # The file's name of the title
     rows: list[tuple[tuple[str | None, ...], str]]  # Cells of the keys, and the title; by item_id
     notes: list[str]  # What was left out and why, and what was replaced
+    left_out: dict[str, str]  # Product whose title may not be written: why
+    by_people: frozenset[tuple[str | None, ...]] = (
+        frozenset()
+    )  # Keys of the products whose title a person wrote
 
 
 def _no_key(product: _Found, keys: _Keys, rules: ImportRules, mixed: bool) -> tuple[str | None, bool]:
@@ -183,6 +187,8 @@ def title_patch(
     """
     rules = IMPORT_RULES[catalogue.profile]
     taken, notes = titles_to_import(titles, catalogue) if len(titles) else (titles, [])
+    unfit = dict.fromkeys(set(titles["item_id"]) - set(taken["item_id"]), "its title cannot be written")
+    people = set(taken["item_id"][taken["model"].isna()]) if len(taken) else set()
     wanted = dict(zip(taken["item_id"], taken["title"], strict=True))
     keys, found = _find_products(source, catalogue, set(wanted), encoding)
     if lost := [item_id for item_id in wanted if item_id not in found]:
@@ -206,7 +212,10 @@ def title_patch(
     words = [text for item_id in wanted for text in found[item_id].replaced]
     said = _some(sorted(set(words)))
     notes += [f"Placeholders that the import replaces: {len(words):,} ({said})."] if words else []
-    return TitlePatch(rules, tuple(keys.columns), catalogue.mapping.get("title", "Title"), rows, notes)
+    why = unfit | {item_id: reason for reason, ids in left_out.items() for item_id in ids}
+    named = catalogue.mapping.get("title", "Title")
+    theirs = frozenset(found[item_id].keys for item_id in people - set(why))
+    return TitlePatch(rules, tuple(keys.columns), named, rows, notes, why, theirs)
 
 
 def _some(texts: list[str], most: int = 5) -> str:

@@ -159,8 +159,9 @@ def ending(
 def _can_be_helped(problem: Exception) -> bool:
     "Whether a person can do something about it."
     from mmpc_analysis.completion.checkpoints import BackendError
+    from mmpc_analysis.metrics.text_encoders import EncoderMissing
 
-    return isinstance(problem, ValueError | OSError | BackendError)
+    return isinstance(problem, ValueError | OSError | BackendError | EncoderMissing)
 
 # %% ../../nbs/study/23_command_endings.ipynb #1eeb2f19
 def _print_result(result: CommandResult, stdout: Any, seconds: float) -> None:

@@ -79,6 +79,8 @@ def check_settings(
 
     file, now = Path(out) / SETTINGS, json.loads(json.dumps(settings))
     before = store.read_json(str(file))
+    if not isinstance(before, dict):
+        raise ValueError(f"{file} is not of a fill, and would be overwritten; name another --out")
     differ = [
         f"{k} was {before.get(k)!r} and is {now[k]!r}"
         for k in now
@@ -173,6 +175,8 @@ def fill_command(
 
         check_folder(source, out)
         if reviewed:
+            others = {"--pictures": pictures, "--anew": anew, "--from-run": bool(from_run)}
+            _check_review(out, max_wrong, of, sure, model, others)
             _fill_reviewed(result, source, out, reviewed, new_threshold, rater)
             return
         if rater or new_threshold:
@@ -329,13 +333,33 @@ def _tell_next(result: CommandResult, filled: FillResult, review: str = "") -> N
     steps = [f"read {report}, which says all of it on one page"] if len(filled.suggestions) else []
     if review and len(filled.suggestions) and page.is_file():
         steps.append(f"decide about titles in {page} (or review.csv beside it), then run {review}")
-    if filled.files:
+    if filled.files and filled.files[0].rows:
         steps.append(f"upload {filled.files[0].path}")
     result.facts["next"] = steps
     if steps:
         result.say("Next: " + "; ".join(steps) + ".")
 
 # %% ../../nbs/study/39_fill_command.ipynb #3111b250
+def _check_review(out: str, max_wrong: str, of: str, sure: str, model: str, others: dict[str, bool]) -> None:
+    "Refuse options of a fill that its review cannot change."
+    from mmpc_analysis import store
+
+    if said := [name for name, given in others.items() if given]:
+        raise ValueError(f"{said[0]} belongs to the fill and not to its review; leave it out with --reviewed")
+    before = store.read_json(str(Path(out) / SETTINGS))
+    wishes = {
+        "--max-wrong": (max_wrong != "5%" and read_share(max_wrong, "--max-wrong"), "max_wrong"),
+        "--sure": (sure != "90%" and read_share(sure, "--sure"), "sure"),
+        "--of": (of != "number" and of, "risk"),
+        "--model": (model, "model"),
+    }
+    for name, (wish, key) in wishes.items():
+        if wish and before and before.get(key) != wish:
+            raise ValueError(
+                f"{name} was {before.get(key)!r} when the titles were filled and is {wish!r}; fill again for another, or leave it out with --reviewed"
+            )
+
+
 def _fill_reviewed(
     result: CommandResult, source: str, out: str, reviewed: list[str], rethreshold: bool, rater: str
 ) -> None:
@@ -356,7 +380,7 @@ def _fill_reviewed(
     result.facts |= {"error_of_filled": found["error"], "new_threshold": found["threshold"]}
     result.say(" ".join(review_words(FilledError(**found["error"]))))
     _tell_next(result, done)
-    if not done.files:
+    if not done.files or not done.files[0].rows:
         result.lack("no title was accepted, so there is no import file")
 
 # %% ../../nbs/study/39_fill_command.ipynb #af521fb7
@@ -378,5 +402,9 @@ def _draw_pictures(
         f"{len(done.pictures):,} pictures drawn, each marked in its file as made by {how['generator']}. Nothing is promised of "
         f"them and none is imported: look at every one; {done.file} says which product each is meant for."
     )
+    if done.kept:
+        result.lack(
+            f"{done.kept:,} other pictures stood there already and were left; move them away to have these"
+        )
     if len(done.lost):
         result.lack(f"{len(done.lost):,} products got no picture: {'; '.join(reasons)[:500]}")

@@ -259,3 +259,93 @@ def test_where_no_new_threshold_can_be_promised_that_is_said_and_the_first_stays
     queue["decision"] = "reject"
     done = apply_review(made.out, queue, rethreshold=True)
     assert any("so the first one still decides" in note for note in done.notes)
+
+
+def test_a_title_that_nobody_has_seen_is_not_called_checked(shop):
+    "The words that travel from the tables to the file mean what they say."
+    made, _ = run(shop)
+    final = pd.read_csv(made.files[0].path, sep=";", dtype=str, encoding="utf-8-sig", keep_default_na=False)
+    filled = final[final["title_source"] == "model"]
+    assert len(filled) == 30 and set(filled["title_checked"]) == {"no"}
+    queue = pd.read_csv(Path(made.out, "review.csv"), dtype=str, keep_default_na=False)
+    queue.loc[0, ["decision", "new_title"]] = ["edit", "A chair that somebody named"]
+    done = apply_review(made.out, queue)
+    final = pd.read_csv(
+        done.files[0].path, sep=";", dtype=str, encoding="utf-8-sig", keep_default_na=False
+    ).set_index("sku")
+    row = final.loc[queue.loc[0, "item_id"]]
+    assert (row["title_source"], row["title_model"], row["title_checked"]) == ("person", "", "yes")
+
+
+def test_titles_of_loose_pictures_are_kept_beside_the_file(shop):
+    "A folder holds a picture that no row names; its title goes into a list, which stays, and goes with the next fill."
+    folder = shop.parent / "folder"
+    folder.mkdir()
+    shutil.copy(shop, folder / "products.csv")
+    for k in range(150):
+        shutil.copy(shop.parent / f"{k}.png", folder / f"{k}.png")
+    Image.new("RGB", (8, 8), (3, 0, 1)).save(folder / "loose.png")
+    made, engine = run(folder, out="of-folder", columns={"item_id": "sku", "image": "photo"})
+    out = Path(made.out)
+    if made.suggestions.set_index("item_id").loc["loose", "status"] == "filled":
+        listed = pd.read_csv(out / "titles.csv", dtype=str)
+        assert listed["item_id"].tolist() == ["loose"]
+        assert all(str(out) in note for note in made.files[0].notes if "titles.csv" in note)
+        run(
+            folder,
+            out="of-folder",
+            engine=engine,
+            max_wrong=0.001,
+            columns={"item_id": "sku", "image": "photo"},
+        )
+        assert not (out / "titles.csv").exists() and not list(out.glob("*filled*"))
+    else:
+        raise AssertionError(made.suggestions.set_index("item_id").loc["loose"])
+
+
+def test_what_a_file_cannot_take_is_withheld_everywhere(tmp_path):
+    "Two products of one id: neither is in the file, so neither counts as filled, and both wait in the queue."
+    rows = ["ID,Type,SKU,Name,Published,Is featured?,Categories,Images,Parent\n"]
+    for k, title in enumerate(TITLES):
+        Image.new("RGB", (8, 8), (k, 0, 0)).save(tmp_path / f"{k}.png")
+        name = "" if k % 4 == 0 else title
+        rows.append(f"{'01' if k == 4 else k + 1 if k else 1},simple,,{name},1,0,Chairs,{k}.png,\n")
+    shop = tmp_path / "woo.csv"
+    shop.write_text("".join(rows))
+    made, _ = run(shop, columns=None)
+    gaps = made.suggestions.query("not known").set_index("item_id")
+    lost = gaps[gaps["reason"].fillna("").str.startswith("the file cannot take it")]
+    assert set(lost.index) <= {"1", "01"} and len(lost) >= 1
+    assert made.files[0].rows == (gaps["status"] == "filled").sum() == made.promises.iloc[0]["filled"]
+    queue = pd.read_csv(Path(made.out, "review.csv"), dtype=str, keep_default_na=False)
+    assert set(lost.index) <= set(queue["item_id"])
+
+
+def test_a_new_fill_takes_the_reviewed_file_away(shop):
+    made, engine = run(shop)
+    queue = pd.read_csv(Path(made.out, "review.csv"), dtype=str, keep_default_na=False)
+    done = apply_review(made.out, queue.assign(decision="accept"))
+    assert Path(done.files[0].path).exists()
+    run(shop, engine=engine, max_wrong=0.2)
+    assert not Path(done.files[0].path).exists()
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"max_wrong": 5}, "max_wrong"), ({"sure": 0}, "sure"), ({"sample": -1}, "sample must be at least 0"),
+        ({"samples": -2}, "samples must be at least 0"), ({"options": {"cutt": 1}}, "has no option 'cutt'"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_before_anybody_is_asked(shop, choice, message):
+    engine = Knowing(TITLES)
+    with pytest.raises(ValueError, match=message):
+        run(shop, engine=engine, **choice)
+    assert not engine.seen
+
+
+def test_no_drawn_answers_means_no_agreement(shop):
+    made, engine = run(shop, samples=0, signals=["logprob", "agreement"])
+    assert made.suggestions["agreement"].isna().all() and not any(
+        kind == "sample" for kind, *_ in engine.seen
+    )

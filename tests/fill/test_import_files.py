@@ -537,3 +537,16 @@ def test_another_kind_of_file_comes_back_whole(tmp_path):
     with open(written.path, newline="") as file:
         rows = list(csv.reader(io.StringIO(file.read())))
     assert [row[:4] for row in rows[1:]] == [["1", "Mug", PICTURE, "3"], ["2", "Blue pan", PICTURE, "4"]]
+
+
+def test_a_title_that_a_person_wrote_is_not_called_a_machines(tmp_path):
+    columns = ["id", "title", "image_link"]
+    frame, catalogue = in_memory(columns, ["1", "", PICTURE], ["2", "", PICTURE], profile="google")
+    titles = titles_for(["1", "2"])
+    titles["model"] = titles["model"].mask(titles["item_id"] == "2")
+    written = write_import(frame, catalogue, titles, tmp_path)
+    kinds = [
+        line.split("\t")[1].split(":")[0]
+        for line in (tmp_path / "import-google.tsv").read_text("utf-8").splitlines()[1:]
+    ]
+    assert kinds == ["trained_algorithmic_media", "default"] and written.rows == 2

@@ -337,7 +337,7 @@ def test_a_fill_ends_with_0_and_tells_all(faked, tmp_path):
     assert (facts["gaps"], facts["known"], facts["filled"], sum(facts["withheld"].values())) == (3, 2, 2, 1)
     assert facts["promise"]["high"] == 0.045 and facts["promise"]["promised"] is True
     assert facts["files"] == [
-        {"path": "filled/shop-filled.csv", "kind": "plain", "rows": 2, "notes": ["mind"]}
+        {"path": "filled/shop-filled.csv", "kind": "plain", "rows": 2, "notes": ["mind"], "left_out": {}}
     ]
     assert (
         facts["cost"]["wall_seconds"] == 9.0
@@ -648,3 +648,30 @@ def test_where_nothing_can_be_promised_nothing_is_left_to_import(filled):
     strict = typed("shop/shop.csv", *words, "--device", "cpu", "--out", "strict", "--anew", cwd=place)
     assert strict.exit_code == 3 and "Nothing can be promised" in strict.stderr
     assert not (place / "strict" / os.path.basename(file["path"])).exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (["--pictures"], "--pictures belongs to the fill"),
+        (["--anew"], "--anew belongs to the fill"),
+        (["--max-wrong", "1%"], "--max-wrong was 0.05 when the titles were filled and is 0.01"),
+        (["--of", "brand"], "--of was 'number' when the titles were filled and is 'brand'"),
+        (["--max-wrong", "banana"], "--max-wrong must look like 5%"),
+    ],
+)
+def test_a_review_does_not_pretend_to_change_what_was_promised(said, message, tmp_path):
+    (tmp_path / "shop.csv").write_text("sku,title,image\na,,a.png\n")
+    settings = {"max_wrong": 0.05, "risk": "number", "sure": 0.9, "model": "m"}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/settings.json").write_text(json.dumps(settings))
+    (tmp_path / "r.csv").write_text("item_id,decision\na,accept\n")
+    done = typed("shop.csv", "--out", "out", "--reviewed", "r.csv", *said, cwd=tmp_path)
+    assert done.exit_code == 2 and message in done.stderr
+
+
+def test_settings_of_something_else_are_not_overwritten(tmp_path):
+    (tmp_path / "settings.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match="is not of a fill, and would be overwritten"):
+        check_settings(str(tmp_path), {"risk": "number"})
+    assert (tmp_path / "settings.json").read_text() == "[1, 2]"
