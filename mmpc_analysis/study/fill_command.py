@@ -171,9 +171,6 @@ def fill_command(
         out = out or f"filled/{Path(source).stem or 'shop'}"
         reading = {"columns": column_map(column), "profile": profile, "encoding": encoding, "root": root}
         reading |= {"category": category, "downloads": downloads}
-        from mmpc_analysis.fill.fill_folders import check_folder
-
-        check_folder(source, out)
         if reviewed:
             others = {"--pictures": pictures, "--anew": anew, "--from-run": bool(from_run)}
             _check_review(out, max_wrong, of, sure, model, others)
@@ -222,7 +219,7 @@ def _fill_shop(
     progress: bool,
 ) -> None:
     "Fill, and draw where that is asked for."
-    from mmpc_analysis.fill.fill_folders import check_undecided
+    from mmpc_analysis.fill.fill_folders import check_folder, check_undecided
     from mmpc_analysis.fill.filling import fill
     from mmpc_analysis.fill.risks import RISKS
 
@@ -234,6 +231,7 @@ def _fill_shop(
     settings = choices | reading | {"model": card.name, "prompt": getattr(prompt, "id", prompt)}
     settings |= {key: engine.get(key) for key in ("precision", "quantisation", "pixels")}
     settings["source"] = source if source == "embedded" else str(Path(source).resolve())
+    check_folder(source, out)
     check_undecided(out)
     check_settings(out, settings, anew)
     result.kept = f"What was answered is kept in {out}; the same command goes on."
