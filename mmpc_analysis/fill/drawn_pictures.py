@@ -81,7 +81,7 @@ def fill_pictures(
 ) -> DrawnPictures:  # For a person; nothing is promised of them
     """Draw a marked picture for each product that has a title and no picture.
 
-    Raises: `ValueError` for a generator that does not draw; `BackendError` where nobody can be asked at all.
+    Raises: `ValueError` for a generator that does not draw, and for a table of pictures that no fill wrote; `BackendError` where nobody can be asked at all.
     """
     from mmpc_analysis.completion.completions import complete
     from mmpc_analysis.completion.drawing import draw
@@ -92,7 +92,11 @@ def fill_pictures(
     if not len(gaps):
         lost = pd.DataFrame(columns=["item_id", "title", "reason"])
         return DrawnPictures(pd.DataFrame(columns=PICTURE_COLUMNS), lost, "", 0, 0, 0.0)
-    work = posixpath.join(str(out), "drawing")
+    work, table = posixpath.join(str(out), "drawing"), posixpath.join(str(out), "pictures.csv")
+    if os.path.isfile(table):
+        with open(table, encoding="utf-8", errors="replace") as before:
+            if before.readline().replace('"', "").strip() != ",".join(PICTURE_COLUMNS):
+                raise ValueError(f"{table} was not written by a fill and would be overwritten; move it away")
     shared = {"out": work, "progress": progress}
     rows = complete(gaps, model, "text_to_image", root=catalogue.root, **shared, **asked)
     settings = {"seed": seed, "steps": steps, "device": drawing_device, "draw_them": draw_them}
@@ -101,7 +105,7 @@ def fill_pictures(
     drawn = rows[rows["outcome"].isin(USABLE) & rows["image"].notna()]
     kept = sum(not _place_picture(row, str(out), work) for row in drawn.itertuples())
     pictures = drawn[PICTURE_COLUMNS].sort_values("item_id", ignore_index=True)
-    file = store.write_text(posixpath.join(str(out), "pictures.csv"), csv_for_people(pictures))
+    file = store.write_text(table, csv_for_people(pictures))
     lost = rows[~rows["item_id"].isin(drawn["item_id"])]
     failed = int((lost["outcome"] == "engine_error").sum())
     lost = lost.assign(reason=_reasons(lost))[["item_id", "title", "reason"]].reset_index(drop=True)

@@ -201,3 +201,12 @@ def test_names_are_safe_and_different_for_every_system(names):
 def test_long_identifiers_that_begin_alike_differ():
     assert picture_name("a" * 500) != picture_name("a" * 501)
     assert picture_name("A") != picture_name("a")
+
+
+def test_a_table_of_somebody_else_is_not_overwritten_and_nobody_is_asked(shop, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/pictures.csv").write_text("my,notes\n1,2\n")
+    writer = Writer()
+    with pytest.raises(ValueError, match="was not written by a fill and would be overwritten"):
+        fill(shop, tmp_path / "out", writer)
+    assert (tmp_path / "out/pictures.csv").read_text() == "my,notes\n1,2\n" and writer.asked == []
